@@ -1,0 +1,525 @@
+"""`Criterion`: minus twice the (restricted) log-likelihood as a function of the variance ratio alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from ._moments import GroupedMoments
+
+# A column whose squared length is explained by the columns before it up to this share depends on them: what is left is
+# the rounding of moments, which are squares (lmer's 1e-7 on the columns themselves is 1e-14 on this scale).
+_DEPENDENT = 1e-13
+# Scatter left by the rounding of the values themselves, in multiples of their squared spacing.
+_ROUNDING = (16 * np.finfo(np.float64).eps) ** 2
+# Scatter matrices of the distinct group sizes are kept up to this many numbers (128 MB), and rows are summed beyond it.
+_MAX_SCATTER_NUMBERS = 1 << 24
+# Numbers that the matrices of one vectorised evaluation may hold.
+_BATCH_NUMBERS = 1 << 21
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """The model at one variance ratio: everything the likelihood gives once tau2 / sigma2 is fixed.
+
+    Attributes
+    ----------
+    ratio : float
+        The variance ratio gamma = tau2 / sigma2; infinity where sigma2 is 0.
+    group_variance, residual_variance : float
+        tau2 and sigma2, in units of y squared.
+    coefficients : ndarray of shape (n_features,)
+        Slopes; 0 for a column that depends on those before it.
+    intercept : float
+        0 in a model without one.
+    covariance : ndarray of shape (k, k)
+        Covariance of the fixed effects, the intercept first where the model has one; rows and columns of dropped columns
+        are 0.
+    center : ndarray of shape (n_features,)
+        The point of x about which `centered_covariance` is given: the grand mean, or 0 in a model without intercept.
+    centered_covariance : ndarray of shape (k, k)
+        The covariance with the intercept taken at `center`, where no digits are lost to a distant origin.
+    residual_means : ndarray of shape (n_groups,)
+        e_j, each group's mean of y less its fixed part.
+    reliabilities : ndarray of shape (n_groups,)
+        lambda_j = gamma n_j / (1 + gamma n_j), the share of e_j that is the empirical-Bayes estimate.
+    value : float
+        The criterion: -2 (restricted) log-likelihood with all constants, as in lme4.
+    """
+
+    ratio: float
+    group_variance: float
+    residual_variance: float
+    coefficients: np.ndarray
+    intercept: float
+    covariance: np.ndarray
+    center: np.ndarray
+    centered_covariance: np.ndarray
+    residual_means: np.ndarray
+    reliabilities: np.ndarray
+    value: float
+
+    @property
+    def random_effects(self) -> np.ndarray:
+        """Empirical-Bayes estimates u_j = lambda_j e_j, of shape (n_groups,)."""
+        return self.reliabilities * self.residual_means
+
+    @property
+    def conditional_variances(self) -> np.ndarray:
+        """Variance of each u_j given the data and the fixed effects, tau2 (1 - lambda_j), of shape (n_groups,)."""
+        return self.group_variance * (1.0 - self.reliabilities)
+
+
+class Criterion:
+    """Minus twice the profiled (restricted) log-likelihood of moments, a function of gamma = tau2 / sigma2.
+
+    With t_j = (1, mean of x, mean of y) of group j, h_j = n_j / (1 + gamma n_j), and
+
+        B(gamma) = [0 0; 0 W] + sum_j h_j t_j t_j'  =  sigma2 [X y]' V^-1 [X y],
+
+    beta = B_XX^-1 B_Xy, r2 = B_yy - B_yX beta, and D = N - k for REML, N for ML, the criterion is
+
+        D (1 + log(2 pi r2 / D)) + sum_j log(1 + gamma n_j) - sum log w  [+ log det B_XX  for REML],
+
+    all constants included, as lme4's "REML criterion at convergence" and deviance. The object does not change: its
+    methods depend on their argument alone.
+
+    Parameters
+    ----------
+    moments : GroupedMoments
+    fit_intercept : bool, default=True
+    reml : bool, default=True
+        The restricted likelihood; False for the full one.
+    precision_weights : bool, default=False
+        Weights divide the residual variance of their row (N counts rows and log w enters) instead of counting copies of
+        it (N is the total weight).
+
+    Attributes
+    ----------
+    n_observations : float
+        N.
+    rank : int
+        k, the number of independent fixed effects, with the intercept.
+    within_rank : int
+        The number of fixed effects that differ within groups.
+    dropped : ndarray of int
+        Features that depend on those before them.
+    outcome_constant, exact_fit, within_residual_zero : bool
+        y is constant; the fixed effects leave nothing of y; they leave nothing of y within groups.
+
+    Notes
+    -----
+    Columns are centred at the grand mean and scaled to unit length; y is replaced by its least-squares residual, so that
+    no digits of the criterion go into what the fixed effects explain. Columns that vary only between groups once others
+    are given are rotated to have an exact zero within part, so that B stays well conditioned as gamma grows.
+
+    References
+    ----------
+    D. Bates, M. Maechler, B. Bolker and S. Walker (2015), "Fitting linear mixed-effects models using lme4", Journal of
+    Statistical Software 67(1), equations 34 and 41, for the criterion.
+    """
+
+    def __init__(
+        self,
+        moments: GroupedMoments,
+        *,
+        fit_intercept: bool = True,
+        reml: bool = True,
+        precision_weights: bool = False,
+    ):
+        self.moments = moments
+        self.fit_intercept = fit_intercept
+        self.reml = reml
+        self.n_observations = float(moments.n_rows.sum() if precision_weights else moments.counts.sum())
+        self._sum_log_weight = moments.sum_log_weight if precision_weights else 0.0
+        self._set_columns(fit_intercept)
+        self.degrees_of_freedom = self.n_observations - (self.rank if reml else 0)
+        self._set_classes()
+
+    # ---- the columns: centred, scaled, independent, within and between apart
+
+    def _set_columns(self, fit_intercept: bool) -> None:
+        """Set the rows t_j and the scatter W in well-conditioned coordinates, and the map back to the columns given."""
+        moments = self.moments
+        counts = moments.counts
+        self._origin = moments.center.copy() if fit_intercept else np.zeros_like(moments.center)
+        rows = moments.deviations if fit_intercept else moments.means
+        if fit_intercept:
+            grand = counts @ rows / counts.sum()
+            self._origin += grand
+            rows = np.column_stack([np.ones(len(rows)), rows - grand])
+        leading = int(fit_intercept)
+        within = np.zeros((rows.shape[1], rows.shape[1]))
+        within[leading:, leading:] = moments.within
+        # What the values' own rounding could have left of a column that is in truth constant in each group, or at all.
+        noise = np.zeros(len(within))
+        noise[leading:] = _ROUNDING * (counts @ moments.means**2 + moments.within.diagonal())
+        _zero_columns(within, within.diagonal() <= noise)
+        total = within + (rows * counts[:, None]).T @ rows
+        constant = total.diagonal() <= noise
+        self.outcome_constant = bool(constant[-1])
+        rows[:, constant] = 0.0
+        _zero_columns(within, constant)
+        _zero_columns(total, constant)
+
+        scale = np.sqrt(np.where(constant, 1.0, total.diagonal()))
+        rows, within, total = rows / scale, within / np.outer(scale, scale), total / np.outer(scale, scale)
+        kept = _independent_columns(total[:-1, :-1])
+        self.rank = len(kept)
+        self.dropped = np.setdiff1d(np.arange(len(scale) - 1), kept) - leading
+        self._kept = kept
+        self._log_scale = float(np.log(scale[kept]).sum())
+        keep = np.append(kept, len(scale) - 1)
+        rows, within, total = rows[:, keep], within[np.ix_(keep, keep)], total[np.ix_(keep, keep)]
+
+        rotation, self._is_within = _separate_between_columns(within[:-1, :-1])
+        self.within_rank = int(self._is_within.sum())
+        # From rotated, scaled coefficients to those of the columns kept, up to the scale of y.
+        self._to_columns = rotation / scale[kept][:, None]
+        change = np.eye(len(keep))
+        change[:-1, :-1] = rotation
+        total = change.T @ total @ change
+        change[:-1, -1] = -rotation @ _solve_positive(total[:-1, :-1], total[:-1, -1])
+        self._least_squares = -change[:-1, -1] / scale[kept]
+        rows = rows @ change
+        within = change.T @ within @ change
+        self._y_scale = float(scale[-1])
+        self._y_within = 0.0 if self.outcome_constant else float(moments.within[-1, -1]) / self._y_scale**2
+        for column in np.flatnonzero(~self._is_within):
+            within[column] = within[:, column] = 0.0
+        self._rows, self._within = rows, within
+
+    # ---- the groups: one term for all groups of a size
+
+    def _set_classes(self) -> None:
+        """Set the distinct group sizes, how many groups have each, and their summed t_j t_j'."""
+        counts, rows = self.moments.counts, self._rows
+        width = rows.shape[1]
+        self._sizes, code, self._multiplicity = _distinct(counts)
+        self._size_scatter: np.ndarray | None = None
+        if len(self._sizes) * width**2 > _MAX_SCATTER_NUMBERS:
+            self._sizes, self._multiplicity = counts, np.ones(len(counts))
+            return
+        by_size = rows[np.argsort(code, kind="stable")]
+        ends = np.cumsum(self._multiplicity).astype(int)
+        scatter = np.empty((len(self._sizes), width, width))
+        for of_size, start, stop in zip(scatter, np.append(0, ends[:-1]), ends, strict=True):
+            np.matmul(by_size[start:stop].T, by_size[start:stop], out=of_size)
+        self._size_scatter = scatter.reshape(len(scatter), -1)
+
+    def _between(self, coefficients: np.ndarray) -> np.ndarray:
+        """Return sum_j c_j t_j t_j' for coefficients of the sizes, of shape (n_ratios, n_sizes), one matrix a ratio."""
+        width = self._rows.shape[1]
+        if self._size_scatter is not None:
+            return (coefficients @ self._size_scatter).reshape(-1, width, width)
+        return np.stack([(self._rows * c[:, None]).T @ self._rows for c in coefficients])
+
+    # ---- the function and its derivatives
+
+    def value(self, ratio: float) -> float:
+        """Return the criterion at a variance ratio in [0, inf)."""
+        return float(self.evaluate(ratio)[0][0])
+
+    def gradient(self, ratio: float) -> float:
+        """Return the derivative of the criterion by the variance ratio."""
+        return float(self.evaluate(ratio)[1][0])
+
+    def hessian(self, ratio: float) -> float:
+        """Return the second derivative of the criterion by the variance ratio."""
+        return float(self.evaluate(ratio)[2][0])
+
+    def evaluate(self, ratios: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the criterion and its first two derivatives at each of several variance ratios.
+
+        With e_j the residual mean and v = sum h_j^2 e_j x_j, C = sum h_j^2 x_j x_j', E = sum h_j^3 x_j x_j',
+
+            r2'  = -sum h_j^2 e_j^2,            r2'' = 2 (sum h_j^3 e_j^2 - v' B_XX^-1 v),
+            f'   = D r2' / r2 + sum h_j - tr(B_XX^-1 C),
+            f''  = D (r2'' / r2 - (r2' / r2)^2) - sum h_j^2 + 2 tr(B_XX^-1 E) - tr(B_XX^-1 C B_XX^-1 C),
+
+        the traces for REML only.
+
+        Parameters
+        ----------
+        ratios : float or array-like of shape (n_ratios,)
+
+        Returns
+        -------
+        value, gradient, hessian : ndarray of shape (n_ratios,)
+        """
+        ratios = np.atleast_1d(np.asarray(ratios, dtype=np.float64))
+        batch = max(1, _BATCH_NUMBERS // self._rows.shape[1] ** 2)
+        parts = [self._evaluate(ratios[i : i + batch]) for i in range(0, len(ratios), batch)]
+        value, gradient, hessian = parts[0] if len(parts) == 1 else (np.concatenate(column) for column in zip(*parts, strict=True))
+        return value, gradient, hessian
+
+    def _evaluate(self, ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return `evaluate` of as many ratios as fit into memory at once."""
+        h = self._sizes / (1.0 + ratios[:, None] * self._sizes)
+        h2 = h * h
+        second, third = self._between(h2), self._between(h2 * h)
+        root, half_log_det, beta, r2 = self._profile(h)
+        contrast = np.concatenate([-beta, np.ones((len(beta), 1))], axis=1)[:, :, None]
+        second_e, third_e = (second @ contrast)[:, :, 0], (third @ contrast)[:, :, 0]
+        v = (root @ second_e[:, :-1, None])[:, :, 0]
+        r2_1 = -np.einsum("gi,gi->g", contrast[:, :, 0], second_e)
+        r2_2 = 2.0 * (np.einsum("gi,gi->g", contrast[:, :, 0], third_e) - np.einsum("gi,gi->g", v, v))
+        free = self.degrees_of_freedom
+        value = self._value(r2, np.log1p(ratios[:, None] * self._sizes) @ self._multiplicity, half_log_det)
+        gradient = free * r2_1 / r2 + h @ self._multiplicity
+        hessian = free * (r2_2 / r2 - (r2_1 / r2) ** 2) - h2 @ self._multiplicity
+        if self.reml:
+            transposed = root.transpose(0, 2, 1)
+            c = root @ second[:, :-1, :-1] @ transposed
+            gradient -= np.trace(c, axis1=1, axis2=2)
+            hessian += 2.0 * np.einsum("gij,gij->g", root @ third[:, :-1, :-1], root) - np.einsum("gij,gij->g", c, c)
+        return value, gradient, hessian
+
+    def _value(self, r2: Any, log_determinant: Any, half_log_det: Any) -> Any:
+        """Return the criterion from r2 and log det B_XX in the scaled columns, and the log determinant of V / sigma2."""
+        free = self.degrees_of_freedom
+        value = free * (1.0 + np.log(2.0 * np.pi * r2 / free) + 2.0 * np.log(self._y_scale)) + log_determinant
+        value = value - self._sum_log_weight
+        return value + 2.0 * (half_log_det + self._log_scale) if self.reml else value
+
+    def _profile(self, h: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return L^-1 for B_XX = L L', half its log determinant, beta and r2, one of each for every row of h."""
+        b = self._within + self._between(h)
+        b_xx, b_xy = b[:, :-1, :-1], b[:, :-1, -1]
+        # Once more to unit length, since between columns shrink as the ratio grows.
+        length = np.sqrt(np.diagonal(b_xx, axis1=1, axis2=2))
+        factor = np.linalg.cholesky(b_xx / (length[:, :, None] * length[:, None, :]))
+        half_log_det = np.log(np.diagonal(factor, axis1=1, axis2=2) * length).sum(axis=1)
+        root = np.linalg.solve(factor, np.eye(self.rank) / length[:, None, :])
+        projected = (root @ b_xy[:, :, None])[:, :, 0]
+        beta = (projected[:, None, :] @ root)[:, 0, :]
+        return root, half_log_det, beta, b[:, -1, -1] - np.einsum("gi,gi->g", projected, projected)
+
+    # ---- the ends of the scale
+
+    @cached_property
+    def exact_fit(self) -> bool:
+        """Whether the fixed effects leave nothing of y but rounding."""
+        least_squares = self._profile(self._sizes[None, :])[3][0]
+        return self.outcome_constant or bool(least_squares <= _DEPENDENT)
+
+    @cached_property
+    def within_residual_zero(self) -> bool:
+        """Whether the fixed effects leave nothing of y within groups but rounding, relative to its variation there."""
+        return bool(self._within_fit[1] <= _DEPENDENT * self._y_within)
+
+    @property
+    def within_degrees_of_freedom(self) -> float:
+        """N - J - rank of X within groups: what the data say of sigma2 apart from the group means."""
+        return self.n_observations - self.moments.n_groups - self.within_rank
+
+    @property
+    def between_degrees_of_freedom(self) -> int:
+        """J less the fixed effects that vary between groups only: what the data say of tau2."""
+        return self.moments.n_groups - (self.rank - self.within_rank)
+
+    @cached_property
+    def _within_fit(self) -> tuple[np.ndarray, float, np.ndarray, float]:
+        """Coefficients and residual of y on X within groups, then those of the group means on the other columns.
+
+        Returns the coefficients in rotated, scaled columns, the residual sum of squares within, the Cholesky factor of the
+        other columns' scatter, and the residual sum of squares of the (unweighted) group means.
+        """
+        inside, outside = np.flatnonzero(self._is_within), np.flatnonzero(~self._is_within)
+        beta = np.zeros(self.rank)
+        residual = self._within[-1, -1]
+        if len(inside):
+            beta[inside] = _solve_positive(self._within[np.ix_(inside, inside)], self._within[inside, -1])
+            residual -= self._within[-1, inside] @ beta[inside]
+        target = self._rows[:, -1] - self._rows[:, :-1] @ beta
+        columns = self._rows[:, outside]
+        factor = np.linalg.qr(columns, mode="r") if len(outside) else np.zeros((0, 0))
+        if len(outside):
+            half = solve_triangular(factor, columns.T @ target, trans="T")
+            beta[outside] = solve_triangular(factor, half)
+            target = target - columns @ beta[outside]
+        return beta, max(float(residual), 0.0), factor, float(target @ target)
+
+    @property
+    def within_residual(self) -> float:
+        """r2 of W alone, the limit of r2(gamma) as gamma grows, in units of the scaled y."""
+        return self._within_fit[1]
+
+    @property
+    def between_residual(self) -> float:
+        """sum_j e_j^2 of the group means in the limit of large gamma, where r2(gamma) is about this over gamma."""
+        return self._within_fit[3]
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """The distinct group sizes n_j."""
+        return self._sizes
+
+    # ---- solutions
+
+    def solution(self, ratio: float) -> Solution:
+        """Return the model at a variance ratio in [0, inf]; infinity is the exact limit sigma2 = 0."""
+        if self.exact_fit:
+            return self._solution(ratio, np.zeros(self.rank), np.zeros((self.rank, self.rank)), 0.0, 0.0, -np.inf)
+        if np.isinf(ratio):
+            return self._limit()
+        h = self._sizes / (1.0 + ratio * self._sizes)
+        root, half_log_det, beta, r2 = (part[0] for part in self._profile(h[None, :]))
+        log_determinant = np.log1p(ratio * self._sizes) @ self._multiplicity
+        sigma2 = float(r2) / self.degrees_of_freedom
+        value = float(self._value(r2, log_determinant, half_log_det))
+        return self._solution(ratio, beta, sigma2 * root.T @ root, ratio * sigma2, sigma2, value)
+
+    def _limit(self) -> Solution:
+        """Return the model with sigma2 = 0: within groups x determines y, and group means carry all that is random.
+
+        The criterion falls without bound where the within part has degrees of freedom to spare, and else tends to
+
+            D (1 + log(2 pi c / D)) + sum log n_j [+ log det W_XX + log det sum_j x_j x_j', each over its own columns],
+
+        c the residual sum of squares of the group means.
+        """
+        beta, _, factor, residual = self._within_fit
+        free = self.between_degrees_of_freedom if self.reml else self.moments.n_groups
+        tau2 = residual / free if free else 0.0
+        outside = np.flatnonzero(~self._is_within)
+        covariance = np.zeros((self.rank, self.rank))
+        if len(outside):
+            inverse = solve_triangular(factor, np.eye(len(outside)))
+            covariance[np.ix_(outside, outside)] = tau2 * inverse @ inverse.T
+        value = -np.inf
+        if self.degrees_of_freedom == free and free:
+            inside = np.flatnonzero(self._is_within)
+            half = 0.5 * np.linalg.slogdet(self._within[np.ix_(inside, inside)])[1]
+            half += np.log(np.abs(factor.diagonal())).sum()
+            value = float(self._value(residual, np.log(self.moments.counts).sum(), half))
+        return self._solution(np.inf, beta, covariance, tau2, 0.0, value)
+
+    def _solution(
+        self, ratio: float, beta: np.ndarray, covariance: np.ndarray, tau2: float, sigma2: float, value: float
+    ) -> Solution:
+        """Return the record of a solution given in rotated, scaled columns, in those of the data."""
+        leading = int(self.fit_intercept)
+        n_columns = self.moments.n_features + leading
+        full = np.zeros(n_columns)
+        full[self._kept] = self._y_scale * (self._least_squares + self._to_columns @ beta)
+        covariance = self._y_scale**2 * self._to_columns @ covariance @ self._to_columns.T
+        centered = np.zeros((n_columns, n_columns))
+        centered[np.ix_(self._kept, self._kept)] = (covariance + covariance.T) / 2
+        coefficients, center = full[leading:], self._origin[:-1]
+        shift = np.eye(n_columns)
+        intercept = 0.0
+        if leading:
+            shift[0, 1:] = -center
+            intercept = float(self._origin[-1] + full[0] - center @ coefficients)
+        residual_means = self._y_scale * (self._rows[:, -1] - self._rows[:, :-1] @ beta)
+        with np.errstate(invalid="ignore"):
+            scaled = ratio * self.moments.counts
+            reliabilities = np.where(np.isinf(scaled), 1.0, scaled / (1.0 + scaled))
+        return Solution(
+            ratio=float(ratio),
+            group_variance=float(tau2) * self._y_scale**2,
+            residual_variance=float(sigma2) * self._y_scale**2,
+            coefficients=coefficients,
+            intercept=intercept,
+            covariance=shift @ centered @ shift.T,
+            center=center,
+            centered_covariance=centered,
+            residual_means=residual_means,
+            reliabilities=reliabilities,
+            value=value,
+        )
+
+
+def _zero_columns(matrix: np.ndarray, which: np.ndarray) -> None:
+    """Set the rows and columns of a symmetric matrix that `which` marks to exact zeros, in place."""
+    matrix[which] = 0.0
+    matrix[:, which] = 0.0
+
+
+def _solve_positive(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return the solution for a symmetric positive definite matrix, by its Cholesky factor."""
+    factor = np.linalg.cholesky(matrix)
+    return solve_triangular(factor.T, solve_triangular(factor, right, lower=True), lower=False)
+
+
+def _independent_columns(gram: np.ndarray) -> np.ndarray:
+    """Return the positions of the columns that do not depend on those before them.
+
+    Parameters
+    ----------
+    gram : ndarray of shape (k, k)
+        Scalar products of columns of unit length (or of length 0).
+
+    Returns
+    -------
+    kept : ndarray of int
+        As in R, the earlier column of a dependent set stays. A column is dropped where the columns kept before it
+        explain all of its squared length but 1e-13.
+    """
+    try:
+        if np.all(np.linalg.cholesky(gram).diagonal() ** 2 > _DEPENDENT):
+            return np.arange(len(gram))
+    except np.linalg.LinAlgError:
+        pass
+    left = gram.copy()
+    kept = []
+    for column in range(len(gram)):
+        if left[column, column] <= _DEPENDENT:
+            continue
+        kept.append(column)
+        pivot = left[column, column:] / np.sqrt(left[column, column])
+        left[column:, column:] -= np.outer(pivot, pivot)
+    return np.array(kept, dtype=np.intp)
+
+
+def _separate_between_columns(within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a rotation of the columns and which of them vary within groups after it.
+
+    A column that depends, within groups, on those before it has that combination of them taken off: what is left varies
+    between groups only.
+
+    Parameters
+    ----------
+    within : ndarray of shape (k, k)
+        Within-group scatter of the columns.
+
+    Returns
+    -------
+    rotation : ndarray of shape (k, k)
+        Unit determinant; new columns are old columns times this.
+    is_within : ndarray of shape (k,), bool
+    """
+    length = np.sqrt(within.diagonal())
+    length = np.where(length > 0, length, 1.0)
+    gram = within / np.outer(length, length)
+    kept = _independent_columns(gram)
+    is_within = np.zeros(len(within), dtype=bool)
+    is_within[kept] = True
+    rotation = np.eye(len(within))
+    other = np.flatnonzero(~is_within & (within.diagonal() > 0))
+    if len(other):
+        combination = _solve_positive(gram[np.ix_(kept, kept)], gram[np.ix_(kept, other)])
+        rotation[np.ix_(kept, other)] = -combination * length[other] / length[kept][:, None]
+    return rotation, is_within
+
+
+def _distinct(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the distinct group sizes in ascending order, the code of each group's, and how many groups have each.
+
+    Whole numbers are looked up in a table; weights that are not whole are sorted.
+    """
+    whole = counts.astype(np.int64)
+    if whole.max() <= max(2 * len(counts), 1 << 12) and np.array_equal(whole, counts):
+        frequency = np.bincount(whole)
+        sizes = np.flatnonzero(frequency)
+        code = (np.cumsum(frequency > 0) - 1)[whole]
+        # Radix sort, which NumPy has for 16 bits, takes the time of a few copies.
+        code = code.astype(np.uint16) if len(sizes) < 1 << 16 else code
+        return sizes.astype(np.float64), code, frequency[sizes].astype(np.float64)
+    sizes, code, frequency = np.unique(counts, return_inverse=True, return_counts=True)
+    return sizes, code, frequency.astype(np.float64)

@@ -1,0 +1,221 @@
+"""Group labels to integer codes and back: the only code that looks at labels."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+UNSEEN, MISSING = -1, -2
+"""Codes that `encode` gives to a label it does not know, and to no label at all."""
+
+# A table of this many entries per row is still cheaper to fill than a hash table.
+_TABLE_ENTRIES_PER_ROW = 4
+
+
+def as_labels(groups: Any, n_samples: int | None = None, name: str = "groups") -> Any:
+    """Return the group labels as a one-dimensional array that pandas can factorize.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n_samples,)
+        Labels of any hashable kind, in a list, a NumPy array, a pandas, polars or
+        pyarrow column.
+    n_samples : int or None
+        The number of rows the labels belong to; None takes any number.
+    name : str
+        What to call the labels in an error.
+
+    Returns
+    -------
+    labels : ndarray or pandas ExtensionArray of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        Where the labels are not one-dimensional, or not one per row.
+    """
+    if isinstance(groups, pd.Series | pd.Index):
+        labels = groups.array if isinstance(groups.dtype, pd.api.extensions.ExtensionDtype) else groups.to_numpy()
+    elif isinstance(groups, pd.Categorical | pd.api.extensions.ExtensionArray | np.ndarray):
+        labels = groups
+    elif isinstance(groups, list | tuple):
+        # Through pandas, since NumPy would make "1" of 1 in [1, "a"] and a matrix of a list of tuples.
+        labels = pd.Series(groups, dtype=None if len(groups) else object).to_numpy()
+    else:
+        labels = np.asarray(groups)
+    nested = labels.ndim == 1 and len(labels) > 0 and isinstance(labels[0], list | np.ndarray)
+    if labels.ndim != 1 or nested:
+        rows = "" if n_samples is None else f" for {n_samples} rows"
+        shape = f"(n_samples, {len(labels[0])})" if nested else str(labels.shape)
+        raise ValueError(
+            f"{name} must be one-dimensional, of shape (n_samples,), one label per row; found shape {shape}{rows}. "
+            "Pass one column."
+        )
+    if n_samples is not None and len(labels) != n_samples:
+        raise ValueError(
+            f"{name} must hold one label per row: found {name} of shape {labels.shape} for {n_samples} rows of data."
+        )
+    return labels
+
+
+def factorize(groups: Any, n_samples: int | None = None) -> tuple[np.ndarray, pd.Index]:
+    """Return the code of each row's group and the distinct labels the codes stand for.
+
+    The labels come out sorted where they can be compared, so that the order of the rows
+    does not show in the result, and in order of appearance elsewhere.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n_samples,)
+        Labels of any hashable kind; unused categories are ignored.
+    n_samples : int or None
+        The number of rows the labels belong to.
+
+    Returns
+    -------
+    codes : ndarray of shape (n_samples,), dtype intp
+        Positions in `levels`.
+    levels : pandas.Index of shape (n_groups,)
+
+    Raises
+    ------
+    ValueError
+        Where a label is missing, or the labels are not one per row.
+    """
+    labels = as_labels(groups, n_samples)
+    if isinstance(labels, pd.Categorical):
+        _refuse_missing(labels.codes)
+        codes, used = _factorize_by_table(labels.codes)
+        return _sort_levels(codes, labels.categories.take(used))
+    if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu" and len(labels):
+        if int(labels.max()) - int(labels.min()) < _TABLE_ENTRIES_PER_ROW * len(labels):
+            codes, used = _factorize_by_table(labels)
+            return codes, pd.Index(used)
+    try:
+        codes, levels = pd.factorize(labels)
+    except TypeError as error:
+        raise ValueError(f"groups must hold hashable labels: {error}.") from error
+    _refuse_missing(codes)
+    return _sort_levels(codes, pd.Index(levels))
+
+
+def _refuse_missing(codes: np.ndarray) -> None:
+    """Raise the error for rows without a group, whose codes are negative."""
+    missing = np.flatnonzero(codes < 0)
+    if len(missing):
+        raise ValueError(
+            f"groups has {len(missing)} missing label(s) in {len(codes)} rows, the first in row {missing[0]}. "
+            "Every row that is fitted must belong to a group: drop these rows, or give them a label of their own."
+        )
+
+
+def _factorize_by_table(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return codes and sorted levels of integers of a narrow range: look-ups in a table, where hashing would cost more."""
+    if not len(labels):
+        return np.empty(0, dtype=np.intp), labels
+    wide = labels if labels.dtype.itemsize == 8 else labels.astype(np.int64)
+    lowest = wide.min()
+    codes = (wide - lowest if lowest != 0 else wide).astype(np.intp, copy=False)
+    used = np.bincount(codes) > 0
+    if not used.all():
+        codes = (np.cumsum(used) - 1)[codes]
+    return np.ascontiguousarray(codes), (np.flatnonzero(used).astype(wide.dtype) + lowest).astype(labels.dtype)
+
+
+def _sort_levels(codes: np.ndarray, levels: pd.Index) -> tuple[np.ndarray, pd.Index]:
+    """Return codes and levels with the levels in ascending order, or as they are where they cannot be compared."""
+    if levels.is_monotonic_increasing:
+        return np.asarray(codes, dtype=np.intp), levels
+    try:
+        order = np.asarray(levels.argsort(), dtype=np.intp)
+    except TypeError:
+        return np.asarray(codes, dtype=np.intp), levels
+    position = np.empty(len(order), dtype=np.intp)
+    position[order] = np.arange(len(order))
+    return position[codes], levels.take(order)
+
+
+def encode(groups: Any, levels: pd.Index, n_samples: int | None = None) -> np.ndarray:
+    """Return the position in `levels` of each row's label.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n_samples,)
+    levels : pandas.Index of shape (n_groups,)
+        The labels seen in fit.
+    n_samples : int or None
+        The number of rows the labels belong to.
+
+    Returns
+    -------
+    codes : ndarray of shape (n_samples,), dtype intp
+        `UNSEEN` (-1) for a label that is not among `levels`, `MISSING` (-2) for none.
+    """
+    labels = as_labels(groups, n_samples)
+    if isinstance(labels, pd.Categorical):
+        of_category = np.append(levels.get_indexer(labels.categories), MISSING)
+        return of_category[labels.codes]
+    codes = levels.get_indexer(pd.Index(labels))
+    if (codes < 0).any():
+        codes = np.where(pd.isna(labels), MISSING, codes)
+    return codes
+
+
+def label_kind(labels: Any) -> str:
+    """Return what the labels are in one word: "number", "string", "datetime64", ..."""
+    values = labels.categories if isinstance(labels, pd.Categorical) else labels
+    kind = pd.api.types.infer_dtype(values, skipna=True)
+    return "number" if kind in ("integer", "floating", "mixed-integer-float") else kind
+
+
+def split_group_column(X: Any, key: str | Integral) -> tuple[Any, Any]:
+    """Return the group column of X, and X without it (None where no column is left).
+
+    Parameters
+    ----------
+    X : array-like, sparse matrix, pandas or polars frame or pyarrow table of shape (n_samples, n_features)
+    key : str or int
+        Name or position of the column; negative positions count from the end.
+
+    Raises
+    ------
+    ValueError
+        Where there is no such column.
+    """
+    names = getattr(X, "column_names", None) or getattr(X, "columns", None)
+    if isinstance(key, str):
+        if names is None:
+            raise ValueError(
+                f"group_feature={key!r} is a name, but X is a {type(X).__name__} without column names. Pass a data frame, or "
+                "the position of the column."
+            )
+        if list(names).count(key) != 1:
+            raise ValueError(
+                f"group_feature={key!r} must name one column of X; found {list(names).count(key)} among {list(names)!r}."
+            )
+        position = list(names).index(key)
+    else:
+        if names is None and not hasattr(X, "shape"):
+            X = np.array(X, dtype=object)
+        width = X.shape[1] if len(X.shape) == 2 else 0
+        if not -width <= key < width:
+            raise ValueError(f"group_feature={key!r} is not a position in X of shape {tuple(X.shape)}.")
+        position = int(key) % width
+    others = [i for i in range(X.shape[1]) if i != position]
+    if hasattr(X, "iloc"):
+        return X.iloc[:, position], X.iloc[:, others] if others else None
+    if hasattr(X, "column_names"):
+        return X.column(position), X.select(others) if others else None
+    if names is not None:
+        return X[names[position]], X.select([names[i] for i in others]) if others else None
+    column = X[:, [position]].toarray().ravel() if sparse.issparse(X) else X[:, position]
+    if not others:
+        return column, None
+    # A slice, where one will do, is no copy.
+    if position in (0, len(others)):
+        return column, X[:, 1:] if position == 0 else X[:, :-1]
+    return column, X[:, others]

@@ -1,0 +1,453 @@
+"""`GroupedMoments`: the small mergeable state that rows are read into, and the only code that reads rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+# SciPy's product of a sparse and a dense matrix, which adds into its last argument: the one compiled scatter-add
+# that takes whole rows and lets other threads run. The public product would allocate (n_groups, n_columns) per block.
+from scipy.sparse._sparsetools import csc_matvecs
+from sklearn.utils import check_array
+from sklearn.utils.validation import assert_all_finite, check_consistent_length
+from threadpoolctl import ThreadpoolController
+
+from ._groups import factorize
+
+# Two buffers of this size stay in a core's own cache; below the least number of rows the matrix products suffer.
+_BLOCK_BYTES = 1 << 19
+_MIN_BLOCK_ROWS = 256
+# Fewer numbers than this are read sooner than a second thread starts.
+_NUMBERS_PER_THREAD = 1 << 18
+# The within scatter comes out as a difference where a group's reference row is far from its mean; more loss than this
+# factor (4 bits) and the rows are read a second time, about the mean itself.
+_TOLERATED_LOSS = 16.0
+
+
+@dataclass(frozen=True, eq=False)
+class GroupedMoments:
+    """Within- and between-group moments of rows (x, y): all that a random-intercept model needs of its data.
+
+    With z_ij = (x_ij, y_ij) the row i of group j and w_ij its weight, the state holds the total weight n_j and the
+    weighted mean m_j of each group, and the pooled within-group scatter
+
+        W = sum_j sum_i w_ij (z_ij - m_j)(z_ij - m_j)'.
+
+    States of different rows merge exactly (Chan, Golub & LeVeque 1983): `a + b` is the state of the rows of both, in any
+    order and wherever the cut falls, so that batches, files and machines may each read their own rows.
+
+    Make one with `from_arrays`; fit it with `RandomInterceptRegressor.fit_moments`.
+
+    Attributes
+    ----------
+    labels : pandas.Index of shape (n_groups,)
+        The group labels, sorted where they can be.
+    counts : ndarray of shape (n_groups,)
+        Total weight n_j of each group: its number of rows where there are no weights.
+    n_rows : ndarray of shape (n_groups,), int
+        Number of rows with a positive weight in each group.
+    center : ndarray of shape (n_features + 1,)
+        An arbitrary point amid the data, in units of (x, y).
+    deviations : ndarray of shape (n_groups, n_features + 1)
+        Group means minus `center`. Apart from it they keep digits that the means themselves could not: about 1e12, a
+        double resolves no more than 1e-4.
+    within : ndarray of shape (n_features + 1, n_features + 1)
+        The pooled within-group scatter W, in units of (x, y) squared. Columns that are constant in every group have
+        exact zeros.
+    sum_log_weight : float
+        Sum of the logarithms of the row weights, 0 without weights.
+    feature_names : tuple of str or None
+        Names of the columns of x, where they have names.
+
+    References
+    ----------
+    T. F. Chan, G. H. Golub and R. J. LeVeque (1983), "Algorithms for computing the sample variance", The American
+    Statistician 37, 242-247, equations 2.1 (the update) and 1.7 (the shift).
+
+    Examples
+    --------
+    >>> from sklearn_mlm import GroupedMoments
+    >>> a = GroupedMoments.from_arrays([[0.0], [1.0]], [1.0, 3.0], ["north", "south"])
+    >>> b = GroupedMoments.from_arrays([[2.0], [4.0]], [5.0, 7.0], ["south", "south"])
+    >>> (a + b).means
+    array([[0.        , 1.        ],
+           [2.33333333, 5.        ]])
+    """
+
+    labels: pd.Index
+    counts: np.ndarray
+    n_rows: np.ndarray
+    center: np.ndarray
+    deviations: np.ndarray
+    within: np.ndarray
+    sum_log_weight: float = 0.0
+    feature_names: tuple[str, ...] | None = None
+
+    @property
+    def means(self) -> np.ndarray:
+        """Weighted mean of (x, y) in each group, of shape (n_groups, n_features + 1)."""
+        return self.center + self.deviations
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups."""
+        return len(self.labels)
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns of x."""
+        return len(self.center) - 1
+
+    @classmethod
+    def from_arrays(cls, X: Any, y: Any, groups: Any, sample_weight: Any = None) -> GroupedMoments:
+        """Read rows into a state.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features), or None
+            The predictors, without a column of ones. None stands for no predictors.
+        y : array-like of shape (n_samples,)
+            The outcome.
+        groups : array-like of shape (n_samples,)
+            The group label of each row.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Row weights; a row of weight 0 is no row. None gives every row the weight 1.
+
+        Returns
+        -------
+        moments : GroupedMoments
+
+        Raises
+        ------
+        ValueError
+            Where values are missing or infinite, lengths differ, or a weight is negative.
+        """
+        names = None
+        if X is not None:
+            columns = getattr(X, "columns", None)
+            names = tuple(columns) if columns is not None and all(isinstance(c, str) for c in columns) else None
+            X = check_array(X, accept_sparse=["csr", "csc"], ensure_all_finite=False, ensure_min_samples=0)
+        y = check_array(y, ensure_2d=False, ensure_min_samples=0, ensure_all_finite=False, input_name="y")
+        if y.ndim != 1:
+            raise ValueError(f"y must be one-dimensional; found shape {y.shape}.")
+        if X is not None:
+            check_consistent_length(X, y)
+        weights = None if sample_weight is None else as_weights(sample_weight, len(y))
+        codes, labels = factorize(groups, len(y))
+        return summarise(X, y, codes, labels, weights, names)
+
+    def merge(*parts: GroupedMoments | Iterable[GroupedMoments]) -> GroupedMoments:  # type: ignore[misc]
+        """Return the state of the rows of all parts together, in one vectorised step.
+
+        Call it on states, `a.merge(b, c)`, or on the class with an iterable of them, `GroupedMoments.merge(states)`.
+
+        Parameters
+        ----------
+        *parts : GroupedMoments or iterable of GroupedMoments
+            States with the same features; groups may stand in several, and parts may be empty.
+
+        Returns
+        -------
+        moments : GroupedMoments
+
+        Raises
+        ------
+        ValueError
+            Where there are no parts, or their features differ.
+        """
+        states: list[GroupedMoments] = []
+        for part in parts:
+            states.extend([part] if isinstance(part, GroupedMoments) else part)
+        _check_same_features(states)
+        filled = [state for state in states if state.n_groups] or states[:1]
+        if len(filled) == 1:
+            return filled[0]
+        labels = filled[0].labels
+        for state in filled[1:]:
+            labels = labels.append(state.labels)
+        codes, labels = factorize(labels)
+        center = filled[0].center
+        # A part's group is a row that weighs as much as its rows: what they lack of the scatter is the parts' own.
+        means = np.concatenate([state.deviations + (state.center - center) for state in filled])
+        counts = np.concatenate([state.counts for state in filled])
+        merged = summarise(means[:, :-1], means[:, -1], codes, labels, counts)
+        return GroupedMoments(
+            labels=labels,
+            counts=merged.counts,
+            n_rows=_sum_by_group(codes, np.concatenate([state.n_rows for state in filled]), len(labels)),
+            center=center,
+            deviations=merged.deviations + merged.center,
+            within=sum((state.within for state in filled), merged.within),
+            sum_log_weight=sum(state.sum_log_weight for state in filled),
+            feature_names=filled[0].feature_names,
+        )
+
+    def __add__(self, other: object) -> GroupedMoments:
+        if not isinstance(other, GroupedMoments):
+            return NotImplemented
+        return GroupedMoments.merge(self, other)
+
+    def __radd__(self, other: object) -> GroupedMoments:
+        # So that the built-in sum, which starts from 0, adds states up.
+        return self if other == 0 else NotImplemented
+
+    def __repr__(self) -> str:
+        return (
+            f"GroupedMoments(n_groups={self.n_groups}, n_features={self.n_features}, n_rows={int(self.n_rows.sum())}, "
+            f"total_weight={self.counts.sum():g})"
+        )
+
+
+def _check_same_features(states: Sequence[GroupedMoments]) -> None:
+    """Raise unless the states could be of the same columns."""
+    if not states:
+        raise ValueError("merge needs at least one GroupedMoments; found none.")
+    first = states[0]
+    for state in states[1:]:
+        if state.n_features != first.n_features:
+            raise ValueError(
+                f"Cannot merge moments of {first.n_features} features with moments of {state.n_features}: "
+                "read the same columns into every part."
+            )
+        if state.feature_names != first.feature_names:
+            raise ValueError(
+                f"Cannot merge moments of features {first.feature_names!r} with moments of {state.feature_names!r}: "
+                "read the same columns, in the same order, into every part."
+            )
+
+
+def summarise(
+    X: Any,
+    y: np.ndarray,
+    codes: np.ndarray,
+    labels: pd.Index,
+    weights: np.ndarray | None = None,
+    feature_names: tuple[str, ...] | None = None,
+) -> GroupedMoments:
+    """Return the state of validated rows; values that are not finite are found here, at no cost of their own.
+
+    Parameters
+    ----------
+    X : ndarray or CSR or CSC matrix of shape (n_samples, n_features), or None
+    y : ndarray of shape (n_samples,)
+    codes : ndarray of shape (n_samples,)
+        Positions in `labels`.
+    labels : pandas.Index of shape (n_groups,)
+    weights : ndarray of shape (n_samples,) or None
+        Rows of weight 0 count as no rows.
+    feature_names : tuple of str or None
+
+    Raises
+    ------
+    ValueError
+        Where a value of X, y or the weights is not finite or squares to more than a double holds, or a weight is negative.
+    """
+    if weights is not None:
+        X, y, codes, labels, weights = _drop_weightless(X, y, codes, labels, weights)
+    rows = _Rows(X, y)
+    n_rows = np.bincount(codes, minlength=len(labels))
+    if weights is None:
+        counts = n_rows.astype(np.float64)
+    else:
+        counts = _sum_by_group(codes, weights, len(labels))
+    if len(codes):
+        center, deviations, within = _within_and_between(rows, codes, counts, weights)
+    else:
+        width = rows.n_columns
+        center, deviations, within = np.zeros(width), np.zeros((0, width)), np.zeros((width, width))
+    if not (np.isfinite(within.diagonal()).all() and np.isfinite(deviations.sum())):
+        _raise_not_finite(X, y)
+    sum_log_weight = 0.0 if weights is None else float(np.log(weights).sum())
+    return GroupedMoments(labels, counts, n_rows, center, deviations, within, sum_log_weight, feature_names)
+
+
+def as_weights(sample_weight: Any, n_samples: int) -> np.ndarray:
+    """Return row weights as an array of shape (n_samples,), in float64; a number stands for that many of it."""
+    weights = check_array(sample_weight, ensure_2d=False, dtype=np.float64, ensure_min_samples=0, input_name="sample_weight") if np.ndim(sample_weight) else np.full(n_samples, float(sample_weight))
+    if weights.shape != (n_samples,):
+        raise ValueError(
+            f"sample_weight must hold one weight per row: found sample_weight of shape {weights.shape} for {n_samples} rows."
+        )
+    if n_samples and weights.min() < 0:
+        raise ValueError(
+            f"sample_weight must not be negative; found {weights.min()!r} in row {int(weights.argmin())}. To leave a row "
+            "out, give it the weight 0."
+        )
+    return weights
+
+
+def _drop_weightless(X: Any, y: np.ndarray, codes: np.ndarray, labels: pd.Index, weights: np.ndarray) -> tuple:
+    """Return the arguments without the rows of weight 0, which must have the say in nothing, not even as a label."""
+    kept = weights > 0
+    if kept.all():
+        return X, y, codes, labels, weights
+    if not kept.any():
+        raise ValueError("sample_weight is zero in every row: no row is left to fit. Give some rows a positive weight.")
+    for name, values in (("X", X), ("y", y)):
+        if values is not None:
+            assert_all_finite(values, input_name=name)
+    X = None if X is None else (X.tocsr() if sparse.issparse(X) else X)[kept]
+    codes, used = factorize(codes[kept])
+    return X, y[kept], codes, labels.take(used), weights[kept]
+
+
+def _raise_not_finite(X: Any, y: np.ndarray) -> None:
+    """Raise scikit-learn's error for NaN and infinity, or one for finite values whose squares overflow."""
+    for name, values in (("X", X), ("y", y)):
+        if values is not None:
+            assert_all_finite(values, input_name=name)
+    raise ValueError("X or y holds values so large that their squares overflow a double (above 1e150). Rescale the column.")
+
+
+def _sum_by_group(codes: np.ndarray, values: np.ndarray, n_groups: int) -> np.ndarray:
+    """Return the sum of the values in each group, in the type of the values."""
+    return np.bincount(codes, weights=values, minlength=n_groups).astype(values.dtype)
+
+
+class _Rows:
+    """The rows z = (x, y) of the data, block by block in float64, whatever type, order or sparsity X has."""
+
+    def __init__(self, X: Any, y: np.ndarray):
+        self._X = X.tocsr() if sparse.issparse(X) else X
+        self._y = y
+        self.n_columns = 1 + (0 if X is None else X.shape[1])
+
+    def __len__(self) -> int:
+        return len(self._y)
+
+    def read(self, rows: slice | np.ndarray, out: np.ndarray) -> None:
+        """Write the rows into `out`, of shape (number of rows, n_columns)."""
+        if self._X is not None:
+            part = self._X[rows]
+            out[:, :-1] = part.toarray() if sparse.issparse(part) else part
+        out[:, -1] = self._y[rows]
+
+    def blocks(self, start: int, stop: int) -> Iterable[tuple[slice, np.ndarray]]:
+        """Yield each block of rows between two positions, in a buffer that the next block overwrites."""
+        length = min(_block_rows(self.n_columns), stop - start)
+        buffer = np.empty((length, self.n_columns))
+        for first in range(start, stop, length):
+            rows = slice(first, min(first + length, stop))
+            block = buffer[: rows.stop - first]
+            self.read(rows, block)
+            yield rows, block
+
+
+def _block_rows(n_columns: int) -> int:
+    """Return the number of rows of a block."""
+    return max(_MIN_BLOCK_ROWS, _BLOCK_BYTES // (8 * n_columns))
+
+
+def _within_and_between(
+    rows: _Rows, codes: np.ndarray, counts: np.ndarray, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a centre, the group means' deviations from it, and the pooled within-group scatter, in one reading.
+
+    Each group's rows are taken relative to one of its own rows f_j, so that d_ij = z_ij - f_j has no error where the
+    column is constant in the group, and little where the group is far from zero or from the other groups. Then
+
+        m_j = f_j + mean_i d_ij,    W = sum_ij w_ij d_ij d_ij' - sum_j n_j mean(d_j) mean(d_j)'.
+
+    The difference loses about one bit where f_j is an ordinary member of its group. Where a reference row is an outlier
+    and the loss is more, the rows are read again with d_ij taken relative to m_j.
+    """
+    a_row = np.empty(len(counts), dtype=np.intp)
+    a_row[codes] = np.arange(len(codes))
+    reference = np.empty((len(counts), rows.n_columns))
+    rows.read(a_row, reference)
+    with np.errstate(over="ignore", invalid="ignore"):
+        shifts, scatter = _scatter(rows, codes, weights, [reference])
+        shifts /= counts[:, None]
+        within = scatter - _weighted_scatter(shifts, counts)
+        if np.any(scatter.diagonal() > _TOLERATED_LOSS * within.diagonal()):
+            again, scatter = _scatter(rows, codes, weights, [reference, shifts])
+            again /= counts[:, None]
+            within = scatter - _weighted_scatter(again, counts)
+            shifts += again
+        # Of each column the value nearest the mean: a value of the column, so that a constant has no deviation.
+        nearest = np.abs(reference - reference.mean(axis=0)).argmin(axis=0)
+        center = reference[nearest, np.arange(rows.n_columns)]
+        shifts += reference - center
+    return center, shifts, within
+
+
+def _weighted_scatter(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return sum_j w_j r_j r_j', symmetric to the last bit."""
+    scaled = rows * np.sqrt(weights)[:, None]
+    return scaled.T @ scaled
+
+
+def _scatter(
+    rows: _Rows, codes: np.ndarray, weights: np.ndarray | None, offsets: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weighted sums by group, and the scatter over all rows, of the rows less their groups' offsets.
+
+    Parameters
+    ----------
+    offsets : list of ndarray of shape (n_groups, n_columns)
+        Taken off one after the other, which a sum of them would not do exactly.
+
+    Returns
+    -------
+    sums : ndarray of shape (n_groups, n_columns)
+    scatter : ndarray of shape (n_columns, n_columns)
+    """
+    n_groups, n_columns = offsets[0].shape
+
+    def part(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        sums, scatter = np.zeros((n_groups, n_columns)), np.zeros((n_columns, n_columns))
+        length = min(_block_rows(n_columns), stop - start)
+        buffer, ones, pointers = np.empty((length, n_columns)), np.ones(length), np.arange(length + 1)
+        # NumPy's error state belongs to a thread.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for at, block in rows.blocks(start, stop):
+                size = len(block)
+                for offset in offsets:
+                    block -= np.take(offset, codes[at], axis=0, out=buffer[:size], mode="clip")
+                weight = ones[:size] if weights is None else weights[at]
+                csc_matvecs(
+                    n_groups, size, n_columns, pointers[: size + 1], codes[at], weight, block.ravel(), sums.ravel()
+                )
+                scatter += block.T @ (block if weights is None else block * weight[:, None])
+        return sums, scatter
+
+    # Each thread needs sums of its own: more of them than a share of the rows would cost more than they save.
+    useful = min(len(rows) * n_columns // _NUMBERS_PER_THREAD, len(rows) // (4 * n_groups))
+    totals = _in_threads(part, len(rows), useful)
+    sums, scatter = totals[0]
+    for more_sums, more_scatter in totals[1:]:
+        sums += more_sums
+        scatter += more_scatter
+    return sums, (scatter + scatter.T) / 2
+
+
+def _in_threads(part: Callable[[int, int], Any], n_rows: int, useful: int) -> list[Any]:
+    """Return what `part` gives for each of up to `useful` runs of rows, on as many threads as BLAS may use.
+
+    The number follows BLAS so that whatever limits the threads of scikit-learn (OMP_NUM_THREADS, threadpoolctl, joblib's
+    workers) limits these; while they run, BLAS is kept to one thread in each.
+    """
+    if useful < 2:
+        return [part(0, n_rows)]
+    blas = _threadpools().select(user_api="blas")
+    allowed = max((library["num_threads"] for library in blas.info()), default=os.cpu_count() or 1)
+    n_threads = min(useful, allowed)
+    if n_threads < 2:
+        return [part(0, n_rows)]
+    cuts = np.linspace(0, n_rows, n_threads + 1).astype(int).tolist()
+    with blas.limit(limits=1), ThreadPoolExecutor(n_threads) as pool:
+        return list(pool.map(part, cuts[:-1], cuts[1:]))
+
+
+@cache
+def _threadpools() -> ThreadpoolController:
+    """Return the controller of the loaded thread pools: finding them takes a millisecond, asking them does not."""
+    return ThreadpoolController()

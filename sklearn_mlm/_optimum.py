@@ -1,0 +1,151 @@
+"""The global optimum of a `Criterion` on the closed half-line of variance ratios, both ends included."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._criterion import Criterion, Solution
+
+# In units of log gamma. The criterion is analytic in log gamma on a strip of half-width pi (its singularities are at
+# negative gamma), so that it has no features much narrower than one.
+_GRID_STEP = 0.5
+# In units of 1 / (largest size): below it the derivative is a straight line but for a hundredth.
+_FIRST_RATIO = 1e-2
+# Rounds of halving a cell in which the derivative may touch zero; 2^-40 of a cell is rounding.
+_MAX_HALVINGS = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Optimum:
+    """Where the criterion is least, and what kind of place that is.
+
+    Attributes
+    ----------
+    solution : Solution
+        The model there.
+    boundary : {"group", "residual"} or None
+        "group" where tau2 = 0, "residual" where sigma2 = 0, None between the ends.
+    candidates : ndarray of shape (n_candidates,)
+        The variance ratios of all local minima, ascending; infinity stands for sigma2 = 0.
+    """
+
+    solution: Solution
+    boundary: str | None
+    candidates: np.ndarray
+
+
+def minimise(criterion: Criterion) -> Optimum:
+    """Return the global minimum of a criterion over gamma in [0, inf].
+
+    The minima are roots of the analytic derivative, not the least of compared values, which would leave half of the
+    digits. The derivative is evaluated on a grid between a ratio so small that it hardly differs from 0 and one beyond
+    which it is provably positive; every change of sign from - to + is refined to machine precision, and cells in which
+    the derivative might touch zero unseen are divided until it does or cannot.
+
+    Parameters
+    ----------
+    criterion : Criterion
+
+    Returns
+    -------
+    optimum : Optimum
+        The lowest of the local minima and the ends; of equals, the smallest ratio.
+    """
+    if criterion.exact_fit:
+        return Optimum(criterion.solution(0.0), "group", np.zeros(1))
+    limit = criterion.within_residual_zero
+    if limit and criterion.within_degrees_of_freedom > 0:
+        return Optimum(criterion.solution(np.inf), "residual", np.array([np.inf]))
+    ratios, gradients, slopes = _scan(criterion)
+    falling = np.flatnonzero((gradients[:-1] < 0) & (gradients[1:] >= 0))
+    candidates = [_refine(criterion, ratios[i : i + 2], gradients[i : i + 2], slopes[i : i + 2]) for i in falling]
+    if gradients[0] >= 0 or not candidates:
+        candidates.insert(0, 0.0)
+    if limit:
+        candidates.append(np.inf)
+    solutions = [criterion.solution(ratio) for ratio in candidates]
+    best = min(solutions, key=lambda solution: solution.value)
+    boundary = "group" if best.ratio == 0 else "residual" if np.isinf(best.ratio) else None
+    return Optimum(best, boundary, np.array(candidates))
+
+
+def _scan(criterion: Criterion) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return ratios, ascending from 0, with the derivative there and its slope, that bracket every change of sign."""
+    first = _FIRST_RATIO / criterion.sizes.max()
+    last = max(_last_ratio(criterion), 10 * first)
+    n_steps = int(np.ceil(np.log(last / first) / _GRID_STEP))
+    ratios = np.append(0.0, first * np.exp(_GRID_STEP * np.arange(n_steps + 1)))
+    _, gradients, slopes = criterion.evaluate(ratios)
+    for _ in range(_MAX_HALVINGS):
+        doubtful = _may_touch_zero(ratios, gradients, slopes)
+        if not len(doubtful):
+            break
+        middle = (ratios[doubtful] + ratios[doubtful + 1]) / 2
+        _, more_gradients, more_slopes = criterion.evaluate(middle)
+        ratios = np.insert(ratios, doubtful + 1, middle)
+        gradients = np.insert(gradients, doubtful + 1, more_gradients)
+        slopes = np.insert(slopes, doubtful + 1, more_slopes)
+    return ratios, gradients, slopes
+
+
+def _last_ratio(criterion: Criterion) -> float:
+    """Return a ratio above which the criterion rises.
+
+    r2(gamma) - r2(inf) is a sum of terms c_i / (1 + gamma d_i), so that gamma times its derivative is at least
+    -c / gamma with c the sum of c_i / d_i; and gamma times the derivative of the log determinants only grows, to the
+    number of degrees of freedom between groups. With half of one of these reached, gamma = 2 D c / r2(inf) suffices.
+    """
+    least = 10.0 / criterion.sizes.min()
+    if criterion.within_residual_zero:
+        return 1e8 * least
+    return max(least, 2.0 * criterion.degrees_of_freedom * criterion.between_residual / criterion.within_residual)
+
+
+def _may_touch_zero(ratios: np.ndarray, gradients: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+    """Return the cells without a change of sign in which the tangents of the derivative, from both ends, meet beyond zero."""
+    width = np.diff(ratios)
+    sign = np.sign(gradients[:-1])
+    left, right = sign * slopes[:-1], sign * slopes[1:]
+    dips = (sign == np.sign(gradients[1:])) & (left < 0) & (right > 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        at = (sign * np.diff(gradients) - right * width) / (left - right)
+        clear = (sign * gradients[:-1] + left * at > 0) & (at >= 0) & (at <= width)
+    return np.flatnonzero(dips & ~clear)
+
+
+def _refine(criterion: Criterion, ratios: np.ndarray, gradients: np.ndarray, slopes: np.ndarray) -> float:
+    """Return the root of the derivative between two ratios, to machine precision.
+
+    Newton's method from an interpolated root, kept inside the bracket by bisection.
+    """
+    low, high = ratios
+    ratio = _interpolate_root(ratios, gradients, slopes)
+    step_before = high - low
+    for _ in range(100):
+        _, (gradient,), (slope,) = criterion.evaluate(ratio)
+        if gradient < 0:
+            low = ratio
+        else:
+            high = ratio
+        step = -gradient / slope if slope > 0 else np.inf
+        if not low <= ratio + step <= high or abs(step) > step_before / 2:
+            step = (low + high) / 2 - ratio
+        step_before = abs(step)
+        ratio = ratio + step
+        # After a step of this size, Newton's next, of about its square, is below the rounding of the ratio.
+        if abs(step) <= 1e-9 * ratio or high - low <= 2 * np.spacing(high):
+            break
+    return float(ratio)
+
+
+def _interpolate_root(ratios: np.ndarray, gradients: np.ndarray, slopes: np.ndarray) -> float:
+    """Return where the derivative of a cell is zero by cubic Hermite interpolation of the inverse function."""
+    if min(slopes) <= 0:
+        return float(ratios.mean())
+    rise = gradients[1] - gradients[0]
+    t = -gradients[0] / rise
+    root = (1 + 2 * t) * (1 - t) ** 2 * ratios[0] + t**2 * (3 - 2 * t) * ratios[1]
+    root += t * (1 - t) * rise * ((1 - t) / slopes[0] - t / slopes[1])
+    return float(np.clip(root, *ratios))

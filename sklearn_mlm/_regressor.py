@@ -1,0 +1,514 @@
+"""`RandomInterceptRegressor`: parameters, validation and fitted attributes. The arithmetic is in the modules it calls."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils import check_array
+from sklearn.utils.extmath import safe_sparse_dot
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
+
+from ._criterion import Criterion, Solution
+from ._groups import MISSING, UNSEEN, as_labels, encode, factorize, label_kind, split_group_column
+from ._moments import GroupedMoments, as_weights, summarise
+from ._optimum import minimise
+
+_CHOICES = {
+    "method": ("reml", "ml"),
+    "fit_intercept": (True, False),
+    "new_groups": ("population", "error", "nan"),
+    "weight_type": ("frequency", "precision"),
+}
+# Numbers that one block of rows may hold while standard deviations of predictions are computed.
+_BLOCK_NUMBERS = 1 << 20
+
+
+class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
+    """Linear regression with a random intercept for each group: the two-level multilevel model.
+
+    The model for row i of group j is
+
+        y_ij = intercept + x_ij' coef + u_j + e_ij,   u_j ~ N(0, tau2),   e_ij ~ N(0, sigma2),
+
+    R's ``lmer(y ~ x + (1 | group))``. Fitting estimates the fixed effects (the intercept and coefficients) and the two
+    variance components by restricted or full maximum likelihood. Predictions for a group seen in fit add its
+    empirical-Bayes estimate of u_j, the group's mean residual shrunk towards 0 by its reliability.
+
+    The optimum is global and exact to rounding: both variances may be exactly zero, and no starting value, tolerance or
+    iteration limit is needed.
+
+    Parameters
+    ----------
+    method : {"reml", "ml"}, default="reml"
+        Restricted maximum likelihood, whose variances allow for the estimation of the fixed effects, or maximum
+        likelihood, which compares models with different fixed effects.
+    fit_intercept : bool, default=True
+        Whether the model has a fixed intercept. Without it, the fixed part is 0 where x is.
+    group_feature : str, int or None, default=None
+        Name or position of the column of X that holds the group labels. With it no `groups` argument is needed in `fit`,
+        `predict` or `score`, so that pipelines, grid searches and scorers work as they are. The column is no predictor.
+    new_groups : {"population", "error", "nan"}, default="population"
+        What `predict` gives for a group that `fit` has not seen: the fixed part alone (its random effect is 0 on
+        average), a ValueError, or NaN.
+    weight_type : {"frequency", "precision"}, default="frequency"
+        What a row weight w means: w copies of the row, as in scikit-learn (a weight of 0 is no row), or a residual
+        variance of sigma2 / w for one row, as in lme4.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_predictors,)
+        Fixed effects of the columns of X, without the group column, in units of y per unit of x. A column that depends on
+        those before it gets 0.
+    intercept_ : float
+        Fixed intercept, in units of y; 0 without `fit_intercept`.
+    variance_components_ : pandas.Series of shape (2,)
+        "group" (tau2) and "residual" (sigma2), in units of y squared.
+    icc_ : float
+        Intraclass correlation tau2 / (tau2 + sigma2), in [0, 1]: the share of the unexplained variance that lies between
+        groups, and the correlation of two rows of a group. NaN where both variances are 0.
+    random_effects_ : pandas.Series of shape (n_groups,)
+        Empirical-Bayes estimate of u_j by group label (conditional mode, BLUP), in units of y.
+    groups_ : pandas.Index of shape (n_groups,)
+        The group labels, sorted where they can be.
+    n_groups_ : int
+        Number of groups; 0 where the model was fitted without.
+    boundary_ : {"group", "residual"} or None
+        The variance component that is exactly 0, if one is: "group" (lme4's singular fit: least squares), or "residual"
+        (x and the group determine y).
+    log_likelihood_ : float
+        Logarithm of the restricted (or full) likelihood at the optimum, with all constants.
+    criterion_ : float
+        -2 `log_likelihood_`: the "REML criterion at convergence" of lme4, or the deviance.
+    aic_, bic_ : float
+        Akaike's and Bayes' information criteria, counting fixed effects and both variances.
+    cov_fixed_ : pandas.DataFrame of shape (k, k)
+        Covariance of the fixed effects, "(Intercept)" first; 0 for dropped columns.
+    moments_ : GroupedMoments
+        All that the fit has kept of the data. No rows.
+    n_features_in_ : int
+        Number of columns of X in `fit`, the group column included; 0 for ``X=None``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns of X, where all of them are strings.
+
+    See Also
+    --------
+    GroupedMoments : The mergeable state that `fit_moments` takes.
+    sklearn.linear_model.LinearRegression : The same model without groups.
+
+    Notes
+    -----
+    Without `groups` and without `group_feature` there is nothing to group by: the model is ordinary least squares and a
+    warning says so.
+
+    References
+    ----------
+    D. Bates, M. Maechler, B. Bolker and S. Walker (2015), "Fitting linear mixed-effects models using lme4", Journal of
+    Statistical Software 67(1).
+
+    Examples
+    --------
+    The null model of the dyestuff data, whose batches differ:
+
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_dyestuff
+    >>> dyestuff = load_dyestuff(as_frame=True)
+    >>> model = RandomInterceptRegressor().fit(None, dyestuff.target, groups=dyestuff.groups)
+    >>> round(model.intercept_, 1)
+    1527.5
+    >>> model.variance_components_.round(1)
+    group       1764.0
+    residual    2451.3
+    Name: variance, dtype: float64
+    >>> round(model.icc_, 3)
+    0.418
+    >>> model.predict(None, groups=["A", "F", "unheard of"]).round(1)
+    array([1509.9, 1482.3, 1527.5])
+    """
+
+    def __init__(
+        self,
+        *,
+        method: str = "reml",
+        fit_intercept: bool = True,
+        group_feature: str | int | None = None,
+        new_groups: str = "population",
+        weight_type: str = "frequency",
+    ):
+        self.method = method
+        self.fit_intercept = fit_intercept
+        self.group_feature = group_feature
+        self.new_groups = new_groups
+        self.weight_type = weight_type
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
+        """Estimate the fixed effects, the variance components and the random effects.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+            Predictors; None (or a frame that holds `group_feature` alone) fits the null model, an intercept and groups.
+        y : array-like of shape (n_samples,)
+            Outcome.
+        groups : array-like of shape (n_samples,), default=None
+            Group label of each row, of any hashable kind; takes the place of `group_feature`.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Row weights, read as `weight_type` says.
+
+        Returns
+        -------
+        self : RandomInterceptRegressor
+            The fitted model. If `fit` fails, a model fitted before stays as it was.
+
+        Raises
+        ------
+        ValueError
+            Where values or labels are missing, lengths differ, there is one group, every group is a single row, or there
+            are no more rows than fixed effects.
+        """
+        self._check_parameters()
+        with self._unchanged_on_error():
+            X, y, groups = self._validate_rows(X, y, groups)
+            weights = None if sample_weight is None else as_weights(sample_weight, len(y))
+            if groups is None:
+                warnings.warn(_NO_GROUPS, UserWarning, stacklevel=2)
+                codes, labels = np.zeros(len(y), dtype=np.intp), pd.Index([None], dtype=object)
+            else:
+                codes, labels = factorize(groups, len(y))
+            moments = summarise(X, y, codes, labels, weights, self._predictor_names())
+            return self._store(moments, grouped=groups is not None)
+
+    def fit_moments(self, moments: GroupedMoments) -> Self:
+        """Fit from moments in place of rows: what they were read from, and in how many parts, makes no difference.
+
+        Parameters
+        ----------
+        moments : GroupedMoments
+            The state of all rows, as `GroupedMoments.from_arrays` and its sums give it.
+
+        Returns
+        -------
+        self : RandomInterceptRegressor
+            The fitted model.
+
+        Examples
+        --------
+        >>> from sklearn_mlm import GroupedMoments, RandomInterceptRegressor
+        >>> from sklearn_mlm.datasets import load_sleepstudy
+        >>> X, y, groups = load_sleepstudy(return_X_y_groups=True)
+        >>> parts = [GroupedMoments.from_arrays(X[i::2], y[i::2], groups[i::2]) for i in range(2)]
+        >>> model = RandomInterceptRegressor().fit_moments(sum(parts))
+        >>> model.coef_.round(4)
+        array([10.4673])
+        """
+        self._check_parameters()
+        if not isinstance(moments, GroupedMoments):
+            raise TypeError(f"moments must be a GroupedMoments; found {type(moments).__name__}. To fit rows, call fit(X, y, groups).")
+        with self._unchanged_on_error():
+            for name in ("n_features_in_", "feature_names_in_"):
+                vars(self).pop(name, None)
+            # Where a column of X is to hold the groups, moments do not say which.
+            if self.group_feature is None:
+                self.n_features_in_ = moments.n_features
+                if moments.feature_names is not None:
+                    self.feature_names_in_ = np.array(moments.feature_names, dtype=object)
+            return self._store(moments, grouped=True)
+
+    def predict(self, X: Any, groups: Any = None, return_std: bool = False) -> Any:
+        """Predict the mean outcome of rows in their groups.
+
+        A row of a group known from `fit` gets its fixed part plus the group's empirical-Bayes estimate (the conditional
+        prediction), a row of a new group what `new_groups` says, and a row without a label the fixed part alone (the
+        population prediction); so does every row where there are no `groups` and no `group_feature`.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+            Predictors, as in `fit`; None for a null model fitted so, with `groups` to say for how many rows.
+        groups : array-like of shape (n_samples,), default=None
+            Group labels; takes the place of `group_feature`.
+        return_std : bool, default=False
+            Whether to return the standard deviation of the predicted mean as well. It allows for the fixed effects and
+            the random effect (all of tau2 in a new group) but not for the residual, nor for the variance components,
+            which are taken as known.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples,)
+            In units of y.
+        std : ndarray of shape (n_samples,)
+            Only with `return_std`; in units of y.
+
+        Raises
+        ------
+        ValueError
+            For an unknown group where ``new_groups="error"``, and where lengths differ or values are missing.
+        """
+        check_is_fitted(self)
+        X, groups, n_samples = self._validate_new_rows(X, groups)
+        codes = np.full(n_samples, MISSING) if groups is None else self._encode(groups, n_samples)
+        # The codes of unseen and missing labels count from the end.
+        unseen = np.nan if self.new_groups == "nan" else 0.0
+        effects = np.append(self.random_effects_.to_numpy(), [0.0, unseen])
+        mean = effects[codes] + self.intercept_
+        if X is not None:
+            mean += safe_sparse_dot(X, self.coef_, dense_output=True)
+        if not return_std:
+            return mean
+        return mean, np.where(np.isnan(mean), np.nan, self._prediction_std(X, codes))
+
+    def score(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> float:
+        """Return the coefficient of determination R^2 of ``predict(X, groups)``.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+            Predictors.
+        y : array-like of shape (n_samples,)
+            Outcome.
+        groups : array-like of shape (n_samples,), default=None
+            Group labels. Without them (and without `group_feature`) the population prediction is scored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Row weights.
+
+        Returns
+        -------
+        score : float
+            At most 1; 0 for a model that predicts the mean of y.
+        """
+        return float(r2_score(y, self.predict(X, groups), sample_weight=sample_weight))
+
+    # ---- what the methods above are made of
+
+    def _check_parameters(self) -> None:
+        """Raise for a parameter outside its choices."""
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if not isinstance(value, str | bool | np.bool_) or value not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; found {value!r}.")
+        key = self.group_feature
+        if not (key is None or isinstance(key, str | Integral)) or isinstance(key, bool):
+            raise ValueError(f"group_feature must be the name or the position of a column of X, or None; found {key!r}.")
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """Give the model its state back if the block raises."""
+        before = vars(self).copy()
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _validate_rows(self, X: Any, y: Any, groups: Any) -> tuple[Any, np.ndarray, Any]:
+        """Return what `fit` was given, checked; predictors are None where there are none.
+
+        That X is finite is left to the moments, which see every value anyway.
+        """
+        if X is None:
+            if y is None:
+                raise ValueError("RandomInterceptRegressor requires y to be passed, but the target y is None.")
+            vars(self).pop("feature_names_in_", None)
+            self.n_features_in_ = 0
+            return None, self._as_outcome(y), groups
+        checks = {"accept_sparse": ["csr", "csc"], "ensure_all_finite": False}
+        if self.group_feature is None:
+            X, y = validate_data(self, X, y, y_numeric=True, **checks)
+            return X, y, groups
+        validate_data(self, X, y, skip_check_array=True)
+        column, X = split_group_column(X, self.group_feature)
+        y = self._as_outcome(y)
+        check_consistent_length(column, y)
+        if X is not None:
+            X = check_array(X, input_name="X", estimator=self, **checks)
+        return X, y, column if groups is None else groups
+
+    def _validate_new_rows(self, X: Any, groups: Any) -> tuple[Any, Any, int]:
+        """Return predictors (None if there are none), groups and the number of rows of a prediction, checked."""
+        if X is None:
+            if len(self.coef_):
+                raise ValueError(f"X is None, but the model was fitted with {len(self.coef_)} predictor(s). Pass them.")
+            if groups is None:
+                raise ValueError("X and groups are both None: pass groups, one label for each row to predict.")
+            groups = as_labels(groups)
+            return None, groups, len(groups)
+        checks = {"accept_sparse": ["csr", "csc"], "input_name": "X", "estimator": self}
+        if self.group_feature is None:
+            X = validate_data(self, X, reset=False, accept_sparse=["csr", "csc"])
+            return X, groups, X.shape[0]
+        if hasattr(self, "n_features_in_"):
+            validate_data(self, X, reset=False, skip_check_array=True)
+        column, X = split_group_column(X, self.group_feature)
+        if X is not None:
+            X = check_array(X, **checks)
+        return X, column if groups is None else groups, len(column)
+
+    def _as_outcome(self, y: Any) -> np.ndarray:
+        """Return y as a one-dimensional array of finite numbers."""
+        y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y", estimator=self)
+        return column_or_1d(y, warn=True)
+
+    def _predictor_names(self) -> tuple[str, ...] | None:
+        """Return the names of the columns of X without the group column, if they have names."""
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            return None
+        names = list(names)
+        if self.group_feature is not None:
+            names.pop(names.index(self.group_feature) if isinstance(self.group_feature, str) else self.group_feature)
+        return tuple(names)
+
+    def _store(self, moments: GroupedMoments, grouped: bool) -> Self:
+        """Solve for moments and set the fitted attributes."""
+        criterion = self._criterion(moments)
+        _check_identified(criterion, grouped)
+        if grouped:
+            optimum = minimise(criterion)
+            solution, boundary = optimum.solution, optimum.boundary
+        else:
+            solution, boundary = criterion.solution(0.0), "group"
+        self._solution = solution
+        self.moments_ = moments
+        self.boundary_ = boundary
+        self.coef_ = solution.coefficients
+        self.intercept_ = solution.intercept
+        variances = [solution.group_variance, solution.residual_variance]
+        self.variance_components_ = pd.Series(variances, index=["group", "residual"], name="variance")
+        self.icc_ = variances[0] / sum(variances) if sum(variances) > 0 else float("nan")
+        self.groups_ = moments.labels if grouped else moments.labels[:0]
+        self.n_groups_ = len(self.groups_)
+        effects = solution.random_effects[: self.n_groups_]
+        self.random_effects_ = pd.Series(effects, index=self.groups_, name="random_effect")
+        names = list(moments.feature_names or (f"x{i}" for i in range(moments.n_features)))
+        index = ["(Intercept)", *names] if self.fit_intercept else names
+        self.cov_fixed_ = pd.DataFrame(solution.covariance, index=index, columns=index)
+        n_parameters = criterion.rank + (2 if grouped else 1)
+        self.criterion_ = solution.value
+        self.log_likelihood_ = -0.5 * solution.value
+        self.aic_ = solution.value + 2 * n_parameters
+        self.bic_ = solution.value + float(np.log(criterion.n_observations)) * n_parameters
+        _warn_of_peculiar_data(criterion, names, grouped, self.method)
+        return self
+
+    def _criterion(self, moments: GroupedMoments) -> Criterion:
+        """Return the criterion of this model's parameters for moments."""
+        return Criterion(
+            moments,
+            fit_intercept=bool(self.fit_intercept),
+            reml=self.method == "reml",
+            precision_weights=self.weight_type == "precision",
+        )
+
+    def _encode(self, groups: Any, n_samples: int) -> np.ndarray:
+        """Return the codes of new rows' groups, with an error or a warning for labels that look like a mistake."""
+        groups = as_labels(groups, n_samples)
+        codes = encode(groups, self.groups_)
+        unseen = codes == UNSEEN
+        if self.new_groups == "error" and unseen.any():
+            found = pd.unique(pd.Series(groups)[unseen])
+            raise ValueError(
+                f"groups has {len(found)} label(s) that fit has not seen, among them {found[:5].tolist()!r}. Pass known "
+                'groups, or set new_groups to "population" or "nan".'
+            )
+        if unseen.any() and not (codes >= 0).any() and label_kind(groups) != label_kind(self.groups_):
+            warnings.warn(
+                f"None of the groups is known, and their labels are of another type ({label_kind(groups)}) than those of "
+                f"fit ({label_kind(self.groups_)}), as 1 and '1' are. Every row is predicted as one of a new group.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return codes
+
+    def _prediction_std(self, X: Any, codes: np.ndarray) -> np.ndarray:
+        """Return the standard deviation of predicted means.
+
+        sqrt(d' V d + tau2 (1 - lambda_j)) with d = x - lambda_j x_j, x_j the group's mean of x, V the covariance of the fixed
+        effects; lambda_j = 0 in a new group. Columns are taken from their grand mean, where V loses no digits.
+        """
+        solution, moments = self._solution, self.moments_
+        n_groups = self.n_groups_
+        reliabilities = np.append(solution.reliabilities[:n_groups], [0.0, 0.0])
+        variances = np.append(solution.conditional_variances[:n_groups], np.full(2, solution.group_variance))
+        means = moments.deviations[:n_groups, :-1] + (moments.center[:-1] - solution.center)
+        shrunk = reliabilities[:, None] * np.vstack([means, np.zeros((2, len(solution.center)))])
+        std = np.empty(len(codes))
+        step = max(1, _BLOCK_NUMBERS // (1 + len(solution.center)))
+        for start in range(0, len(codes), step):
+            code = codes[start : start + step]
+            d = -shrunk[code]
+            if X is not None:
+                rows = X[start : start + step]
+                d += (rows.toarray() if hasattr(rows, "toarray") else rows) - solution.center
+            if self.fit_intercept:
+                d = np.column_stack([1.0 - reliabilities[code], d])
+            variance = np.einsum("ij,ij->i", d @ solution.centered_covariance, d)
+            std[start : start + step] = np.sqrt(variance + variances[code])
+        return std
+
+
+_NO_GROUPS = (
+    "fit was given no groups: the model is ordinary least squares, with a group variance of 0. Pass fit(X, y, groups=...); "
+    "or set group_feature to the column of X that holds the labels; or, inside a meta-estimator such as cross_val_score, "
+    "turn on metadata routing and call set_fit_request(groups=True)."
+)
+
+
+def _check_identified(criterion: Criterion, grouped: bool) -> None:
+    """Raise where the data cannot tell the model's parameters apart, saying why."""
+    moments = criterion.moments
+    n_observations, n_groups = criterion.n_observations, moments.n_groups
+    if n_groups == 0:
+        raise ValueError("The moments hold no rows: found n_samples=0. Read some rows into them first.")
+    if grouped and n_groups < 2:
+        raise ValueError(
+            f"groups holds one group only ({moments.labels[0]!r}): how much groups vary cannot be estimated from one. Fit "
+            "at least two groups, or LinearRegression if there is nothing to group by."
+        )
+    if grouped and moments.n_rows.max() == 1 and moments.counts.max() <= 1:
+        raise ValueError(
+            f"Every one of the {n_groups} groups is a single row: the group variance and the residual variance are only "
+            "identified by rows that share a group. Check that groups holds the label of a group, not of a row."
+        )
+    if n_observations <= criterion.rank:
+        raise ValueError(
+            f"There must be more rows than fixed effects: found n_samples={n_observations:g} and {criterion.rank} "
+            "independent fixed effects (the intercept included). Fit more rows or fewer columns."
+        )
+
+
+def _warn_of_peculiar_data(criterion: Criterion, names: list[str], grouped: bool, method: str) -> None:
+    """Warn of columns that were dropped, and of an outcome or groups with nothing to estimate."""
+    if len(criterion.dropped):
+        dropped = [names[i] for i in criterion.dropped]
+        warnings.warn(
+            f"{len(dropped)} column(s) of X depend on those before them{' and the intercept' if criterion.fit_intercept else ''}"
+            f" and get the coefficient 0: {', '.join(dropped)}. Predictions are not affected; drop them to silence this.",
+            UserWarning,
+            stacklevel=4,
+        )
+    if criterion.outcome_constant:
+        warnings.warn(
+            "y is constant: both variance components are 0 and the intraclass correlation is undefined (NaN).",
+            UserWarning,
+            stacklevel=4,
+        )
+    elif grouped and method == "reml" and criterion.between_degrees_of_freedom < 1:
+        warnings.warn(
+            f"The fixed effects that vary between groups only are as many as the groups ({criterion.moments.n_groups}): the "
+            "data say nothing of the group variance, and 0 is returned. Drop some group-level columns.",
+            UserWarning,
+            stacklevel=4,
+        )
