@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from ._moments import GroupedMoments
+from ._moments import GroupedMoments, weighted_scatter
 
 # A column whose squared length is explained by the columns before it up to this share depends on them: what is left is
 # the rounding of moments, which are squares (lmer's 1e-7 on the columns themselves is 1e-14 on this scale).
@@ -136,79 +136,83 @@ class Criterion:
         self.reml = reml
         self.n_observations = float(moments.n_rows.sum() if precision_weights else moments.counts.sum())
         self._sum_log_weight = moments.sum_log_weight if precision_weights else 0.0
-        self._set_columns(fit_intercept)
+        self._set_columns()
         self.degrees_of_freedom = self.n_observations - (self.rank if reml else 0)
-        self._set_classes()
+        self._set_groups()
 
     # ---- the columns: centred, scaled, independent, within and between apart
 
-    def _set_columns(self, fit_intercept: bool) -> None:
-        """Set the rows t_j and the scatter W in well-conditioned coordinates, and the map back to the columns given."""
+    def _set_columns(self) -> None:
+        """Set the within scatter in well-conditioned coordinates, and the affine map to them from the columns given.
+
+        A row t_j = (1, mean of x, mean of y) less the origin, times the map, is the row in these coordinates.
+        """
         moments = self.moments
-        counts = moments.counts
-        self._origin = moments.center.copy() if fit_intercept else np.zeros_like(moments.center)
-        rows = moments.deviations if fit_intercept else moments.means
-        if fit_intercept:
-            grand = counts @ rows / counts.sum()
-            self._origin += grand
-            rows = np.column_stack([np.ones(len(rows)), rows - grand])
-        leading = int(fit_intercept)
-        within = np.zeros((rows.shape[1], rows.shape[1]))
+        leading = int(self.fit_intercept)
+        total_weight = moments.counts.sum()
+        means = moments.deviations if self.fit_intercept else moments.means
+        grand = moments.counts @ means / total_weight if self.fit_intercept else np.zeros(means.shape[1])
+        self._offset = grand if self.fit_intercept else -moments.center
+        self._origin = moments.center + self._offset
+
+        width = len(grand) + leading
+        within, total = np.zeros((width, width)), np.zeros((width, width))
         within[leading:, leading:] = moments.within
+        total[leading:, leading:] = moments.within + weighted_scatter(means, moments.counts, grand)
         # What the values' own rounding could have left of a column that is in truth constant in each group, or at all.
-        noise = np.zeros(len(within))
-        noise[leading:] = _ROUNDING * (counts @ moments.means**2 + moments.within.diagonal())
-        _zero_columns(within, within.diagonal() <= noise)
-        total = within + (rows * counts[:, None]).T @ rows
-        constant = total.diagonal() <= noise
-        self.outcome_constant = bool(constant[-1])
-        rows[:, constant] = 0.0
-        _zero_columns(within, constant)
-        _zero_columns(total, constant)
+        noise = _ROUNDING * (total_weight * self._origin**2 + total.diagonal()[leading:])
+        within_noise = np.append(np.zeros(leading), noise)
+        _zero_columns(within, within.diagonal() <= within_noise)
+        _zero_columns(total, total.diagonal() <= within_noise)
+        if leading:
+            total[0, 0] = total_weight
 
-        scale = np.sqrt(np.where(constant, 1.0, total.diagonal()))
-        rows, within, total = rows / scale, within / np.outer(scale, scale), total / np.outer(scale, scale)
-        kept = _independent_columns(total[:-1, :-1])
-        self.rank = len(kept)
-        self.dropped = np.setdiff1d(np.arange(len(scale) - 1), kept) - leading
-        self._kept = kept
-        self._log_scale = float(np.log(scale[kept]).sum())
-        keep = np.append(kept, len(scale) - 1)
-        rows, within, total = rows[:, keep], within[np.ix_(keep, keep)], total[np.ix_(keep, keep)]
-
-        rotation, self._is_within = _separate_between_columns(within[:-1, :-1])
-        self.within_rank = int(self._is_within.sum())
-        # From rotated, scaled coefficients to those of the columns kept, up to the scale of y.
-        self._to_columns = rotation / scale[kept][:, None]
-        change = np.eye(len(keep))
-        change[:-1, :-1] = rotation
-        total = change.T @ total @ change
-        change[:-1, -1] = -rotation @ _solve_positive(total[:-1, :-1], total[:-1, -1])
-        self._least_squares = -change[:-1, -1] / scale[kept]
-        rows = rows @ change
-        within = change.T @ within @ change
+        scale = np.sqrt(np.where(total.diagonal() > 0, total.diagonal(), 1.0))
+        within, total = within / np.outer(scale, scale), total / np.outer(scale, scale)
         self._y_scale = float(scale[-1])
-        self._y_within = 0.0 if self.outcome_constant else float(moments.within[-1, -1]) / self._y_scale**2
-        for column in np.flatnonzero(~self._is_within):
-            within[column] = within[:, column] = 0.0
-        self._rows, self._within = rows, within
+        self.outcome_constant = bool(total[-1, -1] == 0.0)
+        self._y_within = within[-1, -1]
+        self._kept = kept = _independent_columns(total[:-1, :-1])
+        self.rank = len(kept)
+        self.dropped = np.setdiff1d(np.arange(width - 1), kept) - leading
+        self._log_scale = float(np.log(scale[kept]).sum())
+
+        # To the columns kept, rotated, and y less its least-squares fit.
+        keep = np.append(kept, width - 1)
+        change = np.zeros((width, len(keep)))
+        change[keep, np.arange(len(keep))] = 1.0
+        change[kept, :-1], self._is_within = _separate_between_columns(within[np.ix_(kept, kept)])
+        self.within_rank = int(self._is_within.sum())
+        rotated = change.T @ total @ change
+        least_squares = _solve_positive(rotated[:-1, :-1], rotated[:-1, -1])
+        change[:, -1] -= change[:, :-1] @ least_squares
+        self.exact_fit = self.outcome_constant or bool(change[:, -1] @ total @ change[:, -1] <= _DEPENDENT)
+        self._within = change.T @ within @ change
+        _zero_columns(self._within, np.append(~self._is_within, self.outcome_constant))
+        self._map = change / scale[:, None]
+        if self.outcome_constant:
+            self._map[:, -1] = 0.0
 
     # ---- the groups: one term for all groups of a size
 
-    def _set_classes(self) -> None:
-        """Set the distinct group sizes, how many groups have each, and their summed t_j t_j'."""
-        counts, rows = self.moments.counts, self._rows
-        width = rows.shape[1]
-        self._sizes, code, self._multiplicity = _distinct(counts)
+    def _set_groups(self) -> None:
+        """Set the groups' rows in order of their size, the distinct sizes, how many have each, and their summed t_j t_j'."""
+        moments = self.moments
+        leading = int(self.fit_intercept)
+        self._sizes, code, self._multiplicity = _distinct(moments.counts)
+        self._order = np.argsort(code, kind="stable")
+        self._rows = moments.deviations[self._order] @ self._map[leading:]
+        self._rows += self._map[:leading].sum(axis=0) - self._offset @ self._map[leading:]
+        width = self._rows.shape[1]
         self._size_scatter: np.ndarray | None = None
         if len(self._sizes) * width**2 > _MAX_SCATTER_NUMBERS:
-            self._sizes, self._multiplicity = counts, np.ones(len(counts))
+            self._sizes, self._multiplicity = moments.counts[self._order], np.ones(moments.n_groups)
             return
-        by_size = rows[np.argsort(code, kind="stable")]
-        ends = np.cumsum(self._multiplicity).astype(int)
+        ends = np.cumsum(self._multiplicity).astype(int).tolist()
         scatter = np.empty((len(self._sizes), width, width))
-        for of_size, start, stop in zip(scatter, np.append(0, ends[:-1]), ends, strict=True):
-            np.matmul(by_size[start:stop].T, by_size[start:stop], out=of_size)
+        for of_size, start, stop in zip(scatter, [0, *ends], ends, strict=False):
+            rows = self._rows[start:stop]
+            np.matmul(rows.T, rows, out=of_size)
         self._size_scatter = scatter.reshape(len(scatter), -1)
 
     def _between(self, coefficients: np.ndarray) -> np.ndarray:
@@ -259,24 +263,27 @@ class Criterion:
 
     def _evaluate(self, ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return `evaluate` of as many ratios as fit into memory at once."""
-        h = self._sizes / (1.0 + ratios[:, None] * self._sizes)
+        n_ratios = len(ratios)
+        growth = ratios[:, None] * self._sizes
+        h = self._sizes / (1.0 + growth)
         h2 = h * h
-        second, third = self._between(h2), self._between(h2 * h)
-        root, half_log_det, beta, r2 = self._profile(h)
-        contrast = np.concatenate([-beta, np.ones((len(beta), 1))], axis=1)[:, :, None]
-        second_e, third_e = (second @ contrast)[:, :, 0], (third @ contrast)[:, :, 0]
-        v = (root @ second_e[:, :-1, None])[:, :, 0]
-        r2_1 = -np.einsum("gi,gi->g", contrast[:, :, 0], second_e)
-        r2_2 = 2.0 * (np.einsum("gi,gi->g", contrast[:, :, 0], third_e) - np.einsum("gi,gi->g", v, v))
+        sums = self._between(np.concatenate([h, h2, h2 * h]))
+        second, third = sums[n_ratios : 2 * n_ratios], sums[2 * n_ratios :]
+        root, half_log_det, beta, r2 = self._profile(sums[:n_ratios])
+        contrast = np.ones((n_ratios, self.rank + 1, 1))
+        contrast[:, :-1, 0] = -beta
+        second_e = second @ contrast
+        v = root @ second_e[:, :-1]
+        r2_1 = -_dots(contrast, second_e)
+        r2_2 = 2.0 * (_dots(contrast, third @ contrast) - _dots(v, v))
         free = self.degrees_of_freedom
-        value = self._value(r2, np.log1p(ratios[:, None] * self._sizes) @ self._multiplicity, half_log_det)
+        value = self._value(r2, np.log1p(growth) @ self._multiplicity, half_log_det)
         gradient = free * r2_1 / r2 + h @ self._multiplicity
         hessian = free * (r2_2 / r2 - (r2_1 / r2) ** 2) - h2 @ self._multiplicity
         if self.reml:
-            transposed = root.transpose(0, 2, 1)
-            c = root @ second[:, :-1, :-1] @ transposed
+            c = root @ second[:, :-1, :-1] @ root.transpose(0, 2, 1)
             gradient -= np.trace(c, axis1=1, axis2=2)
-            hessian += 2.0 * np.einsum("gij,gij->g", root @ third[:, :-1, :-1], root) - np.einsum("gij,gij->g", c, c)
+            hessian += 2.0 * _dots(root @ third[:, :-1, :-1], root) - _dots(c, c)
         return value, gradient, hessian
 
     def _value(self, r2: Any, log_determinant: Any, half_log_det: Any) -> Any:
@@ -286,9 +293,9 @@ class Criterion:
         value = value - self._sum_log_weight
         return value + 2.0 * (half_log_det + self._log_scale) if self.reml else value
 
-    def _profile(self, h: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return L^-1 for B_XX = L L', half its log determinant, beta and r2, one of each for every row of h."""
-        b = self._within + self._between(h)
+    def _profile(self, between: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return L^-1 for B_XX = L L', half its log determinant, beta and r2, one of each for every between scatter."""
+        b = self._within + between
         b_xx, b_xy = b[:, :-1, :-1], b[:, :-1, -1]
         # Once more to unit length, since between columns shrink as the ratio grows.
         length = np.sqrt(np.diagonal(b_xx, axis1=1, axis2=2))
@@ -297,20 +304,14 @@ class Criterion:
         root = np.linalg.solve(factor, np.eye(self.rank) / length[:, None, :])
         projected = (root @ b_xy[:, :, None])[:, :, 0]
         beta = (projected[:, None, :] @ root)[:, 0, :]
-        return root, half_log_det, beta, b[:, -1, -1] - np.einsum("gi,gi->g", projected, projected)
+        return root, half_log_det, beta, b[:, -1, -1] - _dots(projected, projected)
 
     # ---- the ends of the scale
 
-    @cached_property
-    def exact_fit(self) -> bool:
-        """Whether the fixed effects leave nothing of y but rounding."""
-        least_squares = self._profile(self._sizes[None, :])[3][0]
-        return self.outcome_constant or bool(least_squares <= _DEPENDENT)
-
-    @cached_property
+    @property
     def within_residual_zero(self) -> bool:
         """Whether the fixed effects leave nothing of y within groups but rounding, relative to its variation there."""
-        return bool(self._within_fit[1] <= _DEPENDENT * self._y_within)
+        return self.within_residual <= _DEPENDENT * self._y_within
 
     @property
     def within_degrees_of_freedom(self) -> float:
@@ -323,36 +324,24 @@ class Criterion:
         return self.moments.n_groups - (self.rank - self.within_rank)
 
     @cached_property
-    def _within_fit(self) -> tuple[np.ndarray, float, np.ndarray, float]:
-        """Coefficients and residual of y on X within groups, then those of the group means on the other columns.
-
-        Returns the coefficients in rotated, scaled columns, the residual sum of squares within, the Cholesky factor of the
-        other columns' scatter, and the residual sum of squares of the (unweighted) group means.
-        """
-        inside, outside = np.flatnonzero(self._is_within), np.flatnonzero(~self._is_within)
+    def _within_slopes(self) -> np.ndarray:
+        """Coefficients of y on X within groups, in scaled, rotated columns; 0 for columns that vary only between."""
         beta = np.zeros(self.rank)
-        residual = self._within[-1, -1]
+        inside = np.flatnonzero(self._is_within)
         if len(inside):
             beta[inside] = _solve_positive(self._within[np.ix_(inside, inside)], self._within[inside, -1])
-            residual -= self._within[-1, inside] @ beta[inside]
-        target = self._rows[:, -1] - self._rows[:, :-1] @ beta
-        columns = self._rows[:, outside]
-        factor = np.linalg.qr(columns, mode="r") if len(outside) else np.zeros((0, 0))
-        if len(outside):
-            half = solve_triangular(factor, columns.T @ target, trans="T")
-            beta[outside] = solve_triangular(factor, half)
-            target = target - columns @ beta[outside]
-        return beta, max(float(residual), 0.0), factor, float(target @ target)
+        return beta
 
-    @property
+    @cached_property
     def within_residual(self) -> float:
-        """r2 of W alone, the limit of r2(gamma) as gamma grows, in units of the scaled y."""
-        return self._within_fit[1]
+        """r2 of W alone, the limit of r2(gamma) as gamma grows, in units of the scaled y squared."""
+        return max(float(self._within[-1, -1] - self._within[-1, :-1] @ self._within_slopes), 0.0)
 
     @property
     def between_residual(self) -> float:
-        """sum_j e_j^2 of the group means in the limit of large gamma, where r2(gamma) is about this over gamma."""
-        return self._within_fit[3]
+        """At least sum_j e_j^2 in the limit of large gamma, where r2(gamma) - r2(inf) is that over gamma."""
+        contrast = np.append(-self._within_slopes, 1.0)
+        return float(contrast @ self._between(np.ones((1, len(self._sizes))))[0] @ contrast)
 
     @property
     def sizes(self) -> np.ndarray:
@@ -368,35 +357,40 @@ class Criterion:
         if np.isinf(ratio):
             return self._limit()
         h = self._sizes / (1.0 + ratio * self._sizes)
-        root, half_log_det, beta, r2 = (part[0] for part in self._profile(h[None, :]))
-        log_determinant = np.log1p(ratio * self._sizes) @ self._multiplicity
+        root, half_log_det, beta, r2 = (part[0] for part in self._profile(self._between(h[None, :])))
         sigma2 = float(r2) / self.degrees_of_freedom
+        log_determinant = np.log1p(ratio * self._sizes) @ self._multiplicity
         value = float(self._value(r2, log_determinant, half_log_det))
         return self._solution(ratio, beta, sigma2 * root.T @ root, ratio * sigma2, sigma2, value)
 
     def _limit(self) -> Solution:
         """Return the model with sigma2 = 0: within groups x determines y, and group means carry all that is random.
 
-        The criterion falls without bound where the within part has degrees of freedom to spare, and else tends to
+        The coefficients that W identifies come from W, the others from least squares on the group means given those. The
+        criterion falls without bound where the within part has degrees of freedom to spare, and else tends to
 
             D (1 + log(2 pi c / D)) + sum log n_j [+ log det W_XX + log det sum_j x_j x_j', each over its own columns],
 
         c the residual sum of squares of the group means.
         """
-        beta, _, factor, residual = self._within_fit
+        outside = np.flatnonzero(~self._is_within)
+        beta = self._within_slopes.copy()
+        target = self._rows[:, -1] - self._rows[:, :-1] @ beta
+        orthonormal, factor = np.linalg.qr(self._rows[:, outside])
+        beta[outside] = solve_triangular(factor, orthonormal.T @ target)
+        target -= self._rows[:, outside] @ beta[outside]
+        residual = float(target @ target)
         free = self.between_degrees_of_freedom if self.reml else self.moments.n_groups
         tau2 = residual / free if free else 0.0
-        outside = np.flatnonzero(~self._is_within)
         covariance = np.zeros((self.rank, self.rank))
-        if len(outside):
-            inverse = solve_triangular(factor, np.eye(len(outside)))
-            covariance[np.ix_(outside, outside)] = tau2 * inverse @ inverse.T
+        inverse = solve_triangular(factor, np.eye(len(outside)))
+        covariance[np.ix_(outside, outside)] = tau2 * inverse @ inverse.T
         value = -np.inf
-        if self.degrees_of_freedom == free and free:
+        if self.degrees_of_freedom == free and residual:
             inside = np.flatnonzero(self._is_within)
-            half = 0.5 * np.linalg.slogdet(self._within[np.ix_(inside, inside)])[1]
-            half += np.log(np.abs(factor.diagonal())).sum()
-            value = float(self._value(residual, np.log(self.moments.counts).sum(), half))
+            half_log_det = 0.5 * np.linalg.slogdet(self._within[np.ix_(inside, inside)])[1]
+            half_log_det += np.log(np.abs(factor.diagonal())).sum()
+            value = float(self._value(residual, np.log(self.moments.counts).sum(), half_log_det))
         return self._solution(np.inf, beta, covariance, tau2, 0.0, value)
 
     def _solution(
@@ -404,19 +398,19 @@ class Criterion:
     ) -> Solution:
         """Return the record of a solution given in rotated, scaled columns, in those of the data."""
         leading = int(self.fit_intercept)
-        n_columns = self.moments.n_features + leading
-        full = np.zeros(n_columns)
-        full[self._kept] = self._y_scale * (self._least_squares + self._to_columns @ beta)
-        covariance = self._y_scale**2 * self._to_columns @ covariance @ self._to_columns.T
-        centered = np.zeros((n_columns, n_columns))
-        centered[np.ix_(self._kept, self._kept)] = (covariance + covariance.T) / 2
+        to_columns = self._map[:-1, :-1] * self._y_scale
+        covariance = to_columns @ covariance @ to_columns.T
+        centered = (covariance + covariance.T) / 2
+        # The map's last column is y less its fit, over the scale of y.
+        full = self._y_scale * (self._map[:-1, :-1] @ beta - self._map[:-1, -1])
         coefficients, center = full[leading:], self._origin[:-1]
-        shift = np.eye(n_columns)
+        shift = np.eye(len(full))
         intercept = 0.0
         if leading:
             shift[0, 1:] = -center
             intercept = float(self._origin[-1] + full[0] - center @ coefficients)
-        residual_means = self._y_scale * (self._rows[:, -1] - self._rows[:, :-1] @ beta)
+        residual_means = np.empty(self.moments.n_groups)
+        residual_means[self._order] = self._y_scale * (self._rows[:, -1] - self._rows[:, :-1] @ beta)
         with np.errstate(invalid="ignore"):
             scaled = ratio * self.moments.counts
             reliabilities = np.where(np.isinf(scaled), 1.0, scaled / (1.0 + scaled))
@@ -441,10 +435,15 @@ def _zero_columns(matrix: np.ndarray, which: np.ndarray) -> None:
     matrix[:, which] = 0.0
 
 
+def _dots(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the scalar product of each pair of arrays along the first axis."""
+    return (a * b).reshape(len(a), -1).sum(axis=1)
+
+
 def _solve_positive(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return the solution for a symmetric positive definite matrix, by its Cholesky factor."""
     factor = np.linalg.cholesky(matrix)
-    return solve_triangular(factor.T, solve_triangular(factor, right, lower=True), lower=False)
+    return np.linalg.solve(factor.T, np.linalg.solve(factor, right))
 
 
 def _independent_columns(gram: np.ndarray) -> np.ndarray:

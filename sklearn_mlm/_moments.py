@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ _NUMBERS_PER_THREAD = 1 << 18
 # The within scatter comes out as a difference where a group's reference row is far from its mean; more loss than this
 # factor (4 bits) and the rows are read a second time, about the mean itself.
 _TOLERATED_LOSS = 16.0
+# Numbers from which a sample of so many pairs of rows is worth looking at first.
+_LARGE = 1 << 16
+_SAMPLE = 1 << 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,7 +275,11 @@ def summarise(
 
 def as_weights(sample_weight: Any, n_samples: int) -> np.ndarray:
     """Return row weights as an array of shape (n_samples,), in float64; a number stands for that many of it."""
-    weights = check_array(sample_weight, ensure_2d=False, dtype=np.float64, ensure_min_samples=0, input_name="sample_weight") if np.ndim(sample_weight) else np.full(n_samples, float(sample_weight))
+    if isinstance(sample_weight, Real):
+        sample_weight = np.full(n_samples, float(sample_weight))
+    weights = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float64, ensure_min_samples=0, input_name="sample_weight"
+    )
     if weights.shape != (n_samples,):
         raise ValueError(
             f"sample_weight must hold one weight per row: found sample_weight of shape {weights.shape} for {n_samples} rows."
@@ -330,6 +338,12 @@ class _Rows:
             out[:, :-1] = part.toarray() if sparse.issparse(part) else part
         out[:, -1] = self._y[rows]
 
+    def at(self, positions: np.ndarray) -> np.ndarray:
+        """Return the rows at these positions."""
+        out = np.empty((len(positions), self.n_columns))
+        self.read(positions, out)
+        return out
+
     def blocks(self, start: int, stop: int) -> Iterable[tuple[slice, np.ndarray]]:
         """Yield each block of rows between two positions, in a buffer that the next block overwrites."""
         length = min(_block_rows(self.n_columns), stop - start)
@@ -349,50 +363,87 @@ def _block_rows(n_columns: int) -> int:
 def _within_and_between(
     rows: _Rows, codes: np.ndarray, counts: np.ndarray, weights: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a centre, the group means' deviations from it, and the pooled within-group scatter, in one reading.
+    """Return a centre, the group means' deviations from it, and the pooled within-group scatter.
 
-    Each group's rows are taken relative to one of its own rows f_j, so that d_ij = z_ij - f_j has no error where the
-    column is constant in the group, and little where the group is far from zero or from the other groups. Then
+    Each group's rows are taken relative to a point f_j near them, d_ij = z_ij - f_j, and then
 
         m_j = f_j + mean_i d_ij,    W = sum_ij w_ij d_ij d_ij' - sum_j n_j mean(d_j) mean(d_j)'.
 
-    The difference loses about one bit where f_j is an ordinary member of its group. Where a reference row is an outlier
-    and the loss is more, the rows are read again with d_ij taken relative to m_j.
+    With f_j one of the group's own rows, d_ij has no error where the column is constant in the group, and little where
+    the group is far from zero or from other groups; the difference loses about one bit. Large data that vary enough
+    within groups are spared the look-up of f_j: one point amid all rows does for them. Whatever f_j is, more loss than is
+    tolerated shows in the result, and the rows are read again with a better f_j, the last of which is m_j.
     """
-    a_row = np.empty(len(counts), dtype=np.intp)
-    a_row[codes] = np.arange(len(codes))
-    reference = np.empty((len(counts), rows.n_columns))
-    rows.read(a_row, reference)
+    n_groups, width = len(counts), rows.n_columns
+    member = np.empty(n_groups, dtype=np.intp)
+    member[codes] = np.arange(len(codes))
+    center = _central_value(rows.at(member[:_SAMPLE]))
     with np.errstate(over="ignore", invalid="ignore"):
-        shifts, scatter = _scatter(rows, codes, weights, [reference])
-        shifts /= counts[:, None]
-        within = scatter - _weighted_scatter(shifts, counts)
-        if np.any(scatter.diagonal() > _TOLERATED_LOSS * within.diagonal()):
-            again, scatter = _scatter(rows, codes, weights, [reference, shifts])
-            again /= counts[:, None]
-            within = scatter - _weighted_scatter(again, counts)
-            shifts += again
-        # Of each column the value nearest the mean: a value of the column, so that a constant has no deviation.
-        nearest = np.abs(reference - reference.mean(axis=0)).argmin(axis=0)
-        center = reference[nearest, np.arange(rows.n_columns)]
-        shifts += reference - center
+        if len(rows) * width >= _LARGE and _varies_within(rows, codes, member):
+            sums, scatter = _scatter(rows, codes, weights, n_groups, [center])
+            shifts, within = _about_means(sums, scatter, counts)
+            if _loss_is_tolerable(scatter, within):
+                return center, shifts, within
+        reference = rows.at(member)
+        sums, scatter = _scatter(rows, codes, weights, n_groups, [reference])
+        shifts, within = _about_means(sums, scatter, counts)
+        if not _loss_is_tolerable(scatter, within):
+            sums, scatter = _scatter(rows, codes, weights, n_groups, [reference, shifts])
+            correction, within = _about_means(sums, scatter, counts)
+            shifts += correction
+        reference -= center
+        shifts += reference
     return center, shifts, within
 
 
-def _weighted_scatter(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return sum_j w_j r_j r_j', symmetric to the last bit."""
-    scaled = rows * np.sqrt(weights)[:, None]
-    return scaled.T @ scaled
+def _central_value(rows: np.ndarray) -> np.ndarray:
+    """Return, of each column, the value nearest its mean: one of its values, so that a constant has no deviation."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        nearest = np.abs(rows - rows.mean(axis=0)).argmin(axis=0)
+    return rows[nearest, np.arange(rows.shape[1])]
+
+
+def _varies_within(rows: _Rows, codes: np.ndarray, member: np.ndarray) -> bool:
+    """Return whether, by a sample of pairs of rows, every column varies within groups nearly as much as over all."""
+    sample = np.linspace(0, len(codes) - 1, _SAMPLE).astype(np.intp)
+    other = member[codes[sample]]
+    sample, other = sample[sample != other], other[sample != other]
+    if len(sample) < _SAMPLE // 8:
+        return False
+    values = rows.at(sample)
+    within = ((values - rows.at(other)) ** 2).mean(axis=0) / 2
+    return bool(np.all(values.var(axis=0) <= _TOLERATED_LOSS / 2 * within))
+
+
+def _about_means(sums: np.ndarray, scatter: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the group means and the scatter about them, from sums (overwritten) and the scatter about zero."""
+    sums /= counts[:, None]
+    return sums, scatter - weighted_scatter(sums, counts)
+
+
+def _loss_is_tolerable(scatter: np.ndarray, within: np.ndarray) -> bool:
+    """Return whether the difference that `within` came from left it most of its digits, or is not finite anyway."""
+    return not np.any(scatter.diagonal() > _TOLERATED_LOSS * within.diagonal())
+
+
+def weighted_scatter(rows: np.ndarray, weights: np.ndarray, about: np.ndarray | float = 0.0) -> np.ndarray:
+    """Return sum_j w_j (r_j - a)(r_j - a)', symmetric to the last bit."""
+    scatter = np.zeros((rows.shape[1], rows.shape[1]))
+    step = _block_rows(rows.shape[1])
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step] - about
+        scatter += (block * weights[start : start + step, None]).T @ block
+    return (scatter + scatter.T) / 2
 
 
 def _scatter(
-    rows: _Rows, codes: np.ndarray, weights: np.ndarray | None, offsets: list[np.ndarray]
+    rows: _Rows, codes: np.ndarray, weights: np.ndarray | None, n_groups: int, offsets: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the weighted sums by group, and the scatter over all rows, of the rows less their groups' offsets.
 
     Parameters
     ----------
-    offsets : list of ndarray of shape (n_groups, n_columns)
+    offsets : list of ndarray of shape (n_groups, n_columns), or (n_columns,) for all groups
         Taken off one after the other, which a sum of them would not do exactly.
 
     Returns
@@ -400,7 +451,7 @@ def _scatter(
     sums : ndarray of shape (n_groups, n_columns)
     scatter : ndarray of shape (n_columns, n_columns)
     """
-    n_groups, n_columns = offsets[0].shape
+    n_columns = rows.n_columns
 
     def part(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         sums, scatter = np.zeros((n_groups, n_columns)), np.zeros((n_columns, n_columns))
@@ -411,7 +462,9 @@ def _scatter(
             for at, block in rows.blocks(start, stop):
                 size = len(block)
                 for offset in offsets:
-                    block -= np.take(offset, codes[at], axis=0, out=buffer[:size], mode="clip")
+                    if offset.ndim == 2:
+                        offset = np.take(offset, codes[at], axis=0, out=buffer[:size], mode="clip")
+                    block -= offset
                 weight = ones[:size] if weights is None else weights[at]
                 csc_matvecs(
                     n_groups, size, n_columns, pointers[: size + 1], codes[at], weight, block.ravel(), sums.ravel()
@@ -420,7 +473,7 @@ def _scatter(
         return sums, scatter
 
     # Each thread needs sums of its own: more of them than a share of the rows would cost more than they save.
-    useful = min(len(rows) * n_columns // _NUMBERS_PER_THREAD, len(rows) // (4 * n_groups))
+    useful = min(len(rows) * n_columns // _NUMBERS_PER_THREAD, len(rows) // n_groups)
     totals = _in_threads(part, len(rows), useful)
     sums, scatter = totals[0]
     for more_sums, more_scatter in totals[1:]:

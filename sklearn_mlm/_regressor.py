@@ -27,6 +27,7 @@ _CHOICES = {
     "new_groups": ("population", "error", "nan"),
     "weight_type": ("frequency", "precision"),
 }
+_COMPONENTS = pd.Index(["group", "residual"])
 # Numbers that one block of rows may hold while standard deviations of predictions are computed.
 _BLOCK_NUMBERS = 1 << 20
 
@@ -89,8 +90,9 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
         -2 `log_likelihood_`: the "REML criterion at convergence" of lme4, or the deviance.
     aic_, bic_ : float
         Akaike's and Bayes' information criteria, counting fixed effects and both variances.
-    cov_fixed_ : pandas.DataFrame of shape (k, k)
-        Covariance of the fixed effects, "(Intercept)" first; 0 for dropped columns.
+    cov_fixed_ : ndarray of shape (k, k)
+        Covariance of the fixed effects, the intercept first if there is one; 0 for dropped columns. The square roots of
+        its diagonal are the standard errors.
     moments_ : GroupedMoments
         All that the fit has kept of the data. No rows.
     n_features_in_ : int
@@ -385,22 +387,20 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
         self.boundary_ = boundary
         self.coef_ = solution.coefficients
         self.intercept_ = solution.intercept
-        variances = [solution.group_variance, solution.residual_variance]
-        self.variance_components_ = pd.Series(variances, index=["group", "residual"], name="variance")
-        self.icc_ = variances[0] / sum(variances) if sum(variances) > 0 else float("nan")
+        tau2, sigma2 = solution.group_variance, solution.residual_variance
+        self.variance_components_ = pd.Series(np.array([tau2, sigma2]), index=_COMPONENTS, name="variance")
+        self.icc_ = tau2 / (tau2 + sigma2) if tau2 + sigma2 > 0 else float("nan")
         self.groups_ = moments.labels if grouped else moments.labels[:0]
         self.n_groups_ = len(self.groups_)
         effects = solution.random_effects[: self.n_groups_]
         self.random_effects_ = pd.Series(effects, index=self.groups_, name="random_effect")
-        names = list(moments.feature_names or (f"x{i}" for i in range(moments.n_features)))
-        index = ["(Intercept)", *names] if self.fit_intercept else names
-        self.cov_fixed_ = pd.DataFrame(solution.covariance, index=index, columns=index)
+        self.cov_fixed_ = solution.covariance
         n_parameters = criterion.rank + (2 if grouped else 1)
         self.criterion_ = solution.value
         self.log_likelihood_ = -0.5 * solution.value
         self.aic_ = solution.value + 2 * n_parameters
         self.bic_ = solution.value + float(np.log(criterion.n_observations)) * n_parameters
-        _warn_of_peculiar_data(criterion, names, grouped, self.method)
+        _warn_of_peculiar_data(criterion, grouped)
         return self
 
     def _criterion(self, moments: GroupedMoments) -> Criterion:
@@ -482,17 +482,18 @@ def _check_identified(criterion: Criterion, grouped: bool) -> None:
             f"Every one of the {n_groups} groups is a single row: the group variance and the residual variance are only "
             "identified by rows that share a group. Check that groups holds the label of a group, not of a row."
         )
-    if n_observations <= criterion.rank:
+    if grouped and n_observations <= criterion.rank:
         raise ValueError(
             f"There must be more rows than fixed effects: found n_samples={n_observations:g} and {criterion.rank} "
             "independent fixed effects (the intercept included). Fit more rows or fewer columns."
         )
 
 
-def _warn_of_peculiar_data(criterion: Criterion, names: list[str], grouped: bool, method: str) -> None:
+def _warn_of_peculiar_data(criterion: Criterion, grouped: bool) -> None:
     """Warn of columns that were dropped, and of an outcome or groups with nothing to estimate."""
     if len(criterion.dropped):
-        dropped = [names[i] for i in criterion.dropped]
+        names = criterion.moments.feature_names
+        dropped = [f"x{i}" if names is None else names[i] for i in criterion.dropped]
         warnings.warn(
             f"{len(dropped)} column(s) of X depend on those before them{' and the intercept' if criterion.fit_intercept else ''}"
             f" and get the coefficient 0: {', '.join(dropped)}. Predictions are not affected; drop them to silence this.",
@@ -505,7 +506,7 @@ def _warn_of_peculiar_data(criterion: Criterion, names: list[str], grouped: bool
             UserWarning,
             stacklevel=4,
         )
-    elif grouped and method == "reml" and criterion.between_degrees_of_freedom < 1:
+    elif grouped and criterion.reml and criterion.between_degrees_of_freedom < 1:
         warnings.warn(
             f"The fixed effects that vary between groups only are as many as the groups ({criterion.moments.n_groups}): the "
             "data say nothing of the group variance, and 0 is returned. Drop some group-level columns.",
