@@ -23,8 +23,8 @@ from threadpoolctl import ThreadpoolController
 
 from ._groups import factorize
 
-# Two buffers of this size stay in a core's own cache; below the least number of rows the matrix products suffer.
-_BLOCK_BYTES = 1 << 19
+# Blocks of this size stay in cache from one step to the next; below the least number of rows matrix products suffer.
+_BLOCK_BYTES = 1 << 20
 _MIN_BLOCK_ROWS = 256
 # Fewer numbers than this are read sooner than a second thread starts.
 _NUMBERS_PER_THREAD = 1 << 18
@@ -331,27 +331,27 @@ class _Rows:
     def __len__(self) -> int:
         return len(self._y)
 
-    def read(self, rows: slice | np.ndarray, out: np.ndarray) -> None:
-        """Write the rows into `out`, of shape (number of rows, n_columns)."""
+    def read(self, rows: slice | np.ndarray, about: np.ndarray, out: np.ndarray) -> None:
+        """Write the rows less `about`, of shape (n_columns,), into `out`, of shape (number of rows, n_columns)."""
         if self._X is not None:
             part = self._X[rows]
-            out[:, :-1] = part.toarray() if sparse.issparse(part) else part
-        out[:, -1] = self._y[rows]
+            np.subtract(part.toarray() if sparse.issparse(part) else part, about[:-1], out=out[:, :-1])
+        np.subtract(self._y[rows], about[-1], out=out[:, -1])
 
     def at(self, positions: np.ndarray) -> np.ndarray:
         """Return the rows at these positions."""
         out = np.empty((len(positions), self.n_columns))
-        self.read(positions, out)
+        self.read(positions, np.zeros(self.n_columns), out)
         return out
 
-    def blocks(self, start: int, stop: int) -> Iterable[tuple[slice, np.ndarray]]:
-        """Yield each block of rows between two positions, in a buffer that the next block overwrites."""
+    def blocks(self, start: int, stop: int, about: np.ndarray) -> Iterable[tuple[slice, np.ndarray]]:
+        """Yield each block of rows between two positions, less `about`, in a buffer that the next block overwrites."""
         length = min(_block_rows(self.n_columns), stop - start)
         buffer = np.empty((length, self.n_columns))
         for first in range(start, stop, length):
             rows = slice(first, min(first + length, stop))
             block = buffer[: rows.stop - first]
-            self.read(rows, block)
+            self.read(rows, about, block)
             yield rows, block
 
 
@@ -380,15 +380,15 @@ def _within_and_between(
     center = _central_value(rows.at(member[:_SAMPLE]))
     with np.errstate(over="ignore", invalid="ignore"):
         if len(rows) * width >= _LARGE and _varies_within(rows, codes, member):
-            sums, scatter = _scatter(rows, codes, weights, n_groups, [center])
+            sums, scatter = _scatter(rows, codes, weights, n_groups, center)
             shifts, within = _about_means(sums, scatter, counts)
             if _loss_is_tolerable(scatter, within):
                 return center, shifts, within
-        reference = rows.at(member)
-        sums, scatter = _scatter(rows, codes, weights, n_groups, [reference])
+        reference, zero = rows.at(member), np.zeros(width)
+        sums, scatter = _scatter(rows, codes, weights, n_groups, zero, reference)
         shifts, within = _about_means(sums, scatter, counts)
         if not _loss_is_tolerable(scatter, within):
-            sums, scatter = _scatter(rows, codes, weights, n_groups, [reference, shifts])
+            sums, scatter = _scatter(rows, codes, weights, n_groups, zero, reference, shifts)
             correction, within = _about_means(sums, scatter, counts)
             shifts += correction
         reference -= center
@@ -437,14 +437,16 @@ def weighted_scatter(rows: np.ndarray, weights: np.ndarray, about: np.ndarray | 
 
 
 def _scatter(
-    rows: _Rows, codes: np.ndarray, weights: np.ndarray | None, n_groups: int, offsets: list[np.ndarray]
+    rows: _Rows, codes: np.ndarray, weights: np.ndarray | None, n_groups: int, about: np.ndarray, *offsets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weighted sums by group, and the scatter over all rows, of the rows less their groups' offsets.
+    """Return the weighted sums by group, and the scatter over all rows, of the rows less some offsets.
 
     Parameters
     ----------
-    offsets : list of ndarray of shape (n_groups, n_columns), or (n_columns,) for all groups
-        Taken off one after the other, which a sum of them would not do exactly.
+    about : ndarray of shape (n_columns,)
+        Taken off every row.
+    *offsets : ndarray of shape (n_groups, n_columns)
+        Taken off each group's rows, one after the other, which a sum of them would not do exactly.
 
     Returns
     -------
@@ -459,17 +461,16 @@ def _scatter(
         buffer, ones, pointers = np.empty((length, n_columns)), np.ones(length), np.arange(length + 1)
         # NumPy's error state belongs to a thread.
         with np.errstate(over="ignore", invalid="ignore"):
-            for at, block in rows.blocks(start, stop):
+            for at, block in rows.blocks(start, stop, about):
                 size = len(block)
                 for offset in offsets:
-                    if offset.ndim == 2:
-                        offset = np.take(offset, codes[at], axis=0, out=buffer[:size], mode="clip")
-                    block -= offset
+                    block -= np.take(offset, codes[at], axis=0, out=buffer[:size], mode="clip")
                 weight = ones[:size] if weights is None else weights[at]
                 csc_matvecs(
                     n_groups, size, n_columns, pointers[: size + 1], codes[at], weight, block.ravel(), sums.ravel()
                 )
-                scatter += block.T @ (block if weights is None else block * weight[:, None])
+                # np.dot, since the operator @ keeps other threads waiting where the matrices are narrow.
+                scatter += np.dot(block.T, block if weights is None else block * weight[:, None])
         return sums, scatter
 
     # Each thread needs sums of its own: more of them than a share of the rows would cost more than they save.

@@ -15,6 +15,8 @@ _GRID_STEP = 0.5
 _FIRST_RATIO = 1e-2
 # Rounds of halving a cell in which the derivative may touch zero; 2^-40 of a cell is rounding.
 _MAX_HALVINGS = 40
+# Steps to a root; four are usual, and every sixth is a bisection.
+_MAX_REFINEMENTS = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,27 +120,38 @@ def _may_touch_zero(ratios: np.ndarray, gradients: np.ndarray, slopes: np.ndarra
 def _refine(criterion: Criterion, ratios: np.ndarray, gradients: np.ndarray, slopes: np.ndarray) -> float:
     """Return the root of the derivative between two ratios, to machine precision.
 
-    Each step evaluates the root interpolated from both ends of the bracket and puts it in the place of one of them. The
-    order of convergence is between 2 and 3; a step that does not halve the one before bisects instead.
+    Each step evaluates the root interpolated from both ends of the bracket and puts it in the place of one of them, with
+    an order of convergence between 2 and 3; now and then it bisects, so that it ends whatever the derivative looks like.
+    The variable is log gamma, in which the derivative is straighter, except in the cell at 0.
     """
-    ends = np.array([ratios, gradients, slopes])
-    before, moved = np.inf, np.inf
-    while True:
-        ratio = _interpolate_root(*ends) if moved <= before / 2 or not np.isfinite(before) else ends[0].mean()
-        before, moved = moved, min(abs(ratio - known) for known in ends[0])
-        value, gradient, slope = (float(part[0]) for part in criterion.evaluate(ratio))
-        ends[:, 0 if gradient < 0 else 1] = ratio, gradient, slope
+    logarithmic = ratios[0] > 0
+
+    def end(ratio: float, gradient: float, slope: float) -> tuple[float, float, float]:
+        return (np.log(ratio), ratio * gradient, ratio * (gradient + ratio * slope)) if logarithmic else (ratio, gradient, slope)
+
+    low, high = (end(*one) for one in zip(ratios, gradients, slopes, strict=True))
+    for attempt in range(_MAX_REFINEMENTS):
+        at = (low[0] + high[0]) / 2 if attempt % 6 == 5 else _interpolate_root(low, high)
+        ratio = float(np.exp(at)) if logarithmic else at
+        moved = min(at - low[0], high[0] - at)
+        _, (gradient,), (slope,) = criterion.evaluate(ratio)
+        if gradient < 0:
+            low = end(ratio, gradient, slope)
+        else:
+            high = end(ratio, gradient, slope)
         # Once a step is this small the next, of about its square, is below the rounding of the ratio.
-        if moved <= 1e-9 * ratio:
-            return _interpolate_root(*ends)
+        if moved <= 1e-8 * (1.0 if logarithmic else ratio):
+            break
+    at = _interpolate_root(low, high)
+    return float(np.exp(at)) if logarithmic else at
 
 
-def _interpolate_root(ratios: np.ndarray, gradients: np.ndarray, slopes: np.ndarray) -> float:
-    """Return where the derivative of a cell is zero by cubic Hermite interpolation of the inverse function."""
-    if min(slopes) <= 0:
-        return float(ratios.mean())
-    rise = gradients[1] - gradients[0]
-    t = -gradients[0] / rise
-    root = (1 + 2 * t) * (1 - t) ** 2 * ratios[0] + t**2 * (3 - 2 * t) * ratios[1]
-    root += t * (1 - t) * rise * ((1 - t) / slopes[0] - t / slopes[1])
-    return float(np.clip(root, *ratios))
+def _interpolate_root(low: tuple[float, float, float], high: tuple[float, float, float]) -> float:
+    """Return the root between two ends, each a place, value and slope, by cubic Hermite interpolation of the inverse."""
+    (x0, g0, s0), (x1, g1, s1) = low, high
+    if min(s0, s1) <= 0:
+        return (x0 + x1) / 2
+    rise = g1 - g0
+    t = -g0 / rise
+    root = x0 + t**2 * (3 - 2 * t) * (x1 - x0) + t * (1 - t) * rise * ((1 - t) / s0 - t / s1)
+    return min(max(root, x0), x1)

@@ -1,0 +1,32 @@
+"""Benchmarks, a subcommand each: ``python benchmarks/run.py fit`` prints what a fit costs beside what it cannot do without.
+
+    python benchmarks/run.py fit [--sizes small|all] [--repeats K] [--strings]
+    python benchmarks/run.py parts
+
+All in one process with two threads, alternating, medians of the repeats. Machines are noisy: read the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "2")  # before NumPy starts its threads
+
+import fit_cost
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    fit = commands.add_parser("fit", help="a fit against the floor and LinearRegression")
+    fit.add_argument("--sizes", choices=("small", "all"), default="all", help="small leaves out ten million rows")
+    fit.add_argument("--repeats", type=int, default=None, help="default: 5 for the largest size to 101 for the smallest")
+    fit.add_argument("--strings", action="store_true", help="string labels in place of integers")
+    fit.add_argument("--level-2", action="store_true", help="make one column a group-level covariate")
+    commands.add_parser("parts", help="what each part of a fit costs")
+    arguments = parser.parse_args()
+    if arguments.command == "fit":
+        fit_cost.print_table(arguments.sizes, arguments.repeats, arguments.strings, arguments.level_2)
+    else:
+        fit_cost.print_parts()
