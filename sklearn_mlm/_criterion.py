@@ -171,7 +171,7 @@ class Criterion:
         within, total = within / np.outer(scale, scale), total / np.outer(scale, scale)
         self._y_scale = float(scale[-1])
         self.outcome_constant = bool(total[-1, -1] == 0.0)
-        self._y_within = within[-1, -1]
+        self._y_within = within[-1, -1] or 1.0
         self._kept = kept = _independent_columns(total[:-1, :-1])
         self.rank = len(kept)
         self.dropped = np.setdiff1d(np.arange(width - 1), kept) - leading
@@ -186,7 +186,8 @@ class Criterion:
         rotated = change.T @ total @ change
         least_squares = _solve_positive(rotated[:-1, :-1], rotated[:-1, -1])
         change[:, -1] -= change[:, :-1] @ least_squares
-        self.exact_fit = self.outcome_constant or bool(change[:, -1] @ total @ change[:, -1] <= _DEPENDENT)
+        nothing_left = change[:, -1] @ total @ change[:, -1] <= _DEPENDENT
+        self.exact_fit = self.outcome_constant or bool(nothing_left) or self.n_observations <= self.rank
         self._within = change.T @ within @ change
         _zero_columns(self._within, np.append(~self._is_within, self.outcome_constant))
         self._map = change / scale[:, None]
@@ -258,7 +259,9 @@ class Criterion:
         ratios = np.atleast_1d(np.asarray(ratios, dtype=np.float64))
         batch = max(1, _BATCH_NUMBERS // self._rows.shape[1] ** 2)
         parts = [self._evaluate(ratios[i : i + batch]) for i in range(0, len(ratios), batch)]
-        value, gradient, hessian = parts[0] if len(parts) == 1 else (np.concatenate(column) for column in zip(*parts, strict=True))
+        value, gradient, hessian = (
+            parts[0] if len(parts) == 1 else (np.concatenate(column) for column in zip(*parts, strict=True))
+        )
         return value, gradient, hessian
 
     def _evaluate(self, ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -310,7 +313,10 @@ class Criterion:
 
     @property
     def within_residual_zero(self) -> bool:
-        """Whether the fixed effects leave nothing of y within groups but rounding, relative to its variation there."""
+        """Whether the fixed effects leave nothing of y within groups but rounding.
+
+        Relative to the variation of y there, or to all of it where y is constant in each group.
+        """
         return self.within_residual <= _DEPENDENT * self._y_within
 
     @property

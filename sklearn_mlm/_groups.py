@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -92,7 +91,8 @@ def factorize(groups: Any, n_samples: int | None = None) -> tuple[np.ndarray, pd
         codes, used = _factorize_by_table(labels.codes)
         return _sort_levels(codes, labels.categories.take(used))
     if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu" and len(labels):
-        if int(labels.max()) - int(labels.min()) < _TABLE_ENTRIES_PER_ROW * len(labels):
+        span = int(labels.max()) - int(labels.min())
+        if span < _TABLE_ENTRIES_PER_ROW * len(labels):
             codes, used = _factorize_by_table(labels)
             return codes, pd.Index(used)
     try:
@@ -172,7 +172,13 @@ def label_kind(labels: Any) -> str:
     return "number" if kind in ("integer", "floating", "mixed-integer-float") else kind
 
 
-def split_group_column(X: Any, key: str | Integral) -> tuple[Any, Any]:
+def column_names(X: Any) -> Any:
+    """Return the names of the columns of a pandas or polars frame or a pyarrow table, and None for anything else."""
+    names = getattr(X, "column_names", None)
+    return getattr(X, "columns", None) if names is None else names
+
+
+def split_group_column(X: Any, key: str | int) -> tuple[Any, Any]:
     """Return the group column of X, and X without it (None where no column is left).
 
     Parameters
@@ -186,12 +192,12 @@ def split_group_column(X: Any, key: str | Integral) -> tuple[Any, Any]:
     ValueError
         Where there is no such column.
     """
-    names = getattr(X, "column_names", None) or getattr(X, "columns", None)
+    names = column_names(X)
     if isinstance(key, str):
         if names is None:
             raise ValueError(
-                f"group_feature={key!r} is a name, but X is a {type(X).__name__} without column names. Pass a data frame, or "
-                "the position of the column."
+                f"group_feature={key!r} is a name, but X is a {type(X).__name__} without column names. Pass a data frame, "
+                "or the position of the column."
             )
         if list(names).count(key) != 1:
             raise ValueError(

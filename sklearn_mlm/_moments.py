@@ -21,7 +21,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import assert_all_finite, check_consistent_length
 from threadpoolctl import ThreadpoolController
 
-from ._groups import factorize
+from ._groups import column_names, factorize
 
 # Blocks of this size stay in cache from one step to the next; below the least number of rows matrix products suffer.
 _BLOCK_BYTES = 1 << 20
@@ -136,8 +136,8 @@ class GroupedMoments:
         """
         names = None
         if X is not None:
-            columns = getattr(X, "columns", None)
-            names = tuple(columns) if columns is not None and all(isinstance(c, str) for c in columns) else None
+            columns = column_names(X)
+            names = tuple(columns) if columns is not None and all(isinstance(name, str) for name in columns) else None
             X = check_array(X, accept_sparse=["csr", "csc"], ensure_all_finite=False, ensure_min_samples=0)
         y = check_array(y, ensure_2d=False, ensure_min_samples=0, ensure_all_finite=False, input_name="y")
         if y.ndim != 1:
@@ -148,7 +148,7 @@ class GroupedMoments:
         codes, labels = factorize(groups, len(y))
         return summarise(X, y, codes, labels, weights, names)
 
-    def merge(*parts: GroupedMoments | Iterable[GroupedMoments]) -> GroupedMoments:  # type: ignore[misc]
+    def merge(*parts: GroupedMoments | Iterable[GroupedMoments]) -> GroupedMoments:
         """Return the state of the rows of all parts together, in one vectorised step.
 
         Call it on states, `a.merge(b, c)`, or on the class with an iterable of them, `GroupedMoments.merge(states)`.
@@ -214,14 +214,14 @@ def _check_same_features(states: Sequence[GroupedMoments]) -> None:
     """Raise unless the states could be of the same columns."""
     if not states:
         raise ValueError("merge needs at least one GroupedMoments; found none.")
-    first = states[0]
-    for state in states[1:]:
+    first = next((state for state in states if state.n_groups), states[0])
+    for state in states:
         if state.n_features != first.n_features:
             raise ValueError(
                 f"Cannot merge moments of {first.n_features} features with moments of {state.n_features}: "
                 "read the same columns into every part."
             )
-        if state.feature_names != first.feature_names:
+        if state.n_groups and state.feature_names != first.feature_names:
             raise ValueError(
                 f"Cannot merge moments of features {first.feature_names!r} with moments of {state.feature_names!r}: "
                 "read the same columns, in the same order, into every part."
@@ -258,10 +258,7 @@ def summarise(
         X, y, codes, labels, weights = _drop_weightless(X, y, codes, labels, weights)
     rows = _Rows(X, y)
     n_rows = np.bincount(codes, minlength=len(labels))
-    if weights is None:
-        counts = n_rows.astype(np.float64)
-    else:
-        counts = _sum_by_group(codes, weights, len(labels))
+    counts = n_rows.astype(np.float64) if weights is None else _sum_by_group(codes, weights, len(labels))
     if len(codes):
         center, deviations, within = _within_and_between(rows, codes, counts, weights)
     else:
@@ -277,9 +274,7 @@ def as_weights(sample_weight: Any, n_samples: int) -> np.ndarray:
     """Return row weights as an array of shape (n_samples,), in float64; a number stands for that many of it."""
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n_samples, float(sample_weight))
-    weights = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, ensure_min_samples=0, input_name="sample_weight"
-    )
+    weights = check_array(sample_weight, ensure_2d=False, dtype=np.float64, ensure_min_samples=0, input_name="sample_weight")
     if weights.shape != (n_samples,):
         raise ValueError(
             f"sample_weight must hold one weight per row: found sample_weight of shape {weights.shape} for {n_samples} rows."
@@ -304,7 +299,7 @@ def _drop_weightless(X: Any, y: np.ndarray, codes: np.ndarray, labels: pd.Index,
             assert_all_finite(values, input_name=name)
     X = None if X is None else (X.tocsr() if sparse.issparse(X) else X)[kept]
     codes, used = factorize(codes[kept])
-    return X, y[kept], codes, labels.take(used), weights[kept]
+    return X, y[kept], codes, labels.take(used.to_numpy()), weights[kept]
 
 
 def _raise_not_finite(X: Any, y: np.ndarray) -> None:
@@ -466,9 +461,7 @@ def _scatter(
                 for offset in offsets:
                     block -= np.take(offset, codes[at], axis=0, out=buffer[:size], mode="clip")
                 weight = ones[:size] if weights is None else weights[at]
-                csc_matvecs(
-                    n_groups, size, n_columns, pointers[: size + 1], codes[at], weight, block.ravel(), sums.ravel()
-                )
+                csc_matvecs(n_groups, size, n_columns, pointers[: size + 1], codes[at], weight, block.ravel(), sums.ravel())
                 # np.dot, since the operator @ keeps other threads waiting where the matrices are narrow.
                 scatter += np.dot(block.T, block if weights is None else block * weight[:, None])
         return sums, scatter

@@ -13,6 +13,9 @@ from ._criterion import Criterion, Solution
 _GRID_STEP = 0.5
 # In units of 1 / (largest size): below it the derivative is a straight line but for a hundredth.
 _FIRST_RATIO = 1e-2
+# Steps by which a grid grows that ends too early, and where it ends in any case.
+_EXTENSION = 10
+_LARGEST_RATIO = 1e30
 # Rounds of halving a cell in which the derivative may touch zero; 2^-40 of a cell is rounding.
 _MAX_HALVINGS = 40
 # Steps to a root; four are usual, and every sixth is a bisection.
@@ -57,6 +60,9 @@ def minimise(criterion: Criterion) -> Optimum:
     """
     if criterion.exact_fit:
         return Optimum(criterion.solution(0.0), "group", np.zeros(1))
+    if criterion.reml and criterion.between_degrees_of_freedom < 1:
+        # The criterion is constant: the fixed effects take up all that varies between groups.
+        return Optimum(criterion.solution(0.0), "group", np.zeros(1))
     limit = criterion.within_residual_zero
     if limit and criterion.within_degrees_of_freedom > 0:
         return Optimum(criterion.solution(np.inf), "residual", np.array([np.inf]))
@@ -80,6 +86,14 @@ def _scan(criterion: Criterion) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     n_steps = int(np.ceil(np.log(last / first) / _GRID_STEP))
     ratios = np.append(0.0, first * np.exp(_GRID_STEP * np.arange(n_steps + 1)))
     _, gradients, slopes = criterion.evaluate(ratios)
+    while gradients[-1] <= 0 and not criterion.within_residual_zero:
+        # Groups that the fixed effects nearly tell apart: what they say of tau2 shows at large ratios only.
+        more = ratios[-1] * np.exp(_GRID_STEP * np.arange(1, _EXTENSION + 1))
+        _, more_gradients, more_slopes = criterion.evaluate(more)
+        ratios, gradients = np.append(ratios, more), np.append(gradients, more_gradients)
+        slopes = np.append(slopes, more_slopes)
+        if ratios[-1] > _LARGEST_RATIO:
+            break
     for _ in range(_MAX_HALVINGS):
         doubtful = _may_touch_zero(ratios, gradients, slopes)
         if not len(doubtful):
@@ -97,7 +111,7 @@ def _last_ratio(criterion: Criterion) -> float:
 
     r2(gamma) - r2(inf) is a sum of terms c_i / (1 + gamma d_i), so that gamma times its derivative is at least
     -c / gamma with c the sum of c_i / d_i; and gamma times the derivative of the log determinants only grows, to the
-    number of degrees of freedom between groups. With half of one of these reached, gamma = 2 D c / r2(inf) suffices.
+    number of degrees of freedom between groups. Once that has grown to a half, gamma = 2 D c / r2(inf) suffices.
     """
     least = 10.0 / criterion.sizes.min()
     if criterion.within_residual_zero:
@@ -106,7 +120,7 @@ def _last_ratio(criterion: Criterion) -> float:
 
 
 def _may_touch_zero(ratios: np.ndarray, gradients: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    """Return the cells without a change of sign in which the tangents of the derivative, from both ends, meet beyond zero."""
+    """Return the cells without a change of sign whose tangents of the derivative, from both ends, meet beyond zero."""
     width = np.diff(ratios)
     sign = np.sign(gradients[:-1])
     left, right = sign * slopes[:-1], sign * slopes[1:]
@@ -127,7 +141,11 @@ def _refine(criterion: Criterion, ratios: np.ndarray, gradients: np.ndarray, slo
     logarithmic = ratios[0] > 0
 
     def end(ratio: float, gradient: float, slope: float) -> tuple[float, float, float]:
-        return (np.log(ratio), ratio * gradient, ratio * (gradient + ratio * slope)) if logarithmic else (ratio, gradient, slope)
+        return (
+            (np.log(ratio), ratio * gradient, ratio * (gradient + ratio * slope))
+            if logarithmic
+            else (ratio, gradient, slope)
+        )
 
     low, high = (end(*one) for one in zip(ratios, gradients, slopes, strict=True))
     for attempt in range(_MAX_REFINEMENTS):

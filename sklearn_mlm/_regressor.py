@@ -16,7 +16,7 @@ from sklearn.utils import check_array
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
-from ._criterion import Criterion, Solution
+from ._criterion import Criterion
 from ._groups import MISSING, UNSEEN, as_labels, encode, factorize, label_kind, split_group_column
 from ._moments import GroupedMoments, as_weights, summarise
 from ._optimum import minimise
@@ -217,10 +217,12 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
         """
         self._check_parameters()
         if not isinstance(moments, GroupedMoments):
-            raise TypeError(f"moments must be a GroupedMoments; found {type(moments).__name__}. To fit rows, call fit(X, y, groups).")
+            raise TypeError(
+                f"moments must be a GroupedMoments; found {type(moments).__name__}. To fit rows, call fit(X, y, groups)."
+            )
         with self._unchanged_on_error():
             for name in ("n_features_in_", "feature_names_in_"):
-                vars(self).pop(name, None)
+                self.__dict__.pop(name, None)
             # Where a column of X is to hold the groups, moments do not say which.
             if self.group_feature is None:
                 self.n_features_in_ = moments.n_features
@@ -307,12 +309,12 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
     @contextmanager
     def _unchanged_on_error(self) -> Iterator[None]:
         """Give the model its state back if the block raises."""
-        before = vars(self).copy()
+        before = self.__dict__.copy()
         try:
             yield
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
 
     def _validate_rows(self, X: Any, y: Any, groups: Any) -> tuple[Any, np.ndarray, Any]:
@@ -323,7 +325,7 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
         if X is None:
             if y is None:
                 raise ValueError("RandomInterceptRegressor requires y to be passed, but the target y is None.")
-            vars(self).pop("feature_names_in_", None)
+            self.__dict__.pop("feature_names_in_", None)
             self.n_features_in_ = 0
             return None, self._as_outcome(y), groups
         checks = {"accept_sparse": ["csr", "csc"], "ensure_all_finite": False}
@@ -375,9 +377,10 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
 
     def _store(self, moments: GroupedMoments, grouped: bool) -> Self:
         """Solve for moments and set the fitted attributes."""
+        _check_groups(moments, grouped)
         criterion = self._criterion(moments)
-        _check_identified(criterion, grouped)
         if grouped:
+            _check_rows(criterion)
             optimum = minimise(criterion)
             solution, boundary = optimum.solution, optimum.boundary
         else:
@@ -423,7 +426,8 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
                 f"groups has {len(found)} label(s) that fit has not seen, among them {found[:5].tolist()!r}. Pass known "
                 'groups, or set new_groups to "population" or "nan".'
             )
-        if unseen.any() and not (codes >= 0).any() and label_kind(groups) != label_kind(self.groups_):
+        nothing_known = self.n_groups_ and unseen.any() and not (codes >= 0).any()
+        if nothing_known and label_kind(groups) != label_kind(self.groups_):
             warnings.warn(
                 f"None of the groups is known, and their labels are of another type ({label_kind(groups)}) than those of "
                 f"fit ({label_kind(self.groups_)}), as 1 and '1' are. Every row is predicted as one of a new group.",
@@ -435,8 +439,8 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
     def _prediction_std(self, X: Any, codes: np.ndarray) -> np.ndarray:
         """Return the standard deviation of predicted means.
 
-        sqrt(d' V d + tau2 (1 - lambda_j)) with d = x - lambda_j x_j, x_j the group's mean of x, V the covariance of the fixed
-        effects; lambda_j = 0 in a new group. Columns are taken from their grand mean, where V loses no digits.
+        sqrt(d' V d + tau2 (1 - lambda_j)) with d = x - lambda_j x_j, x_j the group's mean of x, V the covariance of the
+        fixed effects; lambda_j = 0 in a new group. Columns are taken from their grand mean, where V loses no digits.
         """
         solution, moments = self._solution, self.moments_
         n_groups = self.n_groups_
@@ -455,7 +459,7 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
             if self.fit_intercept:
                 d = np.column_stack([1.0 - reliabilities[code], d])
             variance = np.einsum("ij,ij->i", d @ solution.centered_covariance, d)
-            std[start : start + step] = np.sqrt(variance + variances[code])
+            std[start : start + step] = np.sqrt(np.maximum(variance, 0.0) + variances[code])
         return std
 
 
@@ -466,25 +470,27 @@ _NO_GROUPS = (
 )
 
 
-def _check_identified(criterion: Criterion, grouped: bool) -> None:
-    """Raise where the data cannot tell the model's parameters apart, saying why."""
-    moments = criterion.moments
-    n_observations, n_groups = criterion.n_observations, moments.n_groups
-    if n_groups == 0:
+def _check_groups(moments: GroupedMoments, grouped: bool) -> None:
+    """Raise where the groups cannot tell tau2 and sigma2 apart, saying why."""
+    if moments.n_groups == 0:
         raise ValueError("The moments hold no rows: found n_samples=0. Read some rows into them first.")
-    if grouped and n_groups < 2:
+    if grouped and moments.n_groups < 2:
         raise ValueError(
             f"groups holds one group only ({moments.labels[0]!r}): how much groups vary cannot be estimated from one. Fit "
             "at least two groups, or LinearRegression if there is nothing to group by."
         )
     if grouped and moments.n_rows.max() == 1 and moments.counts.max() <= 1:
         raise ValueError(
-            f"Every one of the {n_groups} groups is a single row: the group variance and the residual variance are only "
-            "identified by rows that share a group. Check that groups holds the label of a group, not of a row."
+            f"Every one of the {moments.n_groups} groups is a single row: the group variance and the residual variance are "
+            "only identified by rows that share a group. Check that groups holds the label of a group, not of a row."
         )
-    if grouped and n_observations <= criterion.rank:
+
+
+def _check_rows(criterion: Criterion) -> None:
+    """Raise where there are no more rows than fixed effects."""
+    if criterion.n_observations <= criterion.rank:
         raise ValueError(
-            f"There must be more rows than fixed effects: found n_samples={n_observations:g} and {criterion.rank} "
+            f"There must be more rows than fixed effects: found n_samples={criterion.n_observations:g} and {criterion.rank} "
             "independent fixed effects (the intercept included). Fit more rows or fewer columns."
         )
 
@@ -495,8 +501,8 @@ def _warn_of_peculiar_data(criterion: Criterion, grouped: bool) -> None:
         names = criterion.moments.feature_names
         dropped = [f"x{i}" if names is None else names[i] for i in criterion.dropped]
         warnings.warn(
-            f"{len(dropped)} column(s) of X depend on those before them{' and the intercept' if criterion.fit_intercept else ''}"
-            f" and get the coefficient 0: {', '.join(dropped)}. Predictions are not affected; drop them to silence this.",
+            f"{len(dropped)} column(s) of X depend on the columns before them (or are constant) and get the coefficient 0: "
+            f"{', '.join(dropped)}. Predictions are not affected; drop them to silence this.",
             UserWarning,
             stacklevel=4,
         )
