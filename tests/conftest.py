@@ -1,0 +1,55 @@
+"""Where the reference figures are, and a design that several files test with."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from designs import simulate
+
+_PROJECT = Path(__file__).resolve().parents[1]
+_REFERENCE = Path(os.environ.get("SKLEARN_MLM_REFERENCE", _PROJECT.parent / "shared" / "reference"))
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """Read a data set of the reference corpus, or skip where there is none (in CI, fail)."""
+    if not (_REFERENCE / "cases.json").is_file():
+        message = f"no reference corpus at {_REFERENCE}: set SKLEARN_MLM_REFERENCE to where it is"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return Reference()
+
+
+class Reference:
+    """What lme4 and its companions answer, by case."""
+
+    def __init__(self):
+        cases = json.loads((_REFERENCE / "cases.json").read_text(encoding="utf-8"))
+        self.cases = {case["id"]: case for case in cases}
+
+    def path(self, name):
+        """Path of a data file."""
+        return _REFERENCE / "data" / name
+
+    def rows(self, case):
+        """X (None without predictors), y, groups and weights (None without) of a case."""
+        frame = pd.read_csv(_REFERENCE / case["data"], dtype={case["group"]: str})
+        X = frame[case["x"]] if case["x"] else None
+        return X, frame[case["y"]], frame[case["group"]], frame[case["weight"]] if case["weight"] else None
+
+
+@pytest.fixture
+def project():
+    """Root folder of the project."""
+    return _PROJECT
+
+
+@pytest.fixture
+def design():
+    """One such design."""
+    return simulate()

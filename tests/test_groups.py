@@ -1,0 +1,175 @@
+import datetime
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from scipy import sparse
+
+from sklearn_mlm._groups import MISSING, UNSEEN, column_names, encode, factorize, label_kind, split_group_column
+
+STRINGS = ["b", "a", "b", "c"]
+KINDS = {
+    "list of str": STRINGS,
+    "numpy str": np.array(STRINGS),
+    "numpy object": np.array(STRINGS, dtype=object),
+    "Series": pd.Series(STRINGS, index=[7, 7, 8, 9]),
+    "Index": pd.Index(STRINGS),
+    "Categorical": pd.Categorical(STRINGS, categories=["unused", "c", "b", "a"]),
+    "categorical Series": pd.Series(STRINGS, dtype="category"),
+    "nullable string": pd.Series(STRINGS, dtype="string"),
+    "pandas on pyarrow": pd.Series(STRINGS, dtype=pd.ArrowDtype(pa.string())),
+    "polars": pl.Series(STRINGS),
+    "polars categorical": pl.Series(STRINGS, dtype=pl.Categorical),
+    "pyarrow": pa.array(STRINGS),
+    "pyarrow chunks": pa.chunked_array([STRINGS[:1], STRINGS[1:]]),
+    "pyarrow dictionary": pa.array(STRINGS).dictionary_encode(),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_strings_of_every_kind_are_coded_in_sorted_order(kind):
+    codes, levels = factorize(KINDS[kind], 4)
+    assert list(levels) == ["a", "b", "c"]
+    np.testing.assert_array_equal(codes, [1, 0, 1, 2])
+    np.testing.assert_array_equal(encode(KINDS[kind], levels), codes)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [3, 1, 3, 2],
+        np.array([3, 1, 3, 2], dtype=np.int8),
+        np.array([3, 1, 3, 2], dtype=np.uint64),
+        np.array([10**12, -5, 10**12, 0]),
+        np.array([-100, 100, -100, 27], dtype=np.int8),
+        np.array([2**64 - 1, 2**64 - 3, 2**64 - 1, 2**64 - 2], dtype=np.uint64),
+        [1.5, -2.0, 1.5, 0.0],
+        [True, False, True, True],
+        np.array(["2003-01-01", "1972-05-05", "2003-01-01", "1999-09-09"], dtype="datetime64[D]"),
+        [datetime.date(2003, 1, 1), datetime.date(1972, 5, 5), datetime.date(2003, 1, 1), datetime.date(1999, 9, 9)],
+        pd.Series([3, 1, 3, 2], dtype="Int64"),
+        pd.Series(pd.to_datetime(["2003-01-01", "1972-05-05", "2003-01-01", "1999-09-09"]).tz_localize("UTC")),
+        [("b", 1), ("a", 2), ("b", 1), ("a", 3)],
+    ],
+    ids=lambda labels: f"{type(labels).__name__} {getattr(labels, 'dtype', type(labels[0]).__name__)}",
+)
+def test_labels_of_any_hashable_kind_round_trip(labels):
+    codes, levels = factorize(labels)
+    assert [levels[code] for code in codes] == list(labels)
+    assert list(levels) == sorted(set(labels))
+    np.testing.assert_array_equal(encode(labels, levels), codes)
+
+
+def test_labels_that_cannot_be_compared_keep_their_order_of_appearance():
+    codes, levels = factorize(["x", 1, "x", (2,)])
+    assert list(levels) == ["x", 1, (2,)]
+    np.testing.assert_array_equal(codes, [0, 1, 0, 2])
+
+
+def test_numbers_and_strings_are_not_confused():
+    _, levels = factorize([1, "1", 1])
+    assert len(levels) == 2
+
+
+@pytest.mark.parametrize("scale", [1, 10**9], ids=["by table", "by hash"])
+def test_integers_give_the_same_codes_by_table_and_by_hash(scale):
+    labels = np.random.default_rng(0).integers(-50, 50, 300)
+    codes, levels = factorize(labels * scale)
+    expected_levels, expected = np.unique(labels, return_inverse=True)
+    np.testing.assert_array_equal(levels, expected_levels * scale)
+    np.testing.assert_array_equal(codes, expected)
+
+
+def test_factorize_leaves_the_labels_alone():
+    labels = np.array([0, 2, 2, 5])
+    labels.flags.writeable = False
+    codes, _ = factorize(labels)
+    np.testing.assert_array_equal(codes, [0, 1, 1, 2])
+    np.testing.assert_array_equal(labels, [0, 2, 2, 5])
+
+
+def test_no_rows_have_no_groups():
+    codes, levels = factorize(np.array([], dtype=int), 0)
+    assert len(codes) == len(levels) == 0
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [1.0, np.nan, 2.0, np.nan],
+        ["a", None, "b", None],
+        pd.Series(["a", pd.NA, "b", pd.NA], dtype="string"),
+        pd.Categorical(["a", None, "b", None]),
+        pd.Series([1, pd.NA, 2, pd.NA], dtype="Int64"),
+        pd.to_datetime(["2001-01-01", None, "2001-01-02", None]),
+        pl.Series(["a", None, "b", None]),
+        pa.array([1, None, 2, None]),
+    ],
+)
+def test_missing_labels_are_counted_and_refused_in_fit_and_marked_in_prediction(labels):
+    with pytest.raises(ValueError, match=r"groups has 2 missing label\(s\) in 4 rows, the first in row 1"):
+        factorize(labels)
+    known = labels[:1]
+    codes = encode(labels, factorize(known)[1])
+    np.testing.assert_array_equal(codes, [0, MISSING, UNSEEN, MISSING])
+
+
+@pytest.mark.parametrize("groups", [np.ones((4, 1)), [[1], [1], [2], [2]], pd.DataFrame({"a": [1, 2, 3, 4]})])
+def test_two_dimensional_groups_are_refused_with_their_shape(groups):
+    with pytest.raises(ValueError, match=r"one-dimensional.*found shape \((4|n_samples), 1\)"):
+        factorize(groups, 4)
+
+
+def test_too_few_labels_are_refused_with_both_sizes():
+    with pytest.raises(ValueError, match=r"groups of shape \(3,\) for 4 rows"):
+        factorize([1, 2, 3], 4)
+
+
+def test_unhashable_labels_are_refused():
+    with pytest.raises(ValueError, match="hashable"):
+        factorize([{1}, {2}])
+
+
+def test_kinds_of_labels():
+    assert label_kind(np.array([1, 2])) == label_kind(np.array([1.0])) == "number"
+    assert label_kind(np.array(["1"], dtype=object)) == label_kind(pd.Categorical(["1"])) == "string"
+
+
+FRAME = pd.DataFrame({"x": [1.0, 2.0], "g": ["a", "b"], "z": [3.0, 4.0]})
+
+
+@pytest.mark.parametrize("key", ["g", 1, -2])
+@pytest.mark.parametrize("convert", [lambda f: f, pl.DataFrame, pa.Table.from_pandas, lambda f: f.to_numpy(), lambda f: f.values.tolist()])
+def test_the_group_column_is_taken_out_of_any_table(convert, key):
+    table = convert(FRAME)
+    if isinstance(key, str) and column_names(table) is None:
+        with pytest.raises(ValueError, match="without column names"):
+            split_group_column(table, key)
+        return
+    column, rest = split_group_column(table, key)
+    assert list(np.asarray(column)) == ["a", "b"]
+    np.testing.assert_array_equal(np.asarray(rest).astype(float), [[1.0, 3.0], [2.0, 4.0]])
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_array, sparse.csc_matrix])
+def test_the_group_column_of_a_matrix(convert, position):
+    X = np.arange(1.0, 13.0).reshape(4, 3)
+    column, rest = split_group_column(convert(X), position)
+    np.testing.assert_array_equal(column, X[:, position])
+    rest = rest.toarray() if sparse.issparse(rest) else rest
+    np.testing.assert_array_equal(rest, np.delete(X, position, axis=1))
+
+
+def test_a_group_column_alone_leaves_nothing():
+    assert split_group_column(FRAME[["g"]], "g")[1] is None
+    assert split_group_column(np.ones((3, 1)), 0)[1] is None
+
+
+def test_a_group_column_that_is_not_there():
+    with pytest.raises(ValueError, match=r"'school' must name one column of X; found 0 among \['x', 'g', 'z'\]"):
+        split_group_column(FRAME, "school")
+    with pytest.raises(ValueError, match=r"group_feature=3 is not a position in X of shape \(2, 3\)"):
+        split_group_column(FRAME, 3)

@@ -1,0 +1,260 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from designs import simulate
+from scipy import sparse
+
+from sklearn_mlm import GroupedMoments, _moments
+
+
+def textbook(X, y, groups, weights=None):
+    """Counts, means and within scatter, group by group."""
+    z = np.column_stack([X, y]) if X is not None else np.asarray(y, dtype=float)[:, None]
+    w = np.ones(len(z)) if weights is None else np.asarray(weights, dtype=float)
+    labels = sorted(set(np.asarray(groups)[w > 0]))
+    counts, means, within = [], [], 0.0
+    for label in labels:
+        rows = (groups == label) & (w > 0)
+        counts.append(w[rows].sum())
+        means.append(w[rows] @ z[rows] / w[rows].sum())
+        about = z[rows] - means[-1]
+        within = within + (about * w[rows, None]).T @ about
+    return labels, np.array(counts), np.array(means), within
+
+
+def assert_same(moments, other, rtol=1e-12):
+    """Assert that two states are of the same rows, up to rounding."""
+    assert list(moments.labels) == list(other.labels)
+    np.testing.assert_array_equal(moments.n_rows, other.n_rows)
+    np.testing.assert_allclose(moments.counts, other.counts, rtol=rtol)
+    # Parts with different centres round a column that is constant in its groups, so the scale is that of all scatter.
+    scale = np.sqrt(other.within.diagonal() + other.counts @ other.means**2)
+    np.testing.assert_allclose((moments.means - other.means) / scale, 0, atol=1e-13)
+    np.testing.assert_allclose((moments.within - other.within) / np.outer(scale, scale), 0, atol=rtol)
+    np.testing.assert_allclose(moments.sum_log_weight, other.sum_log_weight, rtol=rtol, atol=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n_columns", [0, 1, 4])
+def test_moments_are_those_of_the_textbook(n_columns, weighted):
+    X, y, groups = simulate(n_columns=n_columns)
+    weights = np.random.default_rng(1).integers(0, 4, len(y)) / 2 if weighted else None
+    moments = GroupedMoments.from_arrays(X if n_columns else None, y, groups, weights)
+    labels, counts, means, within = textbook(X, y, groups, weights)
+    assert list(moments.labels) == labels
+    np.testing.assert_allclose(moments.counts, counts)
+    np.testing.assert_allclose(moments.means, means)
+    np.testing.assert_allclose(moments.within, within, atol=1e-12)
+    assert moments.n_features == n_columns
+
+
+@pytest.mark.parametrize("level_2", [False, True], ids=["one centre serves", "reference rows needed"])
+def test_large_data_in_threads_and_blocks_give_the_textbook_moments(level_2):
+    X, y, groups = simulate(300, 700, 4, level_2=level_2, tau=0.5)
+    assert X.size > _moments._LARGE  # or this would test the same as the small data
+    _, counts, means, within = textbook(X, y, groups)
+    moments = GroupedMoments.from_arrays(X, y, groups)
+    np.testing.assert_array_equal(moments.counts, counts)
+    np.testing.assert_allclose(moments.means, means, atol=1e-13)
+    np.testing.assert_allclose(moments.within, within, atol=1e-9)
+    if level_2:
+        assert np.all(moments.within[-2] == 0)
+
+
+def test_the_number_of_threads_makes_no_difference(monkeypatch):
+    X, y, groups = simulate(50, 2000, 6)
+    alone = GroupedMoments.from_arrays(X, y, groups)
+    monkeypatch.setattr(_moments, "_NUMBERS_PER_THREAD", 1 << 60)
+    assert_same(GroupedMoments.from_arrays(X, y, groups), alone)
+
+
+FORMS = {
+    "C order": lambda X: np.ascontiguousarray(X),
+    "Fortran order": lambda X: np.asfortranarray(X),
+    "every other row of more": lambda X: np.repeat(X, 2, axis=0)[::2],
+    "reversed columns of reversed": lambda X: X[:, ::-1].copy()[:, ::-1],
+    "pandas": lambda X: pd.DataFrame(X),
+    "polars": lambda X: pl.DataFrame(X),
+    "list": lambda X: X.tolist(),
+    "CSR": sparse.csr_array,
+    "CSC": sparse.csc_matrix,
+    "integers": lambda X: X.astype(int),
+    "int8": lambda X: X.astype(np.int8),
+    "float32": lambda X: X.astype(np.float32),
+    "booleans in object": lambda X: X.astype(object),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_form_of_x_makes_no_difference(form):
+    X, y, groups = simulate(n_columns=4)
+    X = np.round(10 * X) * (np.random.default_rng(0).random(X.shape) < 0.5)  # representable in all of them
+    assert_same(GroupedMoments.from_arrays(FORMS[form](X), y, groups), GroupedMoments.from_arrays(X, y, groups), 1e-14)
+
+
+def test_read_only_input_is_read_and_left_alone():
+    X, y, groups = simulate()
+    before = X.copy(), y.copy(), groups.copy()
+    for array in (X, y, groups):
+        array.flags.writeable = False
+    GroupedMoments.from_arrays(X, y, groups)
+    for array, copy in zip((X, y, groups), before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_group_level_columns_have_an_exactly_zero_within_part():
+    groups = np.repeat(np.arange(50), 7)
+    X = np.column_stack([np.random.default_rng(0).standard_normal(50)[groups], np.full(350, 0.1), 1e9 + 0.1 * groups])
+    within = GroupedMoments.from_arrays(X, groups * 0.3, groups).within
+    np.testing.assert_array_equal(within, 0.0)
+
+
+@pytest.mark.parametrize("first_row", [0.0, 1e3, 1e9])
+def test_an_outlying_reference_row_costs_no_digits(first_row):
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(4), 500)
+    y = np.round(rng.standard_normal(2000) * 2**20) / 2**20
+    y[np.r_[499:2000:500]] += first_row  # whichever row serves as reference
+    y[::500] += first_row
+    moments = GroupedMoments.from_arrays(None, y, groups)
+    exact = 0.0
+    for j in range(4):
+        values = y[groups == j].astype(np.longdouble)
+        exact += ((values - values.mean()) ** 2).sum()
+    np.testing.assert_allclose(moments.within[0, 0], float(exact), rtol=1e-14)
+
+
+@pytest.mark.parametrize("gap", [1.0, 1e6, 1e12])
+def test_distance_between_groups_costs_no_digits_within(gap):
+    groups = np.repeat(np.arange(3), 400)
+    y = gap * groups + np.tile([0.25, 0.5], 600)
+    moments = GroupedMoments.from_arrays(None, y, groups)
+    np.testing.assert_allclose(moments.within[0, 0], 1200 * 0.125**2, rtol=1e-14)
+
+
+def test_deviations_keep_digits_that_means_cannot():
+    y = 1e12 + np.array([0.0, 1.0, 2.0, 3.0, 4.0, 6.0]) * 2.0**-13
+    moments = GroupedMoments.from_arrays(None, y, [0, 0, 1, 1, 2, 2])
+    np.testing.assert_array_equal(np.diff(moments.deviations[:, 0]), np.array([2.0, 2.5]) * 2.0**-13)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_merging_parts_that_split_groups_gives_the_whole(weighted):
+    X, y, groups = simulate(30, 8, seed=5)
+    weights = np.random.default_rng(2).random(len(y)) + 0.1 if weighted else None
+    whole = GroupedMoments.from_arrays(X, y, groups, weights)
+    rng = np.random.default_rng(7)
+    for cuts in ([], [0], [1, 1, 2], [len(y)], np.sort(rng.integers(0, len(y), 25)), np.arange(len(y))):
+        parts = [
+            GroupedMoments.from_arrays(X[rows], y[rows], groups[rows], None if weights is None else weights[rows])
+            for rows in np.split(np.arange(len(y)), cuts)
+        ]
+        assert_same(GroupedMoments.merge(parts), whole)
+        assert_same(GroupedMoments.merge(*reversed(parts)), whole)
+        assert_same(sum(parts), whole)
+
+
+def test_merging_is_associative_and_has_an_identity():
+    X, y, groups = simulate()
+    a, b, c = (GroupedMoments.from_arrays(X[i::3], y[i::3], groups[i::3]) for i in range(3))
+    nothing = GroupedMoments.from_arrays(X[:0], y[:0], groups[:0])
+    assert_same((a + b) + c, a + (b + c))
+    assert_same(a.merge(b), b + a)
+    assert_same(nothing + a, a)
+    assert_same(a + nothing, a)
+    assert (nothing + nothing).n_groups == 0
+
+
+def test_merging_keeps_digits_far_from_zero():
+    rng = np.random.default_rng(0)
+    y = 1e12 + np.round(rng.standard_normal(4000) * 64) / 64
+    groups = rng.integers(0, 40, 4000)
+    whole = GroupedMoments.from_arrays(None, y, groups)
+    merged = GroupedMoments.merge(GroupedMoments.from_arrays(None, y[i::9], groups[i::9]) for i in range(9))
+    np.testing.assert_allclose(merged.within, whole.within, rtol=1e-13)
+    difference = (merged.deviations - whole.deviations) + (merged.center - whole.center)
+    np.testing.assert_allclose(difference, 0, atol=1e-12)
+
+
+def test_merging_labels_of_different_kinds():
+    a = GroupedMoments.from_arrays(None, [1.0, 2.0], pd.Categorical(["x", "y"]))
+    b = GroupedMoments.from_arrays(None, [3.0, 4.0], np.array(["y", "z"]))
+    assert list((a + b).labels) == ["x", "y", "z"]
+    c = GroupedMoments.from_arrays(None, [3.0, 4.0], [1, 2])
+    assert set((a + c).labels) == {"x", "y", 1, 2}
+
+
+def test_weights_that_count_are_copies_of_rows():
+    X, y, groups = simulate()
+    counts = np.random.default_rng(0).integers(0, 5, len(y))
+    weighted = GroupedMoments.from_arrays(X, y, groups, counts)
+    copied = GroupedMoments.from_arrays(*(np.repeat(part, counts, axis=0) for part in (X, y, groups)))
+    assert list(weighted.labels) == list(copied.labels)
+    np.testing.assert_array_equal(weighted.counts, copied.counts)
+    np.testing.assert_allclose(weighted.means, copied.means, atol=1e-13)
+    np.testing.assert_allclose(weighted.within, copied.within, atol=1e-11)
+
+
+def test_a_row_of_no_weight_is_not_even_a_label():
+    moments = GroupedMoments.from_arrays(None, [1.0, 2.0, 3.0], ["a", "b", "b"], [0, 1, 1])
+    assert list(moments.labels) == ["b"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", ["X", "y", "sample_weight"])
+def test_values_that_are_not_finite_are_refused_in_scikit_learns_words(place, value):
+    X, y, groups = simulate()
+    arrays = {"X": X, "y": y, "sample_weight": np.ones(len(y))}
+    arrays[place].flat[5] = value
+    words = "NaN" if np.isnan(value) else "infinity"
+    with pytest.raises(ValueError, match=f"Input {place} contains {words}"):
+        GroupedMoments.from_arrays(X, y, groups, arrays["sample_weight"])
+
+
+def test_values_too_large_to_square_are_refused():
+    with pytest.raises(ValueError, match="Rescale"):
+        GroupedMoments.from_arrays([[1e200], [0.0], [-1e200]], [1.0, 2.0, 3.0], [1, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0, -2.0, 1.0], r"sample_weight must not be negative; found .*-2.0.* in row 1"),
+        ([0.0, 0.0, 0.0], "sample_weight is zero in every row"),
+        ([1.0, 1.0], r"sample_weight of shape \(2,\) for 3 rows"),
+        ([[1.0], [1.0], [1.0]], r"sample_weight of shape \(3, 1\) for 3 rows"),
+    ],
+)
+def test_bad_weights_are_refused(weights, message):
+    with pytest.raises(ValueError, match=message):
+        GroupedMoments.from_arrays(None, [1.0, 2.0, 3.0], [1, 1, 2], weights)
+
+
+def test_lengths_that_differ_are_refused():
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        GroupedMoments.from_arrays(np.ones((3, 1)), [1.0, 2.0], [1, 2])
+    with pytest.raises(ValueError, match=r"groups of shape \(3,\) for 2 rows"):
+        GroupedMoments.from_arrays(np.ones((2, 1)), [1.0, 2.0], [1, 2, 2])
+
+
+def test_parts_of_different_columns_do_not_merge():
+    X, y, groups = simulate()
+    with pytest.raises(ValueError, match="3 features with moments of 2"):
+        GroupedMoments.from_arrays(X, y, groups) + GroupedMoments.from_arrays(X[:, :2], y, groups)
+    named = pd.DataFrame(X, columns=list("abc"))
+    with pytest.raises(ValueError, match=r"'a', 'b', 'c'.*'c', 'b', 'a'"):
+        GroupedMoments.from_arrays(named, y, groups) + GroupedMoments.from_arrays(named[list("cba")], y, groups)
+    with pytest.raises(ValueError, match="at least one"):
+        GroupedMoments.merge([])
+    with pytest.raises(TypeError):
+        GroupedMoments.from_arrays(X, y, groups) + 1
+
+
+def test_the_state_is_frozen_and_says_what_it_is():
+    moments = GroupedMoments.from_arrays(*simulate())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        moments.counts = None
+    assert repr(moments).startswith("GroupedMoments(n_groups=12, n_features=3, n_rows=")
