@@ -115,7 +115,8 @@ def _last_ratio(criterion: Criterion) -> float:
     """
     least = 10.0 / criterion.sizes.min()
     if criterion.within_residual_zero:
-        return 1e8 * least
+        # r2 is c / gamma alone, and drowns in the rounding of r2(0) later on. The limit itself is a candidate.
+        return 1e3 * least
     return max(least, 2.0 * criterion.degrees_of_freedom * criterion.between_residual / criterion.within_residual)
 
 

@@ -125,9 +125,9 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
     >>> model = RandomInterceptRegressor().fit(None, dyestuff.target, groups=dyestuff.groups)
     >>> round(model.intercept_, 1)
     1527.5
-    >>> model.variance_components_.round(1)
-    group       1764.0
-    residual    2451.3
+    >>> model.variance_components_.round(2)
+    group       1764.05
+    residual    2451.25
     Name: variance, dtype: float64
     >>> round(model.icc_, 3)
     0.418
@@ -476,8 +476,8 @@ def _check_groups(moments: GroupedMoments, grouped: bool) -> None:
         raise ValueError("The moments hold no rows: found n_samples=0. Read some rows into them first.")
     if grouped and moments.n_groups < 2:
         raise ValueError(
-            f"groups holds one group only ({moments.labels[0]!r}): how much groups vary cannot be estimated from one. Fit "
-            "at least two groups, or LinearRegression if there is nothing to group by."
+            f"groups holds one group only ({moments.labels.tolist()[0]!r}): how much groups vary cannot be estimated from "
+            "one. Fit at least two groups, or LinearRegression if there is nothing to group by."
         )
     if grouped and moments.n_rows.max() == 1 and moments.counts.max() <= 1:
         raise ValueError(

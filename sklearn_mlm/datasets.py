@@ -215,7 +215,7 @@ def make_schools(
     (6871, 3)
     >>> null_model = RandomInterceptRegressor().fit(None, schools.target, groups=schools.groups)
     >>> round(null_model.icc_, 2)
-    0.14
+    0.13
     """
     if not 1 <= n_groups <= n_samples:
         raise ValueError(f"n_groups must be between 1 and n_samples={n_samples!r}; found {n_groups!r}.")

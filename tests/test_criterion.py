@@ -181,6 +181,8 @@ def test_a_large_ratio_tends_to_the_closed_form_of_no_residual(design):
     limit = Criterion(GroupedMoments.from_arrays(X, y, groups)).solution(np.inf)
     noisy = Criterion(GroupedMoments.from_arrays(X, y + 1e-7 * rng().standard_normal(len(y)), groups))
     near = noisy.solution(1e12)
-    np.testing.assert_allclose(near.group_variance, limit.group_variance * (noisy.between_degrees_of_freedom / noisy.degrees_of_freedom), rtol=1e-1)
+    np.testing.assert_allclose(
+        near.group_variance, limit.group_variance * (noisy.between_degrees_of_freedom / noisy.degrees_of_freedom), rtol=1e-1
+    )
     np.testing.assert_allclose(near.coefficients, limit.coefficients, atol=1e-6)
     np.testing.assert_allclose(near.random_effects, limit.random_effects, atol=1e-6)

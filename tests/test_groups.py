@@ -141,7 +141,9 @@ FRAME = pd.DataFrame({"x": [1.0, 2.0], "g": ["a", "b"], "z": [3.0, 4.0]})
 
 
 @pytest.mark.parametrize("key", ["g", 1, -2])
-@pytest.mark.parametrize("convert", [lambda f: f, pl.DataFrame, pa.Table.from_pandas, lambda f: f.to_numpy(), lambda f: f.values.tolist()])
+@pytest.mark.parametrize(
+    "convert", [lambda f: f, pl.DataFrame, pa.Table.from_pandas, lambda f: f.to_numpy(), lambda f: f.to_numpy().tolist()]
+)
 def test_the_group_column_is_taken_out_of_any_table(convert, key):
     table = convert(FRAME)
     if isinstance(key, str) and column_names(table) is None:

@@ -38,7 +38,9 @@ def test_estimates(reference, name, method):
     beta = np.array([model.intercept_, *model.coef_])
     np.testing.assert_array_less(np.abs(beta - expected["beta"]) / expected["se"], TOLERANCE)
     np.testing.assert_allclose(np.sqrt(np.diag(model.cov_fixed_)), expected["se"], **close)
-    np.testing.assert_allclose(model.cov_fixed_, expected["vcov_beta"], rtol=1e-9, atol=1e-10 * np.max(expected["vcov_beta"]))
+    np.testing.assert_allclose(
+        model.cov_fixed_, expected["vcov_beta"], rtol=1e-9, atol=1e-10 * np.max(expected["vcov_beta"])
+    )
     np.testing.assert_allclose(model.log_likelihood_, expected["logLik"], rtol=1e-13)
     np.testing.assert_allclose(model.criterion_, expected["criterion"], rtol=1e-13)
     np.testing.assert_allclose([model.aic_, model.bic_], [expected["AIC"], expected["BIC"]], rtol=1e-13)

@@ -1,0 +1,32 @@
+"""What holds of the package as a whole."""
+
+import ast
+import subprocess
+import sys
+
+import sklearn_mlm
+
+# Each may import only from those before it.
+ORDER = ["_groups", "_moments", "_criterion", "_optimum", "_regressor", "datasets", "__init__"]
+
+
+def test_files_import_only_from_files_above_them(project):
+    for path in sorted((project / "sklearn_mlm").glob("*.py")):
+        allowed = ORDER[: ORDER.index(path.stem)]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                assert node.module in allowed, f"{path.name} imports {node.module}"
+
+
+def test_the_import_loads_nothing_that_is_an_extra():
+    code = (
+        "import sys, sklearn_mlm, sklearn_mlm.datasets\n"
+        "print([name for name in ('matplotlib', 'dask', 'distributed', 'polars', 'pyarrow.parquet') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_public_names_are_there_and_documented():
+    for name in sklearn_mlm.__all__:
+        assert len(getattr(sklearn_mlm, name).__doc__) > 500
