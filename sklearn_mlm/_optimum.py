@@ -18,8 +18,9 @@ _EXTENSION = 10
 _LARGEST_RATIO = 1e30
 # Rounds of halving a cell in which the derivative may touch zero; 2^-40 of a cell is rounding.
 _MAX_HALVINGS = 40
-# Steps to a root; four are usual, and every sixth is a bisection.
+# Steps to a root; two are usual, and every sixth is a bisection.
 _MAX_REFINEMENTS = 300
+_LAST_STEP = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,8 +159,8 @@ def _refine(criterion: Criterion, ratios: np.ndarray, gradients: np.ndarray, slo
             low = end(ratio, gradient, slope)
         else:
             high = end(ratio, gradient, slope)
-        # Once a step is this small the next, of about its square, is below the rounding of the ratio.
-        if moved <= 1e-8 * (1.0 if logarithmic else ratio):
+        # The root now known is off by less than the step squared, and the one interpolated next by less than that squared.
+        if moved <= _LAST_STEP * (1.0 if logarithmic else ratio):
             break
     at = _interpolate_root(low, high)
     return float(np.exp(at)) if logarithmic else at

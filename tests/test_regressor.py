@@ -96,7 +96,7 @@ def _first_column(X):
 
 # Equivalence of weights is checked here with groups too: each row's group is made from the row alone.
 @parametrize_with_checks([*VARIANTS, WithGroups(), WithGroups(method="ml")])
-@pytest.mark.filterwarnings("ignore:fit was given no groups", "ignore:.*column.*of X depend", "ignore:.*as many as the groups")
+@pytest.mark.filterwarnings("ignore:fit was given no groups", "ignore:.*of X depend", "ignore:.*as many as the groups")
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
