@@ -14,8 +14,12 @@ from ._moments import GroupedMoments, weighted_scatter
 # A column whose squared length is explained by the columns before it up to this share depends on them: what is left is
 # the rounding of moments, which are squares (lmer's 1e-7 on the columns themselves is 1e-14 on this scale).
 _DEPENDENT = 1e-13
-# Scatter left by the rounding of the values themselves, in multiples of their squared spacing.
-_ROUNDING = (16 * np.finfo(np.float64).eps) ** 2
+# Scatter per row that the rounding of the values themselves could leave, relative to their square: two units in the last
+# place.
+_ROUNDING = (2 * np.finfo(np.float64).eps) ** 2
+# Scatter of the group means that an exact fit could leave, relative to that of y: means are not squares.
+_EXACT_BETWEEN = 1e-20
+_TINY = np.finfo(np.float64).tiny
 # Scatter matrices of the distinct group sizes are kept up to this many numbers (128 MB), and rows are summed beyond it.
 _MAX_SCATTER_NUMBERS = 1 << 24
 # Numbers that the matrices of one vectorised evaluation may hold.
@@ -109,12 +113,14 @@ class Criterion:
     dropped : ndarray of int
         Features that depend on those before them.
     outcome_constant, exact_fit, within_residual_zero : bool
-        y is constant; the fixed effects leave nothing of y; they leave nothing of y within groups.
+        y is constant; the fixed effects leave nothing of y but rounding; they leave nothing else of y within groups.
+    within_residual : float
+        r2 of W alone, in units of the scaled y squared.
 
     Notes
     -----
-    Columns are centred at the grand mean and scaled to unit length; y is replaced by its least-squares residual, so that
-    no digits of the criterion go into what the fixed effects explain. Columns that vary only between groups once others
+    Columns are centred at the grand mean and scaled to unit length; y is replaced by what a crude fit leaves of it, so
+    that no digits of the criterion go into what the fixed effects explain. Columns that vary only between groups once others
     are given are rotated to have an exact zero within part, so that B stays well conditioned as gamma grows.
 
     References
@@ -171,28 +177,61 @@ class Criterion:
         within, total = within / np.outer(scale, scale), total / np.outer(scale, scale)
         self._y_scale = float(scale[-1])
         self.outcome_constant = bool(total[-1, -1] == 0.0)
-        self._y_within = within[-1, -1] or 1.0
         self._kept = kept = _independent_columns(total[:-1, :-1])
         self.rank = len(kept)
         self.dropped = np.setdiff1d(np.arange(width - 1), kept) - leading
         self._log_scale = float(np.log(scale[kept]).sum())
 
-        # To the columns kept, rotated, and y less its least-squares fit.
-        keep = np.append(kept, width - 1)
-        change = np.zeros((width, len(keep)))
-        change[keep, np.arange(len(keep))] = 1.0
+        # To the columns kept, rotated, and y less a fit: the last column takes off what the others explain of y.
+        change = np.zeros((width, len(kept) + 1))
         change[kept, :-1], self._is_within = _separate_between_columns(within[np.ix_(kept, kept)])
+        change[-1, -1] = 1.0
         self.within_rank = int(self._is_within.sum())
-        rotated = change.T @ total @ change
-        least_squares = _solve_positive(rotated[:-1, :-1], rotated[:-1, -1])
-        change[:, -1] -= change[:, :-1] @ least_squares
-        nothing_left = change[:, -1] @ total @ change[:, -1] <= _DEPENDENT
-        self.exact_fit = self.outcome_constant or bool(nothing_left) or self.n_observations <= self.rank
-        self._within = change.T @ within @ change
-        _zero_columns(self._within, np.append(~self._is_within, self.outcome_constant))
+        slopes = self._set_within_fit(change.T @ within @ change)
+        self._between_total = max(total[-1, -1] - within[-1, -1], 0.0)
+        crude = self._crude_slopes(change, scale, means, grand, within)
+        self._within_slopes = np.where(self._is_within, slopes - crude, 0.0)
+        change[:, -1] -= change[:, :-1] @ crude
         self._map = change / scale[:, None]
         if self.outcome_constant:
             self._map[:, -1] = 0.0
+
+    def _set_within_fit(self, within: np.ndarray) -> np.ndarray:
+        """Set the scatter of x within groups and the residual of y there, and return the slopes of y on x within groups.
+
+        All of it in scaled, rotated columns, and so is `within`, the scatter of (x, y).
+        """
+        self._within = within[:-1, :-1].copy()
+        _zero_columns(self._within, ~self._is_within)
+        inside = np.flatnonzero(self._is_within)
+        slopes = np.zeros(self.rank)
+        slopes[inside] = _solve_positive(within[np.ix_(inside, inside)], within[inside, -1])
+        self.within_residual = max(float(within[-1, -1] - within[-1, :-1] @ slopes), 0.0)
+        # Relative to the variation of y within groups, or to all of it where y is constant in each group.
+        self.within_residual_zero = bool(self.within_residual <= _DEPENDENT * (within[-1, -1] or 1.0))
+        return slopes
+
+    def _crude_slopes(
+        self, change: np.ndarray, scale: np.ndarray, means: np.ndarray, grand: np.ndarray, within: np.ndarray
+    ) -> np.ndarray:
+        """Return the fixed effects at the variance ratio of y alone, by moments, in scaled, rotated columns.
+
+        What is left of y after them is of the size of the residuals at the optimum, within groups and between, so that
+        the criterion keeps its digits even where groups differ a billion times more than the rows in them.
+        """
+        counts, leading = self.moments.counts, int(self.fit_intercept)
+        within_variance = within[-1, -1] / max(self.n_observations - len(counts), 1.0)
+        between_variance = self._between_total / counts.sum()
+        ratio = between_variance / within_variance if within_variance > 0 else 1e6 / counts.min()
+        h = counts / (1.0 + ratio * counts)
+        between = np.zeros((len(scale), len(scale)))
+        between[leading:, leading:] = weighted_scatter(means, h, grand)
+        if leading:
+            between[0, 0] = h.sum()
+            between[0, 1:] = between[1:, 0] = h @ means - h.sum() * grand
+        between = change.T @ (between / np.outer(scale, scale)) @ change
+        both = self._within + between[:-1, :-1]
+        return _solve_positive(both, change[:, :-1].T @ within[:, -1] + between[:-1, -1])
 
     # ---- the groups: one term for all groups of a size
 
@@ -273,8 +312,7 @@ class Criterion:
         sums = self._between(np.concatenate([h, h2, h2 * h]))
         second, third = sums[n_ratios : 2 * n_ratios], sums[2 * n_ratios :]
         root, half_log_det, beta, r2 = self._profile(sums[:n_ratios])
-        contrast = np.ones((n_ratios, self.rank + 1, 1))
-        contrast[:, :-1, 0] = -beta
+        contrast = _contrast(beta)
         second_e = second @ contrast
         v = root @ second_e[:, :-1]
         r2_1 = -_dots(contrast, second_e)
@@ -297,27 +335,38 @@ class Criterion:
         return value + 2.0 * (half_log_det + self._log_scale) if self.reml else value
 
     def _profile(self, between: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return L^-1 for B_XX = L L', half its log determinant, beta and r2, one of each for every between scatter."""
-        b = self._within + between
-        b_xx, b_xy = b[:, :-1, :-1], b[:, :-1, -1]
+        """Return L^-1 for B_XX = L L', half its log determinant, beta and r2, one of each for every between scatter.
+
+        With d the slopes within groups, r2 is the sum of squares
+
+            r2(inf) + (beta - d)' W_XX (beta - d) + sum_j h_j e_j^2,
+
+        in which errors of beta count by their square only.
+        """
+        b_xx = self._within + between[:, :-1, :-1]
+        b_xy = self._within @ self._within_slopes + between[:, :-1, -1]
         # Once more to unit length, since between columns shrink as the ratio grows.
-        length = np.sqrt(np.diagonal(b_xx, axis1=1, axis2=2))
-        factor = np.linalg.cholesky(b_xx / (length[:, :, None] * length[:, None, :]))
+        factor, length = _unit_cholesky(b_xx)
         half_log_det = np.log(np.diagonal(factor, axis1=1, axis2=2) * length).sum(axis=1)
         root = np.linalg.solve(factor, np.eye(self.rank) / length[:, None, :])
-        projected = (root @ b_xy[:, :, None])[:, :, 0]
-        beta = (projected[:, None, :] @ root)[:, 0, :]
-        return root, half_log_det, beta, b[:, -1, -1] - _dots(projected, projected)
+        beta = ((root @ b_xy[:, :, None]).transpose(0, 2, 1) @ root)[:, 0, :]
+        from_within = beta - self._within_slopes
+        contrast = _contrast(beta)
+        of_means = np.maximum(_dots(contrast, between @ contrast), 0.0)
+        r2 = self.within_residual + _dots(from_within @ self._within, from_within) + of_means
+        return root, half_log_det, beta, np.maximum(r2, _TINY)
+
+    @cached_property
+    def exact_fit(self) -> bool:
+        """Whether the fixed effects leave nothing of y but rounding."""
+        if self.outcome_constant or self.n_observations <= self.rank:
+            return True
+        between = self._between(self._sizes[None, :])
+        contrast = _contrast(self._profile(between)[2])
+        left = float(_dots(contrast, between @ contrast)[0])
+        return self.within_residual_zero and left <= _EXACT_BETWEEN * (self._between_total or 1.0)
 
     # ---- the ends of the scale
-
-    @property
-    def within_residual_zero(self) -> bool:
-        """Whether the fixed effects leave nothing of y within groups but rounding.
-
-        Relative to the variation of y there, or to all of it where y is constant in each group.
-        """
-        return self.within_residual <= _DEPENDENT * self._y_within
 
     @property
     def within_degrees_of_freedom(self) -> float:
@@ -328,20 +377,6 @@ class Criterion:
     def between_degrees_of_freedom(self) -> int:
         """J less the fixed effects that vary between groups only: what the data say of tau2."""
         return self.moments.n_groups - (self.rank - self.within_rank)
-
-    @cached_property
-    def _within_slopes(self) -> np.ndarray:
-        """Coefficients of y on X within groups, in scaled, rotated columns; 0 for columns that vary only between."""
-        beta = np.zeros(self.rank)
-        inside = np.flatnonzero(self._is_within)
-        if len(inside):
-            beta[inside] = _solve_positive(self._within[np.ix_(inside, inside)], self._within[inside, -1])
-        return beta
-
-    @cached_property
-    def within_residual(self) -> float:
-        """r2 of W alone, the limit of r2(gamma) as gamma grows, in units of the scaled y squared."""
-        return max(float(self._within[-1, -1] - self._within[-1, :-1] @ self._within_slopes), 0.0)
 
     @property
     def between_residual(self) -> float:
@@ -358,16 +393,21 @@ class Criterion:
 
     def solution(self, ratio: float) -> Solution:
         """Return the model at a variance ratio in [0, inf]; infinity is the exact limit sigma2 = 0."""
-        if self.exact_fit:
-            return self._solution(ratio, np.zeros(self.rank), np.zeros((self.rank, self.rank)), 0.0, 0.0, -np.inf)
         if np.isinf(ratio):
             return self._limit()
-        h = self._sizes / (1.0 + ratio * self._sizes)
-        root, half_log_det, beta, r2 = (part[0] for part in self._profile(self._between(h[None, :])))
+        between = self._between((self._sizes / (1.0 + ratio * self._sizes))[None, :])
+        root, half_log_det, beta, _ = (part[0] for part in self._profile(between))
+        residuals = self._rows[:, -1] - self._rows[:, :-1] @ beta
+        if self.exact_fit:
+            return self._solution(ratio, beta, residuals, np.zeros_like(root), 0.0, 0.0, -np.inf)
+        # As in the profile, but group by group: the sums by size lose what a near fit of the means leaves.
+        counts = self.moments.counts[self._order]
+        from_within = beta - self._within_slopes
+        r2 = self.within_residual + from_within @ self._within @ from_within + counts / (1.0 + ratio * counts) @ residuals**2
         sigma2 = float(r2) / self.degrees_of_freedom
         log_determinant = np.log1p(ratio * self._sizes) @ self._multiplicity
         value = float(self._value(r2, log_determinant, half_log_det))
-        return self._solution(ratio, beta, sigma2 * root.T @ root, ratio * sigma2, sigma2, value)
+        return self._solution(ratio, beta, residuals, sigma2 * root.T @ root, ratio * sigma2, sigma2, value)
 
     def _limit(self) -> Solution:
         """Return the model with sigma2 = 0: within groups x determines y, and group means carry all that is random.
@@ -397,12 +437,19 @@ class Criterion:
             half_log_det = 0.5 * np.linalg.slogdet(self._within[np.ix_(inside, inside)])[1]
             half_log_det += np.log(np.abs(factor.diagonal())).sum()
             value = float(self._value(residual, np.log(self.moments.counts).sum(), half_log_det))
-        return self._solution(np.inf, beta, covariance, tau2, 0.0, value)
+        return self._solution(np.inf, beta, target, covariance, tau2, 0.0, value)
 
     def _solution(
-        self, ratio: float, beta: np.ndarray, covariance: np.ndarray, tau2: float, sigma2: float, value: float
+        self,
+        ratio: float,
+        beta: np.ndarray,
+        residuals: np.ndarray,
+        covariance: np.ndarray,
+        tau2: float,
+        sigma2: float,
+        value: float,
     ) -> Solution:
-        """Return the record of a solution given in rotated, scaled columns, in those of the data."""
+        """Return the record of a solution given in rotated, scaled columns and groups by size, in those of the data."""
         leading = int(self.fit_intercept)
         to_columns = self._map[:-1, :-1] * self._y_scale
         covariance = to_columns @ covariance @ to_columns.T
@@ -416,7 +463,7 @@ class Criterion:
             shift[0, 1:] = -center
             intercept = float(self._origin[-1] + full[0] - center @ coefficients)
         residual_means = np.empty(self.moments.n_groups)
-        residual_means[self._order] = self._y_scale * (self._rows[:, -1] - self._rows[:, :-1] @ beta)
+        residual_means[self._order] = self._y_scale * residuals
         with np.errstate(invalid="ignore"):
             scaled = ratio * self.moments.counts
             reliabilities = np.where(np.isinf(scaled), 1.0, scaled / (1.0 + scaled))
@@ -441,57 +488,82 @@ def _zero_columns(matrix: np.ndarray, which: np.ndarray) -> None:
     matrix[:, which] = 0.0
 
 
+def _contrast(beta: np.ndarray) -> np.ndarray:
+    """Return (-beta, 1), the combination of (x, y) that is the residual, as a column for each beta."""
+    return np.concatenate([-beta, np.ones((len(beta), 1))], axis=1)[:, :, None]
+
+
 def _dots(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the scalar product of each pair of arrays along the first axis."""
     return (a * b).reshape(len(a), -1).sum(axis=1)
 
 
+def _unit_cholesky(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the Cholesky factors of positive definite matrices scaled to unit diagonals, and the lengths they lost."""
+    length = np.sqrt(np.diagonal(matrix, axis1=-2, axis2=-1))
+    length = np.where(length > 0, length, 1.0)
+    scaled = matrix / (length[..., :, None] * length[..., None, :])
+    try:
+        return np.linalg.cholesky(scaled), length
+    except np.linalg.LinAlgError:
+        # Nearly dependent columns, whose last pivot rounding has taken below zero.
+        return np.linalg.cholesky(scaled + _DEPENDENT * np.eye(matrix.shape[-1])), length
+
+
 def _solve_positive(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return the solution for a symmetric positive definite matrix, by its Cholesky factor."""
-    factor = np.linalg.cholesky(matrix)
-    return np.linalg.solve(factor.T, np.linalg.solve(factor, right))
+    factor, length = _unit_cholesky(matrix)
+    half = np.linalg.solve(factor, (right.T / length).T)
+    return (np.linalg.solve(factor.T, half).T / length).T
 
 
-def _independent_columns(gram: np.ndarray) -> np.ndarray:
-    """Return the positions of the columns that do not depend on those before them.
+def _independent_columns(gram: np.ndarray, largest_first: bool = False) -> np.ndarray:
+    """Return the positions of columns that span all of them, in ascending order.
 
     Parameters
     ----------
     gram : ndarray of shape (k, k)
-        Scalar products of columns of unit length (or of length 0).
+        Scalar products of the columns.
+    largest_first : bool, default=False
+        Take the column next of which most is left, so that the others are combinations with small coefficients. As it
+        is, and as in R, the earlier columns of a dependent set stay.
 
     Returns
     -------
     kept : ndarray of int
-        As in R, the earlier column of a dependent set stays. A column is dropped where the columns kept before it
-        explain all of its squared length but 1e-13.
+        A column is left out where the columns kept explain all of its squared length but 1e-13, or it has none.
     """
-    try:
-        if np.all(np.linalg.cholesky(gram).diagonal() ** 2 > _DEPENDENT):
-            return np.arange(len(gram))
-    except np.linalg.LinAlgError:
-        pass
+    length = np.sqrt(gram.diagonal())
+    if np.all(length > 0):
+        try:
+            if np.all(np.linalg.cholesky(gram / np.outer(length, length)).diagonal() ** 2 > _DEPENDENT):
+                return np.arange(len(gram))
+        except np.linalg.LinAlgError:
+            pass
     left = gram.copy()
-    kept = []
-    for column in range(len(gram)):
-        if left[column, column] <= _DEPENDENT:
-            continue
+    kept: list[int] = []
+    while True:
+        remainder = left.diagonal().copy()
+        remainder[kept] = 0.0
+        candidates = np.flatnonzero(remainder > _DEPENDENT * gram.diagonal())
+        if not len(candidates):
+            return np.array(sorted(kept), dtype=np.intp)
+        column = int(candidates[remainder[candidates].argmax()] if largest_first else candidates[0])
         kept.append(column)
-        pivot = left[column, column:] / np.sqrt(left[column, column])
-        left[column:, column:] -= np.outer(pivot, pivot)
-    return np.array(kept, dtype=np.intp)
+        pivot = left[column] / np.sqrt(left[column, column])
+        left -= np.outer(pivot, pivot)
 
 
 def _separate_between_columns(within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a rotation of the columns and which of them vary within groups after it.
 
-    A column that depends, within groups, on those before it has that combination of them taken off: what is left varies
-    between groups only.
+    A column that depends on others within groups has that combination of them taken off: what is left varies between
+    groups only.
 
     Parameters
     ----------
     within : ndarray of shape (k, k)
-        Within-group scatter of the columns.
+        Within-group scatter of columns whose total scatter is 1.
 
     Returns
     -------
@@ -499,17 +571,13 @@ def _separate_between_columns(within: np.ndarray) -> tuple[np.ndarray, np.ndarra
         Unit determinant; new columns are old columns times this.
     is_within : ndarray of shape (k,), bool
     """
-    length = np.sqrt(within.diagonal())
-    length = np.where(length > 0, length, 1.0)
-    gram = within / np.outer(length, length)
-    kept = _independent_columns(gram)
+    kept = _independent_columns(within, largest_first=True)
     is_within = np.zeros(len(within), dtype=bool)
     is_within[kept] = True
     rotation = np.eye(len(within))
     other = np.flatnonzero(~is_within & (within.diagonal() > 0))
     if len(other):
-        combination = _solve_positive(gram[np.ix_(kept, kept)], gram[np.ix_(kept, other)])
-        rotation[np.ix_(kept, other)] = -combination * length[other] / length[kept][:, None]
+        rotation[np.ix_(kept, other)] = -_solve_positive(within[np.ix_(kept, kept)], within[np.ix_(kept, other)])
     return rotation, is_within
 
 
@@ -518,8 +586,9 @@ def _distinct(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     Whole numbers are looked up in a table; weights that are not whole are sorted.
     """
-    whole = counts.astype(np.int64)
-    if whole.max() <= max(2 * len(counts), 1 << 12) and np.array_equal(whole, counts):
+    small = counts.max() <= max(2 * len(counts), 1 << 12)
+    whole = counts.astype(np.int64) if small else counts
+    if small and np.array_equal(whole, counts):
         frequency = np.bincount(whole)
         sizes = np.flatnonzero(frequency)
         code = (np.cumsum(frequency > 0) - 1)[whole]

@@ -177,12 +177,31 @@ def test_the_criterion_does_not_remember_its_last_argument():
 def test_a_large_ratio_tends_to_the_closed_form_of_no_residual(design):
     X, y, groups = DESIGNS[design]
     # x determines y within groups, group by group another level.
-    y = X[:, 0] * 2.0 + rng().standard_normal(20)[groups]
+    generator = np.random.default_rng(12)
+    y = X[:, 0] * 2.0 + generator.standard_normal(20)[groups]
     limit = Criterion(GroupedMoments.from_arrays(X, y, groups)).solution(np.inf)
-    noisy = Criterion(GroupedMoments.from_arrays(X, y + 1e-7 * rng().standard_normal(len(y)), groups))
-    near = noisy.solution(1e12)
-    np.testing.assert_allclose(
-        near.group_variance, limit.group_variance * (noisy.between_degrees_of_freedom / noisy.degrees_of_freedom), rtol=1e-1
-    )
+    noisy = Criterion(GroupedMoments.from_arrays(X, y + 1e-7 * generator.standard_normal(len(y)), groups))
+    near = noisy.solution(1e18)
+    # At a given ratio sigma2, and so tau2, is estimated with the degrees of freedom of both levels.
+    share = noisy.between_degrees_of_freedom / noisy.degrees_of_freedom
+    fixed_part = noisy.within_residual * 1e18 / noisy.degrees_of_freedom * noisy._y_scale**2
+    np.testing.assert_allclose(near.group_variance - fixed_part, limit.group_variance * share, rtol=1e-5)
     np.testing.assert_allclose(near.coefficients, limit.coefficients, atol=1e-6)
     np.testing.assert_allclose(near.random_effects, limit.random_effects, atol=1e-6)
+
+
+@pytest.mark.parametrize("gap", [1e6, 1e10, 1e14])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_groups_far_apart_leave_the_digits_of_the_rest(gap, fit_intercept):
+    """An outlying group draws the least-squares slopes away from those within groups, by up to the gap."""
+    X, y, groups = small(8, 4, seed=2)
+    y = np.round(y * 2**10) / 2**10 + gap * (groups == 3)
+    exact = Dense(X, y, groups, fit_intercept=fit_intercept)
+    criterion = Criterion(GroupedMoments.from_arrays(X, y, groups), fit_intercept=fit_intercept)
+    for ratio in (1.0, 0.1 * gap**2, gap**2):
+        solution = criterion.solution(ratio)
+        _, _, _, _, r2, *_ = exact.at(ratio)
+        assert relative_error(solution.residual_variance, r2 / exact.D) < 1e-9
+        assert relative_error(criterion.value(ratio), exact.value(ratio)) < 1e-9
+        slope = float(exact.gradient(ratio)) * ratio
+        np.testing.assert_allclose(criterion.gradient(ratio) * ratio, slope, rtol=1e-6, atol=1e-6)
