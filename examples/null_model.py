@@ -29,11 +29,17 @@ parser.add_argument("--y", help="name of the outcome column")
 parser.add_argument("--groups", help="name of the column of group labels")
 options = parser.parse_args()
 if options.data is None:
+    if options.y or options.groups:
+        parser.error("--y and --groups name columns of a file: pass it as --data")
     frame, outcome, grouping = load_dyestuff(as_frame=True).frame, "yield", "batch"
-elif options.y is None or options.groups is None:
-    parser.error("--data needs --y and --groups")
 else:
-    frame, outcome, grouping = pd.read_csv(options.data), options.y, options.groups
+    if not (options.y and options.groups):
+        parser.error("--data needs --y and --groups")
+    outcome, grouping = options.y, options.groups
+    try:
+        frame = pd.read_csv(options.data, dtype={grouping: str})
+    except (OSError, ValueError) as error:
+        parser.error(f"cannot read {options.data}: {error}")
     for column in (outcome, grouping):
         if column not in frame:
             parser.error(f"{options.data} has no column {column!r}; it has {', '.join(frame.columns)}")
@@ -47,12 +53,20 @@ else:
 # ------
 # No predictors: X is None. The outcome and the group labels are all there is.
 
-model = RandomInterceptRegressor().fit(None, frame[outcome], groups=frame[grouping])
+try:
+    model = RandomInterceptRegressor().fit(None, frame[outcome], groups=frame[grouping])
+except ValueError as error:
+    parser.error(f"no null model of {outcome!r} by {grouping!r}: {error}")
+
+# As many decimals as the outcome's own spread deserves.
+spread = np.sqrt(model.variance_components_.sum())
+digits = max(0, 2 - int(np.floor(np.log10(spread)))) if spread > 0 else 2
 
 print(f"Null model of {outcome!r}: {len(frame)} rows in {model.n_groups_} groups ({grouping!r})\n")
 print(f"REML criterion         {model.criterion_:.1f}")
 print(f"log-likelihood         {model.log_likelihood_:.2f} (3 parameters: the intercept and two variances)\n")
-print(f"fixed intercept        {model.intercept_:.4f}   standard error {np.sqrt(model.cov_fixed_[0, 0]):.4f}\n")
+error = np.sqrt(model.cov_fixed_[0, 0])
+print(f"fixed intercept        {model.intercept_:.{digits + 2}f}   standard error {error:.{digits + 2}f}\n")
 
 # %%
 # Split the variance
@@ -61,9 +75,13 @@ print(f"fixed intercept        {model.intercept_:.4f}   standard error {np.sqrt(
 # correlation (ICC) is the share of the first in their sum: 0 if groups do not matter, 1 if only groups do.
 
 tau2, sigma2 = model.variance_components_["group"], model.variance_components_["residual"]
-print(f"{'':<22} {'variance':>9}   SD")
-print(f"{'between groups (tau2)':<22} {tau2:>9.2f}   {np.sqrt(tau2):.3f}")
-print(f"{'within groups (sigma2)':<22} {sigma2:>9.2f}   {np.sqrt(sigma2):.3f}\n")
+print(f"{'':<22} {'variance':<11} SD")
+print(f"{'between groups (tau2)':<22} {f'{tau2:.4g}':<11} {np.sqrt(tau2):.4g}")
+print(f"{'within groups (sigma2)':<22} {f'{sigma2:.4g}':<11} {np.sqrt(sigma2):.4g}\n")
+if model.boundary_ == "group":
+    print("The groups differ no more than chance makes them: their variance is estimated as exactly 0.")
+elif model.boundary_ == "residual":
+    print("The rows of a group are all the same: the variance within groups is exactly 0.")
 print(f"ICC                    {model.icc_:.3f}: {model.icc_:.1%} of the variance lies between groups")
 
 # %%
@@ -72,7 +90,7 @@ print(f"ICC                    {model.icc_:.3f}: {model.icc_:.1%} of the varianc
 # Where the model puts 95% of the groups' own intercepts.
 
 half = stats.norm.ppf(0.975) * np.sqrt(tau2)
-print(f"plausible values range {model.intercept_ - half:.2f} to {model.intercept_ + half:.2f}\n")
+print(f"plausible values range {model.intercept_ - half:.{digits}f} to {model.intercept_ + half:.{digits}f}\n")
 
 # %%
 # Empirical-Bayes estimates
@@ -81,16 +99,20 @@ print(f"plausible values range {model.intercept_ - half:.2f} to {model.intercept
 # the fewer rows a group has, the more its estimate is shrunk towards 0.
 
 sizes = pd.Series(model.moments_.counts, index=model.groups_)
-reliability = tau2 / (tau2 + sigma2 / sizes)
+with np.errstate(invalid="ignore"):
+    reliability = tau2 / (tau2 + sigma2 / sizes)
 table = pd.DataFrame(
     {
-        "n": sizes.astype(int),
-        "mean": frame.groupby(grouping)[outcome].mean(),
-        "reliability": reliability,
-        "EB estimate": model.random_effects_,
-        "conditional SD": np.sqrt(tau2 * (1 - reliability)),
+        "n": sizes.astype(int).map(str),
+        "mean": frame.groupby(grouping)[outcome].mean().map(f"{{:.{digits}f}}".format),
+        "reliability": reliability.map("{:.3f}".format),
+        "EB estimate": (model.random_effects_ + 0.0).map(f"{{:.{digits + 1}f}}".format),
+        "conditional SD": np.sqrt(tau2 * (1 - reliability)).map(f"{{:.{digits}f}}".format),
     }
 ).rename_axis(grouping)
-print(table.head(6).round({"mean": 2, "reliability": 3, "EB estimate": 3, "conditional SD": 2}).to_string())
+# Labels were read as text; where they are numbers, in the order of numbers.
+numbers = pd.to_numeric(pd.Series(table.index), errors="coerce").to_numpy()
+table = table.iloc[np.argsort(numbers, kind="stable")]
+print(table.head(6).to_string())
 if len(table) > 6:
     print(f"... and {len(table) - 6} more groups")

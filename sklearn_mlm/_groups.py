@@ -15,18 +15,15 @@ UNSEEN, MISSING = -1, -2
 _TABLE_ENTRIES_PER_ROW = 4
 
 
-def as_labels(groups: Any, n_samples: int | None = None, name: str = "groups") -> Any:
+def as_labels(groups: Any, n_samples: int | None = None) -> Any:
     """Return the group labels as a one-dimensional array that pandas can factorize.
 
     Parameters
     ----------
     groups : array-like of shape (n_samples,)
-        Labels of any hashable kind, in a list, a NumPy array, a pandas, polars or
-        pyarrow column.
+        Labels of any hashable kind, in a list, a NumPy array, a pandas, polars or pyarrow column.
     n_samples : int or None
         The number of rows the labels belong to; None takes any number.
-    name : str
-        What to call the labels in an error.
 
     Returns
     -------
@@ -37,28 +34,45 @@ def as_labels(groups: Any, n_samples: int | None = None, name: str = "groups") -
     ValueError
         Where the labels are not one-dimensional, or not one per row.
     """
-    if isinstance(groups, pd.Series | pd.Index):
-        labels = groups.array if isinstance(groups.dtype, pd.api.extensions.ExtensionDtype) else groups.to_numpy()
-    elif isinstance(groups, pd.Categorical | pd.api.extensions.ExtensionArray | np.ndarray):
-        labels = groups
-    elif isinstance(groups, list | tuple):
-        # Through pandas, since NumPy would make "1" of 1 in [1, "a"] and a matrix of a list of tuples.
-        labels = pd.Series(groups, dtype=None if len(groups) else object).to_numpy()
-    else:
-        labels = np.asarray(groups)
+    if isinstance(groups, str):
+        raise ValueError(
+            f"groups must hold one label per row; found the string {groups!r}. To name the column of X that holds the "
+            f"labels, set group_feature={groups!r}."
+        )
+    labels = _as_array(groups)
     nested = labels.ndim == 1 and len(labels) > 0 and isinstance(labels[0], list | np.ndarray)
     if labels.ndim != 1 or nested:
         rows = "" if n_samples is None else f" for {n_samples} rows"
         shape = f"(n_samples, {len(labels[0])})" if nested else str(labels.shape)
         raise ValueError(
-            f"{name} must be one-dimensional, of shape (n_samples,), one label per row; found shape {shape}{rows}. "
-            "Pass one column."
+            f"groups must be one-dimensional, of shape (n_samples,), one label per row; found shape {shape}{rows}. "
+            'Pass one column, such as frame["school"].'
         )
     if n_samples is not None and len(labels) != n_samples:
         raise ValueError(
-            f"{name} must hold one label per row: found {name} of shape {labels.shape} for {n_samples} rows of data."
+            f"groups must hold one label per row: found groups of shape {labels.shape} for {n_samples} rows of data."
         )
     return labels
+
+
+def _as_array(groups: Any) -> Any:
+    """Return labels as an array of a type that pandas can hash, with a missing value where there is none."""
+    if isinstance(groups, pd.Series | pd.Index):
+        groups = groups.array if isinstance(groups.dtype, pd.api.extensions.ExtensionDtype) else groups.to_numpy()
+    if isinstance(groups, pd.api.extensions.ExtensionArray):
+        # pandas cannot factorize what pyarrow keeps as a dictionary.
+        return np.asarray(groups, dtype=object) if str(groups.dtype).startswith("dictionary") else groups
+    if isinstance(groups, list | tuple):
+        # Through pandas, since NumPy would make "1" of 1 in [1, "a"] and a matrix of a list of tuples.
+        return pd.Series(groups, dtype=None if len(groups) else object).to_numpy()
+    if isinstance(groups, np.ma.MaskedArray):
+        labels = groups.data.astype(object)
+        labels[np.ma.getmaskarray(groups)] = None
+        return labels
+    labels = np.asarray(groups)
+    if labels.dtype.kind == "f" and labels.dtype.itemsize not in (4, 8):
+        return labels.astype(np.float64)
+    return labels if labels.dtype.isnative else labels.astype(labels.dtype.newbyteorder("="))
 
 
 def factorize(groups: Any, n_samples: int | None = None) -> tuple[np.ndarray, pd.Index]:
@@ -79,13 +93,19 @@ def factorize(groups: Any, n_samples: int | None = None) -> tuple[np.ndarray, pd
     codes : ndarray of shape (n_samples,), dtype intp
         Positions in `levels`.
     levels : pandas.Index of shape (n_groups,)
+        Named as the column of labels is.
 
     Raises
     ------
     ValueError
         Where a label is missing, or the labels are not one per row.
     """
-    labels = as_labels(groups, n_samples)
+    codes, levels = _factorize(as_labels(groups, n_samples))
+    return codes, levels.rename(getattr(groups, "name", None) or None)
+
+
+def _factorize(labels: Any) -> tuple[np.ndarray, pd.Index]:
+    """Return `factorize` of an array of labels."""
     if isinstance(labels, pd.Categorical):
         _refuse_missing(labels.codes)
         codes, used = _factorize_by_table(labels.codes)
@@ -166,9 +186,11 @@ def encode(groups: Any, levels: pd.Index, n_samples: int | None = None) -> np.nd
 
 
 def label_kind(labels: Any) -> str:
-    """Return what the labels are in one word: "number", "string", "datetime64", ..."""
+    """Return what the labels are in a few words: "number", "string", "datetime64", "datetime64 with time zone", ..."""
     values = labels.categories if isinstance(labels, pd.Categorical) else labels
-    kind = pd.api.types.infer_dtype(values, skipna=True)
+    kind = str(pd.api.types.infer_dtype(values, skipna=True))
+    if getattr(values.dtype, "tz", None) is not None:
+        return f"{kind} with time zone"
     return "number" if kind in ("integer", "floating", "mixed-integer-float") else kind
 
 
@@ -197,11 +219,12 @@ def split_group_column(X: Any, key: str | int) -> tuple[Any, Any]:
         if names is None:
             raise ValueError(
                 f"group_feature={key!r} is a name, but X is a {type(X).__name__} without column names. Pass a data frame, "
-                "or the position of the column."
+                'or the position of the column. In a pipeline, set_output(transform="pandas") keeps the names.'
             )
         if list(names).count(key) != 1:
             raise ValueError(
-                f"group_feature={key!r} must name one column of X; found {list(names).count(key)} among {list(names)!r}."
+                f"group_feature={key!r} must name one column of X; found {list(names).count(key)} among {list(names)!r}. A "
+                "ColumnTransformer keeps names as they are with verbose_feature_names_out=False."
             )
         position = list(names).index(key)
     else:

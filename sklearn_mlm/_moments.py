@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from numbers import Real
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from scipy import sparse
 # that takes whole rows and lets other threads run. The public product would allocate (n_groups, n_columns) per block.
 from scipy.sparse._sparsetools import csc_matvecs
 from sklearn.utils import check_array
-from sklearn.utils.validation import assert_all_finite, check_consistent_length
+from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d
 from threadpoolctl import ThreadpoolController
 
 from ._groups import column_names, factorize
@@ -34,6 +35,7 @@ _TOLERATED_LOSS = 16.0
 # Numbers from which a sample of so many pairs of rows is worth looking at first.
 _LARGE = 1 << 16
 _SAMPLE = 1 << 10
+_LIMITING = Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,8 @@ class GroupedMoments:
 
     States of different rows merge exactly (Chan, Golub & LeVeque 1983): `a + b` is the state of the rows of both, in any
     order and wherever the cut falls, so that batches, files and machines may each read their own rows.
+
+    Sharing a state shares group means, not rows; but the mean of a group of one row is that row.
 
     Make one with `from_arrays`; fit it with `RandomInterceptRegressor.fit_moments`.
 
@@ -139,9 +143,7 @@ class GroupedMoments:
             columns = column_names(X)
             names = tuple(columns) if columns is not None and all(isinstance(name, str) for name in columns) else None
             X = check_array(X, accept_sparse=["csr", "csc"], ensure_all_finite=False, ensure_min_samples=0)
-        y = check_array(y, ensure_2d=False, ensure_min_samples=0, ensure_all_finite=False, input_name="y")
-        if y.ndim != 1:
-            raise ValueError(f"y must be one-dimensional; found shape {y.shape}.")
+        y = as_outcome(y)
         if X is not None:
             check_consistent_length(X, y)
         weights = None if sample_weight is None else as_weights(sample_weight, len(y))
@@ -174,10 +176,7 @@ class GroupedMoments:
         filled = [state for state in states if state.n_groups] or states[:1]
         if len(filled) == 1:
             return filled[0]
-        labels = filled[0].labels
-        for state in filled[1:]:
-            labels = labels.append(state.labels)
-        codes, labels = factorize(labels)
+        codes, labels = factorize(_append([state.labels for state in filled]))
         center = filled[0].center
         # A part's group is a row that weighs as much as its rows: what they lack of the scatter is the parts' own.
         means = np.concatenate([state.deviations + (state.center - center) for state in filled])
@@ -208,6 +207,13 @@ class GroupedMoments:
             f"GroupedMoments(n_groups={self.n_groups}, n_features={self.n_features}, n_rows={int(self.n_rows.sum())}, "
             f"total_weight={self.counts.sum():g})"
         )
+
+
+def _append(labels: list[pd.Index]) -> pd.Index:
+    """Return all labels one after the other; pandas would make floats of integers of different types, and lose digits."""
+    if any(one.dtype != labels[0].dtype for one in labels):
+        labels = [one.astype(object) for one in labels]
+    return labels[0].append(labels[1:])
 
 
 def _check_same_features(states: Sequence[GroupedMoments]) -> None:
@@ -256,6 +262,7 @@ def summarise(
     """
     if weights is not None:
         X, y, codes, labels, weights = _drop_weightless(X, y, codes, labels, weights)
+    X, y = None if X is None else _as_numbers(X, "X"), _as_numbers(y, "y")
     rows = _Rows(X, y)
     n_rows = np.bincount(codes, minlength=len(labels))
     counts = n_rows.astype(np.float64) if weights is None else _sum_by_group(codes, weights, len(labels))
@@ -268,6 +275,23 @@ def summarise(
         _raise_not_finite(X, y)
     sum_log_weight = 0.0 if weights is None else float(np.log(weights).sum())
     return GroupedMoments(labels, counts, n_rows, center, deviations, within, sum_log_weight, feature_names)
+
+
+def as_outcome(y: Any) -> np.ndarray:
+    """Return y as an array of shape (n_samples,), of whatever numbers it holds."""
+    if y is None:
+        raise ValueError("y is None: pass the outcome, one number per row.")
+    y = check_array(y, ensure_2d=False, ensure_min_samples=0, ensure_all_finite=False, input_name="y")
+    return column_or_1d(y, warn=True)
+
+
+def _as_numbers(values: Any, name: str) -> Any:
+    """Return values of a numeric type, where they are numbers: check_array lets objects and dates pass."""
+    if values.dtype.kind in "biuf":
+        return values
+    if values.dtype.kind != "O":
+        raise ValueError(f"{name} must hold numbers; found {values.dtype}. Turn the values into numbers first.")
+    return values.astype(np.float64)
 
 
 def as_weights(sample_weight: Any, n_samples: int) -> np.ndarray:
@@ -487,11 +511,15 @@ def _in_threads(part: Callable[[int, int], Any], n_rows: int, useful: int) -> li
     blas = _threadpools().select(user_api="blas")
     allowed = max((library["num_threads"] for library in blas.info()), default=os.cpu_count() or 1)
     n_threads = min(useful, allowed)
-    if n_threads < 2:
+    # The limit on BLAS belongs to the process: two fits at a time must not set it and set it back across each other.
+    if n_threads < 2 or not _LIMITING.acquire(blocking=False):
         return [part(0, n_rows)]
     cuts = np.linspace(0, n_rows, n_threads + 1).astype(int).tolist()
-    with blas.limit(limits=1), ThreadPoolExecutor(n_threads) as pool:
-        return list(pool.map(part, cuts[:-1], cuts[1:]))
+    try:
+        with blas.limit(limits=1), ThreadPoolExecutor(n_threads) as pool:
+            return list(pool.map(part, cuts[:-1], cuts[1:]))
+    finally:
+        _LIMITING.release()
 
 
 @cache

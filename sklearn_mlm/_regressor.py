@@ -14,11 +14,11 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import check_array
 from sklearn.utils.extmath import safe_sparse_dot
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from ._criterion import Criterion
 from ._groups import MISSING, UNSEEN, as_labels, encode, factorize, label_kind, split_group_column
-from ._moments import GroupedMoments, as_weights, summarise
+from ._moments import GroupedMoments, as_outcome, as_weights, summarise
 from ._optimum import minimise
 
 _CHOICES = {
@@ -56,6 +56,7 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
     group_feature : str, int or None, default=None
         Name or position of the column of X that holds the group labels. With it no `groups` argument is needed in `fit`,
         `predict` or `score`, so that pipelines, grid searches and scorers work as they are. The column is no predictor.
+        Where `groups` are given as well, they count, and X holds the column all the same.
     new_groups : {"population", "error", "nan"}, default="population"
         What `predict` gives for a group that `fit` has not seen: the fixed part alone (its random effect is 0 on
         average), a ValueError, or NaN.
@@ -132,7 +133,7 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
     >>> round(model.icc_, 3)
     0.418
     >>> model.predict(None, groups=["A", "F", "unheard of"]).round(1)
-    array([1509.9, 1482.3, 1527.5])
+    array([1509.9, 1482.5, 1527.5])
     """
 
     def __init__(
@@ -165,7 +166,7 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
         y : array-like of shape (n_samples,)
             Outcome.
         groups : array-like of shape (n_samples,), default=None
-            Group label of each row, of any hashable kind; takes the place of `group_feature`.
+            Group label of each row, of any hashable kind; they count for more than `group_feature`.
         sample_weight : array-like of shape (n_samples,), default=None
             Row weights, read as `weight_type` says.
 
@@ -242,7 +243,7 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
         X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
             Predictors, as in `fit`; None for a null model fitted so, with `groups` to say for how many rows.
         groups : array-like of shape (n_samples,), default=None
-            Group labels; takes the place of `group_feature`.
+            Group labels; they count for more than `group_feature`.
         return_std : bool, default=False
             Whether to return the standard deviation of the predicted mean as well. It allows for the fixed effects and
             the random effect (all of tau2 in a new group) but not for the residual, nor for the variance components,
@@ -325,16 +326,21 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
         if X is None:
             if y is None:
                 raise ValueError("RandomInterceptRegressor requires y to be passed, but the target y is None.")
+            if groups is None and self.group_feature is not None:
+                raise ValueError(
+                    f"X is None, but group_feature={self.group_feature!r} is a column of it. Pass a frame that holds the "
+                    "column, or pass groups."
+                )
             self.__dict__.pop("feature_names_in_", None)
             self.n_features_in_ = 0
-            return None, self._as_outcome(y), groups
+            return None, as_outcome(y), groups
         checks = {"accept_sparse": ["csr", "csc"], "ensure_all_finite": False}
         if self.group_feature is None:
             X, y = validate_data(self, X, y, y_numeric=True, **checks)
             return X, y, groups
         validate_data(self, X, y, skip_check_array=True)
         column, X = split_group_column(X, self.group_feature)
-        y = self._as_outcome(y)
+        y = as_outcome(y)
         check_consistent_length(column, y)
         if X is not None:
             X = check_array(X, input_name="X", estimator=self, **checks)
@@ -360,11 +366,6 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
             X = check_array(X, **checks)
         return X, column if groups is None else groups, len(column)
 
-    def _as_outcome(self, y: Any) -> np.ndarray:
-        """Return y as a one-dimensional array of finite numbers."""
-        y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y", estimator=self)
-        return column_or_1d(y, warn=True)
-
     def _predictor_names(self) -> tuple[str, ...] | None:
         """Return the names of the columns of X without the group column, if they have names."""
         names = getattr(self, "feature_names_in_", None)
@@ -377,10 +378,10 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
 
     def _store(self, moments: GroupedMoments, grouped: bool) -> Self:
         """Solve for moments and set the fitted attributes."""
-        _check_groups(moments, grouped)
+        _check_groups(moments, grouped, self.weight_type)
         criterion = self._criterion(moments)
+        _check_rows(criterion, grouped)
         if grouped:
-            _check_rows(criterion)
             optimum = minimise(criterion)
             solution, boundary = optimum.solution, optimum.boundary
         else:
@@ -465,12 +466,13 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
 
 _NO_GROUPS = (
     "fit was given no groups: the model is ordinary least squares, with a group variance of 0. Pass fit(X, y, groups=...); "
-    "or set group_feature to the column of X that holds the labels; or, inside a meta-estimator such as cross_val_score, "
-    "turn on metadata routing and call set_fit_request(groups=True)."
+    "or set group_feature to the column of X that holds the labels, which works in pipelines, grid searches and with any "
+    "scorer; or turn on metadata routing, call set_fit_request(groups=True).set_score_request(groups=True) and pass "
+    "params={'groups': ...} to cross_val_score and the like."
 )
 
 
-def _check_groups(moments: GroupedMoments, grouped: bool) -> None:
+def _check_groups(moments: GroupedMoments, grouped: bool, weight_type: str) -> None:
     """Raise where the groups cannot tell tau2 and sigma2 apart, saying why."""
     if moments.n_groups == 0:
         raise ValueError("The moments hold no rows: found n_samples=0. Read some rows into them first.")
@@ -479,19 +481,28 @@ def _check_groups(moments: GroupedMoments, grouped: bool) -> None:
             f"groups holds one group only ({moments.labels.tolist()[0]!r}): how much groups vary cannot be estimated from "
             "one. Fit at least two groups, or LinearRegression if there is nothing to group by."
         )
-    if grouped and moments.n_rows.max() == 1 and moments.counts.max() <= 1:
+    copies = weight_type == "frequency" and moments.counts.max() > 1
+    if grouped and moments.n_rows.max() == 1 and not copies:
         raise ValueError(
             f"Every one of the {moments.n_groups} groups is a single row: the group variance and the residual variance are "
             "only identified by rows that share a group. Check that groups holds the label of a group, not of a row."
         )
 
 
-def _check_rows(criterion: Criterion) -> None:
+def _check_rows(criterion: Criterion, grouped: bool) -> None:
     """Raise where there are no more rows than fixed effects."""
-    if criterion.n_observations <= criterion.rank:
+    moments = criterion.moments
+    n_rows, total_weight = float(moments.n_rows.sum()), float(moments.counts.sum())
+    # Least squares are the same whatever the weights mean, so that without groups the larger number counts.
+    found = criterion.n_observations if grouped else max(n_rows, total_weight)
+    if found <= criterion.rank:
+        copies = (
+            f" The weights of the {n_rows:g} rows sum to {total_weight:g}, the number of copies they stand for: "
+            'weight_type="precision" is for weights that are not numbers of copies.'
+        )
         raise ValueError(
-            f"There must be more rows than fixed effects: found n_samples={criterion.n_observations:g} and {criterion.rank} "
-            "independent fixed effects (the intercept included). Fit more rows or fewer columns."
+            f"There must be more rows than fixed effects: found n_samples={found:g} and {criterion.rank} independent fixed "
+            f"effects (the intercept included). Fit more rows or fewer columns.{copies if found < n_rows else ''}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -166,9 +167,9 @@ def make_schools(
         math_ij = intercept + u_j + e_ij,   u_j ~ N(0, group_variance),   e_ij ~ N(0, residual_variance).
 
     The status of pupils (`ses`, mean 0, standard deviation 0.78) goes with their scores, more so between schools than
-    within: of two pupils of one school, the one with a status higher by 1 scores 3.4 points more on average, and a
-    school with a mean status higher by 1 scores about 5 points more. So it explains variance at both levels, with a
-    contextual effect.
+    within: with the default variances, of two pupils of one school the one with a status higher by 1 scores 3.4 points
+    more on average, and a school with a mean status higher by 1 scores about 5 points more. So it explains variance at
+    both levels, with a contextual effect.
 
     The defaults are the figures of a real sample of schools as chapter 4 of Shaw and Flake's book prints them.
 
@@ -177,7 +178,8 @@ def make_schools(
     n_groups : int, default=419
         Number of schools, at least 1.
     n_samples : int, default=6871
-        Number of pupils, at least one a school. Schools differ in size, by a quarter of the mean or so.
+        Number of pupils, at least one a school. The sizes of schools vary with a standard deviation of about a third of
+        their mean.
     intercept : float, default=57.67
         Mean score of the average school.
     group_variance : float, default=10.64
@@ -217,11 +219,13 @@ def make_schools(
     >>> round(null_model.icc_, 2)
     0.13
     """
-    if not 1 <= n_groups <= n_samples:
-        raise ValueError(f"n_groups must be between 1 and n_samples={n_samples!r}; found {n_groups!r}.")
+    if not (isinstance(n_groups, Integral) and isinstance(n_samples, Integral) and 1 <= n_groups <= n_samples):
+        raise ValueError(
+            f"n_groups must be a whole number between 1 and n_samples={n_samples!r}, one too; found {n_groups!r}."
+        )
     for name, variance in (("group_variance", group_variance), ("residual_variance", residual_variance)):
-        if not variance >= 0:
-            raise ValueError(f"{name} must not be negative; found {variance!r}.")
+        if not isinstance(variance, Real) or not variance >= 0:
+            raise ValueError(f"{name} must be a number, 0 or more; found {variance!r}.")
     rng = check_random_state(random_state)
     popularity = rng.gamma(16.0, size=n_groups)
     sizes = 1 + rng.multinomial(n_samples - n_groups, popularity / popularity.sum())

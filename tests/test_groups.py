@@ -52,6 +52,11 @@ def test_strings_of_every_kind_are_coded_in_sorted_order(kind):
         pd.Series([3, 1, 3, 2], dtype="Int64"),
         pd.Series(pd.to_datetime(["2003-01-01", "1972-05-05", "2003-01-01", "1999-09-09"]).tz_localize("UTC")),
         [("b", 1), ("a", 2), ("b", 1), ("a", 3)],
+        np.array([3, 1, 3, 2], dtype=">i4"),
+        np.array([3e9, 1.0, 3e9, 2.0], dtype=">f8"),
+        np.array([3.5, 1.0, 3.5, 2.0], dtype=np.float16),
+        np.array([3.5, 1.0, 3.5, 2.0], dtype=np.longdouble),
+        pd.Series(["b", "a", "b", "c"], dtype=pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string()))),
     ],
     ids=lambda labels: f"{type(labels).__name__} {getattr(labels, 'dtype', type(labels[0]).__name__)}",
 )
@@ -106,6 +111,7 @@ def test_no_rows_have_no_groups():
         pd.to_datetime(["2001-01-01", None, "2001-01-02", None]),
         pl.Series(["a", None, "b", None]),
         pa.array([1, None, 2, None]),
+        np.ma.masked_array([1, 9, 2, 9], mask=[0, 1, 0, 1]),
     ],
 )
 def test_missing_labels_are_counted_and_refused_in_fit_and_marked_in_prediction(labels):
@@ -122,6 +128,17 @@ def test_two_dimensional_groups_are_refused_with_their_shape(groups):
         factorize(groups, 4)
 
 
+def test_a_name_in_place_of_labels_is_refused_with_the_right_parameter():
+    with pytest.raises(ValueError, match="set group_feature='school'"):
+        factorize("school", 4)
+
+
+def test_levels_have_the_name_of_their_column():
+    assert factorize(pd.Series([1, 2, 1], name="school"))[1].name == "school"
+    assert factorize(pl.Series("school", ["a", "b"]))[1].name == "school"
+    assert factorize([1, 2])[1].name is None
+
+
 def test_too_few_labels_are_refused_with_both_sizes():
     with pytest.raises(ValueError, match=r"groups of shape \(3,\) for 4 rows"):
         factorize([1, 2, 3], 4)
@@ -135,6 +152,8 @@ def test_unhashable_labels_are_refused():
 def test_kinds_of_labels():
     assert label_kind(np.array([1, 2])) == label_kind(np.array([1.0])) == "number"
     assert label_kind(np.array(["1"], dtype=object)) == label_kind(pd.Categorical(["1"])) == "string"
+    times = pd.to_datetime(["2001-01-01"])
+    assert label_kind(times) != label_kind(times.tz_localize("UTC"))
 
 
 FRAME = pd.DataFrame({"x": [1.0, 2.0], "g": ["a", "b"], "z": [3.0, 4.0]})

@@ -1,4 +1,6 @@
 import dataclasses
+import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -6,6 +8,7 @@ import polars as pl
 import pytest
 from designs import simulate
 from scipy import sparse
+from threadpoolctl import threadpool_info
 
 from sklearn_mlm import GroupedMoments, _moments
 
@@ -67,8 +70,26 @@ def test_large_data_in_threads_and_blocks_give_the_textbook_moments(level_2):
 def test_the_number_of_threads_makes_no_difference(monkeypatch):
     X, y, groups = simulate(50, 2000, 6)
     alone = GroupedMoments.from_arrays(X, y, groups)
-    monkeypatch.setattr(_moments, "_NUMBERS_PER_THREAD", 1 << 60)
+    shares = []
+
+    def three_parts(part, n_rows, useful):
+        shares.append(useful)
+        cuts = [0, n_rows // 5, n_rows // 2, n_rows]
+        return [part(*cut) for cut in itertools.pairwise(cuts)]
+
+    monkeypatch.setattr(_moments, "_in_threads", three_parts)
     assert_same(GroupedMoments.from_arrays(X, y, groups), alone)
+    assert max(shares) > 1
+
+
+def test_fits_at_the_same_time_agree_and_leave_the_limits_of_blas_alone():
+    X, y, groups = simulate(50, 3000, 6)
+    before = [library["num_threads"] for library in threadpool_info()]
+    alone = GroupedMoments.from_arrays(X, y, groups)
+    with ThreadPoolExecutor(4) as pool:
+        for moments in pool.map(lambda _: GroupedMoments.from_arrays(X, y, groups), range(8)):
+            assert_same(moments, alone)
+    assert [library["num_threads"] for library in threadpool_info()] == before
 
 
 FORMS = {
@@ -187,6 +208,13 @@ def test_merging_labels_of_different_kinds():
     assert set((a + c).labels) == {"x", "y", 1, 2}
 
 
+def test_merging_integers_of_different_types_confuses_no_groups():
+    large = np.array([2**63 + 1] * 2 + [2**63 + 3] * 2, dtype=np.uint64)
+    a = GroupedMoments.from_arrays(None, [1.0, 1.1, 9.0, 9.2], large)
+    b = GroupedMoments.from_arrays(None, [3.0, 3.5], [7, 7])
+    assert set((a + b).labels) == {7, 2**63 + 1, 2**63 + 3}
+
+
 def test_weights_that_count_are_copies_of_rows():
     X, y, groups = simulate()
     counts = np.random.default_rng(0).integers(0, 5, len(y))
@@ -212,6 +240,21 @@ def test_values_that_are_not_finite_are_refused_in_scikit_learns_words(place, va
     words = "NaN" if np.isnan(value) else "infinity"
     with pytest.raises(ValueError, match=f"Input {place} contains {words}"):
         GroupedMoments.from_arrays(X, y, groups, arrays["sample_weight"])
+
+
+@pytest.mark.parametrize("missing", [[None, 1.0, 2.0], [[None], [1.0], [2.0]]])
+def test_none_among_numbers_is_a_missing_value(missing):
+    X, y = ([[0.0], [1.0], [2.0]], missing) if np.ndim(missing[1]) == 0 else (missing, [0.0, 1.0, 2.0])
+    with pytest.raises(ValueError, match="contains NaN"):
+        GroupedMoments.from_arrays(X, y, [1, 1, 2])
+
+
+def test_what_is_no_number_is_refused():
+    dates = np.array(["2001-01-01", "2001-01-02", "2001-01-03"], dtype="datetime64[D]")
+    with pytest.raises(ValueError, match="y must hold numbers; found datetime64"):
+        GroupedMoments.from_arrays(None, dates, [1, 1, 2])
+    with pytest.raises(ValueError, match="y is None"):
+        GroupedMoments.from_arrays([[1.0]], None, [1])
 
 
 def test_values_too_large_to_square_are_refused():

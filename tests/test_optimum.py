@@ -177,3 +177,23 @@ def test_of_flat_criteria_zero_is_returned():
     X = np.eye(3)[groups][:, 1:]
     optimum = minimise(criterion_of(X, np.random.default_rng(0).standard_normal(12), groups))
     assert optimum.boundary == "group"
+
+
+@pytest.mark.parametrize("gap", [1e4, 1e7, 2.0**34])
+def test_an_outlying_group_does_not_touch_the_residual_variance(gap):
+    """Balanced groups with a covariate: sigma2 against brute force about slopes within, in long double."""
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(20), 5)
+    x = np.round(rng.standard_normal(100) * 2**15) / 2**15
+    y = np.round((x + rng.standard_normal(20)[groups] + rng.standard_normal(100)) * 2**15) / 2**15
+    criterion = criterion_of(x[:, None], y + gap * (groups == 0), groups)
+    optimum = minimise(criterion)
+    # As the gap grows, the group means stop telling anything of the slope that W does not.
+    deviations = [v.reshape(20, 5).astype(np.longdouble) for v in (x, y)]
+    dx, dy = (v - v.mean(axis=1, keepdims=True) for v in deviations)
+    rss = float((dy**2).sum() - (dx * dy).sum() ** 2 / (dx**2).sum())
+    np.testing.assert_allclose(criterion.within_residual * criterion._y_scale**2, rss, rtol=1e-13)
+    # One degree of freedom for the slope, to which the means add a little.
+    np.testing.assert_allclose(optimum.solution.residual_variance, rss / 79, rtol=3e-2)
+    reference = minimise(criterion_of(x[:, None], y + 2.0**36 * (groups == 0), groups)).solution.residual_variance
+    np.testing.assert_allclose(optimum.solution.residual_variance, reference, rtol=1e-2 / np.sqrt(gap) + 1e-9)

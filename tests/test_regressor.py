@@ -534,6 +534,58 @@ def test_collinear_columns_get_zero_and_one_warning_that_names_them(design):
         fit(frame.to_numpy(), y, groups)
 
 
+@pytest.mark.parametrize("shift", [1e14, 1e15])
+def test_what_varies_by_a_few_units_in_the_last_place_is_not_constant(shift):
+    groups = np.repeat(np.arange(6), 4)
+    y = np.arange(24) % 5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = fit(None, shift + y, groups)
+    np.testing.assert_allclose(model.variance_components_, fit(None, y, groups).variance_components_, rtol=1e-12)
+
+
+def test_groups_of_one_row_are_refused_whatever_the_scale_of_precisions(design):
+    X, y, _ = design
+    for scale in (0.1, 1.0, 100.0):
+        with pytest.raises(ValueError, match="is a single row"):
+            fit(X, y, np.arange(len(y)), np.full(len(y), scale), weight_type="precision")
+
+
+def test_huge_precisions_only_rescale_the_residual_variance(design):
+    X, y, groups = design
+    plain = fit(X, y, groups)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = fit(X, y, groups, np.full(len(y), 1e20), weight_type="precision")
+    np.testing.assert_allclose(model.variance_components_, plain.variance_components_ * [1, 1e20], rtol=1e-10)
+
+
+def test_weights_that_are_no_numbers_of_copies_are_explained(design):
+    X, y, groups = design
+    with pytest.raises(ValueError, match=r"sum to 1, the number of copies.*weight_type=.precision."):
+        fit(X, y, groups, np.full(len(y), 1 / len(y)))
+
+
+def test_no_more_rows_than_columns_without_groups(design):
+    with pytest.raises(ValueError, match="n_samples=3 and 3 independent"), pytest.warns(UserWarning, match="no groups"):
+        RandomInterceptRegressor().fit(design[0][:3], design[1][:3])
+
+
+def test_random_effects_carry_the_name_of_the_group_column():
+    schools = make_schools(20, 200, as_frame=True, random_state=0)
+    assert fit(None, schools.target, schools.groups).random_effects_.index.name == "school"
+    model = RandomInterceptRegressor(group_feature="school").fit(schools.frame[["ses", "school"]], schools.target)
+    assert model.random_effects_.index.name == "school"
+
+
+def test_labels_with_and_without_time_zone_are_warned_of(design):
+    X, y, groups = design
+    days = pd.Timestamp("2001-01-01") + pd.to_timedelta(groups, unit="D")
+    model = fit(X, y, days)
+    with pytest.warns(UserWarning, match="another type"):
+        model.predict(X, days.tz_localize("UTC"))
+
+
 def test_a_constant_outcome_is_predicted_with_one_warning(design):
     X, y, groups = design
     with pytest.warns(UserWarning, match="y is constant") as caught:
@@ -600,6 +652,8 @@ def test_predicting_what_was_not_fitted(design):
         model.predict(X, [1, 2, 3])
     with pytest.raises(ValueError, match="Input X contains NaN"):
         model.predict(_with(X, np.nan), groups)
+    with pytest.raises(ValueError, match="X is None, but group_feature='g' is a column of it"):
+        RandomInterceptRegressor(group_feature="g").fit(None, y)
     with pytest.raises(ValueError, match="X and groups are both None"):
         fit(None, y, groups).predict(None)
 
