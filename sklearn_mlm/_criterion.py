@@ -361,10 +361,12 @@ class Criterion:
         """Whether the fixed effects leave nothing of y but rounding."""
         if self.outcome_constant or self.n_observations <= self.rank:
             return True
+        if not self.within_residual_zero:
+            return False
         between = self._between(self._sizes[None, :])
         contrast = _contrast(self._profile(between)[2])
         left = float(_dots(contrast, between @ contrast)[0])
-        return self.within_residual_zero and left <= _EXACT_BETWEEN * (self._between_total or 1.0)
+        return left <= _EXACT_BETWEEN * (self._between_total or 1.0)
 
     # ---- the ends of the scale
 
