@@ -9,11 +9,17 @@ from typing import Any
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from ._linalg import (
+    DEPENDENT,
+    dots,
+    independent_columns,
+    separate_between_columns,
+    solve_positive,
+    unit_cholesky,
+    zero_columns,
+)
 from ._moments import GroupedMoments, weighted_scatter
 
-# A column whose squared length is explained by the columns before it up to this share depends on them: what is left is
-# the rounding of moments, which are squares (lmer's 1e-7 on the columns themselves is 1e-14 on this scale).
-_DEPENDENT = 1e-13
 # Scatter per row that the rounding of the values themselves could leave, relative to their square: two units in the last
 # place.
 _ROUNDING = (2 * np.finfo(np.float64).eps) ** 2
@@ -168,8 +174,8 @@ class Criterion:
         # What the values' own rounding could have left of a column that is in truth constant in each group, or at all.
         noise = _ROUNDING * (total_weight * self._origin**2 + total.diagonal()[leading:])
         within_noise = np.append(np.zeros(leading), noise)
-        _zero_columns(within, within.diagonal() <= within_noise)
-        _zero_columns(total, total.diagonal() <= within_noise)
+        zero_columns(within, within.diagonal() <= within_noise)
+        zero_columns(total, total.diagonal() <= within_noise)
         if leading:
             total[0, 0] = total_weight
 
@@ -177,14 +183,14 @@ class Criterion:
         within, total = within / np.outer(scale, scale), total / np.outer(scale, scale)
         self._y_scale = float(scale[-1])
         self.outcome_constant = bool(total[-1, -1] == 0.0)
-        self._kept = kept = _independent_columns(total[:-1, :-1])
+        self._kept = kept = independent_columns(total[:-1, :-1])
         self.rank = len(kept)
         self.dropped = np.setdiff1d(np.arange(width - 1), kept) - leading
         self._log_scale = float(np.log(scale[kept]).sum())
 
         # To the columns kept, rotated, and y less a fit: the last column takes off what the others explain of y.
         change = np.zeros((width, len(kept) + 1))
-        change[kept, :-1], self._is_within = _separate_between_columns(within[np.ix_(kept, kept)])
+        change[kept, :-1], self._is_within = separate_between_columns(within[np.ix_(kept, kept)])
         change[-1, -1] = 1.0
         self.within_rank = int(self._is_within.sum())
         slopes = self._set_within_fit(change.T @ within @ change)
@@ -202,13 +208,13 @@ class Criterion:
         All of it in scaled, rotated columns, and so is `within`, the scatter of (x, y).
         """
         self._within = within[:-1, :-1].copy()
-        _zero_columns(self._within, ~self._is_within)
+        zero_columns(self._within, ~self._is_within)
         inside = np.flatnonzero(self._is_within)
         slopes = np.zeros(self.rank)
-        slopes[inside] = _solve_positive(within[np.ix_(inside, inside)], within[inside, -1])
+        slopes[inside] = solve_positive(within[np.ix_(inside, inside)], within[inside, -1])
         self.within_residual = max(float(within[-1, -1] - within[-1, :-1] @ slopes), 0.0)
         # Relative to the variation of y within groups, or to all of it where y is constant in each group.
-        self.within_residual_zero = bool(self.within_residual <= _DEPENDENT * (within[-1, -1] or 1.0))
+        self.within_residual_zero = bool(self.within_residual <= DEPENDENT * (within[-1, -1] or 1.0))
         return slopes
 
     def _crude_slopes(
@@ -231,7 +237,7 @@ class Criterion:
             between[0, 1:] = between[1:, 0] = h @ means - h.sum() * grand
         between = change.T @ (between / np.outer(scale, scale)) @ change
         both = self._within + between[:-1, :-1]
-        return _solve_positive(both, change[:, :-1].T @ within[:, -1] + between[:-1, -1])
+        return solve_positive(both, change[:, :-1].T @ within[:, -1] + between[:-1, -1])
 
     # ---- the groups: one term for all groups of a size
 
@@ -315,8 +321,8 @@ class Criterion:
         contrast = _contrast(beta)
         second_e = second @ contrast
         v = root @ second_e[:, :-1]
-        r2_1 = -_dots(contrast, second_e)
-        r2_2 = 2.0 * (_dots(contrast, third @ contrast) - _dots(v, v))
+        r2_1 = -dots(contrast, second_e)
+        r2_2 = 2.0 * (dots(contrast, third @ contrast) - dots(v, v))
         free = self.degrees_of_freedom
         value = self._value(r2, np.log1p(growth) @ self._multiplicity, half_log_det)
         gradient = free * r2_1 / r2 + h @ self._multiplicity
@@ -324,7 +330,7 @@ class Criterion:
         if self.reml:
             c = root @ second[:, :-1, :-1] @ root.transpose(0, 2, 1)
             gradient -= np.trace(c, axis1=1, axis2=2)
-            hessian += 2.0 * _dots(root @ third[:, :-1, :-1], root) - _dots(c, c)
+            hessian += 2.0 * dots(root @ third[:, :-1, :-1], root) - dots(c, c)
         return value, gradient, hessian
 
     def _value(self, r2: Any, log_determinant: Any, half_log_det: Any) -> Any:
@@ -346,14 +352,14 @@ class Criterion:
         b_xx = self._within + between[:, :-1, :-1]
         b_xy = self._within @ self._within_slopes + between[:, :-1, -1]
         # Once more to unit length, since between columns shrink as the ratio grows.
-        factor, length = _unit_cholesky(b_xx)
+        factor, length = unit_cholesky(b_xx)
         half_log_det = np.log(np.diagonal(factor, axis1=1, axis2=2) * length).sum(axis=1)
         root = np.linalg.solve(factor, np.eye(self.rank) / length[:, None, :])
         beta = ((root @ b_xy[:, :, None]).transpose(0, 2, 1) @ root)[:, 0, :]
         from_within = beta - self._within_slopes
         contrast = _contrast(beta)
-        of_means = np.maximum(_dots(contrast, between @ contrast), 0.0)
-        r2 = self.within_residual + _dots(from_within @ self._within, from_within) + of_means
+        of_means = np.maximum(dots(contrast, between @ contrast), 0.0)
+        r2 = self.within_residual + dots(from_within @ self._within, from_within) + of_means
         return root, half_log_det, beta, np.maximum(r2, _TINY)
 
     @cached_property
@@ -365,7 +371,7 @@ class Criterion:
             return False
         between = self._between(self._sizes[None, :])
         contrast = _contrast(self._profile(between)[2])
-        left = float(_dots(contrast, between @ contrast)[0])
+        left = float(dots(contrast, between @ contrast)[0])
         return left <= _EXACT_BETWEEN * (self._between_total or 1.0)
 
     # ---- the ends of the scale
@@ -484,103 +490,9 @@ class Criterion:
         )
 
 
-def _zero_columns(matrix: np.ndarray, which: np.ndarray) -> None:
-    """Set the rows and columns of a symmetric matrix that `which` marks to exact zeros, in place."""
-    matrix[which] = 0.0
-    matrix[:, which] = 0.0
-
-
 def _contrast(beta: np.ndarray) -> np.ndarray:
     """Return (-beta, 1), the combination of (x, y) that is the residual, as a column for each beta."""
     return np.concatenate([-beta, np.ones((len(beta), 1))], axis=1)[:, :, None]
-
-
-def _dots(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the scalar product of each pair of arrays along the first axis."""
-    return (a * b).reshape(len(a), -1).sum(axis=1)
-
-
-def _unit_cholesky(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the Cholesky factors of positive definite matrices scaled to unit diagonals, and the lengths they lost."""
-    length = np.sqrt(np.diagonal(matrix, axis1=-2, axis2=-1))
-    length = np.where(length > 0, length, 1.0)
-    scaled = matrix / (length[..., :, None] * length[..., None, :])
-    try:
-        return np.linalg.cholesky(scaled), length
-    except np.linalg.LinAlgError:
-        # Nearly dependent columns, whose last pivot rounding has taken below zero.
-        return np.linalg.cholesky(scaled + _DEPENDENT * np.eye(matrix.shape[-1])), length
-
-
-def _solve_positive(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return the solution for a symmetric positive definite matrix, by its Cholesky factor."""
-    factor, length = _unit_cholesky(matrix)
-    half = np.linalg.solve(factor, (right.T / length).T)
-    return (np.linalg.solve(factor.T, half).T / length).T
-
-
-def _independent_columns(gram: np.ndarray, largest_first: bool = False) -> np.ndarray:
-    """Return the positions of columns that span all of them, in ascending order.
-
-    Parameters
-    ----------
-    gram : ndarray of shape (k, k)
-        Scalar products of the columns.
-    largest_first : bool, default=False
-        Take the column next of which most is left, so that the others are combinations with small coefficients. As it
-        is, and as in R, the earlier columns of a dependent set stay.
-
-    Returns
-    -------
-    kept : ndarray of int
-        A column is left out where the columns kept explain all of its squared length but 1e-13, or it has none.
-    """
-    length = np.sqrt(gram.diagonal())
-    if np.all(length > 0):
-        try:
-            if np.all(np.linalg.cholesky(gram / np.outer(length, length)).diagonal() ** 2 > _DEPENDENT):
-                return np.arange(len(gram))
-        except np.linalg.LinAlgError:
-            pass
-    left = gram.copy()
-    kept: list[int] = []
-    while True:
-        remainder = left.diagonal().copy()
-        remainder[kept] = 0.0
-        candidates = np.flatnonzero(remainder > _DEPENDENT * gram.diagonal())
-        if not len(candidates):
-            return np.array(sorted(kept), dtype=np.intp)
-        column = int(candidates[remainder[candidates].argmax()] if largest_first else candidates[0])
-        kept.append(column)
-        pivot = left[column] / np.sqrt(left[column, column])
-        left -= np.outer(pivot, pivot)
-
-
-def _separate_between_columns(within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return a rotation of the columns and which of them vary within groups after it.
-
-    A column that depends on others within groups has that combination of them taken off: what is left varies between
-    groups only.
-
-    Parameters
-    ----------
-    within : ndarray of shape (k, k)
-        Within-group scatter of columns whose total scatter is 1.
-
-    Returns
-    -------
-    rotation : ndarray of shape (k, k)
-        Unit determinant; new columns are old columns times this.
-    is_within : ndarray of shape (k,), bool
-    """
-    kept = _independent_columns(within, largest_first=True)
-    is_within = np.zeros(len(within), dtype=bool)
-    is_within[kept] = True
-    rotation = np.eye(len(within))
-    other = np.flatnonzero(~is_within & (within.diagonal() > 0))
-    if len(other):
-        rotation[np.ix_(kept, other)] = -_solve_positive(within[np.ix_(kept, kept)], within[np.ix_(kept, other)])
-    return rotation, is_within
 
 
 def _distinct(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -72,6 +72,8 @@ def minimise(criterion: Criterion) -> Optimum:
     candidates = [_refine(criterion, ratios[i : i + 2], gradients[i : i + 2], slopes[i : i + 2]) for i in falling]
     if gradients[0] >= 0 or not candidates:
         candidates.insert(0, 0.0)
+    if gradients[-1] < 0:
+        candidates.append(float(ratios[-1]))
     if limit:
         candidates.append(np.inf)
     solutions = [criterion.solution(ratio) for ratio in candidates]

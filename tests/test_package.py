@@ -7,7 +7,7 @@ import sys
 import sklearn_mlm
 
 # Each may import only from those before it.
-ORDER = ["_groups", "_moments", "_criterion", "_optimum", "_regressor", "datasets", "__init__"]
+ORDER = ["_linalg", "_groups", "_moments", "_criterion", "_optimum", "_regressor", "datasets", "__init__"]
 
 
 def test_files_import_only_from_files_above_them(project):
