@@ -215,6 +215,8 @@ class Criterion:
         self.within_residual = max(float(within[-1, -1] - within[-1, :-1] @ slopes), 0.0)
         # Relative to the variation of y within groups, or to all of it where y is constant in each group.
         self.within_residual_zero = bool(self.within_residual <= DEPENDENT * (within[-1, -1] or 1.0))
+        if self.within_residual_zero:
+            self.within_residual = 0.0
         return slopes
 
     def _crude_slopes(
@@ -387,6 +389,24 @@ class Criterion:
         return self.moments.n_groups - (self.rank - self.within_rank)
 
     @property
+    def limit_degrees_of_freedom(self) -> float:
+        """By how much the power of r2 in the likelihood exceeds that of gamma as gamma grows; 0 to rounding is 0.
+
+        Where r2 is c / gamma there, the criterion falls without bound if this is positive, tends to a limit if it is 0, and
+        grows without bound if it is negative, as it may be with weights below 1.
+        """
+        free = self.between_degrees_of_freedom if self.reml else self.moments.n_groups
+        excess = self.degrees_of_freedom - free
+        return 0.0 if abs(excess) <= 1e-9 * self.n_observations else excess
+
+    @property
+    def least_within(self) -> float:
+        """The least share of a combination of columns that lies within groups, of those that vary there; at most 1."""
+        inside = np.flatnonzero(self._is_within)
+        shares = np.linalg.eigvalsh(self._within[np.ix_(inside, inside)])
+        return float(np.clip(shares.min(initial=1.0), DEPENDENT, 1.0))
+
+    @property
     def between_residual(self) -> float:
         """At least sum_j e_j^2 in the limit of large gamma, where r2(gamma) - r2(inf) is that over gamma."""
         contrast = np.append(-self._within_slopes, 1.0)
@@ -440,7 +460,7 @@ class Criterion:
         inverse = solve_triangular(factor, np.eye(len(outside)))
         covariance[np.ix_(outside, outside)] = tau2 * inverse @ inverse.T
         value = -np.inf
-        if self.degrees_of_freedom == free and residual:
+        if self.limit_degrees_of_freedom == 0 and residual:
             inside = np.flatnonzero(self._is_within)
             half_log_det = 0.5 * np.linalg.slogdet(self._within[np.ix_(inside, inside)])[1]
             half_log_det += np.log(np.abs(factor.diagonal())).sum()

@@ -13,6 +13,8 @@ from ._criterion import Criterion, Solution
 _GRID_STEP = 0.5
 # In units of 1 / (largest size): below it the derivative is a straight line but for a hundredth.
 _FIRST_RATIO = 1e-2
+# A criterion that varies less than this over the whole grid, relative to its terms, is constant.
+_FLAT = 1e-11
 # Steps by which a grid grows that ends too early, and where it ends in any case.
 _EXTENSION = 10
 _LARGEST_RATIO = 1e30
@@ -35,11 +37,14 @@ class Optimum:
         "group" where tau2 = 0, "residual" where sigma2 = 0, None between the ends.
     candidates : ndarray of shape (n_candidates,)
         The variance ratios of all local minima, ascending; infinity stands for sigma2 = 0.
+    identified : bool
+        False where the criterion is the same at every ratio, so that the data do not tell the variances apart.
     """
 
     solution: Solution
     boundary: str | None
     candidates: np.ndarray
+    identified: bool = True
 
 
 def minimise(criterion: Criterion) -> Optimum:
@@ -61,52 +66,52 @@ def minimise(criterion: Criterion) -> Optimum:
     """
     if criterion.exact_fit:
         return Optimum(criterion.solution(0.0), "group", np.zeros(1))
-    if criterion.reml and criterion.between_degrees_of_freedom < 1:
-        # The criterion is constant: the fixed effects take up all that varies between groups.
-        return Optimum(criterion.solution(0.0), "group", np.zeros(1))
-    limit = criterion.within_residual_zero
-    if limit and criterion.within_degrees_of_freedom > 0:
+    # Without residual within groups the end sigma2 = 0 is a minimum: without bound, or one to compare with the others.
+    limit = criterion.within_residual_zero and criterion.limit_degrees_of_freedom >= 0
+    if limit and criterion.limit_degrees_of_freedom > 0:
         return Optimum(criterion.solution(np.inf), "residual", np.array([np.inf]))
-    ratios, gradients, slopes = _scan(criterion)
-    falling = np.flatnonzero((gradients[:-1] < 0) & (gradients[1:] >= 0))
-    candidates = [_refine(criterion, ratios[i : i + 2], gradients[i : i + 2], slopes[i : i + 2]) for i in falling]
+    grid = _scan(criterion)
+    ratios, values, gradients, _ = grid
+    if np.ptp(values) <= _FLAT * (np.abs(values).max() + criterion.degrees_of_freedom):
+        return Optimum(criterion.solution(0.0), "group", np.zeros(1), identified=False)
+    rising = np.flatnonzero((gradients[:-1] < 0) & (gradients[1:] >= 0))
+    candidates = [_refine(criterion, *grid[[0, 2, 3], i : i + 2]) for i in rising]
     if gradients[0] >= 0 or not candidates:
         candidates.insert(0, 0.0)
-    if gradients[-1] < 0:
-        candidates.append(float(ratios[-1]))
     if limit:
         candidates.append(np.inf)
+    elif gradients[-1] < 0:
+        candidates.append(float(ratios[-1]))
     solutions = [criterion.solution(ratio) for ratio in candidates]
     best = min(solutions, key=lambda solution: solution.value)
     boundary = "group" if best.ratio == 0 else "residual" if np.isinf(best.ratio) else None
     return Optimum(best, boundary, np.array(candidates))
 
 
-def _scan(criterion: Criterion) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return ratios, ascending from 0, with the derivative there and its slope, that bracket every change of sign."""
+def _scan(criterion: Criterion) -> np.ndarray:
+    """Return ratios, ascending from 0, with the criterion there and its first two derivatives, one a row.
+
+    Between neighbours the derivative changes sign once at most.
+    """
+
+    def at(ratios: np.ndarray) -> np.ndarray:
+        return np.array([ratios, *criterion.evaluate(ratios)])
+
     first = _FIRST_RATIO / criterion.sizes.max()
     last = max(_last_ratio(criterion), 10 * first)
     n_steps = int(np.ceil(np.log(last / first) / _GRID_STEP))
-    ratios = np.append(0.0, first * np.exp(_GRID_STEP * np.arange(n_steps + 1)))
-    _, gradients, slopes = criterion.evaluate(ratios)
-    while gradients[-1] <= 0 and not criterion.within_residual_zero:
+    grid = at(np.append(0.0, first * np.exp(_GRID_STEP * np.arange(n_steps + 1))))
+    while grid[2, -1] <= 0 and grid[0, -1] < _LARGEST_RATIO and not criterion.within_residual_zero:
         # Groups that the fixed effects nearly tell apart: what they say of tau2 shows at large ratios only.
-        more = ratios[-1] * np.exp(_GRID_STEP * np.arange(1, _EXTENSION + 1))
-        _, more_gradients, more_slopes = criterion.evaluate(more)
-        ratios, gradients = np.append(ratios, more), np.append(gradients, more_gradients)
-        slopes = np.append(slopes, more_slopes)
-        if ratios[-1] > _LARGEST_RATIO:
-            break
+        more = grid[0, -1] * np.exp(_GRID_STEP * np.arange(1, _EXTENSION + 1))
+        grid = np.append(grid, at(more), axis=1)
     for _ in range(_MAX_HALVINGS):
-        doubtful = _may_touch_zero(ratios, gradients, slopes)
+        doubtful = _may_touch_zero(grid[0], grid[2], grid[3])
         if not len(doubtful):
             break
-        middle = (ratios[doubtful] + ratios[doubtful + 1]) / 2
-        _, more_gradients, more_slopes = criterion.evaluate(middle)
-        ratios = np.insert(ratios, doubtful + 1, middle)
-        gradients = np.insert(gradients, doubtful + 1, more_gradients)
-        slopes = np.insert(slopes, doubtful + 1, more_slopes)
-    return ratios, gradients, slopes
+        middle = (grid[0, doubtful] + grid[0, doubtful + 1]) / 2
+        grid = np.insert(grid, doubtful + 1, at(middle), axis=1)
+    return grid
 
 
 def _last_ratio(criterion: Criterion) -> float:
@@ -118,8 +123,8 @@ def _last_ratio(criterion: Criterion) -> float:
     """
     least = 10.0 / criterion.sizes.min()
     if criterion.within_residual_zero:
-        # r2 is c / gamma alone, and drowns in the rounding of r2(0) later on. The limit itself is a candidate.
-        return 1e3 * least
+        # To where every column counts for its part within groups, however small, and the limit is near.
+        return 1e3 * least / criterion.least_within
     return max(least, 2.0 * criterion.degrees_of_freedom * criterion.between_residual / criterion.within_residual)
 
 

@@ -383,9 +383,9 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
         _check_rows(criterion, grouped)
         if grouped:
             optimum = minimise(criterion)
-            solution, boundary = optimum.solution, optimum.boundary
+            solution, boundary, identified = optimum.solution, optimum.boundary, optimum.identified
         else:
-            solution, boundary = criterion.solution(0.0), "group"
+            solution, boundary, identified = criterion.solution(0.0), "group", True
         self._solution = solution
         self.moments_ = moments
         self.boundary_ = boundary
@@ -404,7 +404,7 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
         self.log_likelihood_ = -0.5 * solution.value
         self.aic_ = solution.value + 2 * n_parameters
         self.bic_ = solution.value + float(np.log(criterion.n_observations)) * n_parameters
-        _warn_of_peculiar_data(criterion, grouped)
+        _warn_of_peculiar_data(criterion, identified)
         return self
 
     def _criterion(self, moments: GroupedMoments) -> Criterion:
@@ -506,7 +506,7 @@ def _check_rows(criterion: Criterion, grouped: bool) -> None:
         )
 
 
-def _warn_of_peculiar_data(criterion: Criterion, grouped: bool) -> None:
+def _warn_of_peculiar_data(criterion: Criterion, identified: bool) -> None:
     """Warn of columns that were dropped, and of an outcome or groups with nothing to estimate."""
     if len(criterion.dropped):
         names = criterion.moments.feature_names
@@ -523,10 +523,10 @@ def _warn_of_peculiar_data(criterion: Criterion, grouped: bool) -> None:
             UserWarning,
             stacklevel=4,
         )
-    elif grouped and criterion.reml and criterion.between_degrees_of_freedom < 1:
+    elif not identified:
         warnings.warn(
-            f"The fixed effects that vary between groups only are as many as the groups ({criterion.moments.n_groups}): the "
-            "data say nothing of the group variance, and 0 is returned. Drop some group-level columns.",
+            "The likelihood is the same at every group variance: the fixed effects leave nothing to tell it from the "
+            "residual variance by. 0 is returned; fit fewer columns or more rows.",
             UserWarning,
             stacklevel=4,
         )

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from designs import simulate
+from oracle import Dense
 
 from sklearn_mlm import GroupedMoments
 from sklearn_mlm._criterion import Criterion
@@ -172,11 +173,43 @@ def test_groups_that_the_columns_nearly_tell_apart():
     assert optimum.solution.value <= criterion.evaluate(grid)[0].min() + 1e-9
 
 
-def test_of_flat_criteria_zero_is_returned():
-    groups = np.repeat([0, 1, 2], 4)
-    X = np.eye(3)[groups][:, 1:]
-    optimum = minimise(criterion_of(X, np.random.default_rng(0).standard_normal(12), groups))
+FLAT = {
+    "a column for each group": (np.eye(3)[np.repeat([0, 1, 2], 4)][:, 1:], np.repeat([0, 1, 2], 4)),
+    "one degree of freedom": (np.random.default_rng(3).standard_normal((7, 5)), np.repeat([0, 1], [3, 4])),
+}
+
+
+@pytest.mark.parametrize("design", FLAT)
+def test_of_flat_criteria_zero_is_returned(design):
+    X, groups = FLAT[design]
+    y = np.random.default_rng(4).standard_normal(len(groups))
+    criterion = criterion_of(X, y, groups)
+    np.testing.assert_allclose(criterion.value(1e3), criterion.value(0.0), rtol=1e-12)
+    optimum = minimise(criterion)
+    assert not optimum.identified
     assert optimum.boundary == "group"
+
+
+@pytest.mark.parametrize("weight", [0.3, 1 / 3, 0.499])
+def test_weights_that_leave_less_than_a_row_a_group_have_no_optimum_without_residual(weight):
+    groups = np.repeat(np.arange(6), 2)
+    moments = GroupedMoments.from_arrays(None, np.array([1.0, 3, 2, 5, 9, 4])[groups], groups, np.full(12, weight))
+    optimum = minimise(Criterion(moments))
+    assert optimum.boundary == "group"
+    assert np.isfinite(optimum.solution.value)
+
+
+@pytest.mark.parametrize(("x_step", "y_step"), [(1e-6, 1e-5), (1e-5, 1e-4), (1e-4, 1e-3), (1e-3, 1e-3)])
+def test_a_saturated_within_part_is_scanned_to_where_its_column_counts(x_step, y_step):
+    groups = [0, 0, 1, 2, 3, 4]
+    X = np.array([[0.0], [x_step], [1.0], [-1.0], [0.5], [2.0]])
+    y = np.array([0.3, 0.3 + y_step, 1.5, -1.1, 0.2, 2.6])
+    optimum = minimise(criterion_of(X, y, groups))
+    exact = Dense(X, y, groups)
+    lowest = min(float(exact.value(10.0**power)) for power in np.arange(-2, 14, 0.25))
+    assert optimum.solution.value <= lowest + 1e-6
+    if optimum.boundary is None:
+        np.testing.assert_allclose(optimum.solution.value, float(exact.value(optimum.solution.ratio)), atol=1e-6)
 
 
 @pytest.mark.parametrize("gap", [1e4, 1e7, 2.0**34])
