@@ -355,7 +355,6 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
                 raise ValueError("X and groups are both None: pass groups, one label for each row to predict.")
             groups = as_labels(groups)
             return None, groups, len(groups)
-        checks = {"accept_sparse": ["csr", "csc"], "input_name": "X", "estimator": self}
         if self.group_feature is None:
             X = validate_data(self, X, reset=False, accept_sparse=["csr", "csc"])
             return X, groups, X.shape[0]
@@ -363,7 +362,7 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
             validate_data(self, X, reset=False, skip_check_array=True)
         column, X = split_group_column(X, self.group_feature)
         if X is not None:
-            X = check_array(X, **checks)
+            X = check_array(X, input_name="X", estimator=self, accept_sparse=["csr", "csc"])
         return X, column if groups is None else groups, len(column)
 
     def _predictor_names(self) -> tuple[str, ...] | None:
