@@ -84,6 +84,42 @@ class Solution:
         return self.group_variance * (1.0 - self.reliabilities)
 
 
+@dataclass(frozen=True, eq=False)
+class Curvature:
+    """The second derivatives of the criterion, and the first of the fixed effects' covariance, in (gamma, sigma2).
+
+    Attributes
+    ----------
+    hessian : ndarray of shape (2, 2)
+        Of minus twice the (restricted) log-likelihood; y in units of its own scale, as are sigma2 and the derivatives by it.
+    covariance, by_ratio, by_residual_variance : ndarray of shape (k, k)
+        Covariance of the fixed effects, the intercept first where the model has one, and its derivatives.
+    """
+
+    hessian: np.ndarray
+    covariance: np.ndarray
+    by_ratio: np.ndarray
+    by_residual_variance: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Terms:
+    """What the criterion and its derivatives are made of at several ratios, which the first axis counts.
+
+    `root` is L^-1 for B_XX = L L', `spread` is root C root'; `r2_1`, `r2_2` are derivatives of r2, `log_det_1`, `log_det_2`
+    of the log determinants.
+    """
+
+    root: np.ndarray
+    spread: np.ndarray
+    half_log_det: np.ndarray
+    r2: np.ndarray
+    r2_1: np.ndarray
+    r2_2: np.ndarray
+    log_det_1: np.ndarray
+    log_det_2: np.ndarray
+
+
 class Criterion:
     """Minus twice the profiled (restricted) log-likelihood of moments, a function of gamma = tau2 / sigma2.
 
@@ -313,9 +349,16 @@ class Criterion:
 
     def _evaluate(self, ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return `evaluate` of as many ratios as fit into memory at once."""
+        terms = self._terms(ratios)
+        free = self.degrees_of_freedom
+        slope = terms.r2_1 / terms.r2
+        value = self._value(terms.r2, np.log1p(ratios[:, None] * self._sizes) @ self._multiplicity, terms.half_log_det)
+        return value, free * slope + terms.log_det_1, free * (terms.r2_2 / terms.r2 - slope**2) + terms.log_det_2
+
+    def _terms(self, ratios: np.ndarray) -> _Terms:
+        """Return what the criterion and its derivatives are made of at each ratio."""
         n_ratios = len(ratios)
-        growth = ratios[:, None] * self._sizes
-        h = self._sizes / (1.0 + growth)
+        h = self._sizes / (1.0 + ratios[:, None] * self._sizes)
         h2 = h * h
         sums = self._between(np.concatenate([h, h2, h2 * h]))
         second, third = sums[n_ratios : 2 * n_ratios], sums[2 * n_ratios :]
@@ -323,17 +366,48 @@ class Criterion:
         contrast = _contrast(beta)
         second_e = second @ contrast
         v = root @ second_e[:, :-1]
-        r2_1 = -dots(contrast, second_e)
-        r2_2 = 2.0 * (dots(contrast, third @ contrast) - dots(v, v))
-        free = self.degrees_of_freedom
-        value = self._value(r2, np.log1p(growth) @ self._multiplicity, half_log_det)
-        gradient = free * r2_1 / r2 + h @ self._multiplicity
-        hessian = free * (r2_2 / r2 - (r2_1 / r2) ** 2) - h2 @ self._multiplicity
+        c = root @ second[:, :-1, :-1] @ root.transpose(0, 2, 1)
+        log_det_1, log_det_2 = h @ self._multiplicity, -(h2 @ self._multiplicity)
         if self.reml:
-            c = root @ second[:, :-1, :-1] @ root.transpose(0, 2, 1)
-            gradient -= np.trace(c, axis1=1, axis2=2)
-            hessian += 2.0 * dots(root @ third[:, :-1, :-1], root) - dots(c, c)
-        return value, gradient, hessian
+            log_det_1 -= np.trace(c, axis1=1, axis2=2)
+            log_det_2 += 2.0 * dots(root @ third[:, :-1, :-1], root) - dots(c, c)
+        return _Terms(
+            root=root,
+            spread=c,
+            half_log_det=half_log_det,
+            r2=r2,
+            r2_1=-dots(contrast, second_e),
+            r2_2=2.0 * (dots(contrast, third @ contrast) - dots(v, v)),
+            log_det_1=log_det_1,
+            log_det_2=log_det_2,
+        )
+
+    def curvature(self, ratio: float) -> Curvature:
+        """Return how the criterion bends, and how the covariance of the fixed effects moves, in (gamma, sigma2).
+
+        Of the criterion before sigma2 is profiled out, D log sigma2 + r2(gamma) / sigma2 + log dets, at sigma2 = r2 / D,
+
+            f_gg = r2'' / sigma2 + (log dets)'',   f_gs = -r2' / sigma2^2,   f_ss = D / sigma2^2,
+
+        and of the covariance sigma2 B_XX^-1, whose derivative by gamma is sigma2 B_XX^-1 C B_XX^-1 with C as in `evaluate`.
+
+        Parameters
+        ----------
+        ratio : float
+            In [0, inf), where the data leave a residual.
+        """
+        terms = self._terms(np.array([float(ratio)]))
+        root, sigma2 = terms.root[0], float(terms.r2[0]) / self.degrees_of_freedom
+        mixed = -terms.r2_1[0] / sigma2**2
+        by_ratio = terms.r2_2[0] / sigma2 + terms.log_det_2[0]
+        _, covariance = self._in_columns(root.T @ root)
+        _, spread = self._in_columns(root.T @ terms.spread[0] @ root)
+        return Curvature(
+            hessian=np.array([[by_ratio, mixed], [mixed, self.degrees_of_freedom / sigma2**2]]),
+            covariance=sigma2 * covariance,
+            by_ratio=sigma2 * spread,
+            by_residual_variance=covariance,
+        )
 
     def _value(self, r2: Any, log_determinant: Any, half_log_det: Any) -> Any:
         """Return the criterion from r2 and log det B_XX in the scaled columns, and the log determinant of V / sigma2."""
@@ -479,17 +553,11 @@ class Criterion:
     ) -> Solution:
         """Return the record of a solution given in rotated, scaled columns and groups by size, in those of the data."""
         leading = int(self.fit_intercept)
-        to_columns = self._map[:-1, :-1] * self._y_scale
-        covariance = to_columns @ covariance @ to_columns.T
-        centered = (covariance + covariance.T) / 2
+        centered, covariance = self._in_columns(covariance)
         # The map's last column is y less its fit, over the scale of y.
         full = self._y_scale * (self._map[:-1, :-1] @ beta - self._map[:-1, -1])
         coefficients, center = full[leading:], self._origin[:-1]
-        shift = np.eye(len(full))
-        intercept = 0.0
-        if leading:
-            shift[0, 1:] = -center
-            intercept = float(self._origin[-1] + full[0] - center @ coefficients)
+        intercept = float(self._origin[-1] + full[0] - center @ coefficients) if leading else 0.0
         residual_means = np.empty(self.moments.n_groups)
         residual_means[self._order] = self._y_scale * residuals
         with np.errstate(invalid="ignore"):
@@ -501,13 +569,23 @@ class Criterion:
             residual_variance=float(sigma2) * self._y_scale**2,
             coefficients=coefficients,
             intercept=intercept,
-            covariance=shift @ centered @ shift.T,
+            covariance=covariance,
             center=center,
             centered_covariance=centered,
             residual_means=residual_means,
             reliabilities=reliabilities,
             value=value,
         )
+
+    def _in_columns(self, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return a covariance given in rotated, scaled columns in those of the data, the intercept at the origin, and at 0."""
+        to_columns = self._map[:-1, :-1] * self._y_scale
+        covariance = to_columns @ covariance @ to_columns.T
+        centered = (covariance + covariance.T) / 2
+        shift = np.eye(len(centered))
+        if self.fit_intercept:
+            shift[0, 1:] = -self._origin[:-1]
+        return centered, shift @ centered @ shift.T
 
 
 def _contrast(beta: np.ndarray) -> np.ndarray:

@@ -23,10 +23,8 @@ from sklearn.utils.validation import assert_all_finite, check_consistent_length,
 from threadpoolctl import ThreadpoolController
 
 from ._groups import column_names, factorize
+from ._rows import Rows, block_rows
 
-# Blocks of this size stay in cache from one step to the next; below the least number of rows matrix products suffer.
-_BLOCK_BYTES = 1 << 20
-_MIN_BLOCK_ROWS = 256
 # Fewer numbers than this are read sooner than a second thread starts.
 _NUMBERS_PER_THREAD = 1 << 18
 # The within scatter comes out as a difference where a group's reference row is far from its mean; more loss than this
@@ -261,9 +259,9 @@ def summarise(
         Where a value of X, y or the weights is not finite or squares to more than a double holds, or a weight is negative.
     """
     if weights is not None:
-        X, y, codes, labels, weights = _drop_weightless(X, y, codes, labels, weights)
+        X, y, codes, labels, weights = drop_weightless(X, y, codes, labels, weights)
     X, y = None if X is None else _as_numbers(X, "X"), _as_numbers(y, "y")
-    rows = _Rows(X, y)
+    rows = Rows(X, y)
     n_rows = np.bincount(codes, minlength=len(labels))
     counts = n_rows.astype(np.float64) if weights is None else _sum_by_group(codes, weights, len(labels))
     if len(codes):
@@ -311,7 +309,7 @@ def as_weights(sample_weight: Any, n_samples: int) -> np.ndarray:
     return weights
 
 
-def _drop_weightless(X: Any, y: np.ndarray, codes: np.ndarray, labels: pd.Index, weights: np.ndarray) -> tuple:
+def drop_weightless(X: Any, y: np.ndarray, codes: np.ndarray, labels: pd.Index, weights: np.ndarray) -> tuple:
     """Return the arguments without the rows of weight 0, which must have the say in nothing, not even as a label."""
     kept = weights > 0
     if kept.all():
@@ -339,48 +337,8 @@ def _sum_by_group(codes: np.ndarray, values: np.ndarray, n_groups: int) -> np.nd
     return np.bincount(codes, weights=values, minlength=n_groups).astype(values.dtype)
 
 
-class _Rows:
-    """The rows z = (x, y) of the data, block by block in float64, whatever type, order or sparsity X has."""
-
-    def __init__(self, X: Any, y: np.ndarray):
-        self._X = X.tocsr() if sparse.issparse(X) else X
-        self._y = y
-        self.n_columns = 1 + (0 if X is None else X.shape[1])
-
-    def __len__(self) -> int:
-        return len(self._y)
-
-    def read(self, rows: slice | np.ndarray, about: np.ndarray, out: np.ndarray) -> None:
-        """Write the rows less `about`, of shape (n_columns,), into `out`, of shape (number of rows, n_columns)."""
-        if self._X is not None:
-            part = self._X[rows]
-            np.subtract(part.toarray() if sparse.issparse(part) else part, about[:-1], out=out[:, :-1])
-        np.subtract(self._y[rows], about[-1], out=out[:, -1])
-
-    def at(self, positions: np.ndarray) -> np.ndarray:
-        """Return the rows at these positions."""
-        out = np.empty((len(positions), self.n_columns))
-        self.read(positions, np.zeros(self.n_columns), out)
-        return out
-
-    def blocks(self, start: int, stop: int, about: np.ndarray) -> Iterable[tuple[slice, np.ndarray]]:
-        """Yield each block of rows between two positions, less `about`, in a buffer that the next block overwrites."""
-        length = min(_block_rows(self.n_columns), stop - start)
-        buffer = np.empty((length, self.n_columns))
-        for first in range(start, stop, length):
-            rows = slice(first, min(first + length, stop))
-            block = buffer[: rows.stop - first]
-            self.read(rows, about, block)
-            yield rows, block
-
-
-def _block_rows(n_columns: int) -> int:
-    """Return the number of rows of a block."""
-    return max(_MIN_BLOCK_ROWS, _BLOCK_BYTES // (8 * n_columns))
-
-
 def _within_and_between(
-    rows: _Rows, codes: np.ndarray, counts: np.ndarray, weights: np.ndarray | None
+    rows: Rows, codes: np.ndarray, counts: np.ndarray, weights: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return a centre, the group means' deviations from it, and the pooled within-group scatter.
 
@@ -422,7 +380,7 @@ def _central_value(rows: np.ndarray) -> np.ndarray:
     return rows[nearest, np.arange(rows.shape[1])]
 
 
-def _varies_within(rows: _Rows, codes: np.ndarray, member: np.ndarray) -> bool:
+def _varies_within(rows: Rows, codes: np.ndarray, member: np.ndarray) -> bool:
     """Return whether, by a sample of pairs of rows, every column varies within groups nearly as much as over all."""
     sample = np.linspace(0, len(codes) - 1, _SAMPLE).astype(np.intp)
     other = member[codes[sample]]
@@ -448,7 +406,7 @@ def _loss_is_tolerable(scatter: np.ndarray, within: np.ndarray) -> bool:
 def weighted_scatter(rows: np.ndarray, weights: np.ndarray, about: np.ndarray | float = 0.0) -> np.ndarray:
     """Return sum_j w_j (r_j - a)(r_j - a)', symmetric to the last bit."""
     scatter = np.zeros((rows.shape[1], rows.shape[1]))
-    step = _block_rows(rows.shape[1])
+    step = block_rows(rows.shape[1])
     for start in range(0, len(rows), step):
         block = rows[start : start + step] - about
         scatter += (block * weights[start : start + step, None]).T @ block
@@ -456,7 +414,7 @@ def weighted_scatter(rows: np.ndarray, weights: np.ndarray, about: np.ndarray | 
 
 
 def _scatter(
-    rows: _Rows, codes: np.ndarray, weights: np.ndarray | None, n_groups: int, about: np.ndarray, *offsets: np.ndarray
+    rows: Rows, codes: np.ndarray, weights: np.ndarray | None, n_groups: int, about: np.ndarray, *offsets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the weighted sums by group, and the scatter over all rows, of the rows less some offsets.
 
@@ -476,7 +434,7 @@ def _scatter(
 
     def part(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         sums, scatter = np.zeros((n_groups, n_columns)), np.zeros((n_columns, n_columns))
-        length = min(_block_rows(n_columns), stop - start)
+        length = min(block_rows(n_columns), stop - start)
         buffer, ones, pointers = np.empty((length, n_columns)), np.ones(length), np.arange(length + 1)
         # NumPy's error state belongs to a thread.
         with np.errstate(over="ignore", invalid="ignore"):

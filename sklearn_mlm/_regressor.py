@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.metrics import r2_score
-from sklearn.utils import check_array
-from sklearn.utils.extmath import safe_sparse_dot
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
+from ._base import (
+    NEW_GROUPS,
+    THREE_WAYS,
+    GroupedRegressor,
+    GroupsNotPassedWarning,
+    check_choice,
+    check_more_rows_than_effects,
+    warn_of_dropped_columns,
+)
 from ._criterion import Criterion
-from ._groups import MISSING, UNSEEN, as_labels, encode, factorize, label_kind, split_group_column
-from ._moments import GroupedMoments, as_outcome, as_weights, summarise
+from ._groups import factorize
+from ._moments import GroupedMoments, as_weights, summarise
 from ._optimum import minimise
 
 _CHOICES = {
     "method": ("reml", "ml"),
     "fit_intercept": (True, False),
-    "new_groups": ("population", "error", "nan"),
+    "new_groups": NEW_GROUPS,
     "weight_type": ("frequency", "precision"),
 }
 _COMPONENTS = pd.Index(["group", "residual"])
@@ -32,7 +34,7 @@ _COMPONENTS = pd.Index(["group", "residual"])
 _BLOCK_NUMBERS = 1 << 20
 
 
-class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
+class RandomInterceptRegressor(GroupedRegressor):
     """Linear regression with a random intercept for each group: the two-level multilevel model.
 
     The model for row i of group j is
@@ -109,7 +111,9 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
     Notes
     -----
     Without `groups` and without `group_feature` there is nothing to group by: the model is ordinary least squares and a
-    warning says so.
+    warning says so (`GroupsNotPassedWarning`, since scikit-learn's tools leave groups behind unless told to pass them on).
+    Under metadata routing `groups` are requested by `fit`, `predict` and `score`, unless `set_fit_request` and its like say
+    otherwise, or a `group_feature` makes them needless.
 
     References
     ----------
@@ -151,11 +155,6 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
         self.new_groups = new_groups
         self.weight_type = weight_type
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
-
     def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
         """Estimate the fixed effects, the variance components and the random effects.
 
@@ -186,7 +185,7 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
             X, y, groups = self._validate_rows(X, y, groups)
             weights = None if sample_weight is None else as_weights(sample_weight, len(y))
             if groups is None:
-                warnings.warn(_NO_GROUPS, UserWarning, stacklevel=2)
+                warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=2)
                 codes, labels = np.zeros(len(y), dtype=np.intp), pd.Index([None], dtype=object)
             else:
                 codes, labels = factorize(groups, len(y))
@@ -236,14 +235,15 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
 
         A row of a group known from `fit` gets its fixed part plus the group's empirical-Bayes estimate (the conditional
         prediction), a row of a new group what `new_groups` says, and a row without a label the fixed part alone (the
-        population prediction); so does every row where there are no `groups` and no `group_feature`.
+        population prediction). Where there are no `groups` and no `group_feature`, or ``groups="population"``, every row
+        gets the population prediction; the former with a warning, in a model that was fitted with groups.
 
         Parameters
         ----------
         X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
             Predictors, as in `fit`; None for a null model fitted so, with `groups` to say for how many rows.
-        groups : array-like of shape (n_samples,), default=None
-            Group labels; they count for more than `group_feature`.
+        groups : array-like of shape (n_samples,), "population" or None, default=None
+            Group labels; they count for more than `group_feature`. "population" leaves out every group's effect.
         return_std : bool, default=False
             Whether to return the standard deviation of the predicted mean as well. It allows for the fixed effects and
             the random effect (all of tau2 in a new group) but not for the residual, nor for the variance components,
@@ -262,118 +262,19 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
             For an unknown group where ``new_groups="error"``, and where lengths differ or values are missing.
         """
         check_is_fitted(self)
-        X, groups, n_samples = self._validate_new_rows(X, groups)
-        codes = np.full(n_samples, MISSING) if groups is None else self._encode(groups, n_samples)
-        # The codes of unseen and missing labels count from the end.
-        unseen = np.nan if self.new_groups == "nan" else 0.0
-        effects = np.append(self.random_effects_.to_numpy(), [0.0, unseen])
-        mean = effects[codes] + self.intercept_
-        if X is not None:
-            mean += safe_sparse_dot(X, self.coef_, dense_output=True)
+        X, codes = self._locate(X, groups)
+        mean = self._mean(X, codes, self.random_effects_)
         if not return_std:
             return mean
         return mean, np.where(np.isnan(mean), np.nan, self._prediction_std(X, codes))
-
-    def score(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> float:
-        """Return the coefficient of determination R^2 of ``predict(X, groups)``.
-
-        Parameters
-        ----------
-        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
-            Predictors.
-        y : array-like of shape (n_samples,)
-            Outcome.
-        groups : array-like of shape (n_samples,), default=None
-            Group labels. Without them (and without `group_feature`) the population prediction is scored.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Row weights.
-
-        Returns
-        -------
-        score : float
-            At most 1; 0 for a model that predicts the mean of y.
-        """
-        return float(r2_score(y, self.predict(X, groups), sample_weight=sample_weight))
 
     # ---- what the methods above are made of
 
     def _check_parameters(self) -> None:
         """Raise for a parameter outside its choices."""
         for name, choices in _CHOICES.items():
-            value = getattr(self, name)
-            if not isinstance(value, str | bool | np.bool_) or value not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; found {value!r}.")
-        key = self.group_feature
-        if not (key is None or isinstance(key, str | Integral)) or isinstance(key, bool):
-            raise ValueError(f"group_feature must be the name or the position of a column of X, or None; found {key!r}.")
-
-    @contextmanager
-    def _unchanged_on_error(self) -> Iterator[None]:
-        """Give the model its state back if the block raises."""
-        before = self.__dict__.copy()
-        try:
-            yield
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-
-    def _validate_rows(self, X: Any, y: Any, groups: Any) -> tuple[Any, np.ndarray, Any]:
-        """Return what `fit` was given, checked; predictors are None where there are none.
-
-        That X is finite is left to the moments, which see every value anyway.
-        """
-        if X is None:
-            if y is None:
-                raise ValueError("RandomInterceptRegressor requires y to be passed, but the target y is None.")
-            if groups is None and self.group_feature is not None:
-                raise ValueError(
-                    f"X is None, but group_feature={self.group_feature!r} is a column of it. Pass a frame that holds the "
-                    "column, or pass groups."
-                )
-            self.__dict__.pop("feature_names_in_", None)
-            self.n_features_in_ = 0
-            return None, as_outcome(y), groups
-        checks = {"accept_sparse": ["csr", "csc"], "ensure_all_finite": False}
-        if self.group_feature is None:
-            X, y = validate_data(self, X, y, y_numeric=True, **checks)
-            return X, y, groups
-        validate_data(self, X, y, skip_check_array=True)
-        column, X = split_group_column(X, self.group_feature)
-        y = as_outcome(y)
-        check_consistent_length(column, y)
-        if X is not None:
-            X = check_array(X, input_name="X", estimator=self, **checks)
-        return X, y, column if groups is None else groups
-
-    def _validate_new_rows(self, X: Any, groups: Any) -> tuple[Any, Any, int]:
-        """Return predictors (None if there are none), groups and the number of rows of a prediction, checked."""
-        if X is None:
-            if len(self.coef_):
-                raise ValueError(f"X is None, but the model was fitted with {len(self.coef_)} predictor(s). Pass them.")
-            if groups is None:
-                raise ValueError("X and groups are both None: pass groups, one label for each row to predict.")
-            groups = as_labels(groups)
-            return None, groups, len(groups)
-        if self.group_feature is None:
-            X = validate_data(self, X, reset=False, accept_sparse=["csr", "csc"])
-            return X, groups, X.shape[0]
-        if hasattr(self, "n_features_in_"):
-            validate_data(self, X, reset=False, skip_check_array=True)
-        column, X = split_group_column(X, self.group_feature)
-        if X is not None:
-            X = check_array(X, input_name="X", estimator=self, accept_sparse=["csr", "csc"])
-        return X, column if groups is None else groups, len(column)
-
-    def _predictor_names(self) -> tuple[str, ...] | None:
-        """Return the names of the columns of X without the group column, if they have names."""
-        names = getattr(self, "feature_names_in_", None)
-        if names is None:
-            return None
-        names = list(names)
-        if self.group_feature is not None:
-            names.pop(names.index(self.group_feature) if isinstance(self.group_feature, str) else self.group_feature)
-        return tuple(names)
+            check_choice(name, getattr(self, name), choices)
+        self._check_group_feature()
 
     def _store(self, moments: GroupedMoments, grouped: bool) -> Self:
         """Solve for moments and set the fitted attributes."""
@@ -415,27 +316,6 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
             precision_weights=self.weight_type == "precision",
         )
 
-    def _encode(self, groups: Any, n_samples: int) -> np.ndarray:
-        """Return the codes of new rows' groups, with an error or a warning for labels that look like a mistake."""
-        groups = as_labels(groups, n_samples)
-        codes = encode(groups, self.groups_)
-        unseen = codes == UNSEEN
-        if self.new_groups == "error" and unseen.any():
-            found = pd.unique(pd.Series(groups)[unseen])
-            raise ValueError(
-                f"groups has {len(found)} label(s) that fit has not seen, among them {found[:5].tolist()!r}. Pass known "
-                'groups, or set new_groups to "population" or "nan".'
-            )
-        nothing_known = self.n_groups_ and unseen.any() and not (codes >= 0).any()
-        if nothing_known and label_kind(groups) != label_kind(self.groups_):
-            warnings.warn(
-                f"None of the groups is known, and their labels are of another type ({label_kind(groups)}) than those of "
-                f"fit ({label_kind(self.groups_)}), as 1 and '1' are. Every row is predicted as one of a new group.",
-                UserWarning,
-                stacklevel=3,
-            )
-        return codes
-
     def _prediction_std(self, X: Any, codes: np.ndarray) -> np.ndarray:
         """Return the standard deviation of predicted means.
 
@@ -463,12 +343,7 @@ class RandomInterceptRegressor(RegressorMixin, BaseEstimator):
         return std
 
 
-_NO_GROUPS = (
-    "fit was given no groups: the model is ordinary least squares, with a group variance of 0. Pass fit(X, y, groups=...); "
-    "or set group_feature to the column of X that holds the labels, which works in pipelines, grid searches and with any "
-    "scorer; or turn on metadata routing, call set_fit_request(groups=True).set_score_request(groups=True) and pass "
-    "params={'groups': ...} to cross_val_score and the like."
-)
+_NO_GROUPS = f"fit was given no groups: the model is ordinary least squares, with a group variance of 0. {THREE_WAYS}"
 
 
 def _check_groups(moments: GroupedMoments, grouped: bool, weight_type: str) -> None:
@@ -494,28 +369,16 @@ def _check_rows(criterion: Criterion, grouped: bool) -> None:
     n_rows, total_weight = float(moments.n_rows.sum()), float(moments.counts.sum())
     # Least squares are the same whatever the weights mean, so that without groups the larger number counts.
     found = criterion.n_observations if grouped else max(n_rows, total_weight)
-    if found <= criterion.rank:
-        copies = (
-            f" The weights of the {n_rows:g} rows sum to {total_weight:g}, the number of copies they stand for: "
-            'weight_type="precision" is for weights that are not numbers of copies.'
-        )
-        raise ValueError(
-            f"There must be more rows than fixed effects: found n_samples={found:g} and {criterion.rank} independent fixed "
-            f"effects (the intercept included). Fit more rows or fewer columns.{copies if found < n_rows else ''}"
-        )
+    copies = (
+        f" The weights of the {n_rows:g} rows sum to {total_weight:g}, the number of copies they stand for: "
+        'weight_type="precision" is for weights that are not numbers of copies.'
+    )
+    check_more_rows_than_effects(found, criterion.rank, copies if found < n_rows else "")
 
 
 def _warn_of_peculiar_data(criterion: Criterion, identified: bool) -> None:
     """Warn of columns that were dropped, and of an outcome or groups with nothing to estimate."""
-    if len(criterion.dropped):
-        names = criterion.moments.feature_names
-        dropped = [f"x{i}" if names is None else names[i] for i in criterion.dropped]
-        warnings.warn(
-            f"{len(dropped)} column(s) of X depend on the columns before them (or are constant) and get the coefficient 0: "
-            f"{', '.join(dropped)}. Predictions are not affected; drop them to silence this.",
-            UserWarning,
-            stacklevel=4,
-        )
+    warn_of_dropped_columns(criterion, stacklevel=4)
     if criterion.outcome_constant:
         warnings.warn(
             "y is constant: both variance components are 0 and the intraclass correlation is undefined (NaN).",

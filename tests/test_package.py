@@ -7,7 +7,22 @@ import sys
 import sklearn_mlm
 
 # Each may import only from those before it.
-ORDER = ["_linalg", "_groups", "_moments", "_criterion", "_optimum", "_regressor", "datasets", "__init__"]
+ORDER = [
+    "_linalg",
+    "_groups",
+    "_rows",
+    "_moments",
+    "_criterion",
+    "_optimum",
+    "inference",
+    "_base",
+    "_regressor",
+    "_cluster_robust",
+    "_within",
+    "baselines",
+    "datasets",
+    "__init__",
+]
 
 
 def test_files_import_only_from_files_above_them(project):

@@ -238,8 +238,8 @@ def test_sparse_x_is_never_made_dense(monkeypatch):
         return original(self, *args, **kwargs)
 
     dense = fit(X.toarray(), y, groups)
-    monkeypatch.setattr("sklearn_mlm._moments._MIN_BLOCK_ROWS", 64)
-    monkeypatch.setattr("sklearn_mlm._moments._BLOCK_BYTES", 0)
+    monkeypatch.setattr("sklearn_mlm._rows._MIN_BLOCK_ROWS", 64)
+    monkeypatch.setattr("sklearn_mlm._rows._BLOCK_BYTES", 0)
     monkeypatch.setattr(sparse.csr_array, "toarray", watched)
     model = fit(X, y, groups)
     assert 0 < max(largest) <= 64 < X.shape[0]
@@ -316,7 +316,7 @@ def test_a_known_group_a_new_group_and_no_group(design):
     X, y, groups = design
     model = fit(X, y, groups)
     population = model.intercept_ + X[:4] @ model.coef_
-    np.testing.assert_allclose(model.predict(X[:4]), population)
+    np.testing.assert_allclose(model.predict(X[:4], "population"), population)
     np.testing.assert_allclose(model.predict(X[:4], groups=[None] * 4), population)
     conditional = model.predict(X[:4], groups=[3, 999, np.nan, 5])
     np.testing.assert_allclose(conditional - population, [model.random_effects_[3], 0, 0, model.random_effects_[5]])
@@ -330,7 +330,7 @@ def test_empirical_bayes_is_the_shrunken_mean_residual(design):
     X, y, groups = design
     model = fit(X, y, groups)
     tau2, sigma2 = model.variance_components_
-    residuals = pd.Series(y - model.predict(X)).groupby(groups).agg(["mean", "size"])
+    residuals = pd.Series(y - model.predict(X, "population")).groupby(groups).agg(["mean", "size"])
     reliability = tau2 / (tau2 + sigma2 / residuals["size"])
     np.testing.assert_allclose(model.random_effects_, reliability * residuals["mean"], rtol=1e-9, atol=1e-12)
 
@@ -352,7 +352,7 @@ def test_the_standard_deviation_is_that_of_the_mixed_model_equations(design, fit
     _, new = model.predict(X, np.full(len(y), -1), return_std=True)
     expected = np.sqrt(np.einsum("ij,jk,ik->i", fixed, model.cov_fixed_, fixed) + tau2)
     np.testing.assert_allclose(new, expected, rtol=1e-9)
-    np.testing.assert_allclose(model.predict(X, return_std=True)[1], expected, rtol=1e-9)
+    np.testing.assert_allclose(model.predict(X, "population", return_std=True)[1], expected, rtol=1e-9)
     sparse_std = model.predict(sparse.csr_array(X), groups, return_std=True)[1]
     np.testing.assert_allclose(sparse_std, std, rtol=1e-12)
 
@@ -625,7 +625,7 @@ def test_labels_of_another_type_are_warned_of_once(design):
         predicted = model.predict(X, groups.astype(str))
     assert len(caught) == 1
     assert caught[0].filename == __file__
-    np.testing.assert_array_equal(predicted, model.predict(X))
+    np.testing.assert_array_equal(predicted, model.predict(X, "population"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_array_equal(model.predict(X, groups.astype(float)), model.predict(X, groups))

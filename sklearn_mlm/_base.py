@@ -1,0 +1,259 @@
+"""`GroupedRegressor`: what the estimators with groups share: group columns, validation, metadata routing, group look-up."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils import check_array
+from sklearn.utils.extmath import safe_sparse_dot
+from sklearn.utils.validation import check_consistent_length, validate_data
+
+from ._criterion import Criterion
+from ._groups import MISSING, UNSEEN, as_labels, encode, label_kind, split_group_column
+from ._moments import as_outcome
+
+POPULATION = "population"
+"""What `predict` takes for `groups` where a prediction without any group's effect is meant."""
+
+NEW_GROUPS = ("population", "error", "nan")
+_ROUTED_METHODS = ("fit", "partial_fit", "predict", "score")
+
+THREE_WAYS = (
+    "Pass fit(X, y, groups=...); or set group_feature to the column of X that holds the labels, which works in pipelines, "
+    "grid searches and with any scorer; or turn on metadata routing, sklearn.set_config(enable_metadata_routing=True), and "
+    "pass params={'groups': ...} to cross_validate and the like (groups are requested, as by set_fit_request(groups=True))."
+)
+_PREDICT_WITHOUT_GROUPS = (
+    "predict was given no groups, but the model was fitted with groups: every row is predicted for the population, without "
+    "its group's effect. Pass predict(X, groups=...), or groups='population' if that is what you mean. scikit-learn's own "
+    "scorers by name and cross_val_predict pass no groups on: set group_feature to the column of X that holds the labels, "
+    "or score with sklearn_mlm.make_group_scorer."
+)
+
+
+class GroupsNotPassedWarning(UserWarning):
+    """`fit` or `predict` got no groups, which scikit-learn's tools drop in silence where they are not told to pass them on.
+
+    Turn it into an error to be sure that no step of an analysis ignores the groups:
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from sklearn_mlm import GroupsNotPassedWarning, RandomInterceptRegressor
+    >>> with warnings.catch_warnings():  # doctest: +IGNORE_EXCEPTION_DETAIL
+    ...     warnings.simplefilter("error", GroupsNotPassedWarning)
+    ...     RandomInterceptRegressor().fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 3.0])
+    Traceback (most recent call last):
+        ...
+    GroupsNotPassedWarning: fit was given no groups: ...
+    """
+
+
+class GroupedRegressor(RegressorMixin, BaseEstimator):
+    """Base of the regressors whose rows belong to groups, given as `groups` or as a column of X named by `group_feature`.
+
+    A subclass has the parameter `group_feature`, the fitted `coef_`, and, to look groups up, `groups_`, `n_groups_` and
+    the parameter `new_groups`.
+    """
+
+    group_feature: str | int | None
+    coef_: np.ndarray
+    intercept_: float
+    groups_: pd.Index
+    n_groups_: int
+    new_groups: str
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def get_metadata_routing(self) -> Any:
+        """Return which metadata the methods ask for under metadata routing.
+
+        `groups` are requested by every method that takes them, unless the set_*_request methods have said otherwise; not
+        so with a `group_feature`, from which the labels come.
+
+        Returns
+        -------
+        routing : sklearn.utils.metadata_routing.MetadataRequest
+        """
+        routing = super().get_metadata_routing()
+        for name in _ROUTED_METHODS:
+            request = getattr(routing, name)
+            if "groups" in request.requests and request.requests["groups"] is None:
+                request.add_request(param="groups", alias=self.group_feature is None)
+        return routing
+
+    def score(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> float:
+        """Return the coefficient of determination R^2 of ``predict(X, groups)``.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+            Predictors.
+        y : array-like of shape (n_samples,)
+            Outcome.
+        groups : array-like of shape (n_samples,), "population" or None, default=None
+            Group labels, as `predict` takes them. Without them (and without `group_feature`) the population prediction is
+            scored, with a warning.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Row weights.
+
+        Returns
+        -------
+        score : float
+            At most 1; 0 for a model that predicts the mean of y.
+        """
+        return float(r2_score(y, self.predict(X, groups), sample_weight=sample_weight))
+
+    def _check_group_feature(self) -> None:
+        """Raise for a group_feature that is neither a name nor a position."""
+        key = self.group_feature
+        if not (key is None or isinstance(key, str | Integral)) or isinstance(key, bool):
+            raise ValueError(f"group_feature must be the name or the position of a column of X, or None; found {key!r}.")
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """Give the model its state back if the block raises."""
+        before = self.__dict__.copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _validate_rows(self, X: Any, y: Any, groups: Any) -> tuple[Any, np.ndarray, Any]:
+        """Return what `fit` was given, checked; predictors are None where there are none.
+
+        That X is finite is left to the moments, which see every value anyway.
+        """
+        if X is None:
+            if y is None:
+                raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+            if groups is None and self.group_feature is not None:
+                raise ValueError(
+                    f"X is None, but group_feature={self.group_feature!r} is a column of it. Pass a frame that holds the "
+                    "column, or pass groups."
+                )
+            self.__dict__.pop("feature_names_in_", None)
+            self.n_features_in_ = 0
+            return None, as_outcome(y), groups
+        checks = {"accept_sparse": ["csr", "csc"], "ensure_all_finite": False}
+        if self.group_feature is None:
+            X, y = validate_data(self, X, y, y_numeric=True, **checks)
+            return X, y, groups
+        validate_data(self, X, y, skip_check_array=True)
+        column, X = split_group_column(X, self.group_feature)
+        y = as_outcome(y)
+        check_consistent_length(column, y)
+        if X is not None:
+            X = check_array(X, input_name="X", estimator=self, **checks)
+        return X, y, column if groups is None else groups
+
+    def _validate_new_rows(self, X: Any, groups: Any) -> tuple[Any, Any, int]:
+        """Return predictors (None if there are none), groups and the number of rows of a prediction, checked."""
+        if X is None:
+            if len(self.coef_):
+                raise ValueError(f"X is None, but the model was fitted with {len(self.coef_)} predictor(s). Pass them.")
+            if groups is None:
+                raise ValueError("X and groups are both None: pass groups, one label for each row to predict.")
+            groups = as_labels(groups)
+            return None, groups, len(groups)
+        if self.group_feature is None:
+            X = validate_data(self, X, reset=False, accept_sparse=["csr", "csc"])
+            return X, groups, X.shape[0]
+        if hasattr(self, "n_features_in_"):
+            validate_data(self, X, reset=False, skip_check_array=True)
+        column, X = split_group_column(X, self.group_feature)
+        if X is not None:
+            X = check_array(X, input_name="X", estimator=self, accept_sparse=["csr", "csc"])
+        return X, column if groups is None else groups, len(column)
+
+    def _predictor_names(self) -> tuple[str, ...] | None:
+        """Return the names of the columns of X without the group column, if they have names."""
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            return None
+        names = list(names)
+        if self.group_feature is not None:
+            names.pop(names.index(self.group_feature) if isinstance(self.group_feature, str) else self.group_feature)
+        return tuple(names)
+
+    def _locate(self, X: Any, groups: Any) -> tuple[Any, np.ndarray]:
+        """Return the predictors of new rows, checked, and the code of each row's group."""
+        population = isinstance(groups, str) and groups == POPULATION
+        X, groups, n_samples = self._validate_new_rows(X, None if population else groups)
+        if not population and groups is not None:
+            return X, self._encode(groups, n_samples)
+        if not population and self.n_groups_:
+            warnings.warn(_PREDICT_WITHOUT_GROUPS, GroupsNotPassedWarning, stacklevel=3)
+        return X, np.full(n_samples, MISSING)
+
+    def _mean(self, X: Any, codes: np.ndarray, effects: pd.Series) -> np.ndarray:
+        """Return predictions with the effect of each row's group: 0 without one, 0 or NaN in a group unseen."""
+        # The codes of unseen and missing labels count from the end.
+        mean = np.append(effects.to_numpy(), [0.0, np.nan if self.new_groups == "nan" else 0.0])[codes]
+        mean += self.intercept_
+        if X is not None:
+            mean += safe_sparse_dot(X, self.coef_, dense_output=True)
+        return mean
+
+    def _encode(self, groups: Any, n_samples: int) -> np.ndarray:
+        """Return the codes of new rows' groups, with an error or a warning for labels that look like a mistake."""
+        groups = as_labels(groups, n_samples)
+        codes = encode(groups, self.groups_)
+        unseen = codes == UNSEEN
+        if self.new_groups == "error" and unseen.any():
+            found = pd.unique(pd.Series(groups)[unseen])
+            raise ValueError(
+                f"groups has {len(found)} label(s) that fit has not seen, among them {found[:5].tolist()!r}. Pass known "
+                'groups, or set new_groups to "population" or "nan".'
+            )
+        nothing_known = self.n_groups_ and unseen.any() and not (codes >= 0).any()
+        if nothing_known and label_kind(groups) != label_kind(self.groups_):
+            warnings.warn(
+                f"None of the groups is known, and their labels are of another type ({label_kind(groups)}) than those of "
+                f"fit ({label_kind(self.groups_)}), as 1 and '1' are. Every row is predicted as one of a new group.",
+                UserWarning,
+                stacklevel=4,
+            )
+        return codes
+
+
+def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Raise for a parameter that is not one of its choices."""
+    if not isinstance(value, str | bool | np.bool_) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; found {value!r}.")
+
+
+def check_more_rows_than_effects(n_rows: float, rank: int, note: str = "") -> None:
+    """Raise where there are no more rows than fixed effects."""
+    if n_rows <= rank:
+        raise ValueError(
+            f"There must be more rows than fixed effects: found n_samples={n_rows:g} and {rank} independent fixed effects "
+            f"(the intercept included). Fit more rows or fewer columns.{note}"
+        )
+
+
+def warn_of_dropped_columns(criterion: Criterion, stacklevel: int) -> None:
+    """Warn of columns that depend on those before them, by name."""
+    if not len(criterion.dropped):
+        return
+    names = criterion.moments.feature_names
+    dropped = [f"x{i}" if names is None else names[i] for i in criterion.dropped]
+    warnings.warn(
+        f"{len(dropped)} column(s) of X depend on the columns before them (or are constant) and get the coefficient 0: "
+        f"{', '.join(dropped)}. Predictions are not affected; drop them to silence this.",
+        UserWarning,
+        stacklevel=stacklevel + 1,
+    )

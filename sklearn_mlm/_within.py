@@ -1,0 +1,98 @@
+"""The within (fixed-effects) estimator: least squares with an intercept for every group, from grouped moments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._linalg import DEPENDENT, independent_columns, solve_positive
+from ._moments import GroupedMoments
+
+
+@dataclass(frozen=True, eq=False)
+class WithinEstimate:
+    """Least squares on deviations from group means.
+
+    Attributes
+    ----------
+    coefficients : ndarray of shape (n_features,)
+        0 for columns that are not identified.
+    covariance : ndarray of shape (n_features, n_features)
+        Their covariance, sigma2 W_xx^-1; 0 for columns that are not identified.
+    identified : ndarray of shape (n_features,), bool
+        False for a column that is constant in every group, or there depends on those before it.
+    residual_variance : float
+        sigma2, in units of y squared.
+    degrees_of_freedom : float
+        N - J - the number of columns identified.
+    intercept : float
+        Average of the groups' intercepts, each weighing as much as its rows.
+    group_effects : ndarray of shape (n_groups,)
+        The groups' intercepts less their average.
+    """
+
+    coefficients: np.ndarray
+    covariance: np.ndarray
+    identified: np.ndarray
+    residual_variance: float
+    degrees_of_freedom: float
+    intercept: float
+    group_effects: np.ndarray
+
+
+def within_estimate(moments: GroupedMoments) -> WithinEstimate:
+    """Return the within estimator of moments: beta = W_xx^-1 W_xy, sigma2 = (W_yy - W_yx beta) / (N - J - k).
+
+    Least squares with a dummy for every group give the same (Frisch & Waugh 1933), at the cost of J columns. N counts rows,
+    whatever they weigh.
+
+    Parameters
+    ----------
+    moments : GroupedMoments
+
+    Raises
+    ------
+    ValueError
+        Where there are no more rows than groups and coefficients.
+
+    References
+    ----------
+    Y. Mundlak (1978), "On the pooling of time series and cross section data", Econometrica 46(1), 69-85, equation 2.7.
+    """
+    n_features, within = moments.n_features, moments.within
+    length = np.sqrt(within.diagonal())
+    length = np.where(length > 0, length, 1.0)
+    scaled = within / np.outer(length, length)
+    kept = independent_columns(scaled[:-1, :-1])
+    n_rows = float(moments.n_rows.sum())
+    free = n_rows - moments.n_groups - len(kept)
+    if free <= 0:
+        raise ValueError(
+            "The within estimator needs more rows than groups and coefficients together: found "
+            f"n_samples={n_rows:g}, {moments.n_groups} groups and {len(kept)} coefficients. Fit more rows to a group."
+        )
+    gram = scaled[np.ix_(kept, kept)]
+    slopes = solve_positive(gram, scaled[kept, -1])
+    contrast = np.zeros(n_features + 1)
+    contrast[kept], contrast[-1] = -slopes, 1.0
+    left = float(contrast @ scaled @ contrast)
+    sigma2 = 0.0 if left <= DEPENDENT else left * length[-1] ** 2 / free
+    coefficients, covariance = np.zeros(n_features), np.zeros((n_features, n_features))
+    coefficients[kept] = slopes * length[-1] / length[kept]
+    inverse = solve_positive(gram, np.eye(len(kept)))
+    covariance[np.ix_(kept, kept)] = sigma2 * inverse / np.outer(length[kept], length[kept])
+    identified = np.zeros(n_features, dtype=bool)
+    identified[kept] = True
+    residual = np.append(-coefficients, 1.0)
+    levels = moments.deviations @ residual
+    average = float(moments.counts @ levels / moments.counts.sum())
+    return WithinEstimate(
+        coefficients=coefficients,
+        covariance=covariance,
+        identified=identified,
+        residual_variance=sigma2,
+        degrees_of_freedom=free,
+        intercept=float(moments.center @ residual) + average,
+        group_effects=levels - average,
+    )

@@ -1,0 +1,379 @@
+"""What to compare a multilevel model with: least squares with cluster-robust standard errors, and the within estimator."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from sklearn.utils.extmath import safe_sparse_dot
+from sklearn.utils.validation import check_is_fitted
+
+from ._base import (
+    NEW_GROUPS,
+    THREE_WAYS,
+    GroupedRegressor,
+    GroupsNotPassedWarning,
+    check_choice,
+    check_more_rows_than_effects,
+    warn_of_dropped_columns,
+)
+from ._cluster_robust import cluster_robust
+from ._criterion import Criterion
+from ._groups import factorize
+from ._moments import GroupedMoments, as_weights, drop_weightless, summarise
+from ._within import within_estimate
+
+_COV_TYPES = ("nonrobust", "CR0", "CR1", "CR2", "CR3")
+_NO_GROUPS = (
+    "fit was given no groups: each row counts as a group of its own, and the standard errors allow for unequal variances, "
+    f"but not for rows that belong together. {THREE_WAYS}"
+)
+_NO_GROUPS_WITHIN = f"fit was given no groups: the within estimator is least squares with an intercept. {THREE_WAYS}"
+
+
+class ClusterRobustOLS(GroupedRegressor):
+    """Ordinary least squares with standard errors that hold when the rows of a group are correlated.
+
+    The coefficients are those of `sklearn.linear_model.LinearRegression`. Their covariance makes no assumption on the errors
+    within a group, only that groups are independent: the alternative to a multilevel model where groups are a nuisance, and
+    there are many of them.
+
+    Parameters
+    ----------
+    cov_type : {"CR2", "CR0", "CR1", "CR3", "nonrobust"}, default="CR2"
+        "CR0" is the plain sandwich, too small with few groups. "CR1" multiplies it by J/(J-1) (n-1)/(n-k), as Stata does.
+        "CR2" corrects each group's residuals so that the covariance is unbiased where errors are in truth independent and
+        of equal variance, and has Satterthwaite degrees of freedom (Bell & McCaffrey 2002): the one to use unless
+        there is a reason not to. "CR3" is the jackknife that leaves out one group at a time. "nonrobust" is the textbook
+        formula, which ignores groups.
+    fit_intercept : bool, default=True
+        Whether the model has an intercept.
+    group_feature : str, int or None, default=None
+        Name or position of the column of X that holds the group labels. The column is no predictor.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_predictors,)
+        Coefficients of the columns of X, without the group column. A column that depends on those before it gets 0.
+    intercept_ : float
+        Intercept; 0 without `fit_intercept`.
+    cov_fixed_ : ndarray of shape (k, k)
+        Covariance of the coefficients, the intercept first if there is one; 0 for dropped columns. The square roots of its
+        diagonal are the standard errors.
+    df_ : ndarray of shape (k,)
+        Degrees of freedom for t tests and intervals: n - k for "nonrobust", Satterthwaite's for "CR2", J - 1 for the others;
+        NaN for dropped columns.
+    n_groups_ : int
+        Number of groups J; 0 where the model was fitted without.
+    n_features_in_ : int
+        Number of columns of X in `fit`, the group column included; 0 for ``X=None``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns of X, where all of them are strings.
+
+    See Also
+    --------
+    RandomInterceptRegressor : Models the groups instead of allowing for them.
+    WithinOLS : Compares rows within groups only.
+    compare_with_ols : All of them side by side.
+
+    Notes
+    -----
+    Row weights weigh the rows in least squares, and say nothing of the errors: they may be sampling weights, have any
+    scale, and n counts rows. This is how R's sandwich and clubSandwich read the weights of `lm`.
+
+    Without groups each row counts as a group, with a warning: the standard errors are then those known as HC0, HC1, HC2 and
+    the jackknife.
+
+    No matrix is larger than k by k (2 k by 2 k with weights), whatever the sizes of the groups, and rows are read twice.
+
+    References
+    ----------
+    R. M. Bell and D. F. McCaffrey (2002), "Bias reduction in standard errors for linear regression with multi-stage
+    samples", Survey Methodology 28(2), 169-181.
+
+    J. E. Pustejovsky and E. Tipton (2018), "Small-sample methods for cluster-robust variance estimation and hypothesis
+    testing in fixed effects models", Journal of Business & Economic Statistics 36(4), 672-683.
+
+    J. G. MacKinnon, M. O. Nielsen and M. D. Webb (2023), "Cluster-robust inference: a guide to empirical practice",
+    Journal of Econometrics 232(2), 272-299.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mlm import ClusterRobustOLS
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True)
+    >>> model = ClusterRobustOLS().fit(X, y, groups=subject)
+    >>> np.append(model.intercept_, model.coef_).round(2)
+    array([251.41,  10.47])
+    >>> np.sqrt(np.diag(model.cov_fixed_)).round(3)
+    array([6.825, 1.546])
+    >>> model.df_.round(1)
+    array([17., 17.])
+    >>> naive = ClusterRobustOLS(cov_type="nonrobust").fit(X, y)
+    >>> np.sqrt(np.diag(naive.cov_fixed_)).round(3)
+    array([6.61 , 1.238])
+    """
+
+    def __init__(self, *, cov_type: str = "CR2", fit_intercept: bool = True, group_feature: str | int | None = None):
+        self.cov_type = cov_type
+        self.fit_intercept = fit_intercept
+        self.group_feature = group_feature
+
+    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
+        """Estimate the coefficients and their covariance.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+            Predictors; None fits the mean.
+        y : array-like of shape (n_samples,)
+            Outcome.
+        groups : array-like of shape (n_samples,), default=None
+            Group label of each row, of any hashable kind; they count for more than `group_feature`. Not used by
+            ``cov_type="nonrobust"``.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Row weights of least squares; a row of weight 0 is no row.
+
+        Returns
+        -------
+        self : ClusterRobustOLS
+            The fitted model. If `fit` fails, a model fitted before stays as it was.
+
+        Raises
+        ------
+        ValueError
+            Where values or labels are missing, lengths differ, there is one group, or there are no more rows than
+            coefficients.
+        """
+        self._check_parameters()
+        with self._unchanged_on_error():
+            X, y, groups = self._validate_rows(X, y, groups)
+            codes, labels = (np.arange(len(y)), pd.RangeIndex(len(y))) if groups is None else factorize(groups, len(y))
+            weights = None
+            if sample_weight is not None:
+                weights = as_weights(sample_weight, len(y))
+                X, y, codes, labels, weights = drop_weightless(X, y, codes, labels, weights)
+            robust = self.cov_type != "nonrobust"
+            if groups is None and robust:
+                warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=2)
+            # Least squares are the same whatever the groups, and soonest with one.
+            moments = summarise(X, y, np.zeros(len(y), dtype=np.intp), pd.Index([None]), weights, self._predictor_names())
+            criterion = Criterion(moments, fit_intercept=bool(self.fit_intercept), precision_weights=True)
+            check_more_rows_than_effects(criterion.n_observations, criterion.rank)
+            if robust and len(labels) < 2:
+                raise ValueError(
+                    f"groups holds one group only ({labels.tolist()[0]!r}): cluster-robust standard errors compare groups. "
+                    'Fit at least two groups, or set cov_type="nonrobust".'
+                )
+            solution = criterion.solution(0.0)
+            if robust:
+                covariance, df, alone = cluster_robust(
+                    X, y, codes, weights, moments, solution, self.fit_intercept, criterion.dropped, self.cov_type
+                )
+            else:
+                covariance = solution.covariance
+                df = np.full(len(covariance), criterion.degrees_of_freedom)
+                df[int(self.fit_intercept) + criterion.dropped] = np.nan
+                alone = np.zeros(len(df), dtype=bool)
+            self.coef_, self.intercept_ = solution.coefficients, solution.intercept
+            self.cov_fixed_, self.df_ = covariance, df
+            self.n_groups_ = 0 if groups is None else len(labels)
+            warn_of_dropped_columns(criterion, stacklevel=2)
+            self._warn_of_single_groups(alone, moments)
+            return self
+
+    def predict(self, X: Any, groups: Any = None) -> np.ndarray:
+        """Predict the mean outcome of rows.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+            Predictors, as in `fit`; None for a model fitted so, with `groups` to say for how many rows.
+        groups : array-like of shape (n_samples,), default=None
+            Makes no difference to the predictions: least squares know no group effects.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples,)
+            In units of y.
+        """
+        check_is_fitted(self)
+        X, _, n_samples = self._validate_new_rows(X, groups)
+        return np.full(n_samples, self.intercept_) + (
+            0.0 if X is None else safe_sparse_dot(X, self.coef_, dense_output=True)
+        )
+
+    def _check_parameters(self) -> None:
+        """Raise for a parameter outside its choices."""
+        check_choice("cov_type", self.cov_type, _COV_TYPES)
+        check_choice("fit_intercept", self.fit_intercept, (True, False))
+        self._check_group_feature()
+
+    def _warn_of_single_groups(self, alone: np.ndarray, moments: GroupedMoments) -> None:
+        """Warn of coefficients whose variance one group alone would have to tell."""
+        names = moments.feature_names or tuple(f"x{i}" for i in range(moments.n_features))
+        marked = [name for name, mark in zip(("intercept",) * bool(self.fit_intercept) + names, alone, strict=True) if mark]
+        if marked:
+            warnings.warn(
+                f"The coefficient(s) of {', '.join(marked)} rest on one group in part: that part of their variance cannot "
+                "be estimated from how groups differ, and the standard errors are too small. Drop columns that single out "
+                "a group.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+
+class WithinOLS(GroupedRegressor):
+    """The within estimator: least squares with an intercept for every group (econometrics' fixed effects).
+
+    Compares rows of the same group only, so that nothing that differs between groups, seen or unseen, can bias a
+    coefficient. It says nothing of columns that are constant in every group, nor of groups it has not seen. The same as
+    a column of dummies for each group, without the columns.
+
+    Parameters
+    ----------
+    group_feature : str, int or None, default=None
+        Name or position of the column of X that holds the group labels. The column is no predictor.
+    new_groups : {"population", "error", "nan"}, default="population"
+        What `predict` gives for a group that `fit` has not seen: with the average intercept, a ValueError, or NaN.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_predictors,)
+        Coefficients of the columns of X, without the group column; 0 for columns that are constant in every group, or
+        there depend on those before them.
+    intercept_ : float
+        Average of the groups' intercepts, each weighing as much as its rows; in units of y.
+    group_effects_ : pandas.Series of shape (n_groups,)
+        Each group's intercept less the average, by group label: not shrunk.
+    cov_fixed_ : ndarray of shape (n_predictors, n_predictors)
+        Covariance of `coef_`; 0 for columns without a coefficient. The square roots of its diagonal are the standard errors.
+    df_ : ndarray of shape (n_predictors,)
+        Degrees of freedom n - J - k; NaN for columns without a coefficient.
+    residual_variance_ : float
+        Variance of the rows about their group, in units of y squared.
+    groups_ : pandas.Index of shape (n_groups,)
+        The group labels, sorted where they can be.
+    n_groups_ : int
+        Number of groups J; 0 where the model was fitted without.
+    n_features_in_ : int
+        Number of columns of X in `fit`, the group column included; 0 for ``X=None``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns of X, where all of them are strings.
+
+    See Also
+    --------
+    RandomInterceptRegressor : Shrinks the groups' intercepts, and uses what differs between groups as well.
+    compare_with_ols : Both of them, and least squares, side by side.
+
+    Notes
+    -----
+    Row weights weigh the rows in least squares; n counts rows.
+
+    References
+    ----------
+    Y. Mundlak (1978), "On the pooling of time series and cross section data", Econometrica 46(1), 69-85.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import WithinOLS
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True)
+    >>> model = WithinOLS().fit(X, y, groups=subject)
+    >>> model.coef_.round(4)
+    array([10.4673])
+    >>> model.predict([[0.0]], groups=[308]).round(1)
+    array([295.])
+    """
+
+    def __init__(self, *, group_feature: str | int | None = None, new_groups: str = "population"):
+        self.group_feature = group_feature
+        self.new_groups = new_groups
+
+    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
+        """Estimate the coefficients and the groups' intercepts.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+            Predictors; None fits group means.
+        y : array-like of shape (n_samples,)
+            Outcome.
+        groups : array-like of shape (n_samples,), default=None
+            Group label of each row, of any hashable kind; they count for more than `group_feature`.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Row weights of least squares; a row of weight 0 is no row.
+
+        Returns
+        -------
+        self : WithinOLS
+            The fitted model. If `fit` fails, a model fitted before stays as it was.
+
+        Raises
+        ------
+        ValueError
+            Where values or labels are missing, lengths differ, or there are no more rows than groups and coefficients.
+        """
+        check_choice("new_groups", self.new_groups, NEW_GROUPS)
+        self._check_group_feature()
+        with self._unchanged_on_error():
+            X, y, groups = self._validate_rows(X, y, groups)
+            weights = None if sample_weight is None else as_weights(sample_weight, len(y))
+            if groups is None:
+                warnings.warn(_NO_GROUPS_WITHIN, GroupsNotPassedWarning, stacklevel=2)
+                codes, labels = np.zeros(len(y), dtype=np.intp), pd.Index([None], dtype=object)
+            else:
+                codes, labels = factorize(groups, len(y))
+            moments = summarise(X, y, codes, labels, weights, self._predictor_names())
+            estimate = within_estimate(moments)
+            self.coef_, self.intercept_ = estimate.coefficients, estimate.intercept
+            self.cov_fixed_ = estimate.covariance
+            self.df_ = np.where(estimate.identified, estimate.degrees_of_freedom, np.nan)
+            self.residual_variance_ = estimate.residual_variance
+            self.groups_ = moments.labels if groups is not None else moments.labels[:0]
+            self.n_groups_ = len(self.groups_)
+            self.group_effects_ = pd.Series(
+                estimate.group_effects[: self.n_groups_], index=self.groups_, name="group_effect"
+            )
+            self._warn_of_absorbed(estimate.identified, moments)
+            return self
+
+    def predict(self, X: Any, groups: Any = None) -> np.ndarray:
+        """Predict the mean outcome of rows in their groups.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+            Predictors, as in `fit`; None for a model fitted so, with `groups` to say for how many rows.
+        groups : array-like of shape (n_samples,), "population" or None, default=None
+            Group labels; they count for more than `group_feature`. "population" gives every row the average intercept, and
+            so does None in a model without `group_feature`, with a warning.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples,)
+            In units of y.
+
+        Raises
+        ------
+        ValueError
+            For an unknown group where ``new_groups="error"``, and where lengths differ or values are missing.
+        """
+        check_is_fitted(self)
+        X, codes = self._locate(X, groups)
+        return self._mean(X, codes, self.group_effects_)
+
+    def _warn_of_absorbed(self, identified: np.ndarray, moments: GroupedMoments) -> None:
+        """Warn of columns that the groups' intercepts leave nothing of."""
+        if not identified.all():
+            names = moments.feature_names or tuple(f"x{i}" for i in range(moments.n_features))
+            absorbed = ", ".join(name for name, mark in zip(names, identified, strict=True) if not mark)
+            warnings.warn(
+                f"{absorbed}: constant in every group, or dependent there on the columns before. The coefficient is 0: "
+                "rows of the same group cannot tell it.",
+                UserWarning,
+                stacklevel=3,
+            )
