@@ -3,7 +3,18 @@
 from ._base import GroupsNotPassedWarning
 from ._moments import GroupedMoments
 from ._regressor import RandomInterceptRegressor
-from .baselines import ClusterRobustOLS, WithinOLS
+from .baselines import ClusterRobustOLS, WithinOLS, compare_with_ols
+from .model_selection import cross_validate_groups, make_group_scorer, request_groups
 
-__all__ = ["ClusterRobustOLS", "GroupedMoments", "GroupsNotPassedWarning", "RandomInterceptRegressor", "WithinOLS"]
+__all__ = [
+    "ClusterRobustOLS",
+    "GroupedMoments",
+    "GroupsNotPassedWarning",
+    "RandomInterceptRegressor",
+    "WithinOLS",
+    "compare_with_ols",
+    "cross_validate_groups",
+    "make_group_scorer",
+    "request_groups",
+]
 __version__ = "0.1.0"

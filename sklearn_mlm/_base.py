@@ -17,8 +17,8 @@ from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_consistent_length, validate_data
 
 from ._criterion import Criterion
-from ._groups import MISSING, UNSEEN, as_labels, encode, label_kind, split_group_column
-from ._moments import as_outcome
+from ._groups import MISSING, UNSEEN, as_labels, encode, factorize, label_kind, split_group_column
+from ._moments import GroupedMoments, as_outcome, as_weights, summarise
 
 POPULATION = "population"
 """What `predict` takes for `groups` where a prediction without any group's effect is meant."""
@@ -178,6 +178,15 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
         if X is not None:
             X = check_array(X, input_name="X", estimator=self, accept_sparse=["csr", "csc"])
         return X, column if groups is None else groups, len(column)
+
+    def _moments(self, X: Any, y: np.ndarray, groups: Any, sample_weight: Any) -> GroupedMoments:
+        """Return the moments of validated rows, those of a single group where there are no groups."""
+        weights = None if sample_weight is None else as_weights(sample_weight, len(y))
+        if groups is None:
+            codes, labels = np.zeros(len(y), dtype=np.intp), pd.Index([None], dtype=object)
+        else:
+            codes, labels = factorize(groups, len(y))
+        return summarise(X, y, codes, labels, weights, self._predictor_names())
 
     def _predictor_names(self) -> tuple[str, ...] | None:
         """Return the names of the columns of X without the group column, if they have names."""

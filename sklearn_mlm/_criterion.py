@@ -578,7 +578,7 @@ class Criterion:
         )
 
     def _in_columns(self, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return a covariance given in rotated, scaled columns in those of the data, the intercept at the origin, and at 0."""
+        """Return a covariance given in rotated, scaled columns in those of the data: intercept at the centre, and at 0."""
         to_columns = self._map[:-1, :-1] * self._y_scale
         covariance = to_columns @ covariance @ to_columns.T
         centered = (covariance + covariance.T) / 2

@@ -19,8 +19,7 @@ from ._base import (
     warn_of_dropped_columns,
 )
 from ._criterion import Criterion
-from ._groups import factorize
-from ._moments import GroupedMoments, as_weights, summarise
+from ._moments import GroupedMoments
 from ._optimum import minimise
 
 _CHOICES = {
@@ -183,14 +182,9 @@ class RandomInterceptRegressor(GroupedRegressor):
         self._check_parameters()
         with self._unchanged_on_error():
             X, y, groups = self._validate_rows(X, y, groups)
-            weights = None if sample_weight is None else as_weights(sample_weight, len(y))
             if groups is None:
                 warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=2)
-                codes, labels = np.zeros(len(y), dtype=np.intp), pd.Index([None], dtype=object)
-            else:
-                codes, labels = factorize(groups, len(y))
-            moments = summarise(X, y, codes, labels, weights, self._predictor_names())
-            return self._store(moments, grouped=groups is not None)
+            return self._store(self._moments(X, y, groups, sample_weight), grouped=groups is not None)
 
     def fit_moments(self, moments: GroupedMoments) -> Self:
         """Fit from moments in place of rows: what they were read from, and in how many parts, makes no difference.

@@ -23,7 +23,7 @@ class WithinEstimate:
     identified : ndarray of shape (n_features,), bool
         False for a column that is constant in every group, or there depends on those before it.
     residual_variance : float
-        sigma2, in units of y squared.
+        sigma2, in units of y squared; NaN where no degrees of freedom are left, and the covariance with it.
     degrees_of_freedom : float
         N - J - the number of columns identified.
     intercept : float
@@ -51,11 +51,6 @@ def within_estimate(moments: GroupedMoments) -> WithinEstimate:
     ----------
     moments : GroupedMoments
 
-    Raises
-    ------
-    ValueError
-        Where there are no more rows than groups and coefficients.
-
     References
     ----------
     Y. Mundlak (1978), "On the pooling of time series and cross section data", Econometrica 46(1), 69-85, equation 2.7.
@@ -67,17 +62,12 @@ def within_estimate(moments: GroupedMoments) -> WithinEstimate:
     kept = independent_columns(scaled[:-1, :-1])
     n_rows = float(moments.n_rows.sum())
     free = n_rows - moments.n_groups - len(kept)
-    if free <= 0:
-        raise ValueError(
-            "The within estimator needs more rows than groups and coefficients together: found "
-            f"n_samples={n_rows:g}, {moments.n_groups} groups and {len(kept)} coefficients. Fit more rows to a group."
-        )
     gram = scaled[np.ix_(kept, kept)]
     slopes = solve_positive(gram, scaled[kept, -1])
     contrast = np.zeros(n_features + 1)
     contrast[kept], contrast[-1] = -slopes, 1.0
     left = float(contrast @ scaled @ contrast)
-    sigma2 = 0.0 if left <= DEPENDENT else left * length[-1] ** 2 / free
+    sigma2 = np.nan if free <= 0 else 0.0 if left <= DEPENDENT else left * length[-1] ** 2 / free
     coefficients, covariance = np.zeros(n_features), np.zeros((n_features, n_features))
     coefficients[kept] = slopes * length[-1] / length[kept]
     inverse = solve_positive(gram, np.eye(len(kept)))

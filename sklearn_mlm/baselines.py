@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
+from sklearn.model_selection import GroupKFold, KFold
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted
 
@@ -20,7 +23,9 @@ from ._base import (
     warn_of_dropped_columns,
 )
 from ._cluster_robust import cluster_robust
+from ._comparison import Comparison, compare
 from ._criterion import Criterion
+from ._folds import read_folds
 from ._groups import factorize
 from ._moments import GroupedMoments, as_weights, drop_weightless, summarise
 from ._within import within_estimate
@@ -321,14 +326,16 @@ class WithinOLS(GroupedRegressor):
         self._check_group_feature()
         with self._unchanged_on_error():
             X, y, groups = self._validate_rows(X, y, groups)
-            weights = None if sample_weight is None else as_weights(sample_weight, len(y))
             if groups is None:
                 warnings.warn(_NO_GROUPS_WITHIN, GroupsNotPassedWarning, stacklevel=2)
-                codes, labels = np.zeros(len(y), dtype=np.intp), pd.Index([None], dtype=object)
-            else:
-                codes, labels = factorize(groups, len(y))
-            moments = summarise(X, y, codes, labels, weights, self._predictor_names())
+            moments = self._moments(X, y, groups, sample_weight)
             estimate = within_estimate(moments)
+            if estimate.degrees_of_freedom <= 0:
+                raise ValueError(
+                    "The within estimator needs more rows than groups and coefficients together: found n_samples="
+                    f"{moments.n_rows.sum()}, {moments.n_groups} groups and {estimate.identified.sum()} coefficients. Fit "
+                    "more rows to a group."
+                )
             self.coef_, self.intercept_ = estimate.coefficients, estimate.intercept
             self.cov_fixed_ = estimate.covariance
             self.df_ = np.where(estimate.identified, estimate.degrees_of_freedom, np.nan)
@@ -377,3 +384,88 @@ class WithinOLS(GroupedRegressor):
                 UserWarning,
                 stacklevel=3,
             )
+
+
+def compare_with_ols(X: Any, y: Any, groups: Any, *, cv: int = 5, random_state: Any = None) -> Comparison:
+    """Compare the random intercept model with least squares: coefficients, standard errors and predictions.
+
+    Shows what ignoring the groups does to standard errors, what cluster-robust standard errors mend, what rows of the same
+    group say by themselves (the within estimator), and which model predicts better, in groups it knows and in new ones.
+
+    Parameters
+    ----------
+    X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+        Predictors, without the group column; None compares the null models.
+    y : array-like of shape (n_samples,)
+        Outcome.
+    groups : array-like of shape (n_samples,)
+        Group label of each row, of any hashable kind.
+    cv : int, default=5
+        Number of folds of the cross-validation, of rows (shuffled, `KFold`) for known groups and of whole groups
+        (`GroupKFold`) for new ones.
+    random_state : int, RandomState instance or None, default=None
+        Shuffles the rows.
+
+    Returns
+    -------
+    comparison : Comparison
+        With `coefficients`, `predictions`, `within_between` and more as attributes; print it for the tables and what they
+        mean in words.
+
+    Raises
+    ------
+    ValueError
+        Where values or labels are missing, lengths differ, `cv` does not leave two groups to train on, y is constant, or a
+        random intercept model cannot be fitted.
+
+    See Also
+    --------
+    cross_validate_groups : Cross-validates any model, pipelines included.
+    ClusterRobustOLS : Least squares with cluster-robust standard errors.
+    WithinOLS : The within estimator.
+
+    Notes
+    -----
+    Rows are read once into moments, from which all models are fitted and all predictions are scored, and once more for
+    the cluster-robust standard errors.
+
+    References
+    ----------
+    Y. Mundlak (1978), "On the pooling of time series and cross section data", Econometrica 46(1), 69-85, for the within and
+    between coefficients; J. A. Hausman (1978), "Specification tests in econometrics", Econometrica 46(6), 1251-1271, for
+    their test.
+
+    L. Kish (1965), Survey Sampling, Wiley, section 5.4, for the design effect.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import compare_with_ols
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
+    >>> comparison = compare_with_ols(X, y, subject, random_state=0)
+    >>> comparison.coefficients.loc["days", ["estimate", "std_error"]].round(3)
+                        estimate  std_error
+    model
+    pooled OLS            10.467      1.238
+    cluster-robust OLS    10.467      1.546
+    within                10.467      0.804
+    random intercept      10.467      0.804
+    """
+    if groups is None:
+        raise ValueError("groups is None: pass the group label of each row. Without groups there is nothing to compare.")
+    reader = ClusterRobustOLS()
+    X, y, groups = reader._validate_rows(X, y, groups)
+    codes, labels = factorize(groups, len(y))
+    n_groups = len(labels)
+    if not isinstance(cv, Integral) or isinstance(cv, bool) or cv < 2 or n_groups - -(-n_groups // cv) < 2:
+        raise ValueError(
+            f"cv must be a number of folds, at least 2, that leaves two of the {n_groups} groups to train on; found {cv!r}."
+        )
+    fold_of_row, fold_of_group = np.empty(len(y), dtype=np.intp), np.empty(n_groups, dtype=np.intp)
+    for fold, (_, test) in enumerate(KFold(int(cv), shuffle=True, random_state=random_state).split(codes)):
+        fold_of_row[test] = fold
+    for fold, (_, test) in enumerate(GroupKFold(int(cv)).split(codes, groups=codes)):
+        fold_of_group[codes[test]] = fold
+    X = X.tocsr() if sparse.issparse(X) else X
+    folds = read_folds(X, y, codes, labels, reader._predictor_names(), fold_of_row, fold_of_group)
+    return compare(X, y, codes, folds)

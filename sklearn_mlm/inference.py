@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ._criterion import Criterion
-from ._optimum import Optimum
+from ._criterion import Criterion, Solution
 
 
-def satterthwaite_degrees_of_freedom(criterion: Criterion, optimum: Optimum, contrasts: np.ndarray) -> np.ndarray:
+def satterthwaite_degrees_of_freedom(
+    criterion: Criterion, solution: Solution, boundary: str | None, contrasts: np.ndarray
+) -> np.ndarray:
     """Return Satterthwaite's degrees of freedom of combinations of the fixed effects.
 
     With V the covariance of the fixed effects, l a contrast, g the gradient of l'Vl in (gamma, sigma2) and A twice the
@@ -25,8 +26,10 @@ def satterthwaite_degrees_of_freedom(criterion: Criterion, optimum: Optimum, con
     Parameters
     ----------
     criterion : Criterion
-    optimum : Optimum
-        Of that criterion.
+    solution : Solution
+        The optimum of that criterion.
+    boundary : {"group", "residual"} or None
+        The variance that is 0 there.
     contrasts : ndarray of shape (n_contrasts, k)
 
     Returns
@@ -42,11 +45,10 @@ def satterthwaite_degrees_of_freedom(criterion: Criterion, optimum: Optimum, con
     A. Kuznetsova, P. B. Brockhoff and R. H. B. Christensen (2017), "lmerTest package: tests in linear mixed effects
     models", Journal of Statistical Software 82(13), equation 8.
     """
-    solution = optimum.solution
     variance = _quadratic(contrasts, solution.covariance)
-    if optimum.boundary == "group":
+    if boundary == "group":
         df = np.full(len(contrasts), criterion.degrees_of_freedom)
-    elif optimum.boundary == "residual":
+    elif boundary == "residual":
         df = np.full(len(contrasts), float(criterion.between_degrees_of_freedom))
     else:
         curvature = criterion.curvature(solution.ratio)
@@ -74,4 +76,5 @@ def coefficient_table(estimates: Any, covariance: np.ndarray, df: Any, names: li
     with np.errstate(invalid="ignore", divide="ignore"):
         p_values = 2.0 * stats.t.sf(np.abs(estimates / errors), df)
     table = pd.DataFrame({"estimate": estimates, "std_error": errors, "df": df, "p_value": p_values}, index=names)
-    return table.mask(missing)
+    table[missing] = np.nan
+    return table

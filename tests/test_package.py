@@ -8,20 +8,8 @@ import sklearn_mlm
 
 # Each may import only from those before it.
 ORDER = [
-    "_linalg",
-    "_groups",
-    "_rows",
-    "_moments",
-    "_criterion",
-    "_optimum",
-    "inference",
-    "_base",
-    "_regressor",
-    "_cluster_robust",
-    "_within",
-    "baselines",
-    "datasets",
-    "__init__",
+    *("_linalg", "_groups", "_rows", "_moments", "_criterion", "_optimum", "inference", "_summary", "_base", "_regressor"),
+    *("model_selection", "_cluster_robust", "_within", "_folds", "_comparison", "baselines", "datasets", "__init__"),
 ]
 
 

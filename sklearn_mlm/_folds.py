@@ -1,0 +1,104 @@
+"""Cross-validation on moments: rows are read once, and every training set is a sum of parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ._criterion import Criterion
+from ._groups import factorize
+from ._moments import GroupedMoments, summarise
+from ._optimum import minimise
+from ._within import within_estimate
+
+OLS, ROBUST, WITHIN, MIXED = MODELS = ("pooled OLS", "cluster-robust OLS", "within", "random intercept")
+"""Names of the models that are compared."""
+
+
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """Moments of all rows, and of the training and the test rows of each fold: of rows ("known"), of groups ("new")."""
+
+    whole: GroupedMoments
+    known: list[tuple[GroupedMoments, GroupedMoments]]
+    new: list[tuple[GroupedMoments, GroupedMoments]]
+
+
+def read_folds(
+    X: Any,
+    y: np.ndarray,
+    codes: np.ndarray,
+    labels: pd.Index,
+    names: tuple[str, ...] | None,
+    fold_of_row: np.ndarray,
+    fold_of_group: np.ndarray,
+) -> Folds:
+    """Read rows once, into the moments of each pair of a fold of rows and one of groups; the rest is merging.
+
+    Parameters
+    ----------
+    X, y, codes, labels, names
+        Validated rows.
+    fold_of_row : ndarray of shape (n_samples,), int
+    fold_of_group : ndarray of shape (n_groups,), int
+    """
+    n_row_folds, n_group_folds = int(fold_of_row.max()) + 1, int(fold_of_group.max()) + 1
+    cell = fold_of_row * n_group_folds + fold_of_group[codes]
+    order = np.argsort(cell, kind="stable")
+    ends = np.cumsum(np.bincount(cell, minlength=n_row_folds * n_group_folds))
+    parts = []
+    for positions in np.split(order, ends[:-1]):
+        local, used = factorize(codes[positions])
+        parts.append(summarise(None if X is None else X[positions], y[positions], local, used, None, names))
+    merge = GroupedMoments.merge
+    by_row_fold = [merge(parts[i * n_group_folds : (i + 1) * n_group_folds]) for i in range(n_row_folds)]
+    by_group_fold = [merge(parts[i::n_group_folds]) for i in range(n_group_folds)]
+    whole = merge(by_group_fold)
+    return Folds(replace(whole, labels=labels.take(whole.labels.to_numpy())), _in_turn(by_row_fold), _in_turn(by_group_fold))
+
+
+def _in_turn(parts: list[GroupedMoments]) -> list[tuple[GroupedMoments, GroupedMoments]]:
+    """Return, for each part, the others together and the part."""
+    return [(GroupedMoments.merge(parts[:i] + parts[i + 1 :]), part) for i, part in enumerate(parts)]
+
+
+def cross_validated_errors(folds: Folds) -> pd.DataFrame:
+    """Return cross-validated errors of each model in known and in new groups, means over folds."""
+    rows = {}
+    for kind, pairs in (("known", folds.known), ("new", folds.new)):
+        scores = [_scores(train, test) for train, test in pairs]
+        for name in MODELS:
+            rows[kind, name] = np.mean([score[name] for score in scores], axis=0)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["rmse", "r2"]).set_axis(
+        pd.MultiIndex.from_tuples(rows, names=["groups", "model"])
+    )
+
+
+def _scores(train: GroupedMoments, test: GroupedMoments) -> dict[str, tuple[float, float]]:
+    """Return root mean squared error and R^2 in the test rows of each model fitted to the training rows."""
+    criterion = Criterion(train)
+    pooled, mixed, within = criterion.solution(0.0), minimise(criterion).solution, within_estimate(train)
+    ols = _score(test, pooled.coefficients, pooled.intercept, np.zeros(test.n_groups))
+    position = train.labels.get_indexer(test.labels)
+    return {
+        OLS: ols,
+        ROBUST: ols,
+        WITHIN: _score(test, within.coefficients, within.intercept, np.append(within.group_effects, 0.0)[position]),
+        MIXED: _score(test, mixed.coefficients, mixed.intercept, np.append(mixed.random_effects, 0.0)[position]),
+    }
+
+
+def _score(moments: GroupedMoments, coefficients: np.ndarray, intercept: float, effects: np.ndarray) -> tuple[float, float]:
+    """Return root mean squared error and R^2 of predictions, from the moments of the rows predicted.
+
+    With c = (-coefficients, 1), the squared errors sum to c' W c + sum_j n_j (mean residual_j - effect_j)^2.
+    """
+    contrast = np.append(-coefficients, 1.0)
+    residuals = moments.deviations @ contrast + (moments.center @ contrast - intercept) - effects
+    left = float(contrast @ moments.within @ contrast + moments.counts @ residuals**2)
+    levels = moments.deviations[:, -1]
+    total = moments.within[-1, -1] + moments.counts @ (levels - moments.counts @ levels / moments.counts.sum()) ** 2
+    return float(np.sqrt(max(left, 0.0) / moments.counts.sum())), 1.0 - left / float(total) if total > 0 else np.nan

@@ -1,0 +1,370 @@
+"""Cross-validation that carries groups: scorers that pass them to `predict`, requests in one call, known and new groups."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from sklearn import config_context
+from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import get_scorer
+from sklearn.model_selection import GroupKFold, KFold, cross_validate
+from sklearn.utils.metadata_routing import UNCHANGED, MetadataRequest, get_routing_for_object
+
+from ._base import GroupedRegressor
+from ._groups import as_labels, column_names, factorize, split_group_column
+from ._regressor import RandomInterceptRegressor
+
+_METHODS = ("fit", "partial_fit", "predict", "score", "transform", "inverse_transform")
+_DEFAULT_SCORING = ("neg_root_mean_squared_error", "r2")
+
+
+def request_groups(estimator: Any, *, sample_weight: bool = False) -> Any:
+    """Make an estimator, and all estimators in it, request groups (and row weights) under metadata routing.
+
+    What `set_fit_request(groups=True)`, `set_predict_request(groups=True)`, `set_score_request(groups=True)` do to one
+    estimator, for every method of every estimator and scorer in a pipeline, grid search or ensemble that takes them.
+    The models of this package request groups unasked; others, and row weights, need this.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Changed in place, as the set_*_request methods do. A model with a `group_feature` is left to it.
+    sample_weight : bool, default=False
+        Whether to request `sample_weight` as well, wherever it is taken: scalers and scorers included.
+
+    Returns
+    -------
+    estimator : estimator
+        The same object.
+
+    See Also
+    --------
+    make_group_scorer : Scorers that pass groups on.
+
+    Examples
+    --------
+    >>> from sklearn import config_context
+    >>> from sklearn.model_selection import cross_validate
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sklearn_mlm import RandomInterceptRegressor, make_group_scorer, request_groups
+    >>> from sklearn_mlm.datasets import make_schools
+    >>> schools = make_schools(20, 400, random_state=0)
+    >>> pipeline = request_groups(make_pipeline(StandardScaler(), RandomInterceptRegressor()), sample_weight=True)
+    >>> with config_context(enable_metadata_routing=True):
+    ...     scores = cross_validate(
+    ...         pipeline,
+    ...         schools.data,
+    ...         schools.target,
+    ...         scoring=make_group_scorer("r2").set_score_request(sample_weight=True),
+    ...         params={"groups": schools.groups, "sample_weight": [2.0] * 400},
+    ...     )
+    >>> len(scores["test_score"])
+    5
+    """
+    wanted = ("groups", "sample_weight") if sample_weight else ("groups",)
+    with config_context(enable_metadata_routing=True):
+        for part in _parts(estimator):
+            for method in _METHODS:
+                setter = getattr(part, f"set_{method}_request", None)
+                if setter is None:
+                    continue
+                taken = set(wanted).intersection(inspect.signature(setter).parameters)
+                if getattr(part, "group_feature", None) is not None:
+                    taken.discard("groups")
+                if taken:
+                    setter(**dict.fromkeys(taken, True))
+    return estimator
+
+
+def _parts(estimator: Any) -> Iterable[Any]:
+    """Return an estimator and all that its parameters hold, however deep."""
+    parts = estimator.get_params(deep=True).values() if hasattr(estimator, "get_params") else ()
+    return [estimator, *(part for part in parts if not isinstance(part, type))]
+
+
+class GroupScorer:
+    """A scorer that passes groups on to `predict`. Made by `make_group_scorer`.
+
+    Parameters
+    ----------
+    scorer : callable
+        A scorer of scikit-learn's.
+    name : str
+        What to call it.
+    """
+
+    def __init__(self, scorer: Callable[..., float], name: str):
+        self._scorer = scorer
+        self._name = name
+        self._requests: dict[str, Any] = {"groups": True, "sample_weight": None}
+
+    def __repr__(self) -> str:
+        return f"make_group_scorer({self._name})"
+
+    def __call__(self, estimator: Any, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> float:
+        """Return the score of `estimator.predict(X, groups)`; greater is better.
+
+        Parameters
+        ----------
+        estimator : estimator
+            A fitted model, pipeline or search.
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+        groups : array-like of shape (n_samples,), default=None
+            Group labels, for models whose `predict` takes them.
+        sample_weight : array-like of shape (n_samples,), default=None
+        """
+        model = estimator if groups is None else _Bound(estimator, groups)
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        return self._scorer(model, X, y, **weights)
+
+    def set_score_request(self, *, groups: Any = UNCHANGED, sample_weight: Any = UNCHANGED) -> Self:
+        """Set which metadata the scorer asks for under metadata routing, and return it.
+
+        Parameters
+        ----------
+        groups : bool, str or None, default=UNCHANGED
+            True to ask for `groups`, as the scorer does unless told otherwise; a name to ask for them under that name;
+            False to do without.
+        sample_weight : bool, str or None, default=UNCHANGED
+            The same for row weights; None, as it is unless told otherwise, raises if they are passed.
+        """
+        for name, alias in (("groups", groups), ("sample_weight", sample_weight)):
+            if alias is not UNCHANGED:
+                self._requests[name] = alias
+        return self
+
+    def get_metadata_routing(self) -> MetadataRequest:
+        """Return which metadata the scorer asks for under metadata routing."""
+        requests = MetadataRequest(owner=repr(self))
+        for name, alias in self._requests.items():
+            requests.score.add_request(param=name, alias=alias)
+        return requests
+
+
+class _Bound(RegressorMixin, BaseEstimator):
+    """A fitted model whose `predict` has its groups already, for scorers that know none."""
+
+    def __init__(self, estimator: Any, groups: Any):
+        self.estimator = estimator
+        self.groups = groups
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the model's predictions, with groups if it takes them."""
+        # A search's own predict takes nothing but X.
+        model = getattr(self.estimator, "best_estimator_", self.estimator)
+        with config_context(enable_metadata_routing=True):
+            takes = get_routing_for_object(model).consumes("predict", ["groups"])
+            return model.predict(X, **({"groups": self.groups} if takes else {}))
+
+
+def make_group_scorer(scoring: str | Callable[..., float]) -> GroupScorer:
+    """Make a scorer that passes `groups` on to `predict`, which scikit-learn's scorers do not.
+
+    Under metadata routing, pass it as `scoring` wherever a metric's name would go, and the groups as metadata: known groups
+    are then scored with their own effects. With a `group_feature` any scorer will do.
+
+    Parameters
+    ----------
+    scoring : str or callable
+        The name of a metric ("r2", "neg_root_mean_squared_error", any of `sklearn.metrics.get_scorer_names`), or a scorer
+        that `sklearn.metrics.make_scorer` made.
+
+    Returns
+    -------
+    scorer : GroupScorer
+        A callable ``scorer(estimator, X, y, groups=None, sample_weight=None)`` that requests groups.
+
+    Raises
+    ------
+    ValueError
+        For a name that is not a metric's.
+
+    Examples
+    --------
+    >>> from sklearn import config_context
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from sklearn_mlm import RandomInterceptRegressor, make_group_scorer
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True)
+    >>> with config_context(enable_metadata_routing=True):
+    ...     scores = cross_val_score(
+    ...         RandomInterceptRegressor(), X, y, scoring=make_group_scorer("r2"), params={"groups": subject}
+    ...     )
+    >>> len(scores)
+    5
+    """
+    if isinstance(scoring, GroupScorer):
+        return scoring
+    return GroupScorer(get_scorer(scoring), repr(scoring))
+
+
+def cross_validate_groups(
+    model: Any,
+    X: Any,
+    y: Any,
+    groups: Any = None,
+    *,
+    cv: int = 5,
+    scoring: str | Sequence[str] = _DEFAULT_SCORING,
+    baseline: Any = None,
+    sample_weight: Any = None,
+    random_state: Any = None,
+    n_jobs: int | None = None,
+) -> pd.DataFrame:
+    """Cross-validate a model for rows of groups it knows and for groups it has never seen, with least squares beside it.
+
+    The two are different questions. Folds of rows (`KFold`, shuffled) leave most groups in both parts, and ask how well
+    other rows of known groups are predicted; folds of whole groups (`GroupKFold`) ask the same of new groups. Groups reach
+    `fit` and `predict` by either way, `group_feature` or metadata routing, whatever is configured.
+
+    Parameters
+    ----------
+    model : estimator
+        A `RandomInterceptRegressor`, or a pipeline, search or ensemble with one in it. It is cloned, not changed.
+    X : array-like or data frame of shape (n_samples, n_features), or None
+        Predictors; None for the null model.
+    y : array-like of shape (n_samples,)
+        Outcome.
+    groups : array-like of shape (n_samples,), default=None
+        Group labels. None takes them from the column of X that the model's `group_feature` names.
+    cv : int, default=5
+        Number of folds, of rows and of groups.
+    scoring : str or sequence of str, default=("neg_root_mean_squared_error", "r2")
+        Names of metrics. Those that start with "neg_" are reported as what they negate: errors, of which less is better.
+    baseline : estimator, default=None
+        What to put beside the model. None is the same model with ordinary least squares in the place of each
+        `RandomInterceptRegressor`.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Row weights, for fits and scores.
+    random_state : int, RandomState instance or None, default=None
+        Shuffles the rows.
+    n_jobs : int or None, default=None
+        Number of folds to work on at a time.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        A row for ("known", "model"), ("known", "OLS"), ("new", "model") and ("new", "OLS"); of each metric the mean
+        over folds and the standard deviation ("sd").
+
+    Raises
+    ------
+    ValueError
+        Where there are no groups, or fewer than folds.
+
+    Notes
+    -----
+    A group whose rows all fall into one fold is new to the model even among folds of rows.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import RandomInterceptRegressor, cross_validate_groups
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True)
+    >>> table = cross_validate_groups(RandomInterceptRegressor(), X, y, subject, scoring="r2", random_state=0)
+    >>> bool(table.loc[("known", "model"), ("r2", "mean")] > table.loc[("known", "OLS"), ("r2", "mean")])
+    True
+    """
+    metrics = (scoring,) if isinstance(scoring, str) else tuple(scoring)
+    labels = _labels(model, X, y, groups)
+    codes, levels = factorize(labels)
+    if not 2 <= cv <= len(levels):
+        raise ValueError(f"cv must be at least 2 and at most the number of groups, {len(levels)}; found cv={cv!r}.")
+    if X is None:
+        X, model = pd.DataFrame({"groups": labels}), clone(model).set_params(group_feature="groups")
+    params = {"groups": labels} if sample_weight is None else {"groups": labels, "sample_weight": np.asarray(sample_weight)}
+    weighted = sample_weight is not None
+    contestants = {
+        "model": model,
+        "OLS" if baseline is None else "baseline": _ols_in(model) if baseline is None else baseline,
+    }
+    splits = {
+        "known": list(KFold(cv, shuffle=True, random_state=random_state).split(codes)),
+        "new": list(GroupKFold(cv).split(codes, groups=codes)),
+    }
+    scorers = {name: make_group_scorer(name).set_score_request(sample_weight=True if weighted else None) for name in metrics}
+    rows = {}
+    for kind, folds in splits.items():
+        for name, contestant in contestants.items():
+            with config_context(enable_metadata_routing=True):
+                scores = cross_validate(
+                    request_groups(clone(contestant), sample_weight=weighted),
+                    X,
+                    y,
+                    scoring=scorers,
+                    cv=folds,
+                    params=params,
+                    n_jobs=n_jobs,
+                    error_score="raise",
+                )
+            rows[kind, name] = _summary({metric: scores[f"test_{metric}"] for metric in metrics})
+    table = pd.concat(rows, axis=1).T
+    return table.rename_axis(index=["groups", "model"])
+
+
+def _labels(model: Any, X: Any, y: Any, groups: Any) -> pd.Series:
+    """Return the group labels, which the model's group column holds where `groups` is None."""
+    if groups is None:
+        keys = {part.group_feature for part in _parts(model) if isinstance(part, GroupedRegressor)}
+        key = keys.pop() if len(keys) == 1 else None
+        # A pipeline may have moved columns before a position counts.
+        names = column_names(X)
+        direct = isinstance(model, GroupedRegressor) or (isinstance(key, str) and names is not None and key in list(names))
+        if key is None or X is None or not direct:
+            raise ValueError(
+                "groups is None, and the model's group_feature names no column of X: pass groups, a label for each row."
+            )
+        groups = split_group_column(X, key)[0]
+    return pd.Series(as_labels(groups, len(y)), name=getattr(groups, "name", None))
+
+
+class _PooledOLS(RandomInterceptRegressor):
+    """The random intercept model without its random intercepts: least squares with the same parameters and columns."""
+
+    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
+        """Fit without groups, on purpose."""
+        self._check_parameters()
+        with self._unchanged_on_error():
+            X, y, _ = self._validate_rows(X, y, groups)
+            return self._store(self._moments(X, y, None, sample_weight), grouped=False)
+
+    def predict(self, X: Any, groups: Any = None, return_std: bool = False) -> Any:
+        """Predict without groups."""
+        return super().predict(X, "population", return_std)
+
+
+def _ols_in(model: Any) -> Any:
+    """Return a clone of the model with least squares in the place of each model with groups."""
+    if isinstance(model, GroupedRegressor):
+        return _pooled(model)
+    model = clone(model)
+    pooled = {
+        name: _pooled(part) for name, part in model.get_params(deep=True).items() if isinstance(part, GroupedRegressor)
+    }
+    return model.set_params(**pooled) if pooled else LinearRegression()
+
+
+def _pooled(model: GroupedRegressor) -> _PooledOLS:
+    """Return least squares with the parameters of a model with groups."""
+    known = _PooledOLS().get_params()
+    return _PooledOLS(**{name: value for name, value in model.get_params().items() if name in known})
+
+
+def _summary(scores: dict[str, np.ndarray]) -> pd.Series:
+    """Return mean and standard deviation over folds of each metric, errors as positive numbers."""
+    summary = {}
+    for metric, values in scores.items():
+        sign = -1.0 if metric.startswith("neg_") else 1.0
+        summary[metric.removeprefix("neg_"), "mean"] = float(sign * np.mean(values))
+        summary[metric.removeprefix("neg_"), "sd"] = float(np.std(values, ddof=1))
+    return pd.Series(summary)

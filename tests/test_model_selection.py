@@ -1,0 +1,481 @@
+"""Every way by which groups travel through scikit-learn, and what is said where they do not."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.ensemble import BaggingRegressor, StackingRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.inspection import permutation_importance
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import r2_score, root_mean_squared_error
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    KFold,
+    cross_val_predict,
+    cross_val_score,
+    cross_validate,
+    learning_curve,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils.metadata_routing import get_routing_for_object
+
+from sklearn_mlm import (
+    ClusterRobustOLS,
+    GroupsNotPassedWarning,
+    RandomInterceptRegressor,
+    WithinOLS,
+    cross_validate_groups,
+    make_group_scorer,
+    request_groups,
+)
+
+LOG = []
+
+
+class Spy(RandomInterceptRegressor):
+    """Notes whether groups reached `fit` and made a difference to `predict`."""
+
+    def fit(self, X, y, groups=None, sample_weight=None):
+        """Fit and note."""
+        super().fit(X, y, groups, sample_weight)
+        LOG.append(("fit", self.n_groups_ > 0, sample_weight is not None))
+        return self
+
+    def predict(self, X, groups=None, return_std=False):
+        """Predict and note."""
+        predictions = super().predict(X, groups, return_std)
+        # More than rounding: some row has got its group's effect.
+        population = super().predict(X, "population")
+        LOG.append(("predict", bool((np.abs(predictions - population) > 1e-6).any()), False))
+        return predictions
+
+
+def schools(n_groups=12, n_rows=240, seed=0):
+    """A frame with a number, a factor, and the school; y, with a strong school effect; and the school again."""
+    rng = np.random.default_rng(seed)
+    school = rng.permutation(np.arange(n_rows) % n_groups)
+    frame = pd.DataFrame(
+        {
+            "size": rng.standard_normal(n_rows),
+            "kind": rng.choice(["a", "b", "c"], n_rows),
+            "school": np.array([f"s{i:02}" for i in school]),
+        }
+    )
+    y = 2 * frame["size"] + 5.0 * rng.standard_normal(n_groups)[school] + rng.standard_normal(n_rows)
+    return frame, y.to_numpy(), frame["school"].rename("groups")
+
+
+FRAME, Y, SCHOOL = schools()
+NUMBERS = FRAME[["size"]]
+CODES = np.column_stack([FRAME["size"], SCHOOL.str[1:].astype(float)])
+ROWS = KFold(3, shuffle=True, random_state=0)
+
+
+def splits(splitter):
+    return list(splitter.split(NUMBERS, Y, SCHOOL if isinstance(splitter, GroupKFold) else None))
+
+
+def by_name():
+    """A pipeline whose steps keep the column of labels and its name."""
+    steps = ColumnTransformer(
+        [
+            ("scale", make_pipeline(SimpleImputer(), StandardScaler()), ["size"]),
+            ("kind", OneHotEncoder(drop="first", sparse_output=False), ["kind"]),
+        ],
+        remainder="passthrough",
+        verbose_feature_names_out=False,
+    )
+    return make_pipeline(steps.set_output(transform="pandas"), Spy(group_feature="school"))
+
+
+def by_position():
+    """A pipeline of plain arrays, of which the last column holds the labels."""
+    steps = ColumnTransformer(
+        [("scale", StandardScaler(), ["size"]), ("kind", OneHotEncoder(drop="first", sparse_output=False), ["kind"])],
+        remainder="passthrough",
+    )
+    return make_pipeline(steps, Spy(group_feature=-1))
+
+
+def sparse_by_position():
+    """A pipeline of sparse matrices, of which the first column holds the labels as numbers."""
+    steps = ColumnTransformer(
+        [("label", "passthrough", ["code"]), ("kind", OneHotEncoder(drop="first"), ["kind"])], sparse_threshold=1.0
+    )
+    return make_pipeline(steps, Spy(group_feature=0))
+
+
+def scores_by_name(model, X, **more):
+    return cross_validate(model, X, Y, cv=ROWS, scoring=["r2", "neg_mean_squared_error"], **more)
+
+
+def search(model, X, **fit_params):
+    prefix = f"{model.steps[-1][0]}__" if hasattr(model, "steps") else ""
+    return GridSearchCV(model, {f"{prefix}method": ["reml", "ml"]}, cv=ROWS, scoring="r2").fit(X, Y, **fit_params).predict(X)
+
+
+# Without routing: the labels are a column of X.
+COLUMN_PATHS = {
+    "pipeline": lambda: by_name().fit(FRAME, Y).predict(FRAME),
+    "pipeline of arrays": lambda: by_position().fit(FRAME, Y).predict(FRAME),
+    "pipeline of sparse matrices": lambda: sparse_by_position().fit(with_code(), Y).predict(with_code()),
+    "pipeline, score": lambda: by_name().fit(FRAME, Y).score(FRAME, Y),
+    "GridSearchCV": lambda: search(by_name(), FRAME),
+    "cross_validate by names of scorers": lambda: scores_by_name(by_name(), FRAME),
+    "cross_val_predict": lambda: cross_val_predict(by_name(), FRAME, Y, cv=ROWS),
+    "permutation_importance": lambda: permutation_importance(by_name().fit(FRAME, Y), FRAME, Y, n_repeats=2, random_state=0),
+    "learning_curve": lambda: learning_curve(
+        by_name(), FRAME, Y, cv=ROWS, train_sizes=[0.5, 1.0], shuffle=True, random_state=0, error_score="raise"
+    ),
+    "BaggingRegressor": lambda: BaggingRegressor(Spy(group_feature=1), 3, random_state=0).fit(CODES, Y).predict(CODES),
+    "StackingRegressor": lambda: (
+        StackingRegressor([("mlm", by_name())], LinearRegression(), cv=ROWS).fit(FRAME, Y).predict(FRAME)
+    ),
+    "TransformedTargetRegressor": lambda: (
+        TransformedTargetRegressor(by_name(), func=np.arcsinh, inverse_func=np.sinh).fit(FRAME, Y).predict(FRAME)
+    ),
+}
+
+
+def with_code():
+    return FRAME.assign(code=SCHOOL.str[1:].astype(float))
+
+
+@pytest.mark.parametrize("path", COLUMN_PATHS)
+def test_a_group_column_reaches_fit_and_predict(path):
+    LOG.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        COLUMN_PATHS[path]()
+    assert {kind for kind, *_ in LOG} == {"fit", "predict"}
+    assert all(reached for _, reached, _ in LOG)
+
+
+def requested(model=None):
+    """The model, or a pipeline with it behind a scaler, that requests groups and weights."""
+    return request_groups(make_pipeline(StandardScaler(), Spy()) if model is None else model, sample_weight=True)
+
+
+WEIGHTS = np.ones(len(Y))
+METADATA = {"groups": SCHOOL, "sample_weight": WEIGHTS}
+
+
+def scorer(name):
+    return make_group_scorer(name).set_score_request(sample_weight=True)
+
+
+# With routing: the labels are metadata.
+ROUTED_PATHS = {
+    "fit, predict and score": lambda: requested().fit(NUMBERS, Y, **METADATA).score(NUMBERS, Y, **METADATA),
+    "pipeline in pipeline": lambda: (
+        make_pipeline(StandardScaler().set_fit_request(sample_weight=True), requested())
+        .fit(NUMBERS, Y, **METADATA)
+        .predict(NUMBERS, groups=SCHOOL)
+    ),
+    "cross_val_score": lambda: cross_val_score(requested(), NUMBERS, Y, cv=ROWS, params=METADATA),
+    "cross_validate with our scorers": lambda: cross_validate(
+        requested(),
+        NUMBERS,
+        Y,
+        cv=ROWS,
+        params=METADATA,
+        scoring={"r2": scorer("r2"), "mse": scorer("neg_mean_squared_error")},
+    ),
+    "GridSearchCV": lambda: (
+        GridSearchCV(requested(), {"spy__method": ["reml", "ml"]}, cv=ROWS, scoring=scorer("r2"))
+        .fit(NUMBERS, Y, **METADATA)
+        .score(NUMBERS, Y, **METADATA)
+    ),
+    "GridSearchCV in a pipeline": lambda: make_pipeline(
+        StandardScaler().set_fit_request(sample_weight=True),
+        GridSearchCV(requested(Spy()), {"method": ["reml", "ml"]}, cv=ROWS, scoring=scorer("r2")),
+    ).fit(NUMBERS, Y, **METADATA),
+    "nested cross-validation": lambda: cross_val_score(
+        GridSearchCV(requested(), {"spy__method": ["reml", "ml"]}, cv=ROWS, scoring=scorer("r2")),
+        NUMBERS,
+        Y,
+        cv=ROWS,
+        scoring=scorer("r2"),
+        params=METADATA,
+    ),
+    "learning_curve": lambda: learning_curve(
+        requested(),
+        NUMBERS,
+        Y,
+        cv=ROWS,
+        scoring=scorer("r2"),
+        params=METADATA,
+        train_sizes=[0.5, 1.0],
+        shuffle=True,
+        random_state=0,
+        error_score="raise",
+    ),
+    "TransformedTargetRegressor": lambda: (
+        TransformedTargetRegressor(requested(), func=np.arcsinh, inverse_func=np.sinh)
+        .fit(NUMBERS, Y, **METADATA)
+        .predict(NUMBERS, groups=SCHOOL)
+    ),
+}
+
+
+@pytest.mark.parametrize("path", ROUTED_PATHS)
+def test_routed_groups_and_weights_reach_fit_and_predict(path):
+    LOG.clear()
+    with warnings.catch_warnings(), config_context(enable_metadata_routing=True):
+        warnings.simplefilter("error")
+        ROUTED_PATHS[path]()
+    assert any(kind == "fit" for kind, *_ in LOG)
+    assert all(reached for _, reached, _ in LOG)
+    assert all(weighted for kind, _, weighted in LOG if kind == "fit")
+    assert any(kind == "predict" for kind, *_ in LOG) or "GridSearchCV in" in path
+
+
+# Where scikit-learn leaves the groups behind, with routing on or off, somebody says so.
+DROPPING_PATHS = {
+    "groups for the splitter only": (False, lambda: cross_val_score(Spy(), NUMBERS, Y, groups=SCHOOL, cv=GroupKFold(3))),
+    "GridSearchCV.fit with groups": (
+        False,
+        lambda: GridSearchCV(Spy(), {"method": ["ml"]}, cv=GroupKFold(3)).fit(NUMBERS, Y, groups=SCHOOL),
+    ),
+    "fit parameters without routing": (
+        False,
+        lambda: cross_val_score(Spy(), NUMBERS, Y, cv=ROWS, params={"groups": SCHOOL}),
+    ),
+    "pipeline, predict without": (False, lambda: make_pipeline(Spy()).fit(NUMBERS, Y, spy__groups=SCHOOL).predict(NUMBERS)),
+    "score without": (False, lambda: Spy().fit(NUMBERS, Y, SCHOOL).score(NUMBERS, Y)),
+    "permutation_importance": (
+        False,
+        lambda: permutation_importance(Spy().fit(NUMBERS, Y, SCHOOL), NUMBERS, Y, n_repeats=1),
+    ),
+    "routed to a scorer by name": (
+        True,
+        lambda: cross_val_score(Spy(), NUMBERS, Y, cv=ROWS, scoring="r2", params={"groups": SCHOOL}),
+    ),
+    "routed to cross_val_predict": (True, lambda: cross_val_predict(Spy(), NUMBERS, Y, cv=ROWS, params={"groups": SCHOOL})),
+    "not routed at all": (True, lambda: cross_val_score(Spy(), NUMBERS, Y, cv=ROWS)),
+    "StackingRegressor": (False, lambda: StackingRegressor([("mlm", Spy())], LinearRegression(), cv=ROWS).fit(NUMBERS, Y)),
+    "BaggingRegressor": (False, lambda: BaggingRegressor(Spy(), 2).fit(NUMBERS, Y)),
+    "ClusterRobustOLS": (False, lambda: cross_val_score(ClusterRobustOLS(), NUMBERS, Y, groups=SCHOOL, cv=GroupKFold(3))),
+    "WithinOLS": (False, lambda: cross_val_score(WithinOLS(), NUMBERS, Y, groups=SCHOOL, cv=GroupKFold(3))),
+}
+
+
+@pytest.mark.parametrize("path", DROPPING_PATHS)
+def test_where_groups_are_left_behind_a_warning_says_so(path):
+    routing, call = DROPPING_PATHS[path]
+    with config_context(enable_metadata_routing=routing), pytest.warns(GroupsNotPassedWarning, match="was given no groups"):
+        call()
+
+
+def test_the_warning_names_the_three_ways():
+    with pytest.warns(GroupsNotPassedWarning) as caught:
+        RandomInterceptRegressor().fit(NUMBERS, Y)
+    for way in ("fit(X, y, groups=...)", "group_feature", "enable_metadata_routing=True", "params={'groups': ...}"):
+        assert way in str(caught[0].message)
+    assert issubclass(GroupsNotPassedWarning, UserWarning)
+
+
+# ---- to the last digit
+
+
+@pytest.mark.parametrize("splitter", [ROWS, GroupKFold(3)])
+@pytest.mark.parametrize(
+    ("name", "metric"), [("r2", r2_score), ("neg_root_mean_squared_error", lambda y, p: -root_mean_squared_error(y, p))]
+)
+def test_scores_by_either_way_are_those_of_a_loop_by_hand(splitter, name, metric):
+    expected, population = [], []
+    for train, test in splits(splitter):
+        model = RandomInterceptRegressor().fit(NUMBERS.iloc[train], Y[train], groups=SCHOOL.iloc[train])
+        expected.append(metric(Y[test], model.predict(NUMBERS.iloc[test], groups=SCHOOL.iloc[test])))
+        population.append(metric(Y[test], model.predict(NUMBERS.iloc[test], groups="population")))
+    frame = NUMBERS.assign(school=SCHOOL)
+    column = cross_val_score(RandomInterceptRegressor(group_feature="school"), frame, Y, cv=splits(splitter), scoring=name)
+    with config_context(enable_metadata_routing=True):
+        routed = cross_val_score(
+            RandomInterceptRegressor(), NUMBERS, Y, cv=splitter, scoring=make_group_scorer(name), params={"groups": SCHOOL}
+        )
+    assert column.tolist() == expected
+    assert routed.tolist() == expected
+    if splitter is ROWS:
+        # The effect is strong: without groups the score would be another.
+        assert (np.abs(np.subtract(expected, population)) > 0.3).all()
+
+
+def test_workers_get_the_groups_as_well():
+    frame = NUMBERS.assign(school=SCHOOL)
+    model = RandomInterceptRegressor(group_feature="school")
+    alone, shared = (cross_val_score(model, frame, Y, cv=ROWS, scoring="r2", n_jobs=n) for n in (None, 2))
+    np.testing.assert_array_equal(alone, shared)
+    with config_context(enable_metadata_routing=True):
+        routed = cross_val_score(
+            RandomInterceptRegressor(),
+            NUMBERS,
+            Y,
+            cv=ROWS,
+            scoring=make_group_scorer("r2"),
+            params={"groups": SCHOOL},
+            n_jobs=2,
+        )
+    np.testing.assert_array_equal(alone, routed)
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+def test_a_configured_output_container_keeps_the_group_column(container):
+    frame = NUMBERS.assign(school=SCHOOL.str[1:].astype(float))
+    steps = ColumnTransformer(
+        [("scale", StandardScaler(), ["size"])], remainder="passthrough", verbose_feature_names_out=False
+    )
+    with config_context(transform_output=container):
+        pipeline = make_pipeline(steps, RandomInterceptRegressor(group_feature="school")).fit(frame, Y)
+        predictions = pipeline.predict(frame)
+    expected = RandomInterceptRegressor().fit(NUMBERS, Y, groups=SCHOOL).predict(NUMBERS, groups=SCHOOL)
+    np.testing.assert_allclose(predictions, expected, rtol=1e-12)
+
+
+# ---- requests
+
+
+def test_models_request_groups_unasked_but_for_a_group_column():
+    for model in (RandomInterceptRegressor(), WithinOLS(), ClusterRobustOLS()):
+        routing = get_routing_for_object(model)
+        for method in ("fit", "predict", "score"):
+            assert getattr(routing, method).requests["groups"] is True
+        assert routing.fit.requests["sample_weight"] is None
+        routing = get_routing_for_object(clone(model).set_params(group_feature="school"))
+        assert routing.fit.requests["groups"] is False
+    with config_context(enable_metadata_routing=True):
+        model = RandomInterceptRegressor().set_fit_request(groups=False).set_predict_request(groups="school")
+        routing = get_routing_for_object(clone(model))
+    assert routing.fit.requests["groups"] is False
+    assert routing.predict.requests["groups"] == "school"
+    assert routing.score.requests["groups"] is True
+
+
+def test_groups_of_a_splitter_do_not_replace_a_group_column():
+    frame = NUMBERS.assign(school=SCHOOL)
+    district = np.arange(len(Y)) % 3
+    with config_context(enable_metadata_routing=True):
+        scores = cross_validate(
+            RandomInterceptRegressor(group_feature="school"),
+            frame,
+            Y,
+            cv=GroupKFold(3),
+            params={"groups": district},
+            return_estimator=True,
+        )
+    assert [model.n_groups_ for model in scores["estimator"]] == [12, 12, 12]
+
+
+def test_request_groups_sets_every_part_in_place():
+    pipeline = make_pipeline(StandardScaler(), GridSearchCV(Spy(), {"method": ["ml"]}, scoring=make_group_scorer("r2")))
+    assert request_groups(pipeline, sample_weight=True) is pipeline
+    assert get_routing_for_object(pipeline[0]).fit.requests == {"sample_weight": True}
+    assert get_routing_for_object(pipeline[1].estimator).fit.requests == {"groups": True, "sample_weight": True}
+    assert get_routing_for_object(pipeline[1].scoring).score.requests == {"groups": True, "sample_weight": True}
+    with_column = request_groups(Spy(group_feature="school"), sample_weight=True)
+    assert get_routing_for_object(with_column).fit.requests == {"groups": False, "sample_weight": True}
+
+
+# ---- scorers
+
+
+def test_a_group_scorer_by_itself():
+    model = RandomInterceptRegressor().fit(NUMBERS, Y, groups=SCHOOL)
+    score = make_group_scorer("neg_mean_absolute_error")
+    expected = -np.abs(Y - model.predict(NUMBERS, groups=SCHOOL)).mean()
+    np.testing.assert_allclose(score(model, NUMBERS, Y, groups=SCHOOL), expected, rtol=1e-14)
+    weights = np.arange(len(Y))
+    expected = r2_score(Y, model.predict(NUMBERS, groups=SCHOOL), sample_weight=weights)
+    assert make_group_scorer("r2")(model, NUMBERS, Y, groups=SCHOOL, sample_weight=weights) == expected
+    assert repr(score) == "make_group_scorer('neg_mean_absolute_error')"
+    assert make_group_scorer(score) is score
+    restored = pickle.loads(pickle.dumps(score))
+    assert restored(model, NUMBERS, Y, groups=SCHOOL) == score(model, NUMBERS, Y, groups=SCHOOL)
+
+
+def test_a_group_scorer_of_models_that_know_no_groups():
+    model = make_pipeline(StandardScaler(), LinearRegression()).fit(NUMBERS, Y)
+    assert make_group_scorer("r2")(model, NUMBERS, Y, groups=SCHOOL) == model.score(NUMBERS, Y)
+
+
+def test_a_group_scorer_of_an_unknown_metric():
+    with pytest.raises(ValueError, match="not a valid scoring"):
+        make_group_scorer("r3")
+
+
+# ---- known and new groups
+
+
+def by_hand(make, kind, metric):
+    splitter = KFold(4, shuffle=True, random_state=1) if kind == "known" else GroupKFold(4)
+    scores = []
+    for train, test in splits(splitter):
+        model = make()
+        if isinstance(model, LinearRegression):
+            predictions = model.fit(NUMBERS.iloc[train], Y[train]).predict(NUMBERS.iloc[test])
+        else:
+            model.fit(NUMBERS.iloc[train], Y[train], groups=SCHOOL.iloc[train])
+            predictions = model.predict(NUMBERS.iloc[test], groups=SCHOOL.iloc[test])
+        scores.append(metric(Y[test], predictions))
+    return np.mean(scores), np.std(scores, ddof=1)
+
+
+@pytest.mark.parametrize("routing", [False, True])
+@pytest.mark.parametrize("model", [RandomInterceptRegressor(), make_pipeline(StandardScaler(), RandomInterceptRegressor())])
+def test_known_and_new_groups_are_those_of_a_loop_by_hand(model, routing):
+    with config_context(enable_metadata_routing=routing):
+        table = cross_validate_groups(model, NUMBERS, Y, SCHOOL, cv=4, random_state=1)
+    for kind in ("known", "new"):
+        for name, make in (("model", RandomInterceptRegressor), ("OLS", LinearRegression)):
+            for column, metric in (("root_mean_squared_error", root_mean_squared_error), ("r2", r2_score)):
+                np.testing.assert_allclose(table.loc[(kind, name), column], by_hand(make, kind, metric), rtol=1e-10)
+    assert not hasattr(model, "coef_")
+
+
+def test_known_and_new_groups_by_a_group_column_and_by_none():
+    frame = NUMBERS.assign(school=SCHOOL)
+    expected = cross_validate_groups(RandomInterceptRegressor(), NUMBERS, Y, SCHOOL, cv=3, random_state=0)
+    column = cross_validate_groups(RandomInterceptRegressor(group_feature="school"), frame, Y, cv=3, random_state=0)
+    pd.testing.assert_frame_equal(column, expected)
+    steps = ColumnTransformer(
+        [("scale", StandardScaler(), ["size"])], remainder="passthrough", verbose_feature_names_out=False
+    )
+    pipeline = make_pipeline(steps.set_output(transform="pandas"), RandomInterceptRegressor(group_feature="school"))
+    pd.testing.assert_frame_equal(cross_validate_groups(pipeline, frame, Y, cv=3, random_state=0), expected)
+    null = cross_validate_groups(RandomInterceptRegressor(), None, Y, SCHOOL, cv=3, random_state=0)
+    by_column = cross_validate_groups(
+        RandomInterceptRegressor(group_feature="school"), frame[["school"]], Y, cv=3, random_state=0
+    )
+    pd.testing.assert_frame_equal(null, by_column)
+    assert (null.loc["known", ("r2", "mean")] < expected.loc["known", ("r2", "mean")]).all()
+
+
+def test_known_and_new_groups_with_weights_a_search_and_a_baseline():
+    search = GridSearchCV(RandomInterceptRegressor(), {"method": ["reml", "ml"]}, scoring=make_group_scorer("r2"), cv=3)
+    table = cross_validate_groups(
+        search, NUMBERS, Y, SCHOOL, cv=3, sample_weight=np.ones(len(Y)), random_state=0, scoring="r2"
+    )
+    plain = cross_validate_groups(RandomInterceptRegressor(), NUMBERS, Y, SCHOOL, cv=3, random_state=0, scoring="r2")
+    np.testing.assert_allclose(table["r2", "mean"], plain["r2", "mean"], rtol=1e-3)
+    within = cross_validate_groups(
+        RandomInterceptRegressor(), NUMBERS, Y, SCHOOL, cv=3, baseline=WithinOLS(), random_state=0, scoring="r2"
+    )
+    assert list(within.index.get_level_values("model")) == ["model", "baseline"] * 2
+    assert within.loc[("known", "baseline"), ("r2", "mean")] > plain.loc[("known", "OLS"), ("r2", "mean")]
+    forest = cross_validate_groups(LinearRegression(), NUMBERS, Y, SCHOOL, cv=3, random_state=0, scoring="r2")
+    np.testing.assert_array_equal(forest.xs("model", level="model"), forest.xs("OLS", level="model"))
+
+
+def test_known_and_new_groups_say_what_is_missing():
+    with pytest.raises(ValueError, match="groups is None, and the model's group_feature names no column"):
+        cross_validate_groups(RandomInterceptRegressor(), NUMBERS, Y)
+    with pytest.raises(ValueError, match=r"at most the number of groups, 12; found cv=20"):
+        cross_validate_groups(RandomInterceptRegressor(), NUMBERS, Y, SCHOOL, cv=20)
