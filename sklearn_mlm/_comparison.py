@@ -14,11 +14,14 @@ from . import _summary
 from ._cluster_robust import cluster_robust
 from ._criterion import Criterion
 from ._folds import MIXED, MODELS, OLS, ROBUST, WITHIN, Folds, cross_validated_errors
-from ._moments import GroupedMoments
+from ._moments import GroupedMoments, varies_within
 from ._optimum import minimise
 from ._regressor import RandomInterceptRegressor
 from ._within import within_estimate
 from .inference import coefficient_table, satterthwaite_degrees_of_freedom
+
+# Scatter of group means, relative to that within groups, that rounding could leave of equal means.
+_SAME_MEANS = 1e-26
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -94,6 +97,8 @@ def compare(X: Any, y: np.ndarray, codes: np.ndarray, folds: Folds) -> Compariso
         The moments of all rows and of training and test sets.
     """
     moments = folds.whole
+    if Criterion(moments).outcome_constant:
+        raise ValueError("y is constant: there is nothing to compare. Check that y is the outcome.")
     model = RandomInterceptRegressor().fit_moments(moments)
     icc = RandomInterceptRegressor().fit_moments(_without_columns(moments)).icc_
     counts = moments.counts
@@ -182,15 +187,20 @@ def _within_between(moments: GroupedMoments) -> tuple[pd.DataFrame, pd.Series]:
     They come from the random intercept model with the group means of the columns added as columns (Mundlak 1978), whose
     coefficients are the differences; the coefficients of the columns themselves are then the within estimator's.
     """
-    varying = np.flatnonzero(moments.within.diagonal()[:-1] > 0)
+    varying = np.flatnonzero(varies_within(moments)[:-1])
     p, q = moments.n_features, len(varying)
     names = [names_of(moments)[i] for i in varying]
     columns = [*range(p), *varying, p]
+    deviations = moments.deviations[:, columns]
+    # Means that differ by their own rounding only are the same.
+    spread = moments.counts @ (deviations - moments.counts @ deviations / moments.counts.sum()) ** 2
+    same = p + np.flatnonzero(spread[p:-1] <= _SAME_MEANS * moments.within.diagonal()[varying])
+    deviations[:, same] = 0.0
     inside = np.append(np.ones(p, dtype=bool), np.append(np.zeros(q, dtype=bool), True))
     both = replace(
         moments,
         center=moments.center[columns],
-        deviations=moments.deviations[:, columns],
+        deviations=deviations,
         within=np.where(np.outer(inside, inside), moments.within[np.ix_(columns, columns)], 0.0),
         feature_names=None,
     )

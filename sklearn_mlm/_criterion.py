@@ -18,11 +18,8 @@ from ._linalg import (
     unit_cholesky,
     zero_columns,
 )
-from ._moments import GroupedMoments, weighted_scatter
+from ._moments import GroupedMoments, rounding_scatter, weighted_scatter
 
-# Scatter per row that the rounding of the values themselves could leave, relative to their square: two units in the last
-# place.
-_ROUNDING = (2 * np.finfo(np.float64).eps) ** 2
 # Scatter of the group means that an exact fit could leave, relative to that of y: means are not squares.
 _EXACT_BETWEEN = 1e-20
 _TINY = np.finfo(np.float64).tiny
@@ -208,7 +205,7 @@ class Criterion:
         within[leading:, leading:] = moments.within
         total[leading:, leading:] = moments.within + weighted_scatter(means, moments.counts, grand)
         # What the values' own rounding could have left of a column that is in truth constant in each group, or at all.
-        noise = _ROUNDING * (total_weight * self._origin**2 + total.diagonal()[leading:])
+        noise = rounding_scatter(total_weight, self._origin, total.diagonal()[leading:])
         within_noise = np.append(np.zeros(leading), noise)
         zero_columns(within, within.diagonal() <= within_noise)
         zero_columns(total, total.diagonal() <= within_noise)

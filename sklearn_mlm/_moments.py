@@ -30,6 +30,9 @@ _NUMBERS_PER_THREAD = 1 << 18
 # The within scatter comes out as a difference where a group's reference row is far from its mean; more loss than this
 # factor (4 bits) and the rows are read a second time, about the mean itself.
 _TOLERATED_LOSS = 16.0
+# Scatter per row that the rounding of the values themselves could leave, relative to their square: two units in the last
+# place.
+_ROUNDING = (2 * np.finfo(np.float64).eps) ** 2
 # Numbers from which a sample of so many pairs of rows is worth looking at first.
 _LARGE = 1 << 16
 _SAMPLE = 1 << 10
@@ -411,6 +414,20 @@ def weighted_scatter(rows: np.ndarray, weights: np.ndarray, about: np.ndarray | 
         block = rows[start : start + step] - about
         scatter += (block * weights[start : start + step, None]).T @ block
     return (scatter + scatter.T) / 2
+
+
+def rounding_scatter(total_weight: float, mean: np.ndarray, scatter: np.ndarray) -> np.ndarray:
+    """Return the scatter that the rounding of the values themselves could leave of columns with this mean and scatter."""
+    return _ROUNDING * (total_weight * mean**2 + scatter)
+
+
+def varies_within(moments: GroupedMoments) -> np.ndarray:
+    """Return which columns of (x, y) vary within groups, by more than rounding, which merging may leave."""
+    total_weight = moments.counts.sum()
+    mean = moments.counts @ moments.deviations / total_weight
+    within = moments.within.diagonal()
+    scatter = within + moments.counts @ (moments.deviations - mean) ** 2
+    return within > rounding_scatter(total_weight, moments.center + mean, scatter)
 
 
 def _scatter(

@@ -109,7 +109,7 @@ class Report:
 
     def html(self) -> str:
         """Return the report as HTML, which notebooks show."""
-        facts = "".join(f"<br>{escape(fact)}" for fact in self.facts)
+        facts = "".join(f"<br/>{escape(fact)}" for fact in self.facts)
         items = "".join(f"<li>{escape(paragraph)}</li>" for paragraph in self.closing)
         tables = "".join(table.html() for table in self.tables)
         title = f"<p><strong>{escape(self.title)}</strong>{facts}</p>"

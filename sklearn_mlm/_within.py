@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._linalg import DEPENDENT, independent_columns, solve_positive
-from ._moments import GroupedMoments
+from ._linalg import DEPENDENT, independent_columns, solve_positive, zero_columns
+from ._moments import GroupedMoments, varies_within
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,8 @@ def within_estimate(moments: GroupedMoments) -> WithinEstimate:
     ----------
     Y. Mundlak (1978), "On the pooling of time series and cross section data", Econometrica 46(1), 69-85, equation 2.7.
     """
-    n_features, within = moments.n_features, moments.within
+    n_features, within = moments.n_features, moments.within.copy()
+    zero_columns(within, ~varies_within(moments))
     length = np.sqrt(within.diagonal())
     length = np.where(length > 0, length, 1.0)
     scaled = within / np.outer(length, length)

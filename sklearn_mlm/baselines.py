@@ -35,6 +35,10 @@ _NO_GROUPS = (
     "fit was given no groups: each row counts as a group of its own, and the standard errors allow for unequal variances, "
     f"but not for rows that belong together. {THREE_WAYS}"
 )
+_NO_DF = (
+    "There are no more rows than coefficients: no degrees of freedom are left, and standard errors are NaN. Weights do not "
+    "count as copies of rows."
+)
 _NO_GROUPS_WITHIN = f"fit was given no groups: the within estimator is least squares with an intercept. {THREE_WAYS}"
 
 
@@ -167,22 +171,23 @@ class ClusterRobustOLS(GroupedRegressor):
             # Least squares are the same whatever the groups, and soonest with one.
             moments = summarise(X, y, np.zeros(len(y), dtype=np.intp), pd.Index([None]), weights, self._predictor_names())
             criterion = Criterion(moments, fit_intercept=bool(self.fit_intercept), precision_weights=True)
-            check_more_rows_than_effects(criterion.n_observations, criterion.rank)
+            check_more_rows_than_effects(max(criterion.n_observations, float(moments.counts.sum())), criterion.rank)
             if robust and len(labels) < 2:
                 raise ValueError(
                     f"groups holds one group only ({labels.tolist()[0]!r}): cluster-robust standard errors compare groups. "
                     'Fit at least two groups, or set cov_type="nonrobust".'
                 )
             solution = criterion.solution(0.0)
-            if robust:
+            covariance, df = solution.covariance, np.full(len(solution.covariance), criterion.degrees_of_freedom)
+            df[int(self.fit_intercept) + criterion.dropped] = np.nan
+            alone = np.zeros(len(df), dtype=bool)
+            if criterion.degrees_of_freedom <= 0:
+                warnings.warn(_NO_DF, UserWarning, stacklevel=2)
+                covariance, df = np.full_like(covariance, np.nan), np.full_like(df, np.nan)
+            elif robust:
                 covariance, df, alone = cluster_robust(
                     X, y, codes, weights, moments, solution, self.fit_intercept, criterion.dropped, self.cov_type
                 )
-            else:
-                covariance = solution.covariance
-                df = np.full(len(covariance), criterion.degrees_of_freedom)
-                df[int(self.fit_intercept) + criterion.dropped] = np.nan
-                alone = np.zeros(len(df), dtype=bool)
             self.coef_, self.intercept_ = solution.coefficients, solution.intercept
             self.cov_fixed_, self.df_ = covariance, df
             self.n_groups_ = 0 if groups is None else len(labels)
@@ -330,7 +335,9 @@ class WithinOLS(GroupedRegressor):
                 warnings.warn(_NO_GROUPS_WITHIN, GroupsNotPassedWarning, stacklevel=2)
             moments = self._moments(X, y, groups, sample_weight)
             estimate = within_estimate(moments)
-            if estimate.degrees_of_freedom <= 0:
+            free = estimate.degrees_of_freedom
+            # Weights that stand for copies of rows are no more degrees of freedom, but leave the coefficients defined.
+            if free <= 0 and moments.counts.sum() <= moments.n_rows.sum() - free:
                 raise ValueError(
                     "The within estimator needs more rows than groups and coefficients together: found n_samples="
                     f"{moments.n_rows.sum()}, {moments.n_groups} groups and {estimate.identified.sum()} coefficients. Fit "
@@ -338,7 +345,9 @@ class WithinOLS(GroupedRegressor):
                 )
             self.coef_, self.intercept_ = estimate.coefficients, estimate.intercept
             self.cov_fixed_ = estimate.covariance
-            self.df_ = np.where(estimate.identified, estimate.degrees_of_freedom, np.nan)
+            if free <= 0:
+                warnings.warn(_NO_DF, UserWarning, stacklevel=2)
+            self.df_ = np.where(estimate.identified & (free > 0), free, np.nan)
             self.residual_variance_ = estimate.residual_variance
             self.groups_ = moments.labels if groups is not None else moments.labels[:0]
             self.n_groups_ = len(self.groups_)

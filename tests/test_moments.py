@@ -11,6 +11,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_info
 
 from sklearn_mlm import GroupedMoments, _moments
+from sklearn_mlm._moments import varies_within
 
 
 def textbook(X, y, groups, weights=None):
@@ -301,3 +302,13 @@ def test_the_state_is_frozen_and_says_what_it_is():
     with pytest.raises(dataclasses.FrozenInstanceError):
         moments.counts = None
     assert repr(moments).startswith("GroupedMoments(n_groups=12, n_features=3, n_rows=")
+
+
+def test_group_level_columns_do_not_vary_within_groups_however_they_were_merged():
+    rng = np.random.default_rng(0)
+    groups = rng.permutation(np.repeat(np.arange(20), 9))
+    X = np.column_stack([rng.standard_normal(180), 1e3 + rng.standard_normal(20)[groups], np.full(180, 0.1)])
+    parts = [GroupedMoments.from_arrays(X[i::7], rng.standard_normal(len(X[i::7])), groups[i::7]) for i in range(7)]
+    merged = GroupedMoments.merge(parts)
+    assert merged.within[1, 1] < 1e-20
+    assert varies_within(merged).tolist() == [True, False, False, True]
