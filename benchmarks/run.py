@@ -2,6 +2,7 @@
 
     python benchmarks/run.py fit [--sizes small|all] [--repeats K] [--strings]
     python benchmarks/run.py parts
+    python benchmarks/run.py baselines [--repeats K]
 
 All in one process with two threads, alternating, medians of the repeats. Machines are noisy: read the ratios.
 """
@@ -14,6 +15,7 @@ import os
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "2")  # before NumPy starts its threads
 
+import baseline_cost
 import fit_cost
 
 if __name__ == "__main__":
@@ -25,8 +27,14 @@ if __name__ == "__main__":
     fit.add_argument("--strings", action="store_true", help="string labels in place of integers")
     fit.add_argument("--level-2", action="store_true", help="make one column a group-level covariate")
     commands.add_parser("parts", help="what each part of a fit costs")
+    baselines = commands.add_parser(
+        "baselines", help="cluster-robust least squares, and the comparison, against LinearRegression"
+    )
+    baselines.add_argument("--repeats", type=int, default=None, help="default: 3 to 5")
     arguments = parser.parse_args()
     if arguments.command == "fit":
         fit_cost.print_table(arguments.sizes, arguments.repeats, arguments.strings, arguments.level_2)
-    else:
+    elif arguments.command == "parts":
         fit_cost.print_parts()
+    else:
+        baseline_cost.print_table(arguments.repeats)

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from . import _summary
 from ._cluster_robust import cluster_robust
 from ._criterion import Criterion
 from ._folds import MIXED, MODELS, OLS, ROBUST, WITHIN, Folds, cross_validated_errors
 from ._moments import GroupedMoments, varies_within
 from ._optimum import minimise
 from ._regressor import RandomInterceptRegressor
+from ._summary import Report, Table, decimals, df_text, number_text, p_statement, p_text
 from ._within import within_estimate
 from .inference import coefficient_table, satterthwaite_degrees_of_freedom
 
@@ -247,7 +247,7 @@ def _conclusions(c: Comparison) -> list[str]:
 
 def _on_clustering(c: Comparison) -> str:
     """Return whether the rows are clustered."""
-    share, left, p = f"{c.icc:.0%}", f"{c.residual_icc:.0%}", _summary.p_statement(c.group_test["p_value"])
+    share, left, p = f"{c.icc:.0%}", f"{c.residual_icc:.0%}", p_statement(c.group_test["p_value"])
     if c.residual_icc == 0:
         return (
             "The groups differ no more than chance makes them: given the predictors, the group variance is estimated as 0 "
@@ -295,7 +295,7 @@ def _on_within_and_between(c: Comparison) -> list[str]:
     told = c.within_between.dropna()
     if told.empty:
         return []
-    p = _summary.p_statement(c.within_between_test["p_value"])
+    p = p_statement(c.within_between_test["p_value"])
     if c.within_between_test["p_value"] > _LEVEL:
         return [
             f"Within groups and between them the coefficients do not differ by more than chance ({p}): the random "
@@ -319,15 +319,19 @@ def _on_robust_errors(c: Comparison) -> str:
     if shift.empty or relative.empty:
         return "Nothing is left to chance here: whether cluster-robust standard errors would do is no question."
     moved, least_df = str(shift.idxmax()), _of(c, ROBUST, "df").min()
-    close = (
-        f"no estimate is more than {shift[moved]:.2g} standard errors from the random intercept model's"
-        if shift[moved] > _ESTIMATES_EQUAL
-        else "the estimates are those of the random intercept model"
-    )
-    if shift[moved] > _ESTIMATE_MATTERS:
+    mixed = c.within_between_test["p_value"] <= _LEVEL
+    if shift[moved] <= _ESTIMATES_EQUAL:
+        close = "the estimates are those of the random intercept model"
+    elif shift[moved] <= _ESTIMATE_MATTERS:
+        close = f"no estimate is more than {shift[moved]:.2g} standard errors from the random intercept model's"
+    else:
+        apart = f"{shift[moved]:.1f} standard errors from the random intercept model's"
+        close = f"the estimate of {moved} is {apart}, which may be chance"
+    if mixed and shift[moved] > _ESTIMATE_MATTERS:
         verdict = (
-            "Cluster-robust standard errors alone would not do: they mend the standard errors, not the estimates, and those "
-            f"of {moved} by least squares and by the random intercept model are {shift[moved]:.1f} standard errors apart"
+            "Cluster-robust standard errors alone would not do: they mend the standard errors, not the estimates. Least "
+            "squares and the random intercept model mix what is within and what is between groups in different proportions, "
+            f"which sets their estimates of {moved} {shift[moved]:.1f} standard errors apart"
         )
     elif least_df < _ENOUGH_DF:
         verdict = (
@@ -353,7 +357,7 @@ def _on_robust_errors(c: Comparison) -> str:
 def _on_predictions(c: Comparison) -> str:
     """Return whether the multilevel model predicts better."""
     known, new = (c.predictions.xs(kind)["rmse"].to_dict() for kind in ("known", "new"))
-    digits = _summary.decimals(known[MIXED])
+    digits = decimals(known[MIXED])
     gain, gain_new = 1 - known[MIXED] / known[OLS], 1 - new[MIXED] / new[OLS]
     figures = f"{known[MIXED]:.{digits}f} against {known[OLS]:.{digits}f} by least squares"
     if gain > _ERROR_MATTERS:
@@ -380,10 +384,10 @@ def _on_predictions(c: Comparison) -> str:
 # ---- the report
 
 
-def _report(c: Comparison) -> _summary.Report:
+def _report(c: Comparison) -> Report:
     """Return the comparison as a report."""
-    digits = _summary.decimals(c.predictions["rmse"].min())
-    return _summary.Report(
+    digits = decimals(c.predictions["rmse"].min())
+    return Report(
         title=f"Random intercept model and least squares: {c.n_samples} rows in {c.n_groups} groups",
         facts=[
             f"ICC {c.icc:.3f} ({c.residual_icc:.3f} given the predictors), design effect {c.design_effect:.2f}, "
@@ -401,45 +405,45 @@ def _f_text(test: pd.Series) -> str:
     if np.isnan(test["F"]):
         return "no test (too few groups or rows)"
     statistic = f"{test['F']:.3g}" if test["F"] < 1e4 else f"{test['F']:.2e}"
-    df1, df2 = _summary.degrees_of_freedom(test["df1"]), _summary.degrees_of_freedom(test["df2"])
-    return f"F({df1}, {df2}) = {statistic}, {_summary.p_statement(test['p_value'])}"
+    df1, df2 = df_text(test["df1"]), df_text(test["df2"])
+    return f"F({df1}, {df2}) = {statistic}, {p_statement(test['p_value'])}"
 
 
-def _coefficient_rows(c: Comparison) -> _summary.Table:
+def _coefficient_rows(c: Comparison) -> Table:
     """Return the coefficients as strings, with the digits that their standard errors deserve."""
     labels, cells = [], []
     for name in c.coefficients.index.unique("coefficient"):
         rows = c.coefficients.loc[name]
-        digits = _summary.decimals(rows["std_error"].min())
+        digits = decimals(rows["std_error"].min())
         for model, row in rows.iterrows():
             if np.isnan(row["estimate"]):
                 continue
             labels.append((str(name), str(model)))
             cells.append(
                 (
-                    _summary.number(row["estimate"], digits),
-                    _summary.number(row["std_error"], digits),
-                    _summary.degrees_of_freedom(row["df"]),
-                    _summary.p_value(row["p_value"]),
+                    number_text(row["estimate"], digits),
+                    number_text(row["std_error"], digits),
+                    df_text(row["df"]),
+                    p_text(row["p_value"]),
                 )
             )
-    return _summary.Table("Coefficients", ("estimate", "std. error", "df", "p-value"), labels, cells)
+    return Table("Coefficients", ("estimate", "std. error", "df", "p-value"), labels, cells)
 
 
-def _within_between_rows(c: Comparison) -> list[_summary.Table]:
+def _within_between_rows(c: Comparison) -> list[Table]:
     """Return within and between coefficients as strings, in a table if there are any."""
     if c.within_between.empty:
         return []
     labels, cells = [], []
     for name, row in c.within_between.iterrows():
         size = row["std_error"] if np.isfinite(row["std_error"]) else abs(row["within"])
-        digits = _summary.decimals(size)
+        digits = decimals(size)
         labels.append((str(name),))
         cells.append(
             (
-                *(_summary.number(row[column], digits) for column in ("within", "between", "difference", "std_error")),
-                _summary.degrees_of_freedom(row["df"]),
-                _summary.p_value(row["p_value"]),
+                *(number_text(row[column], digits) for column in ("within", "between", "difference", "std_error")),
+                df_text(row["df"]),
+                p_text(row["p_value"]),
             )
         )
     test = c.within_between_test
@@ -449,15 +453,15 @@ def _within_between_rows(c: Comparison) -> list[_summary.Table]:
         else "The group means of these columns do not vary, so that there is nothing to compare."
     )
     columns = ("within", "between", "difference", "std. error", "df", "p-value")
-    return [_summary.Table("The same coefficients within and between groups", columns, labels, cells, note)]
+    return [Table("The same coefficients within and between groups", columns, labels, cells, note)]
 
 
-def _prediction_rows(c: Comparison, digits: int) -> _summary.Table:
+def _prediction_rows(c: Comparison, digits: int) -> Table:
     """Return errors of prediction as strings; predictions do not depend on how standard errors are computed."""
     names = {OLS: "OLS", WITHIN: WITHIN, MIXED: MIXED}
     cells: Sequence[Sequence[str]] = [
         [
-            _summary.number(c.predictions.xs(kind)[column].to_dict()[model], places)
+            number_text(c.predictions.xs(kind)[column].to_dict()[model], places)
             for kind in ("known", "new")
             for column, places in (("rmse", digits), ("r2", 3))
         ]
@@ -465,4 +469,4 @@ def _prediction_rows(c: Comparison, digits: int) -> _summary.Table:
     ]
     title = f"Predictions, cross-validated ({c.n_folds} folds), of new rows in known groups and of new groups"
     columns = ("known: RMSE", "R^2", "new: RMSE", "R^2")
-    return _summary.Table(title, columns, [(name,) for name in names.values()], cells)
+    return Table(title, columns, [(name,) for name in names.values()], cells)

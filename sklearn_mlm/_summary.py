@@ -116,7 +116,7 @@ class Report:
         return f"<div>{title}{tables}<p><strong>{escape(self.closing_title)}</strong></p><ul>{items}</ul></div>"
 
 
-def number(value: float, digits: int) -> str:
+def number_text(value: float, digits: int) -> str:
     """Return a number with so many decimals, "-" for none."""
     # Adding 0 takes the sign off a zero.
     return "-" if np.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
@@ -129,16 +129,16 @@ def decimals(size: float, significant: int = 3) -> int:
     return int(np.clip(significant - 1 - np.floor(np.log10(size)), 0, 6))
 
 
-def degrees_of_freedom(value: float) -> str:
+def df_text(value: float) -> str:
     """Return degrees of freedom: whole ones as such, others with a decimal."""
     return "-" if np.isnan(value) else f"{value:.0f}" if abs(value - round(value)) < 1e-6 else f"{value:.1f}"
 
 
-def p_value(value: float) -> str:
+def p_text(value: float) -> str:
     """Return a p-value with three decimals, or that it is smaller."""
     return "-" if np.isnan(value) else "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 
 def p_statement(value: float) -> str:
     """Return a p-value as a statement: "p = 0.021", "p < 0.001"."""
-    return "p < 0.001" if value < 0.0005 else f"p = {p_value(value)}"
+    return "p < 0.001" if value < 0.0005 else f"p = {p_text(value)}"

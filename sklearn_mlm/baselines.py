@@ -466,9 +466,11 @@ def compare_with_ols(X: Any, y: Any, groups: Any, *, cv: int = 5, random_state: 
     X, y, groups = reader._validate_rows(X, y, groups)
     codes, labels = factorize(groups, len(y))
     n_groups = len(labels)
-    if not isinstance(cv, Integral) or isinstance(cv, bool) or cv < 2 or n_groups - -(-n_groups // cv) < 2:
+    whole = isinstance(cv, Integral) and not isinstance(cv, bool)
+    if not whole or not 2 <= cv <= n_groups or n_groups - -(-n_groups // cv) < 2:
         raise ValueError(
-            f"cv must be a number of folds, at least 2, that leaves two of the {n_groups} groups to train on; found {cv!r}."
+            f"cv must be a number of folds, from 2 to the number of groups, {n_groups}, that leaves two groups to train on; "
+            f"found {cv!r}."
         )
     fold_of_row, fold_of_group = np.empty(len(y), dtype=np.intp), np.empty(n_groups, dtype=np.intp)
     for fold, (_, test) in enumerate(KFold(int(cv), shuffle=True, random_state=random_state).split(codes)):

@@ -154,7 +154,8 @@ BAD = {
     "within rows": (lambda X, y, g: WithinOLS().fit(X, y, np.arange(len(y))), "more rows than groups and coefficients"),
     "no groups": (lambda X, y, g: compare_with_ols(X, y, None), "groups is None: pass the group label"),
     "folds": (lambda X, y, g: compare_with_ols(X, y, g, cv=1), "cv must be a number of folds.*found 1"),
-    "many folds": (lambda X, y, g: compare_with_ols(X, y, g % 2, cv=2), "leaves two of the 2 groups to train on"),
+    "many folds": (lambda X, y, g: compare_with_ols(X, y, g % 2, cv=2), "leaves two groups to train on; found 2"),
+    "more folds than groups": (lambda X, y, g: compare_with_ols(X, y, g % 4), "number of groups, 4.*found 5"),
     "compared NaN": (lambda X, y, g: compare_with_ols(X, y * np.nan, g), "Input y contains NaN"),
     "constant y": (lambda X, y, g: compare_with_ols(X, y * 0, g), "y is constant"),
 }

@@ -12,7 +12,8 @@ from scipy import sparse, stats
 from sklearn.metrics import r2_score, root_mean_squared_error
 from sklearn.model_selection import GroupKFold, KFold
 
-from sklearn_mlm import ClusterRobustOLS, RandomInterceptRegressor, WithinOLS, compare_with_ols
+from sklearn_mlm import ClusterRobustOLS, GroupedMoments, RandomInterceptRegressor, WithinOLS, compare_with_ols
+from sklearn_mlm._comparison import _group_test
 from sklearn_mlm.datasets import load_dyestuff, load_sleepstudy
 
 
@@ -115,8 +116,7 @@ def test_no_group_variance_is_rejected_as_often_as_it_should_be():
     groups = np.repeat(np.arange(8), [2, 3, 4, 5, 6, 7, 8, 9])
     X = rng.standard_normal((len(groups), 2))
     p_values = [
-        compare_with_ols(X, rng.standard_normal(len(groups)), groups, cv=2, random_state=0).group_test["p_value"]
-        for _ in range(300)
+        _group_test(GroupedMoments.from_arrays(X, rng.standard_normal(len(groups)), groups))["p_value"] for _ in range(500)
     ]
     # The test is exact: p-values are uniform, but for a chance of 1 in 1000.
     assert stats.kstest(p_values, "uniform").pvalue > 1e-3
@@ -223,9 +223,12 @@ def simulated(J=60, n=20, tau=1.0, contextual=0.0, slope_sd=0.0, seed=0):
 def test_groups_that_do_not_differ_leave_nothing_to_gain():
     said = words(*simulated(tau=0.0, seed=0))
     assert "The groups differ no more than chance makes them" in said
-    assert "are within" in said
     assert "hardly better than least squares" in said
     assert "cluster-robust standard errors would do" in said
+
+
+def test_standard_errors_that_agree_are_said_to():
+    assert "for the coefficients, the groups hardly matter" in words(*simulated(J=400, n=5, tau=0.0))
 
 
 def test_groups_that_differ_make_the_model_pay():
@@ -241,6 +244,18 @@ def test_a_contextual_effect_is_told_and_cluster_robust_errors_do_not_mend_it():
     said = words(*simulated(contextual=2.0, tau=0.5))
     assert re.search(r"the coefficients differ \(p < 0.001; x: (0\.9|1\.0)\d* within, (2|3)\.\d+ between\)", said)
     assert "Cluster-robust standard errors alone would not do" in said
+
+
+def test_estimates_that_differ_by_chance_do_not_rule_cluster_robust_errors_out():
+    y, X, groups = simulated(J=30, n=8, tau=1.0, seed=1)
+    comparison = compare_with_ols(X, y, groups, random_state=0)
+    estimates = comparison.coefficients.loc["x", "estimate"]
+    error = comparison.coefficients.loc[("x", "random intercept"), "std_error"]
+    assert abs(estimates["pooled OLS"] - estimates["random intercept"]) > 0.5 * error
+    assert comparison.within_between_test["p_value"] > 0.05
+    said = " ".join(comparison.conclusions)
+    assert "cluster-robust standard errors would do" in said
+    assert "standard errors from the random intercept model's, which may be chance" in said
 
 
 def test_few_groups_make_cluster_robust_errors_uncertain():

@@ -50,3 +50,38 @@ def test_rows_with_missing_values_are_left_out_and_counted(project, tmp_path):
     assert result.returncode == 0, result.stderr
     assert "Left out 2 rows" in result.stdout
     assert "4 rows in 2 groups" in result.stdout
+
+
+def test_the_baselines_of_the_shipped_data(project):
+    result = run(project, "ols_baselines.py")
+    assert result.returncode == 0, result.stderr
+    for line in (
+        "CR2                     1.546   17 degrees of freedom",
+        "random intercept model  0.804",
+        "Random intercept model and least squares: 180 rows in 18 groups",
+        "Random intercept model and least squares: 6871 rows in 419 groups",
+    ):
+        assert line in result.stdout
+    assert "Within groups and between them the coefficients differ (p < 0.001; ses:" in " ".join(result.stdout.split())
+
+
+def test_the_baselines_of_a_file(project, tmp_path):
+    path = tmp_path / "some.csv"
+    rows = [f"{i % 7},{(i * i) % 11},g{i % 6}" for i in range(60)]
+    path.write_text("\n".join(["y,x,g", *rows, ",1,g1"]), encoding="utf-8")
+    result = run(project, "ols_baselines.py", "--data", path, "--y", "y", "--x", "x", "--groups", "g")
+    assert result.returncode == 0, result.stderr
+    assert "Left out 1 rows" in result.stdout
+    assert "60 rows in 6 groups" in result.stdout
+    result = run(project, "ols_baselines.py", "--data", path, "--y", "y", "--x", "z", "--groups", "g")
+    assert result.returncode == 2
+    assert "no column 'z'" in result.stderr
+
+
+def test_cross_validation_by_either_way_gives_the_same(project):
+    result = run(project, "cross_validation.py")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("R^2 0.6370") == 3
+    assert "a warning: fit was given no groups: the model is ordinary least squares" in result.stdout
+    for line in ("known  model                   31.87", "OLS                     48.15"):
+        assert line in result.stdout

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sklearn_mlm import GroupedMoments, RandomInterceptRegressor
+from sklearn_mlm.inference import satterthwaite_degrees_of_freedom
 
 CASES = [
     "heck2011_null", "heck2011_ses", "heck2011_ses_public", "heck2011_ses_female_public", "heck2011_sub10_ses",
@@ -105,3 +106,13 @@ def test_the_shipped_data_are_the_published_ones(reference):
         np.testing.assert_array_equal(shipped.target, y)
         np.testing.assert_array_equal(shipped.groups.astype(str), groups.to_numpy(dtype=object))
         assert X is None or np.array_equal(X, shipped.data)
+
+
+@pytest.mark.parametrize("method", ["REML", "ML"])
+@pytest.mark.parametrize("name", CASES)
+def test_satterthwaite_degrees_of_freedom_are_lmertests(reference, name, method):
+    model, expected, _, _ = fitted(reference, name, method)
+    criterion = model._criterion(model.moments_)
+    df = satterthwaite_degrees_of_freedom(criterion, model._solution, model.boundary_, np.eye(len(model.cov_fixed_)))
+    # lmerTest takes its Hessian by differences.
+    np.testing.assert_allclose(df, expected["satterthwaite"]["df"], rtol=1e-7)

@@ -10,7 +10,7 @@ from sklearn_mlm import _summary
     ("value", "digits", "expected"), [(1.005, 1, "1.0"), (-0.0001, 2, "0.00"), (np.nan, 3, "-"), (1234.5, 0, "1234")]
 )
 def test_numbers(value, digits, expected):
-    assert _summary.number(value, digits) == expected
+    assert _summary.number_text(value, digits) == expected
 
 
 @pytest.mark.parametrize(("size", "expected"), [(6.61, 2), (0.15, 3), (150.0, 0), (0.0, 2), (np.nan, 2), (1e-12, 6)])
@@ -20,12 +20,12 @@ def test_decimals_show_three_significant_digits(size, expected):
 
 @pytest.mark.parametrize(("value", "expected"), [(178.0, "178"), (22.81, "22.8"), (np.nan, "-"), (161.00000001, "161")])
 def test_degrees_of_freedom(value, expected):
-    assert _summary.degrees_of_freedom(value) == expected
+    assert _summary.df_text(value) == expected
 
 
 @pytest.mark.parametrize(("value", "cell", "said"), [(0.0004, "<0.001", "p < 0.001"), (0.02, "0.020", "p = 0.020")])
 def test_p_values(value, cell, said):
-    assert _summary.p_value(value) == cell
+    assert _summary.p_text(value) == cell
     assert _summary.p_statement(value) == said
 
 
