@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
@@ -25,6 +26,7 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils.fixes import parse_version
 from sklearn.utils.metadata_routing import get_routing_for_object
 
 from sklearn_mlm import (
@@ -38,6 +40,8 @@ from sklearn_mlm import (
 )
 
 LOG = []
+# Before, scikit-learn's scoring=None knew of no requests but those of set_score_request on the estimator itself.
+OWN_SCORE_IS_ROUTED = parse_version(sklearn.__version__) >= parse_version("1.8")
 
 
 class Spy(RandomInterceptRegressor):
@@ -180,7 +184,7 @@ ROUTED_PATHS = {
         .fit(NUMBERS, Y, **METADATA)
         .predict(NUMBERS, groups=SCHOOL)
     ),
-    "cross_val_score": lambda: cross_val_score(requested(), NUMBERS, Y, cv=ROWS, params=METADATA),
+    "cross_val_score": lambda: cross_val_score(requested(), NUMBERS, Y, cv=ROWS, scoring=scorer("r2"), params=METADATA),
     "cross_validate with our scorers": lambda: cross_validate(
         requested(),
         NUMBERS,
@@ -238,6 +242,14 @@ def test_routed_groups_and_weights_reach_fit_and_predict(path):
     assert any(kind == "predict" for kind, *_ in LOG) or "GridSearchCV in" in path
 
 
+@pytest.mark.skipif(not OWN_SCORE_IS_ROUTED, reason="scoring=None is routed from scikit-learn 1.8 on")
+def test_the_models_own_score_is_routed():
+    with config_context(enable_metadata_routing=True):
+        own = cross_val_score(requested(), NUMBERS, Y, cv=ROWS, params=METADATA)
+        ours = cross_val_score(requested(), NUMBERS, Y, cv=ROWS, scoring=scorer("r2"), params=METADATA)
+    np.testing.assert_array_equal(own, ours)
+
+
 # Where scikit-learn leaves the groups behind, with routing on or off, somebody says so.
 DROPPING_PATHS = {
     "groups for the splitter only": (False, lambda: cross_val_score(Spy(), NUMBERS, Y, groups=SCHOOL, cv=GroupKFold(3))),
@@ -260,7 +272,7 @@ DROPPING_PATHS = {
         lambda: cross_val_score(Spy(), NUMBERS, Y, cv=ROWS, scoring="r2", params={"groups": SCHOOL}),
     ),
     "routed to cross_val_predict": (True, lambda: cross_val_predict(Spy(), NUMBERS, Y, cv=ROWS, params={"groups": SCHOOL})),
-    "not routed at all": (True, lambda: cross_val_score(Spy(), NUMBERS, Y, cv=ROWS)),
+    "not routed at all": (True, lambda: cross_val_score(Spy(), NUMBERS, Y, cv=ROWS, params={})),
     "StackingRegressor": (False, lambda: StackingRegressor([("mlm", Spy())], LinearRegression(), cv=ROWS).fit(NUMBERS, Y)),
     "BaggingRegressor": (False, lambda: BaggingRegressor(Spy(), 2).fit(NUMBERS, Y)),
     "ClusterRobustOLS": (False, lambda: cross_val_score(ClusterRobustOLS(), NUMBERS, Y, groups=SCHOOL, cv=GroupKFold(3))),
@@ -368,6 +380,7 @@ def test_groups_of_a_splitter_do_not_replace_a_group_column():
             frame,
             Y,
             cv=GroupKFold(3),
+            scoring="r2",
             params={"groups": district},
             return_estimator=True,
         )
