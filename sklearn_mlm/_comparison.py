@@ -18,7 +18,7 @@ from ._optimum import minimise
 from ._regressor import RandomInterceptRegressor
 from ._summary import Report, Table, decimals, df_text, number_text, p_statement, p_text
 from ._within import within_estimate
-from .inference import coefficient_table, satterthwaite_degrees_of_freedom
+from .inference import INTERCEPT, coefficient_table, satterthwaite_degrees_of_freedom
 
 # Scatter of group means, relative to that within groups, that rounding could leave of equal means.
 _SAME_MEANS = 1e-26
@@ -135,7 +135,7 @@ def _coefficients(X: Any, y: np.ndarray, codes: np.ndarray, model: RandomInterce
     criterion = Criterion(moments)
     pooled, within = criterion.solution(0.0), within_estimate(moments)
     robust, robust_df, _ = cluster_robust(X, y, codes, None, moments, pooled, True, criterion.dropped, "CR2")
-    names = ["intercept", *names_of(moments)]
+    names = [INTERCEPT, *names_of(moments)]
     eye = np.eye(len(names))
     estimates = np.append(pooled.intercept, pooled.coefficients)
     tables = {
@@ -392,7 +392,7 @@ def _report(c: Comparison) -> Report:
         facts=[
             f"ICC {c.icc:.3f} ({c.residual_icc:.3f} given the predictors), design effect {c.design_effect:.2f}, "
             f"effective sample size {c.effective_sample_size:.0f}",
-            f"No group variance, given the predictors: {_f_text(c.group_test)}",
+            f"Test of no group variance, given the predictors: {_f_text(c.group_test)}",
         ],
         tables=[_coefficient_rows(c), *_within_between_rows(c), _prediction_rows(c, digits)],
         closing_title="What the figures mean",
@@ -448,7 +448,7 @@ def _within_between_rows(c: Comparison) -> list[Table]:
         )
     test = c.within_between_test
     note = (
-        f"All differences are 0: {_f_text(test)}"
+        f"Test that all differences are 0: {_f_text(test)}"
         if test["df1"] > 0
         else "The group means of these columns do not vary, so that there is nothing to compare."
     )

@@ -10,6 +10,9 @@ import numpy as np
 
 _CELL = "padding: 0.15em 0.7em; text-align: right; white-space: nowrap"
 _LABEL = "padding: 0.15em 0.7em; text-align: left; white-space: nowrap"
+_LINE = "border-top: 1px solid #bbb"
+_CAPTION = "padding: 0.3em 0.7em; text-align: left; font-weight: bold; white-space: nowrap; caption-side: top"
+_TABLE = "border-collapse: collapse; margin: 0.8em 0 0 0"
 
 
 @dataclass(frozen=True)
@@ -62,16 +65,21 @@ class Table:
         labels = self._shown_labels()
         depth = len(labels[0]) if labels else 0
         head = "<th></th>" * depth + "".join(f'<th style="{_CELL}">{escape(name)}</th>' for name in self.columns)
-        body = "".join(
-            "<tr>"
-            + "".join(f'<th style="{_LABEL}">{escape(label)}</th>' for label in row_labels)
-            + "".join(f'<td style="{_CELL}">{escape(cell)}</td>' for cell in row)
-            + "</tr>"
-            for row_labels, row in zip(labels, self.cells, strict=True)
-        )
-        note = f"<p>{escape(self.note)}</p>" if self.note else ""
-        head = f"<caption>{escape(self.title)}</caption><thead><tr>{head}</tr></thead>"
-        return f"<table>{head}<tbody>{body}</tbody></table>{note}"
+        rows = []
+        for row_labels, row in zip(labels, self.cells, strict=True):
+            # A line above each new outermost label, where there are inner ones.
+            line = _LINE if depth > 1 and row_labels[0] else ""
+            weights = ("bold", *("normal",) * (depth - 1))
+            left = "".join(
+                f'<th style="{_LABEL}; font-weight: {weight}">{escape(label)}</th>'
+                for label, weight in zip(row_labels, weights, strict=True)
+            )
+            rows.append(
+                f'<tr style="{line}">{left}' + "".join(f'<td style="{_CELL}">{escape(c)}</td>' for c in row) + "</tr>"
+            )
+        caption = f'<caption style="{_CAPTION}">{escape(self.title)}</caption>'
+        note = f'<p style="margin: 0.2em 0.7em">{escape(self.note)}</p>' if self.note else ""
+        return f'<table style="{_TABLE}">{caption}<thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>{note}'
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:

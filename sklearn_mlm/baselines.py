@@ -29,6 +29,7 @@ from ._folds import read_folds
 from ._groups import factorize
 from ._moments import GroupedMoments, as_weights, drop_weightless, summarise
 from ._within import within_estimate
+from .inference import INTERCEPT
 
 _COV_TYPES = ("nonrobust", "CR0", "CR1", "CR2", "CR3")
 _NO_GROUPS = (
@@ -225,7 +226,7 @@ class ClusterRobustOLS(GroupedRegressor):
     def _warn_of_single_groups(self, alone: np.ndarray, moments: GroupedMoments) -> None:
         """Warn of coefficients whose variance one group alone would have to tell."""
         names = moments.feature_names or tuple(f"x{i}" for i in range(moments.n_features))
-        marked = [name for name, mark in zip(("intercept",) * bool(self.fit_intercept) + names, alone, strict=True) if mark]
+        marked = [name for name, mark in zip((INTERCEPT,) * bool(self.fit_intercept) + names, alone, strict=True) if mark]
         if marked:
             warnings.warn(
                 f"The coefficient(s) of {', '.join(marked)} rest on one group in part: that part of their variance cannot "

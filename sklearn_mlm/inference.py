@@ -10,6 +10,9 @@ from scipy import stats
 
 from ._criterion import Criterion, Solution
 
+INTERCEPT = "(Intercept)"
+"""What tables call the intercept, as lmer does."""
+
 
 def satterthwaite_degrees_of_freedom(
     criterion: Criterion, solution: Solution, boundary: str | None, contrasts: np.ndarray

@@ -34,4 +34,4 @@ def test_a_table_blanks_labels_that_repeat():
         "Title", ("x", "long"), [("a", "b"), ("a", "c"), ("d", "c")], [("1", "2"), ("10", "3"), ("-", "")], "note"
     )
     assert table.text() == "Title\n       x  long\na  b   1     2\n   c  10     3\nd  c   -\nnote"
-    assert table.html().count("<tr>") == 4
+    assert table.html().count("<tr") == 4
