@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,8 @@ def cluster_robust(
 
         df = tr(P)^2 / tr(P^2),   P_jl = a_j' [(I-H)(I-H)']_jl a_l,   a_j = A_j W_j X_j M c.
 
-    Everything happens in the span of the columns of X_j (and W_j X_j), so that no matrix has more rows than k, or than
-    2 k with weights, whatever the sizes of the groups.
+    Everything happens in the span of the columns of X_j (and W_j X_j) or, where that is smaller, of the rows of the group,
+    so that no matrix has more rows than k (2 k with weights), nor than the group.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ def cluster_robust(
     codes : ndarray of shape (n_samples,)
         The group of each row; every group has rows.
     weights : ndarray of shape (n_samples,) or None
-        Positive.
+        Positive, of the order of 1.
     moments : GroupedMoments
         Of the same rows, by whatever groups.
     solution : Solution
@@ -96,29 +97,28 @@ def cluster_robust(
     """
     n_groups = int(codes.max()) + 1
     basis, to_columns = _orthonormal_basis(moments, solution, fit_intercept, dropped)
-    rows = _Rows(X, y, weights, solution, basis)
+    rows = _ResidualRows(X, y, weights, solution, basis)
     sum_of_squares = np.zeros((len(to_columns), len(to_columns)))
     alone = np.zeros(len(to_columns), dtype=bool)
     df = np.full(len(to_columns), n_groups - 1.0)
-    if cov_type == "CR2":
-        doubled = weights is not None
-        target = np.vstack([np.zeros_like(to_columns.T), to_columns.T]) if doubled else to_columns.T
-        working = _Satterthwaite(rows.working_cross() if doubled else -np.eye(len(target)), len(to_columns))
-        for gram, score in rows.grams(codes, n_groups, doubled=doubled):
-            root_target, span, score_in_span, on_one = _bias_reduced(gram, score, target, working.cross if doubled else None)
-            working.add(root_target, span @ root_target)
-            scores = (score_in_span[:, None, :] @ root_target)[:, 0, :]
-            sum_of_squares += scores.T @ scores
+    doubled = cov_type == "CR2" and weights is not None
+    target = np.vstack([np.zeros_like(to_columns.T), to_columns.T]) if doubled else to_columns.T
+    cross = rows.working_cross() if doubled else -np.eye(len(target))
+    working = _Satterthwaite(cross, len(to_columns))
+    for block in rows.blocks(codes, n_groups, doubled=doubled):
+        if cov_type == "CR2":
+            a, y_of_a, scores, on_one = _bias_reduced(block, target, cross if doubled else None)
+            working.add(a, y_of_a)
             alone |= on_one
-        df = working.degrees_of_freedom()
-        factor = 1.0
+        elif cov_type == "CR3":
+            scores, on_one = _without_group(block, target)
+            alone |= on_one
+        else:
+            scores = block.score @ target
+        sum_of_squares += scores.T @ scores
+    if cov_type == "CR2":
+        df, factor = working.degrees_of_freedom(), 1.0
     else:
-        for gram, score in rows.grams(codes, n_groups, doubled=False):
-            if cov_type == "CR3":
-                score, on_one = _without_group(gram, score, to_columns.T)
-                alone |= on_one
-            scores = score @ to_columns.T
-            sum_of_squares += scores.T @ scores
         n_rows, k = len(y), to_columns.shape[1]
         factor = {
             "CR0": 1.0,
@@ -156,7 +156,17 @@ def _orthonormal_basis(
     return basis, to_columns if leading else to_columns[1:]
 
 
-class _Rows:
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Groups of one size: their columns D_j where they have fewer rows than columns, and else D_j' D_j; and D_j' e_j."""
+
+    gram: np.ndarray | None
+    score: np.ndarray
+    columns: np.ndarray | None = None
+    residuals: np.ndarray | None = None
+
+
+class _ResidualRows:
     """Rows (z, e): orthonormal columns and residuals of least squares, read in groups.
 
     Parameters
@@ -182,27 +192,37 @@ class _Rows:
         z += self._basis[0]
         return z, block @ self._contrast
 
-    def grams(self, codes: np.ndarray, n_groups: int, *, doubled: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield D_j' D_j and D_j' e_j of the groups of each block, with D = W^(1/2) z, or (z, W z) if `doubled`."""
+    def _columns(self, positions: np.ndarray, doubled: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return D and e of groups of one size, of shape (n_groups, n_rows, m) and (n_groups, n_rows).
+
+        D is (z, W z) and e the residuals if `doubled`, and else both are multiplied by the root of W.
+        """
+        z, residuals = self._read(positions.ravel())
+        if self._weights is not None:
+            weights = self._weights[positions.ravel()]
+            if doubled:
+                z = np.hstack([z, z * weights[:, None]])
+            else:
+                z *= np.sqrt(weights)[:, None]
+                residuals *= np.sqrt(weights)
+        return z.reshape(*positions.shape, -1), residuals.reshape(positions.shape)
+
+    def blocks(self, codes: np.ndarray, n_groups: int, *, doubled: bool) -> Iterator[_Block]:
+        """Yield the groups, many of one size at a time; a group that is larger than a block alone, read in pieces."""
         width = self._basis.shape[1] * (1 + doubled)
         max_rows = max(1, min(block_rows(width), _BLOCK_NUMBERS // max(1, width**2)))
+        piece = max(max_rows, _LEAST_PIECE)
         for _, positions in blocks_of_equal_groups(codes, n_groups, max_rows):
+            if positions.shape[1] < width:
+                columns, residuals = self._columns(positions, doubled)
+                yield _Block(None, (residuals[:, None, :] @ columns)[:, 0, :], columns, residuals)
+                continue
             gram, score = np.zeros((len(positions), width, width)), np.zeros((len(positions), width))
-            # A group that is larger than a block comes alone, and is read in pieces.
-            for start in range(0, positions.shape[1], max(max_rows, _LEAST_PIECE)):
-                part = positions[:, start : start + max(max_rows, _LEAST_PIECE)]
-                z, residuals = self._read(part.ravel())
-                if self._weights is not None:
-                    weights = self._weights[part.ravel()]
-                    if doubled:
-                        z = np.hstack([z, z * weights[:, None]])
-                    else:
-                        z *= np.sqrt(weights)[:, None]
-                        residuals = residuals * np.sqrt(weights)
-                z = z.reshape(*part.shape, width)
-                gram += z.transpose(0, 2, 1) @ z
-                score += (residuals.reshape(len(part), 1, -1) @ z)[:, 0, :]
-            yield gram, score
+            for start in range(0, positions.shape[1], piece):
+                columns, residuals = self._columns(positions[:, start : start + piece], doubled)
+                gram += columns.transpose(0, 2, 1) @ columns
+                score += (residuals[:, None, :] @ columns)[:, 0, :]
+            yield _Block(gram, score)
 
     def working_cross(self) -> np.ndarray:
         """Return C with (I-H)(I-H)' = I + (Z, W Z) C (Z, W Z)', H = Z Z' W, for orthonormal Z' W Z = I: 2 k by 2 k."""
@@ -220,19 +240,16 @@ class _Rows:
 
 
 def _bias_reduced(
-    gram: np.ndarray, score: np.ndarray, target: np.ndarray, cross: np.ndarray | None
+    block: _Block, target: np.ndarray, cross: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return what CR2 makes of groups: its symmetric root, in the span of each group's columns D_j.
+    """Return what CR2 makes of groups: its symmetric root, in an orthonormal basis of each group.
 
-    With D_j = U L', U orthonormal, the group's block of (I-H)(I-H)' is I + D_j C D_j' = I + U (L' C L) U', and leaves alone
-    what is not in the span.
+    The group's block of (I-H)(I-H)' is I + D_j C D_j', and leaves alone what is not in the span of D_j. With D_j = U L', U
+    orthonormal, it is I + L' C L in that span; in a group of fewer rows than columns its rows are basis enough.
 
     Parameters
     ----------
-    gram : ndarray of shape (n_of_block, m, m)
-        D_j' D_j.
-    score : ndarray of shape (n_of_block, m)
-        D_j' e_j.
+    block : _Block
     target : ndarray of shape (m, n_coefficients)
         W_j X_j M c = D_j target.
     cross : ndarray of shape (m, m) or None
@@ -240,39 +257,66 @@ def _bias_reduced(
 
     Returns
     -------
-    root_target : ndarray of shape (n_of_block, m, n_coefficients)
-        (I + L' C L)^(-1/2) L' target: a_j in the basis U.
-    span : ndarray of shape (n_of_block, m, m)
-        L.
-    score_in_span : ndarray of shape (n_of_block, m)
-        U' e_j.
+    a : ndarray of shape (n_groups, basis size, n_coefficients)
+        A_j W_j X_j M c.
+    y : ndarray of shape (n_groups, m, n_coefficients)
+        D_j' a_j.
+    scores : ndarray of shape (n_groups, n_coefficients)
+        a_j' e_j.
     alone : ndarray of shape (n_coefficients,), bool
     """
-    share, axes = np.linalg.eigh(gram)
+    if block.columns is not None and block.residuals is not None:
+        columns, residuals = block.columns, block.residuals
+        crossed = -columns if cross is None else columns @ cross
+        left, axes = np.linalg.eigh(np.eye(columns.shape[1]) + crossed @ columns.transpose(0, 2, 1))
+        in_basis = axes.transpose(0, 2, 1) @ (columns @ target)
+        a = axes @ (_inverse_root(left)[:, :, None] * in_basis)
+        scores = (residuals[:, None, :] @ a)[:, 0, :]
+        return a, columns.transpose(0, 2, 1) @ a, scores, _rests_on_one(in_basis, left, target)
+    gram, score = np.asarray(block.gram), block.score
+    # Columns of W z may be of another size than those of z.
+    size = np.sqrt(np.diagonal(gram, axis1=1, axis2=2)) if cross is not None else np.ones_like(score)
+    size = np.where(size > 0, size, 1.0)
+    share, axes = np.linalg.eigh(gram / (size[:, :, None] * size[:, None, :]))
     share = np.where(share > _NEGLIGIBLE * share[:, -1:], share, 0.0)
     length = np.sqrt(share)
-    span = axes * length[:, None, :]
-    along = (score[:, None, :] @ axes)[:, 0, :]
-    score_in_span = np.divide(along, length, out=np.zeros_like(along), where=length > 0)
-    in_span = span.transpose(0, 2, 1) @ target
+    span = size[:, :, None] * axes * length[:, None, :]
+    along = ((score / size)[:, None, :] @ axes)[:, 0, :]
+    in_span = np.divide(along, length, out=np.zeros_like(along), where=length > 0)
+    in_basis = span.transpose(0, 2, 1) @ target
     if cross is None:
         left = 1.0 - share
+        a = _inverse_root(left)[:, :, None] * in_basis
+        alone = _rests_on_one(in_basis, left, target)
     else:
         left, rotation = np.linalg.eigh(np.eye(len(target)) + span.transpose(0, 2, 1) @ cross @ span)
-        in_span = rotation.transpose(0, 2, 1) @ in_span
-    alone = _rests_on_one(in_span, left, target)
-    root_target = np.where(left > _ALONE, np.maximum(left, _ALONE) ** -0.5, 0.0)[:, :, None] * in_span
-    return root_target if cross is None else rotation @ root_target, span, score_in_span, alone
+        in_basis = rotation.transpose(0, 2, 1) @ in_basis
+        a = rotation @ (_inverse_root(left)[:, :, None] * in_basis)
+        alone = _rests_on_one(in_basis, left, target)
+    return a, span @ a, (in_span[:, None, :] @ a)[:, 0, :], alone
 
 
-def _without_group(gram: np.ndarray, score: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (I - D_j' D_j)^-1 D_j' e_j of each group, the change of the coefficients without it, and what rests on one."""
-    share, axes = np.linalg.eigh(gram)
-    left = 1.0 - share
-    along = (score[:, None, :] @ axes)[:, 0, :]
+def _inverse_root(left: np.ndarray) -> np.ndarray:
+    """Return eigenvalues to the power of -1/2, and 0 for those that are 0."""
+    return np.where(left > _ALONE, np.maximum(left, _ALONE) ** -0.5, 0.0)
+
+
+def _without_group(block: _Block, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return by how much each coefficient changes without each group, target' (I - D_j' D_j)^-1 D_j' e_j; what rests on one.
+
+    In a group of fewer rows than columns, the same is target' D_j' (I - D_j D_j')^-1 e_j.
+    """
+    if block.columns is not None and block.residuals is not None:
+        left, axes = np.linalg.eigh(np.eye(block.columns.shape[1]) - block.columns @ block.columns.transpose(0, 2, 1))
+        in_basis = axes.transpose(0, 2, 1) @ (block.columns @ target)
+        along = (block.residuals[:, None, :] @ axes)[:, 0, :]
+    else:
+        share, axes = np.linalg.eigh(np.asarray(block.gram))
+        left = 1.0 - share
+        in_basis = axes.transpose(0, 2, 1) @ target
+        along = (block.score[:, None, :] @ axes)[:, 0, :]
     along = np.where(left > _ALONE, along / np.maximum(left, _ALONE), 0.0)
-    alone = _rests_on_one(axes.transpose(0, 2, 1) @ target, left, target)
-    return (axes @ along[:, :, None])[:, :, 0], alone
+    return (along[:, None, :] @ in_basis)[:, 0, :], _rests_on_one(in_basis, left, target)
 
 
 def _rests_on_one(in_span: np.ndarray, left: np.ndarray, target: np.ndarray) -> np.ndarray:

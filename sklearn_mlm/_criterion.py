@@ -82,39 +82,59 @@ class Solution:
 
 
 @dataclass(frozen=True, eq=False)
-class Curvature:
-    """The second derivatives of the criterion, and the first of the fixed effects' covariance, in (gamma, sigma2).
+class State:
+    """The sums over groups that inference is made of, at one variance ratio.
+
+    With h_j = n_j / (1 + gamma n_j), x_j the means of x in group j and e_j those of the residual. The columns are the
+    criterion's own, in which y has a scale of its own; `to_columns` leads back to the data's.
 
     Attributes
     ----------
-    hessian : ndarray of shape (2, 2)
-        Of minus twice the (restricted) log-likelihood; y in units of its own scale, as are sigma2 and the derivatives by it.
-    covariance, by_ratio, by_residual_variance : ndarray of shape (k, k)
-        Covariance of the fixed effects, the intercept first where the model has one, and its derivatives.
+    ratio : float
+        gamma.
+    n_observations, degrees_of_freedom : float
+        N, and D: N - k for REML, N for maximum likelihood.
+    r2, slope : float
+        The residual sum of squares r2(gamma), and its derivative -sum_j h_j^2 e_j^2.
+    residual_cubed : float
+        sum_j h_j^3 e_j^2.
+    b_xx, inverse : ndarray of shape (k, k)
+        B_XX and its inverse.
+    x_squared, x_cubed : ndarray of shape (k, k)
+        sum_j h_j^p x_j x_j' for p = 2 and 3.
+    x_residual : ndarray of shape (k,)
+        sum_j h_j^2 e_j x_j.
+    h_sum, h_squared : float
+        sum_j h_j^p for p = 1 and 2.
+    coefficients : ndarray of shape (n_coefficients,)
+        Fixed effects of the data's columns, the intercept first where the model has one.
+    to_columns : ndarray of shape (n_coefficients, k)
+        Takes a change of the criterion's coefficients to the change of the data's; rows of dropped columns are 0.
+    y_scale : float
+        The unit of y in the criterion.
     """
 
-    hessian: np.ndarray
-    covariance: np.ndarray
-    by_ratio: np.ndarray
-    by_residual_variance: np.ndarray
+    ratio: float
+    n_observations: float
+    degrees_of_freedom: float
+    r2: float
+    slope: float
+    residual_cubed: float
+    b_xx: np.ndarray
+    inverse: np.ndarray
+    x_squared: np.ndarray
+    x_cubed: np.ndarray
+    x_residual: np.ndarray
+    h_sum: float
+    h_squared: float
+    coefficients: np.ndarray
+    to_columns: np.ndarray
+    y_scale: float
 
-
-@dataclass(frozen=True, eq=False)
-class _Terms:
-    """What the criterion and its derivatives are made of at several ratios, which the first axis counts.
-
-    `root` is L^-1 for B_XX = L L', `spread` is root C root'; `r2_1`, `r2_2` are derivatives of r2, `log_det_1`, `log_det_2`
-    of the log determinants.
-    """
-
-    root: np.ndarray
-    spread: np.ndarray
-    half_log_det: np.ndarray
-    r2: np.ndarray
-    r2_1: np.ndarray
-    r2_2: np.ndarray
-    log_det_1: np.ndarray
-    log_det_2: np.ndarray
+    @property
+    def residual_variance(self) -> float:
+        """sigma2 = r2 / D, in the criterion's units."""
+        return self.r2 / self.degrees_of_freedom
 
 
 class Criterion:
@@ -216,7 +236,9 @@ class Criterion:
         within, total = within / np.outer(scale, scale), total / np.outer(scale, scale)
         self._y_scale = float(scale[-1])
         self.outcome_constant = bool(total[-1, -1] == 0.0)
-        self._kept = kept = independent_columns(total[:-1, :-1])
+        kept = independent_columns(total[:-1, :-1])
+        kept = self._no_more_than_groups(kept, within, means, grand, scale)
+        self._kept = kept
         self.rank = len(kept)
         self.dropped = np.setdiff1d(np.arange(width - 1), kept) - leading
         self._log_scale = float(np.log(scale[kept]).sum())
@@ -234,6 +256,33 @@ class Criterion:
         self._map = change / scale[:, None]
         if self.outcome_constant:
             self._map[:, -1] = 0.0
+
+    def _no_more_than_groups(
+        self, kept: np.ndarray, within: np.ndarray, means: np.ndarray, grand: np.ndarray, scale: np.ndarray
+    ) -> np.ndarray:
+        """Return the columns kept, less those that vary between groups only and depend on others there.
+
+        Between J groups no more than J columns are independent. Their scalar products, which are squares, may fail to tell;
+        the means themselves do not.
+        """
+        rotation, is_within = separate_between_columns(within[np.ix_(kept, kept)])
+        outside = np.flatnonzero(~is_within)
+        if len(outside) <= len(means):
+            return kept
+        leading = int(self.fit_intercept)
+        rows = np.ones((len(means), len(scale)))
+        rows[:, leading:] = means - grand
+        rows = np.sqrt(self.moments.counts)[:, None] * ((rows / scale)[:, kept] @ rotation)[:, outside]
+        independent: list[int] = []
+        basis = np.zeros((len(means), 0))
+        for at in range(len(outside)):
+            left = rows[:, at] - basis @ (basis.T @ rows[:, at])
+            left -= basis @ (basis.T @ left)
+            length = np.linalg.norm(left)
+            if len(independent) < len(means) and length > np.sqrt(DEPENDENT) * np.linalg.norm(rows[:, at]):
+                independent.append(at)
+                basis = np.column_stack([basis, left / length])
+        return np.delete(kept, np.delete(outside, independent))
 
     def _set_within_fit(self, within: np.ndarray) -> np.ndarray:
         """Set the scatter of x within groups and the residual of y there, and return the slopes of y on x within groups.
@@ -346,16 +395,9 @@ class Criterion:
 
     def _evaluate(self, ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return `evaluate` of as many ratios as fit into memory at once."""
-        terms = self._terms(ratios)
-        free = self.degrees_of_freedom
-        slope = terms.r2_1 / terms.r2
-        value = self._value(terms.r2, np.log1p(ratios[:, None] * self._sizes) @ self._multiplicity, terms.half_log_det)
-        return value, free * slope + terms.log_det_1, free * (terms.r2_2 / terms.r2 - slope**2) + terms.log_det_2
-
-    def _terms(self, ratios: np.ndarray) -> _Terms:
-        """Return what the criterion and its derivatives are made of at each ratio."""
         n_ratios = len(ratios)
-        h = self._sizes / (1.0 + ratios[:, None] * self._sizes)
+        growth = ratios[:, None] * self._sizes
+        h = self._sizes / (1.0 + growth)
         h2 = h * h
         sums = self._between(np.concatenate([h, h2, h2 * h]))
         second, third = sums[n_ratios : 2 * n_ratios], sums[2 * n_ratios :]
@@ -363,47 +405,48 @@ class Criterion:
         contrast = _contrast(beta)
         second_e = second @ contrast
         v = root @ second_e[:, :-1]
-        c = root @ second[:, :-1, :-1] @ root.transpose(0, 2, 1)
-        log_det_1, log_det_2 = h @ self._multiplicity, -(h2 @ self._multiplicity)
+        r2_1 = -dots(contrast, second_e)
+        r2_2 = 2.0 * (dots(contrast, third @ contrast) - dots(v, v))
+        free = self.degrees_of_freedom
+        value = self._value(r2, np.log1p(growth) @ self._multiplicity, half_log_det)
+        gradient = free * r2_1 / r2 + h @ self._multiplicity
+        hessian = free * (r2_2 / r2 - (r2_1 / r2) ** 2) - h2 @ self._multiplicity
         if self.reml:
-            log_det_1 -= np.trace(c, axis1=1, axis2=2)
-            log_det_2 += 2.0 * dots(root @ third[:, :-1, :-1], root) - dots(c, c)
-        return _Terms(
-            root=root,
-            spread=c,
-            half_log_det=half_log_det,
-            r2=r2,
-            r2_1=-dots(contrast, second_e),
-            r2_2=2.0 * (dots(contrast, third @ contrast) - dots(v, v)),
-            log_det_1=log_det_1,
-            log_det_2=log_det_2,
-        )
+            c = root @ second[:, :-1, :-1] @ root.transpose(0, 2, 1)
+            gradient -= np.trace(c, axis1=1, axis2=2)
+            hessian += 2.0 * dots(root @ third[:, :-1, :-1], root) - dots(c, c)
+        return value, gradient, hessian
 
-    def curvature(self, ratio: float) -> Curvature:
-        """Return how the criterion bends, and how the covariance of the fixed effects moves, in (gamma, sigma2).
-
-        Of the criterion before sigma2 is profiled out, D log sigma2 + r2(gamma) / sigma2 + log dets, at sigma2 = r2 / D,
-
-            f_gg = r2'' / sigma2 + (log dets)'',   f_gs = -r2' / sigma2^2,   f_ss = D / sigma2^2,
-
-        and of the covariance sigma2 B_XX^-1, whose derivative by gamma is sigma2 B_XX^-1 C B_XX^-1 with C as in `evaluate`.
+    def state(self, ratio: float) -> State:
+        """Return the sums that inference is made of at a variance ratio in [0, inf), where the data leave a residual.
 
         Parameters
         ----------
         ratio : float
-            In [0, inf), where the data leave a residual.
         """
-        terms = self._terms(np.array([float(ratio)]))
-        root, sigma2 = terms.root[0], float(terms.r2[0]) / self.degrees_of_freedom
-        mixed = -terms.r2_1[0] / sigma2**2
-        by_ratio = terms.r2_2[0] / sigma2 + terms.log_det_2[0]
-        _, covariance = self._in_columns(root.T @ root)
-        _, spread = self._in_columns(root.T @ terms.spread[0] @ root)
-        return Curvature(
-            hessian=np.array([[by_ratio, mixed], [mixed, self.degrees_of_freedom / sigma2**2]]),
-            covariance=sigma2 * covariance,
-            by_ratio=sigma2 * spread,
-            by_residual_variance=covariance,
+        h = self._sizes / (1.0 + ratio * self._sizes)
+        first, second, third = self._between(np.stack([h, h * h, h * h * h]))
+        root, _, beta, r2 = (part[0] for part in self._profile(first[None]))
+        contrast = np.append(-beta, 1.0)
+        second_e = second @ contrast
+        coefficients, intercept = self._fixed_effects(beta)
+        return State(
+            ratio=float(ratio),
+            n_observations=self.n_observations,
+            degrees_of_freedom=self.degrees_of_freedom,
+            r2=float(r2),
+            slope=-float(contrast @ second_e),
+            residual_cubed=float(contrast @ third @ contrast),
+            b_xx=self._within + first[:-1, :-1],
+            inverse=root.T @ root,
+            x_squared=second[:-1, :-1],
+            x_cubed=third[:-1, :-1],
+            x_residual=second_e[:-1],
+            h_sum=float(h @ self._multiplicity),
+            h_squared=float(h * h @ self._multiplicity),
+            coefficients=np.append(intercept, coefficients) if self.fit_intercept else coefficients,
+            to_columns=self._to_columns(),
+            y_scale=self._y_scale,
         )
 
     def _value(self, r2: Any, log_determinant: Any, half_log_det: Any) -> Any:
@@ -484,9 +527,33 @@ class Criterion:
         return float(contrast @ self._between(np.ones((1, len(self._sizes))))[0] @ contrast)
 
     @property
+    def y_scale(self) -> float:
+        """The unit of y in the criterion, that of `within_residual` and of a `State`."""
+        return self._y_scale
+
+    @property
     def sizes(self) -> np.ndarray:
         """The distinct group sizes n_j."""
         return self._sizes
+
+    def size_scatter(self, max_rows: int, n_sizes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return group sizes, how many groups have each, and their summed x_j x_j'.
+
+        Where there are so many sizes that k times their number exceeds `max_rows`, groups of nearly the same size are
+        taken together, `n_sizes` of them, at their mean size.
+        """
+        x = self._rows[:, :-1]
+        sizes, multiplicity = self._sizes, self._multiplicity.astype(int)
+        if len(sizes) * max(self.rank, 1) > max_rows and len(sizes) > n_sizes:
+            ends = np.unique(np.linspace(0, len(x), n_sizes + 1).astype(int))
+            counts = np.repeat(sizes, multiplicity)
+            multiplicity = np.diff(ends)
+            sizes = np.add.reduceat(counts, ends[:-1]) / multiplicity
+        starts = np.cumsum(multiplicity) - multiplicity
+        scatter = [
+            x[start : start + count].T @ x[start : start + count] for start, count in zip(starts, multiplicity, strict=True)
+        ]
+        return sizes, multiplicity.astype(np.float64), np.stack(scatter)
 
     # ---- solutions
 
@@ -549,12 +616,8 @@ class Criterion:
         value: float,
     ) -> Solution:
         """Return the record of a solution given in rotated, scaled columns and groups by size, in those of the data."""
-        leading = int(self.fit_intercept)
         centered, covariance = self._in_columns(covariance)
-        # The map's last column is y less its fit, over the scale of y.
-        full = self._y_scale * (self._map[:-1, :-1] @ beta - self._map[:-1, -1])
-        coefficients, center = full[leading:], self._origin[:-1]
-        intercept = float(self._origin[-1] + full[0] - center @ coefficients) if leading else 0.0
+        coefficients, intercept = self._fixed_effects(beta)
         residual_means = np.empty(self.moments.n_groups)
         residual_means[self._order] = self._y_scale * residuals
         with np.errstate(invalid="ignore"):
@@ -567,18 +630,33 @@ class Criterion:
             coefficients=coefficients,
             intercept=intercept,
             covariance=covariance,
-            center=center,
+            center=self._origin[:-1],
             centered_covariance=centered,
             residual_means=residual_means,
             reliabilities=reliabilities,
             value=value,
         )
 
+    def _fixed_effects(self, beta: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return slopes and intercept (0 without one) of the data's columns."""
+        leading = int(self.fit_intercept)
+        # The map's last column is y less its fit, over the scale of y.
+        full = self._y_scale * (self._map[:-1, :-1] @ beta - self._map[:-1, -1])
+        slopes = full[leading:]
+        return slopes, float(self._origin[-1] + full[0] - self._origin[:-1] @ slopes) if leading else 0.0
+
+    def _to_columns(self, at_origin: bool = True) -> np.ndarray:
+        """Return the map of changes of coefficients to the data's columns, the intercept at 0 or else at the centre."""
+        to_columns = self._map[:-1, :-1] * self._y_scale
+        if at_origin and self.fit_intercept:
+            to_columns[0] -= self._origin[:-1] @ to_columns[1:]
+        return to_columns
+
     def _in_columns(self, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return a covariance given in rotated, scaled columns in those of the data: intercept at the centre, and at 0."""
-        to_columns = self._map[:-1, :-1] * self._y_scale
-        covariance = to_columns @ covariance @ to_columns.T
-        centered = (covariance + covariance.T) / 2
+        to_columns = self._to_columns(at_origin=False)
+        centered = to_columns @ covariance @ to_columns.T
+        centered = (centered + centered.T) / 2
         shift = np.eye(len(centered))
         if self.fit_intercept:
             shift[0, 1:] = -self._origin[:-1]

@@ -19,17 +19,16 @@ from ._base import (
     GroupedRegressor,
     GroupsNotPassedWarning,
     check_choice,
-    check_more_rows_than_effects,
     warn_of_dropped_columns,
 )
 from ._cluster_robust import cluster_robust
 from ._comparison import Comparison, compare
 from ._criterion import Criterion
+from ._fitted import INTERCEPT
 from ._folds import read_folds
 from ._groups import factorize
 from ._moments import GroupedMoments, as_weights, drop_weightless, summarise
 from ._within import within_estimate
-from .inference import INTERCEPT
 
 _COV_TYPES = ("nonrobust", "CR0", "CR1", "CR2", "CR3")
 _NO_GROUPS = (
@@ -37,8 +36,8 @@ _NO_GROUPS = (
     f"but not for rows that belong together. {THREE_WAYS}"
 )
 _NO_DF = (
-    "There are no more rows than coefficients: no degrees of freedom are left, and standard errors are NaN. Weights do not "
-    "count as copies of rows."
+    "There are no more rows than coefficients: no degrees of freedom are left, and standard errors are NaN. Fit more rows "
+    "or fewer columns."
 )
 _NO_GROUPS_WITHIN = f"fit was given no groups: the within estimator is least squares with an intercept. {THREE_WAYS}"
 
@@ -53,11 +52,12 @@ class ClusterRobustOLS(GroupedRegressor):
     Parameters
     ----------
     cov_type : {"CR2", "CR0", "CR1", "CR3", "nonrobust"}, default="CR2"
-        "CR0" is the plain sandwich, too small with few groups. "CR1" multiplies it by J/(J-1) (n-1)/(n-k), as Stata does.
+        "CR0" is the plain sandwich, too small with few groups. "CR1" multiplies it by J/(J-1) (n-1)/(n-k), as Stata does
+        (clubSandwich's "CR1S").
         "CR2" corrects each group's residuals so that the covariance is unbiased where errors are in truth independent and
         of equal variance, and has Satterthwaite degrees of freedom (Bell & McCaffrey 2002): the one to use unless
-        there is a reason not to. "CR3" is the jackknife that leaves out one group at a time. "nonrobust" is the textbook
-        formula, which ignores groups.
+        there is a reason not to. "CR3" is the jackknife that leaves out one group at a time, (J-1)/J sum (b_j - b)(b_j - b)'
+        (without its factor in clubSandwich). "nonrobust" is the textbook formula, which ignores groups.
     fit_intercept : bool, default=True
         Whether the model has an intercept.
     group_feature : str, int or None, default=None
@@ -96,7 +96,7 @@ class ClusterRobustOLS(GroupedRegressor):
     Without groups each row counts as a group, with a warning: the standard errors are then those known as HC0, HC1, HC2 and
     the jackknife.
 
-    No matrix is larger than k by k (2 k by 2 k with weights), whatever the sizes of the groups, and rows are read twice.
+    Rows are read twice, and no matrix is larger than k by k (2 k by 2 k with weights), nor than a group.
 
     References
     ----------
@@ -155,8 +155,7 @@ class ClusterRobustOLS(GroupedRegressor):
         Raises
         ------
         ValueError
-            Where values or labels are missing, lengths differ, there is one group, or there are no more rows than
-            coefficients.
+            Where values or labels are missing, lengths differ, or there is one group.
         """
         self._check_parameters()
         with self._unchanged_on_error():
@@ -166,17 +165,17 @@ class ClusterRobustOLS(GroupedRegressor):
             if sample_weight is not None:
                 weights = as_weights(sample_weight, len(y))
                 X, y, codes, labels, weights = drop_weightless(X, y, codes, labels, weights)
+                weights = weights / weights.mean()
             robust = self.cov_type != "nonrobust"
             if groups is None and robust:
                 warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=2)
             # Least squares are the same whatever the groups, and soonest with one.
             moments = summarise(X, y, np.zeros(len(y), dtype=np.intp), pd.Index([None]), weights, self._predictor_names())
             criterion = Criterion(moments, fit_intercept=bool(self.fit_intercept), precision_weights=True)
-            check_more_rows_than_effects(max(criterion.n_observations, float(moments.counts.sum())), criterion.rank)
             if robust and len(labels) < 2:
                 raise ValueError(
-                    f"groups holds one group only ({labels.tolist()[0]!r}): cluster-robust standard errors compare groups. "
-                    'Fit at least two groups, or set cov_type="nonrobust".'
+                    f"groups holds one group only ({labels.tolist()[0]!r}, n_samples={len(y)}): cluster-robust standard "
+                    'errors compare groups. Fit at least two groups, or set cov_type="nonrobust".'
                 )
             solution = criterion.solution(0.0)
             covariance, df = solution.covariance, np.full(len(solution.covariance), criterion.degrees_of_freedom)
@@ -326,7 +325,7 @@ class WithinOLS(GroupedRegressor):
         Raises
         ------
         ValueError
-            Where values or labels are missing, lengths differ, or there are no more rows than groups and coefficients.
+            Where values or labels are missing, or lengths differ.
         """
         check_choice("new_groups", self.new_groups, NEW_GROUPS)
         self._check_group_feature()
@@ -337,13 +336,6 @@ class WithinOLS(GroupedRegressor):
             moments = self._moments(X, y, groups, sample_weight)
             estimate = within_estimate(moments)
             free = estimate.degrees_of_freedom
-            # Weights that stand for copies of rows are no more degrees of freedom, but leave the coefficients defined.
-            if free <= 0 and moments.counts.sum() <= moments.n_rows.sum() - free:
-                raise ValueError(
-                    "The within estimator needs more rows than groups and coefficients together: found n_samples="
-                    f"{moments.n_rows.sum()}, {moments.n_groups} groups and {estimate.identified.sum()} coefficients. Fit "
-                    "more rows to a group."
-                )
             self.coef_, self.intercept_ = estimate.coefficients, estimate.intercept
             self.cov_fixed_ = estimate.covariance
             if free <= 0:
@@ -412,7 +404,7 @@ def compare_with_ols(X: Any, y: Any, groups: Any, *, cv: int = 5, random_state: 
         Group label of each row, of any hashable kind.
     cv : int, default=5
         Number of folds of the cross-validation, of rows (shuffled, `KFold`) for known groups and of whole groups
-        (`GroupKFold`) for new ones.
+        (`GroupKFold`; at most one a group) for new ones, about which two groups say nothing.
     random_state : int, RandomState instance or None, default=None
         Shuffles the rows.
 
@@ -425,8 +417,8 @@ def compare_with_ols(X: Any, y: Any, groups: Any, *, cv: int = 5, random_state: 
     Raises
     ------
     ValueError
-        Where values or labels are missing, lengths differ, `cv` does not leave two groups to train on, y is constant, or a
-        random intercept model cannot be fitted.
+        Where values or labels are missing, lengths differ, names of columns are not unique, y is constant, or a random
+        intercept model cannot be fitted.
 
     See Also
     --------
@@ -461,23 +453,30 @@ def compare_with_ols(X: Any, y: Any, groups: Any, *, cv: int = 5, random_state: 
     within                10.467      0.804
     random intercept      10.467      0.804
     """
-    if groups is None:
-        raise ValueError("groups is None: pass the group label of each row. Without groups there is nothing to compare.")
+    if groups is None or isinstance(groups, str):
+        raise ValueError(
+            f"groups must hold the group label of each row; found {groups!r}. Without groups there is nothing to compare."
+        )
     reader = ClusterRobustOLS()
     X, y, groups = reader._validate_rows(X, y, groups)
+    names = reader._predictor_names()
+    twice = pd.Index([INTERCEPT, *(names or ())])
+    if twice.has_duplicates:
+        raise ValueError(
+            f"The columns of X must have names of their own, other than {INTERCEPT!r}; found "
+            f"{twice[twice.duplicated()][0]!r}. Rename it."
+        )
     codes, labels = factorize(groups, len(y))
     n_groups = len(labels)
-    whole = isinstance(cv, Integral) and not isinstance(cv, bool)
-    if not whole or not 2 <= cv <= n_groups or n_groups - -(-n_groups // cv) < 2:
-        raise ValueError(
-            f"cv must be a number of folds, from 2 to the number of groups, {n_groups}, that leaves two groups to train on; "
-            f"found {cv!r}."
-        )
+    if not isinstance(cv, Integral) or isinstance(cv, bool) or not 2 <= cv <= len(y):
+        raise ValueError(f"cv must be a number of folds, at least 2 and at most n_samples={len(y)}; found {cv!r}.")
+    if n_groups < 2:
+        raise ValueError(f"groups holds one group only ({labels.tolist()[0]!r}): there is nothing to compare it with.")
     fold_of_row, fold_of_group = np.empty(len(y), dtype=np.intp), np.empty(n_groups, dtype=np.intp)
     for fold, (_, test) in enumerate(KFold(int(cv), shuffle=True, random_state=random_state).split(codes)):
         fold_of_row[test] = fold
-    for fold, (_, test) in enumerate(GroupKFold(int(cv)).split(codes, groups=codes)):
+    for fold, (_, test) in enumerate(GroupKFold(min(int(cv), n_groups)).split(codes, groups=codes)):
         fold_of_group[codes[test]] = fold
     X = X.tocsr() if sparse.issparse(X) else X
-    folds = read_folds(X, y, codes, labels, reader._predictor_names(), fold_of_row, fold_of_group)
+    folds = read_folds(X, y, codes, labels, names, fold_of_row, fold_of_group)
     return compare(X, y, codes, folds)

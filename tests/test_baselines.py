@@ -145,17 +145,19 @@ BAD = {
     "cov_type": (lambda X, y, g: ClusterRobustOLS(cov_type="HC1").fit(X, y, g), "cov_type must be one of .*found 'HC1'"),
     "fit_intercept": (lambda X, y, g: ClusterRobustOLS(fit_intercept=None).fit(X, y, g), "fit_intercept must be one of"),
     "group_feature": (lambda X, y, g: ClusterRobustOLS(group_feature=1.5).fit(X, y, g), "group_feature must be the name"),
-    "one group": (lambda X, y, g: ClusterRobustOLS().fit(X, y, g * 0), r"one group only \(0\)"),
-    "rows": (lambda X, y, g: ClusterRobustOLS().fit(X[:4], y[:4], g[:4]), "n_samples=4 and 4 independent"),
+    "one group": (lambda X, y, g: ClusterRobustOLS().fit(X, y, g * 0), r"one group only \(0"),
     "NaN": (lambda X, y, g: ClusterRobustOLS().fit(X * np.nan, y, g), "Input X contains NaN"),
     "labels": (lambda X, y, g: ClusterRobustOLS().fit(X, y, [None, *g[1:]]), r"groups has 1 missing label\(s\)"),
     "lengths": (lambda X, y, g: ClusterRobustOLS().fit(X, y, g[1:]), r"groups of shape \(\d+,\) for \d+ rows"),
     "new_groups": (lambda X, y, g: WithinOLS(new_groups="x").fit(X, y, g), "new_groups must be one of"),
-    "within rows": (lambda X, y, g: WithinOLS().fit(X, y, np.arange(len(y))), "more rows than groups and coefficients"),
-    "no groups": (lambda X, y, g: compare_with_ols(X, y, None), "groups is None: pass the group label"),
+    "no groups": (lambda X, y, g: compare_with_ols(X, y, None), "groups must hold the group label of each row; found None"),
+    "a name": (lambda X, y, g: compare_with_ols(X, y, "g"), "groups must hold the group label of each row; found 'g'"),
     "folds": (lambda X, y, g: compare_with_ols(X, y, g, cv=1), "cv must be a number of folds.*found 1"),
-    "many folds": (lambda X, y, g: compare_with_ols(X, y, g % 2, cv=2), "leaves two groups to train on; found 2"),
-    "more folds than groups": (lambda X, y, g: compare_with_ols(X, y, g % 4), "number of groups, 4.*found 5"),
+    "one group compared": (lambda X, y, g: compare_with_ols(X, y, g * 0), "one group only"),
+    "the intercept's name": (
+        lambda X, y, g: compare_with_ols(pd.DataFrame(X, columns=["a", "(Intercept)", "b"]), y, g),
+        "must have names of their own, other than .* found '\\(Intercept\\)'",
+    ),
     "compared NaN": (lambda X, y, g: compare_with_ols(X, y * np.nan, g), "Input y contains NaN"),
     "constant y": (lambda X, y, g: compare_with_ols(X, y * 0, g), "y is constant"),
 }
@@ -174,7 +176,7 @@ def test_a_failed_fit_leaves_the_model_as_it_was(design, estimator):
     X, y, groups = design
     model = clone(estimator).fit(X, y, groups)
     before = {name: id(value) for name, value in vars(model).items()}
-    for bad in ((X * np.nan, y, groups), (X[:2], y[:2], groups[:2]), (X[:, :2], y, [None] * len(y))):
+    for bad in ((X * np.nan, y, groups), (X, y, groups, -np.ones(len(y))), (X[:, :2], y, [None] * len(y))):
         with pytest.raises(ValueError):  # noqa: PT011
             model.fit(*bad)
         assert {name: id(value) for name, value in vars(model).items()} == before
@@ -211,19 +213,30 @@ def test_documented_defaults_are_the_defaults(kind):
         assert line.rstrip().endswith(f"default={parameter.default!r}".replace("'", '"'))
 
 
-def test_weights_that_stand_for_rows_leave_coefficients_but_no_standard_errors():
+@pytest.mark.parametrize("weights", [None, np.full(4, 0.5), np.full(4, 2.0)])
+def test_without_degrees_of_freedom_there_are_coefficients_but_no_standard_errors(weights):
     X = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
     y, groups = np.array([1.0, 4.0, 2.0, 8.0]), [0, 0, 1, 1]
     for kind in COV_TYPES:
         with pytest.warns(UserWarning, match="no degrees of freedom are left"):
-            model = ClusterRobustOLS(cov_type=kind).fit(X, y, groups, np.full(4, 2.0))
+            model = ClusterRobustOLS(cov_type=kind).fit(X, y, groups, weights)
         np.testing.assert_allclose(model.predict(X), y, rtol=1e-10)
         assert np.isnan(model.cov_fixed_).all()
         assert np.isnan(model.df_).all()
     with pytest.warns(UserWarning, match="no degrees of freedom are left"):
-        within = WithinOLS().fit(X[:, [0, 2]], y, groups, np.full(4, 2.0))
+        within = WithinOLS().fit(X[:, [0, 2]], y, groups, weights)
     np.testing.assert_allclose(within.predict(X[:, [0, 2]], groups), y, rtol=1e-10)
     assert np.isnan(within.cov_fixed_).all()
+
+
+@pytest.mark.parametrize("cov_type", COV_TYPES)
+@pytest.mark.parametrize("scale", [1e-8, 1e8])
+def test_weights_may_have_any_scale(cov_type, scale):
+    X, y, groups = simulate(20, 8, 3)
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
+    plain, scaled = (ClusterRobustOLS(cov_type=cov_type).fit(X, y, groups, weights * by) for by in (1.0, scale))
+    np.testing.assert_allclose(scaled.cov_fixed_, plain.cov_fixed_, rtol=1e-10)
+    np.testing.assert_allclose(scaled.df_, plain.df_, rtol=1e-10)
 
 
 # ---- the within estimator

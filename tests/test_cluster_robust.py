@@ -148,3 +148,29 @@ def test_a_column_that_singles_out_a_group_is_warned_of(cov_type):
         covariance, df = dense(np.column_stack([np.ones(len(y)), X]), y, groups, None, "CR2")
         np.testing.assert_allclose(model.cov_fixed_, covariance, rtol=1e-7, atol=1e-12)
         np.testing.assert_allclose(model.df_, df, rtol=1e-7)
+
+
+@pytest.mark.parametrize("weighting", ["none", "any"])
+@pytest.mark.parametrize("cov_type", ["CR0", "CR1", "CR2", "CR3"])
+def test_groups_of_fewer_rows_than_columns(cov_type, weighting):
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(25), rng.integers(1, 4, 25))
+    X, y = rng.standard_normal((len(groups), 5)), rng.standard_normal(len(groups))
+    weights = weights_of(weighting, len(y))
+    model = ClusterRobustOLS(cov_type=cov_type).fit(X, y, groups, weights)
+    columns = np.column_stack([np.ones(len(y)), X])
+    if cov_type == "CR3":
+        covariance, df = jackknife(columns, y, groups, weights), 24.0
+    else:
+        covariance, df = dense(columns, y, groups, weights, cov_type)
+    np.testing.assert_allclose(model.cov_fixed_, covariance, rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(model.df_, df, rtol=1e-8)
+
+
+def test_weights_that_differ_by_a_billion():
+    X, y, groups = simulate(9, 7, 2)
+    weights = np.exp(np.random.default_rng(0).uniform(np.log(1e-5), np.log(1e4), len(y)))
+    model = ClusterRobustOLS().fit(X, y, groups, weights)
+    covariance, df = dense(np.column_stack([np.ones(len(y)), X]), y, groups, weights, "CR2")
+    np.testing.assert_allclose(model.cov_fixed_, covariance, rtol=1e-4)
+    np.testing.assert_allclose(model.df_, df, rtol=1e-4)
