@@ -24,7 +24,7 @@ POPULATION = "population"
 """What `predict` takes for `groups` where a prediction without any group's effect is meant."""
 
 NEW_GROUPS = ("population", "error", "nan")
-_ROUTED_METHODS = ("fit", "partial_fit", "predict", "score")
+_ROUTED_METHODS = ("fit", "predict", "score")
 
 THREE_WAYS = (
     "Pass fit(X, y, groups=...); or set group_feature to the column of X that holds the labels, which works in pipelines, "

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -11,12 +13,13 @@ import pandas as pd
 from sklearn import config_context
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.linear_model import LinearRegression
-from sklearn.metrics import get_scorer
+from sklearn.metrics import check_scoring, get_scorer
 from sklearn.model_selection import GroupKFold, KFold, cross_validate
 from sklearn.utils.metadata_routing import UNCHANGED, MetadataRequest, get_routing_for_object
 
 from ._base import GroupedRegressor
 from ._groups import as_labels, column_names, factorize, split_group_column
+from ._moments import as_weights
 from ._regressor import RandomInterceptRegressor
 
 _METHODS = ("fit", "partial_fit", "predict", "score", "transform", "inverse_transform")
@@ -35,7 +38,8 @@ def request_groups(estimator: Any, *, sample_weight: bool = False) -> Any:
     estimator : estimator
         Changed in place, as the set_*_request methods do. A model with a `group_feature` is left to it.
     sample_weight : bool, default=False
-        Whether to request `sample_weight` as well, wherever it is taken: scalers and scorers included.
+        Whether to request `sample_weight` as well, wherever it is taken: by scalers, and by scorers, also those in a search.
+        A metric that is given by name cannot be asked to: give `make_group_scorer` of it.
 
     Returns
     -------
@@ -74,7 +78,11 @@ def request_groups(estimator: Any, *, sample_weight: bool = False) -> Any:
                 setter = getattr(part, f"set_{method}_request", None)
                 if setter is None:
                     continue
-                taken = set(wanted).intersection(inspect.signature(setter).parameters)
+                parameters = inspect.signature(setter).parameters
+                taken = set(wanted).intersection(parameters)
+                if "kwargs" in parameters and sample_weight:
+                    # scikit-learn's scorers, which know weights only.
+                    taken.add("sample_weight")
                 if getattr(part, "group_feature", None) is not None:
                     taken.discard("groups")
                 if taken:
@@ -82,10 +90,20 @@ def request_groups(estimator: Any, *, sample_weight: bool = False) -> Any:
     return estimator
 
 
-def _parts(estimator: Any) -> Iterable[Any]:
-    """Return an estimator and all that its parameters hold, however deep."""
-    parts = estimator.get_params(deep=True).values() if hasattr(estimator, "get_params") else ()
-    return [estimator, *(part for part in parts if not isinstance(part, type))]
+def _parts(estimator: Any) -> list[Any]:
+    """Return an estimator and all that its parameters hold, however deep, in lists and dictionaries as well."""
+    parts, waiting = [estimator], []
+    if hasattr(estimator, "get_params") and not isinstance(estimator, type):
+        waiting = list(estimator.get_params(deep=True).values())
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            waiting.extend(part.values())
+        elif isinstance(part, list | tuple):
+            waiting.extend(part)
+        elif not isinstance(part, type):
+            parts.append(part)
+    return parts
 
 
 class GroupScorer:
@@ -135,9 +153,8 @@ class GroupScorer:
         sample_weight : bool, str or None, default=UNCHANGED
             The same for row weights; None, as it is unless told otherwise, raises if they are passed.
         """
-        for name, alias in (("groups", groups), ("sample_weight", sample_weight)):
-            if alias is not UNCHANGED:
-                self._requests[name] = alias
+        given = {"groups": groups, "sample_weight": sample_weight}
+        self._requests = self._requests | {name: alias for name, alias in given.items() if alias is not UNCHANGED}
         return self
 
     def get_metadata_routing(self) -> MetadataRequest:
@@ -157,6 +174,12 @@ class _Bound(RegressorMixin, BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
+
+    def __getattr__(self, name: str) -> Any:
+        # For scorers that read fitted attributes.
+        if name.startswith("__") or name == "estimator":
+            raise AttributeError(name)
+        return getattr(self.estimator, name)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the model's predictions, with groups if it takes them."""
@@ -187,7 +210,7 @@ def make_group_scorer(scoring: str | Callable[..., float]) -> GroupScorer:
     Raises
     ------
     ValueError
-        For a name that is not a metric's.
+        For a name that is not a metric's, and for a metric function, of which `sklearn.metrics.make_scorer` makes a scorer.
 
     Examples
     --------
@@ -205,7 +228,8 @@ def make_group_scorer(scoring: str | Callable[..., float]) -> GroupScorer:
     """
     if isinstance(scoring, GroupScorer):
         return scoring
-    return GroupScorer(get_scorer(scoring), repr(scoring))
+    scorer = get_scorer(scoring) if isinstance(scoring, str) else check_scoring(LinearRegression(), scoring=scoring)
+    return GroupScorer(scorer, repr(scoring))
 
 
 def cross_validate_groups(
@@ -215,7 +239,7 @@ def cross_validate_groups(
     groups: Any = None,
     *,
     cv: int = 5,
-    scoring: str | Sequence[str] = _DEFAULT_SCORING,
+    scoring: Any = _DEFAULT_SCORING,
     baseline: Any = None,
     sample_weight: Any = None,
     random_state: Any = None,
@@ -239,11 +263,12 @@ def cross_validate_groups(
         Group labels. None takes them from the column of X that the model's `group_feature` names.
     cv : int, default=5
         Number of folds, of rows and of groups.
-    scoring : str or sequence of str, default=("neg_root_mean_squared_error", "r2")
-        Names of metrics. Those that start with "neg_" are reported as what they negate: errors, of which less is better.
+    scoring : str, callable, sequence of str or dict, default=("neg_root_mean_squared_error", "r2")
+        Names of metrics, a scorer, or a dictionary of either by name. Metrics whose names start with "neg_" are reported as
+        what they negate: errors, of which less is better.
     baseline : estimator, default=None
         What to put beside the model. None is the same model with ordinary least squares in the place of each
-        `RandomInterceptRegressor`.
+        `RandomInterceptRegressor`. For the null model, another model with groups.
     sample_weight : array-like of shape (n_samples,), default=None
         Row weights, for fits and scores.
     random_state : int, RandomState instance or None, default=None
@@ -260,11 +285,14 @@ def cross_validate_groups(
     Raises
     ------
     ValueError
-        Where there are no groups, or fewer than folds.
+        Where there are no groups, or fewer than folds; where a model refuses new groups; and for a pipeline without X.
 
     Notes
     -----
     A group whose rows all fall into one fold is new to the model even among folds of rows.
+
+    A search in the model scores as it is told to: give it `make_group_scorer` of its metric, or a `group_feature`, lest it
+    tune on predictions for the population, with a warning.
 
     Examples
     --------
@@ -275,30 +303,33 @@ def cross_validate_groups(
     >>> bool(table.loc[("known", "model"), ("r2", "mean")] > table.loc[("known", "OLS"), ("r2", "mean")])
     True
     """
-    metrics = (scoring,) if isinstance(scoring, str) else tuple(scoring)
+    scorers = _scorers(scoring)
     labels = _labels(model, X, y, groups)
     codes, levels = factorize(labels)
-    if not 2 <= cv <= len(levels):
-        raise ValueError(f"cv must be at least 2 and at most the number of groups, {len(levels)}; found cv={cv!r}.")
+    if not isinstance(cv, Integral) or isinstance(cv, bool) or not 2 <= cv <= len(levels):
+        raise ValueError(
+            f"cv must be a number of folds, at least 2 and at most the number of groups, {len(levels)}; found cv={cv!r}."
+        )
     if X is None:
-        X, model = pd.DataFrame({"groups": labels}), clone(model).set_params(group_feature="groups")
-    params = {"groups": labels} if sample_weight is None else {"groups": labels, "sample_weight": np.asarray(sample_weight)}
-    weighted = sample_weight is not None
-    contestants = {
-        "model": model,
-        "OLS" if baseline is None else "baseline": _ols_in(model) if baseline is None else baseline,
-    }
+        X, model, baseline = _null_models(model, baseline, labels)
+    contestants = {"model": model, "OLS": _ols_in(model)} if baseline is None else {"model": model, "baseline": baseline}
+    for contestant in contestants.values():
+        _check_new_groups(contestant)
+    params: dict[str, Any] = {"groups": labels}
+    if sample_weight is not None:
+        params["sample_weight"] = as_weights(sample_weight, len(labels))
+        for scorer in scorers.values():
+            scorer.set_score_request(sample_weight=True)
     splits = {
         "known": list(KFold(cv, shuffle=True, random_state=random_state).split(codes)),
         "new": list(GroupKFold(cv).split(codes, groups=codes)),
     }
-    scorers = {name: make_group_scorer(name).set_score_request(sample_weight=True if weighted else None) for name in metrics}
     rows = {}
     for kind, folds in splits.items():
         for name, contestant in contestants.items():
             with config_context(enable_metadata_routing=True):
                 scores = cross_validate(
-                    request_groups(clone(contestant), sample_weight=weighted),
+                    request_groups(clone(contestant), sample_weight=sample_weight is not None),
                     X,
                     y,
                     scoring=scorers,
@@ -307,9 +338,42 @@ def cross_validate_groups(
                     n_jobs=n_jobs,
                     error_score="raise",
                 )
-            rows[kind, name] = _summary({metric: scores[f"test_{metric}"] for metric in metrics})
+            rows[kind, name] = _summary({metric: scores[f"test_{metric}"] for metric in scorers})
     table = pd.concat(rows, axis=1).T
     return table.rename_axis(index=["groups", "model"])
+
+
+def _scorers(scoring: Any) -> dict[str, GroupScorer]:
+    """Return group scorers by name."""
+    if isinstance(scoring, str) or callable(scoring):
+        scoring = {scoring if isinstance(scoring, str) else "score": scoring}
+    elif not isinstance(scoring, dict):
+        if not isinstance(scoring, Sequence) or not all(isinstance(name, str) for name in scoring):
+            raise ValueError(f"scoring must be names of metrics, a scorer, or a dictionary of either; found {scoring!r}.")
+        scoring = {name: name for name in scoring}
+    return {name: copy(make_group_scorer(metric)) for name, metric in scoring.items()}
+
+
+def _null_models(model: Any, baseline: Any, labels: pd.Series) -> tuple[pd.DataFrame, Any, Any]:
+    """Return a frame of labels in the place of X, and the models with that as their group column."""
+    for name, part in (("model", model), ("baseline", baseline)):
+        if part is not None and not isinstance(part, GroupedRegressor):
+            raise ValueError(
+                f"X is None, and the {name} is a {type(part).__name__}: only the models of this package fit without "
+                "predictors. Pass X."
+            )
+    column = {"group_feature": "groups"}
+    frame = pd.DataFrame({"groups": labels})
+    return frame, clone(model).set_params(**column), None if baseline is None else clone(baseline).set_params(**column)
+
+
+def _check_new_groups(model: Any) -> None:
+    """Raise for a model that predicts nothing for new groups, which are half of the question."""
+    for part in _parts(model):
+        if getattr(part, "new_groups", "population") != "population":
+            raise ValueError(
+                f"new_groups={part.new_groups!r} leaves new groups without predictions to score: set it to 'population'."
+            )
 
 
 def _labels(model: Any, X: Any, y: Any, groups: Any) -> pd.Series:

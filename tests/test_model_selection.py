@@ -14,7 +14,7 @@ from sklearn.ensemble import BaggingRegressor, StackingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LinearRegression
-from sklearn.metrics import r2_score, root_mean_squared_error
+from sklearn.metrics import make_scorer, r2_score, root_mean_squared_error
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
@@ -492,3 +492,56 @@ def test_known_and_new_groups_say_what_is_missing():
         cross_validate_groups(RandomInterceptRegressor(), NUMBERS, Y)
     with pytest.raises(ValueError, match=r"at most the number of groups, 12; found cv=20"):
         cross_validate_groups(RandomInterceptRegressor(), NUMBERS, Y, SCHOOL, cv=20)
+
+
+def test_known_and_new_groups_refuse_what_they_cannot_do():
+    for options, message in (
+        ({"cv": KFold(5)}, "cv must be a number of folds"),
+        ({"scoring": None}, "scoring must be names of metrics"),
+        ({"scoring": "r3"}, "not a valid scoring"),
+        ({"sample_weight": [1.0]}, "one weight per row"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            cross_validate_groups(RandomInterceptRegressor(), NUMBERS, Y, SCHOOL, **options)
+    with pytest.raises(ValueError, match="new_groups='error' leaves new groups without predictions"):
+        cross_validate_groups(RandomInterceptRegressor(new_groups="error"), NUMBERS, Y, SCHOOL)
+    for model, baseline in ((make_pipeline(Spy()), None), (Spy(), LinearRegression())):
+        with pytest.raises(ValueError, match=r"X is None, and the .* only the models of this package"):
+            cross_validate_groups(model, None, Y, SCHOOL, baseline=baseline)
+
+
+def test_known_and_new_groups_take_scorers_and_number_weights():
+    options = {"cv": 3, "random_state": 0}
+    expected = cross_validate_groups(RandomInterceptRegressor(), NUMBERS, Y, SCHOOL, scoring="r2", **options)
+    for scoring in (make_group_scorer("r2"), make_scorer(r2_score), {"score": "r2"}):
+        table = cross_validate_groups(RandomInterceptRegressor(), NUMBERS, Y, SCHOOL, scoring=scoring, **options)
+        np.testing.assert_array_equal(table["score"], expected["r2"])
+    weighted = cross_validate_groups(
+        RandomInterceptRegressor(), NUMBERS, Y, SCHOOL, scoring="r2", sample_weight=1, **options
+    )
+    pd.testing.assert_frame_equal(weighted, expected)
+    null = cross_validate_groups(RandomInterceptRegressor(), None, Y, SCHOOL, baseline=WithinOLS(), scoring="r2", **options)
+    assert (null.loc["known", ("r2", "mean")] > 0.5).all()
+    assert (null.loc["new", ("r2", "mean")] < 0.1).all()
+
+
+@pytest.mark.parametrize("scoring", [make_scorer(r2_score), {"r2": make_group_scorer("r2")}, [make_scorer(r2_score)]])
+def test_request_groups_reaches_scorers_in_parameters(scoring):
+    search = request_groups(GridSearchCV(Spy(), {"method": ["ml"]}, scoring=scoring), sample_weight=True)
+    held = scoring if callable(scoring) else next(iter(scoring.values() if isinstance(scoring, dict) else scoring))
+    assert get_routing_for_object(held).score.requests["sample_weight"] is True
+    assert search.scoring is scoring
+
+
+def test_a_group_scorer_shows_the_models_attributes_and_refuses_metrics():
+    model = RandomInterceptRegressor().fit(NUMBERS, Y, groups=SCHOOL)
+    assert make_group_scorer(lambda m, X, y: m.icc_)(model, NUMBERS, Y, groups=SCHOOL) == model.icc_
+    with pytest.raises(ValueError, match="looks like it is a metric function"):
+        make_group_scorer(r2_score)
+
+
+@pytest.mark.filterwarnings("ignore:predict was given no groups")
+def test_stacking_with_routed_groups_is_refused_by_its_final_model():
+    model = StackingRegressor([("mlm", Spy())], LinearRegression(), cv=ROWS)
+    with config_context(enable_metadata_routing=True), pytest.raises(TypeError, match="groups"):
+        model.fit(NUMBERS, Y, groups=SCHOOL)
