@@ -17,6 +17,9 @@ from ._within import within_estimate
 OLS, ROBUST, WITHIN, MIXED = MODELS = ("pooled OLS", "cluster-robust OLS", "within", "random intercept")
 """Names of the models that are compared."""
 
+# Up to so many pairs of folds rows are read once, and beyond it once for each kind of fold.
+_MAX_CELLS = 400
+
 
 @dataclass(frozen=True, eq=False)
 class Folds:
@@ -46,35 +49,51 @@ def read_folds(
     fold_of_group : ndarray of shape (n_groups,), int
     """
     n_row_folds, n_group_folds = int(fold_of_row.max()) + 1, int(fold_of_group.max()) + 1
-    cell = fold_of_row * n_group_folds + fold_of_group[codes]
-    order = np.argsort(cell, kind="stable")
-    ends = np.cumsum(np.bincount(cell, minlength=n_row_folds * n_group_folds))
-    parts = []
-    for positions in np.split(order, ends[:-1]):
-        local, used = factorize(codes[positions])
-        parts.append(summarise(None if X is None else X[positions], y[positions], local, used, None, names))
     merge = GroupedMoments.merge
-    by_row_fold = [merge(parts[i * n_group_folds : (i + 1) * n_group_folds]) for i in range(n_row_folds)]
-    by_group_fold = [merge(parts[i::n_group_folds]) for i in range(n_group_folds)]
+
+    def read(cell: np.ndarray, n_cells: int) -> list[GroupedMoments]:
+        order = np.argsort(cell, kind="stable")
+        ends = np.cumsum(np.bincount(cell, minlength=n_cells))
+        parts = []
+        for positions in np.split(order, ends[:-1]):
+            local, used = factorize(codes[positions])
+            parts.append(summarise(None if X is None else X[positions], y[positions], local, used, None, names))
+        return parts
+
+    if n_row_folds * n_group_folds <= _MAX_CELLS:
+        parts = read(fold_of_row * n_group_folds + fold_of_group[codes], n_row_folds * n_group_folds)
+        by_row_fold = [merge(parts[i * n_group_folds : (i + 1) * n_group_folds]) for i in range(n_row_folds)]
+        by_group_fold = [merge(parts[i::n_group_folds]) for i in range(n_group_folds)]
+    else:
+        by_row_fold, by_group_fold = read(fold_of_row, n_row_folds), read(fold_of_group[codes], n_group_folds)
     whole = merge(by_group_fold)
-    return Folds(replace(whole, labels=labels.take(whole.labels.to_numpy())), _in_turn(by_row_fold), _in_turn(by_group_fold))
+    labelled = replace(whole, labels=labels.take(whole.labels.to_numpy()))
+    new = _in_turn(by_group_fold)
+    # One group alone cannot tell how much groups vary.
+    return Folds(labelled, _in_turn(by_row_fold), new if all(train.n_groups > 1 for train, _ in new) else [])
 
 
 def _in_turn(parts: list[GroupedMoments]) -> list[tuple[GroupedMoments, GroupedMoments]]:
-    """Return, for each part, the others together and the part."""
-    return [(GroupedMoments.merge(parts[:i] + parts[i + 1 :]), part) for i, part in enumerate(parts)]
+    """Return, for each part, the others together and the part; the others from sums of those before and those after."""
+    before, after = [parts[:0]], [parts[:0]]
+    for part, last in zip(parts[:-1], parts[:0:-1], strict=True):
+        before.append([GroupedMoments.merge([*before[-1], part])])
+        after.append([GroupedMoments.merge([*after[-1], last])])
+    return [
+        (GroupedMoments.merge([*left, *right]), part)
+        for part, left, right in zip(parts, before, reversed(after), strict=True)
+    ]
 
 
 def cross_validated_errors(folds: Folds) -> pd.DataFrame:
-    """Return cross-validated errors of each model in known and in new groups, means over folds."""
+    """Return errors of each model in known and in new groups, by fold."""
     rows = {}
     for kind, pairs in (("known", folds.known), ("new", folds.new)):
-        scores = [_scores(train, test) for train, test in pairs]
-        for name in MODELS:
-            rows[kind, name] = np.mean([score[name] for score in scores], axis=0)
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["rmse", "r2"]).set_axis(
-        pd.MultiIndex.from_tuples(rows, names=["groups", "model"])
-    )
+        for fold, (train, test) in enumerate(pairs):
+            for name, score in _scores(train, test).items():
+                rows[kind, name, fold] = score
+    index = pd.MultiIndex.from_tuples(rows, names=["groups", "model", "fold"])
+    return pd.DataFrame(list(rows.values()), index=index, columns=["rmse", "r2"])
 
 
 def _scores(train: GroupedMoments, test: GroupedMoments) -> dict[str, tuple[float, float]]:

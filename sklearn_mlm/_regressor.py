@@ -18,7 +18,7 @@ from ._base import (
     check_more_rows_than_effects,
     warn_of_dropped_columns,
 )
-from ._criterion import Criterion
+from ._criterion import Criterion, Solution
 from ._moments import GroupedMoments
 from ._optimum import minimise
 
@@ -260,7 +260,8 @@ class RandomInterceptRegressor(GroupedRegressor):
         mean = self._mean(X, codes, self.random_effects_)
         if not return_std:
             return mean
-        return mean, np.where(np.isnan(mean), np.nan, self._prediction_std(X, codes))
+        variance = self._prediction_variance(X, codes, self._solution)
+        return mean, np.where(np.isnan(mean), np.nan, np.sqrt(variance))
 
     # ---- what the methods above are made of
 
@@ -310,19 +311,18 @@ class RandomInterceptRegressor(GroupedRegressor):
             precision_weights=self.weight_type == "precision",
         )
 
-    def _prediction_std(self, X: Any, codes: np.ndarray) -> np.ndarray:
-        """Return the standard deviation of predicted means.
+    def _prediction_variance(self, X: Any, codes: np.ndarray, solution: Solution) -> np.ndarray:
+        """Return the variance of predicted means, by a solution of the criterion.
 
-        sqrt(d' V d + tau2 (1 - lambda_j)) with d = x - lambda_j x_j, x_j the group's mean of x, V the covariance of the
-        fixed effects; lambda_j = 0 in a new group. Columns are taken from their grand mean, where V loses no digits.
+        d' V d + tau2 (1 - lambda_j) with d = x - lambda_j x_j, x_j the group's mean of x, V the covariance of the fixed
+        effects; lambda_j = 0 in a new group. Columns are taken from their grand mean, where V loses no digits.
         """
-        solution, moments = self._solution, self.moments_
-        n_groups = self.n_groups_
+        moments, n_groups = self.moments_, self.n_groups_
         reliabilities = np.append(solution.reliabilities[:n_groups], [0.0, 0.0])
         variances = np.append(solution.conditional_variances[:n_groups], np.full(2, solution.group_variance))
         means = moments.deviations[:n_groups, :-1] + (moments.center[:-1] - solution.center)
         shrunk = reliabilities[:, None] * np.vstack([means, np.zeros((2, len(solution.center)))])
-        std = np.empty(len(codes))
+        variance = np.empty(len(codes))
         step = max(1, _BLOCK_NUMBERS // (1 + len(solution.center)))
         for start in range(0, len(codes), step):
             code = codes[start : start + step]
@@ -332,9 +332,9 @@ class RandomInterceptRegressor(GroupedRegressor):
                 d += (rows.toarray() if hasattr(rows, "toarray") else rows) - solution.center
             if self.fit_intercept:
                 d = np.column_stack([1.0 - reliabilities[code], d])
-            variance = np.einsum("ij,ij->i", d @ solution.centered_covariance, d)
-            std[start : start + step] = np.sqrt(np.maximum(variance, 0.0) + variances[code])
-        return std
+            of_fixed = np.einsum("ij,ij->i", d @ solution.centered_covariance, d)
+            variance[start : start + step] = np.maximum(of_fixed, 0.0) + variances[code]
+        return variance
 
 
 _NO_GROUPS = f"fit was given no groups: the model is ordinary least squares, with a group variance of 0. {THREE_WAYS}"

@@ -124,17 +124,20 @@ class Report:
         return f"<div>{title}{tables}<p><strong>{escape(self.closing_title)}</strong></p><ul>{items}</ul></div>"
 
 
-def number_text(value: float, digits: int) -> str:
-    """Return a number with so many decimals, "-" for none."""
+def number_text(value: float, digits: int | None) -> str:
+    """Return a number with so many decimals (None: four significant digits), "-" for none."""
+    if np.isnan(value):
+        return "-"
     # Adding 0 takes the sign off a zero.
-    return "-" if np.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
+    return f"{value:.4g}" if digits is None else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
-def decimals(size: float, significant: int = 3) -> int:
-    """Return how many decimals show so many significant digits of a number of this size, at most 6."""
+def decimals(size: float, significant: int = 3) -> int | None:
+    """Return how many decimals show so many significant digits of a number of this size; None if it is no size for them."""
     if not np.isfinite(size) or size <= 0:
-        return 2
-    return int(np.clip(significant - 1 - np.floor(np.log10(size)), 0, 6))
+        return 3
+    digits = int(significant - 1 - np.floor(np.log10(size)))
+    return max(digits, 0) if -5 <= digits <= 6 else None
 
 
 def df_text(value: float) -> str:

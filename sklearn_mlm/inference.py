@@ -1,4 +1,4 @@
-"""Inference about the fixed effects and the variance components of fitted models."""
+"""Inference for fitted models: tables of fixed effects, tests, intervals, shares of variance. Arithmetic on the moments."""
 
 from __future__ import annotations
 
@@ -7,24 +7,170 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
+from sklearn.utils.validation import check_is_fitted
 
 from ._criterion import Criterion, Solution
+from ._degrees_of_freedom import KenwardRoger, Satterthwaite, quadratic
+from ._fitted import check_level, check_mixed, coefficient_names, criterion_of, estimates
+from ._optimum import minimise
+from ._profile import profile_limits
+from ._shares import clustering_report, icc, r2, random_effects_table
+from ._variance_tests import FPivot, simulate_null
 
-INTERCEPT = "(Intercept)"
-"""What tables call the intercept, as lmer does."""
+__all__ = [
+    "clustering_report",
+    "confidence_intervals",
+    "contrast_test",
+    "fixed_effects",
+    "icc",
+    "likelihood_ratio_test",
+    "plausible_values_range",
+    "predict_interval",
+    "r2",
+    "random_effects_table",
+    "random_intercept_test",
+]
+
+DDF = ("satterthwaite", "kenward_roger", "residual", "normal")
+
+
+# ---- fixed effects
+
+
+def fixed_effects(model: Any, *, ddf: str = "satterthwaite", level: float = 0.95) -> pd.DataFrame:
+    """Return the table of fixed effects: estimates, standard errors, tests against 0 and confidence intervals.
+
+    Parameters
+    ----------
+    model : RandomInterceptRegressor, ClusterRobustOLS or WithinOLS
+        A fitted model. Least squares have degrees of freedom of their own, whatever `ddf` says.
+    ddf : {"satterthwaite", "kenward_roger", "residual", "normal"}, default="satterthwaite"
+        Degrees of freedom of the t distribution: Satterthwaite's, as lmerTest; Kenward and Roger's with their adjusted
+        standard errors, as pbkrtest; N - k; or infinitely many.
+    level : float, default=0.95
+        Of the confidence intervals.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        Indexed "(Intercept)" and the names of the features, with the columns "estimate", "std_error", "df", "t", "p_value"
+        (two-sided), "ci_lower" and "ci_upper". NaN for columns that were dropped.
+
+    Raises
+    ------
+    ValueError
+        For Kenward-Roger of a model fitted by maximum likelihood, whose variances are not those they adjust for.
+
+    Notes
+    -----
+    At the boundary tau2 = 0, Satterthwaite's df are N - k, since there is one variance left to estimate; Kenward-Roger's
+    are what their formula gives there, as pbkrtest's. Where sigma2 = 0, both are the degrees of freedom between groups.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> from sklearn_mlm.inference import fixed_effects
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
+    >>> model = RandomInterceptRegressor().fit(X, y, groups=subject)
+    >>> fixed_effects(model)[["estimate", "std_error", "df", "t"]].round(3)
+                 estimate  std_error      df       t
+    (Intercept)   251.405      9.747   22.81  25.794
+    days           10.467      0.804  161.00  13.015
+    """
+    check_is_fitted(model)
+    _check_ddf(ddf)
+    check_level(level)
+    names = coefficient_names(model)
+    if not hasattr(model, "_solution"):
+        covariance, df = model.cov_fixed_, model.df_
+        dropped = np.flatnonzero(np.isnan(df) & (np.diag(covariance) == 0))
+    else:
+        covariance, df = _covariance_and_df(model, ddf)
+        dropped = int(model.fit_intercept) + criterion_of(model).dropped
+    table = coefficient_table(estimates(model), covariance, df, names, dropped)
+    half = stats.t.ppf(0.5 + level / 2.0, table["df"]) * table["std_error"]
+    table.insert(3, "t", table["estimate"] / table["std_error"])
+    table["ci_lower"], table["ci_upper"] = table["estimate"] - half, table["estimate"] + half
+    return table
+
+
+def contrast_test(model: Any, L: Any, *, ddf: str = "satterthwaite") -> pd.Series:
+    """Test that combinations of the fixed effects are 0.
+
+    Parameters
+    ----------
+    model : RandomInterceptRegressor
+        A fitted model.
+    L : array-like of shape (k,) or (n_contrasts, k)
+        Weights of the fixed effects, the intercept first where the model has one. Rows that depend on others count once.
+    ddf : {"satterthwaite", "kenward_roger", "residual", "normal"}, default="satterthwaite"
+        Denominator degrees of freedom.
+
+    Returns
+    -------
+    test : pandas.Series
+        Of one contrast, "estimate", "std_error", "df", "t" and "p_value"; of several, "F", "df1", "df2" and "p_value".
+
+    Raises
+    ------
+    ValueError
+        Where `L` has another number of columns, or a contrast no variance.
+
+    References
+    ----------
+    For several contrasts: Fai and Cornelius (1996) with Satterthwaite's df, as lmerTest; Kenward and Roger (1997), whose F
+    is scaled, as pbkrtest.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> from sklearn_mlm.inference import contrast_test
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
+    >>> model = RandomInterceptRegressor().fit(X, y, groups=subject)
+    >>> contrast_test(model, [1, 5]).round(2)
+    estimate     303.74
+    std_error      9.06
+    df            17.07
+    t             33.53
+    p_value        0.00
+    dtype: float64
+    """
+    check_is_fitted(model)
+    _check_ddf(ddf)
+    values = estimates(model)
+    contrasts = np.atleast_2d(np.asarray(L, dtype=np.float64))
+    if contrasts.ndim != 2 or contrasts.shape[1] != len(values):
+        raise ValueError(
+            f"L must have a weight for each of the {len(values)} fixed effects {coefficient_names(model)!r}; found shape "
+            f"{contrasts.shape}."
+        )
+    contrasts = _independent_rows(contrasts)
+    q = len(contrasts)
+    covariance, _ = _covariance_and_df(model, ddf)
+    middle = contrasts @ covariance @ contrasts.T
+    if not np.all(np.diag(middle) > 0):
+        raise ValueError(
+            "A contrast of L has no variance: it weighs columns that were dropped, or nothing is left to chance."
+        )
+    values = contrasts @ values
+    if q == 1:
+        error = float(np.sqrt(middle[0, 0]))
+        df = float(_covariance_and_df(model, ddf, contrasts)[1][0])
+        t = float(values[0]) / error
+        p_value = 2.0 * stats.t.sf(abs(t), df)
+        return pd.Series({"estimate": values[0], "std_error": error, "df": df, "t": t, "p_value": p_value})
+    statistic = float(values @ np.linalg.solve(middle, values)) / q
+    df2, factor = _joint_df(model, ddf, contrasts)
+    p_value = float(stats.f.sf(factor * statistic, q, df2)) if np.isfinite(df2) else float(stats.chi2.sf(q * statistic, q))
+    return pd.Series({"F": factor * statistic, "df1": float(q), "df2": df2, "p_value": p_value})
 
 
 def satterthwaite_degrees_of_freedom(
     criterion: Criterion, solution: Solution, boundary: str | None, contrasts: np.ndarray
 ) -> np.ndarray:
-    """Return Satterthwaite's degrees of freedom of combinations of the fixed effects.
-
-    With V the covariance of the fixed effects, l a contrast, g the gradient of l'Vl in (gamma, sigma2) and A twice the
-    inverse of the Hessian of minus twice the restricted log-likelihood,
-
-        df = 2 (l'Vl)^2 / (g'Ag).
-
-    At tau2 = 0 the model is least squares, and df = D: N - k, or N for maximum likelihood.
+    """Return Satterthwaite's degrees of freedom of combinations of the fixed effects, at the boundaries as well.
 
     Parameters
     ----------
@@ -39,45 +185,425 @@ def satterthwaite_degrees_of_freedom(
     -------
     df : ndarray of shape (n_contrasts,)
         NaN where the variance of the combination is 0.
-
-    References
-    ----------
-    F. E. Satterthwaite (1946), "An approximate distribution of estimates of variance components", Biometrics Bulletin 2(6),
-    110-114.
-
-    A. Kuznetsova, P. B. Brockhoff and R. H. B. Christensen (2017), "lmerTest package: tests in linear mixed effects
-    models", Journal of Statistical Software 82(13), equation 8.
     """
-    variance = _quadratic(contrasts, solution.covariance)
     if boundary == "group":
         df = np.full(len(contrasts), criterion.degrees_of_freedom)
     elif boundary == "residual":
         df = np.full(len(contrasts), float(criterion.between_degrees_of_freedom))
     else:
-        curvature = criterion.curvature(solution.ratio)
-        gradient = np.stack(
-            [_quadratic(contrasts, curvature.by_ratio), _quadratic(contrasts, curvature.by_residual_variance)], axis=-1
-        )
-        spread = 2.0 * (gradient * np.linalg.solve(curvature.hessian, gradient.T).T).sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            df = 2.0 * _quadratic(contrasts, curvature.covariance) ** 2 / spread
-    return np.where(variance > 0, df, np.nan)
+        df = Satterthwaite.of(criterion.state(solution.ratio), criterion.reml).degrees_of_freedom(contrasts)
+    return np.where(quadratic(contrasts, solution.covariance) > 0, df, np.nan)
 
 
-def _quadratic(contrasts: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Return l' M l of each contrast l."""
-    return ((contrasts @ matrix) * contrasts).sum(axis=1)
-
-
-def coefficient_table(estimates: Any, covariance: np.ndarray, df: Any, names: list[str]) -> pd.DataFrame:
+def coefficient_table(
+    values: Any, covariance: np.ndarray, df: Any, names: list[str], dropped: np.ndarray | None = None
+) -> pd.DataFrame:
     """Return estimates, standard errors, degrees of freedom and two-sided p-values of t tests against 0, a row each.
 
-    A coefficient without a standard error (of a column that was dropped) is NaN throughout.
+    The coefficients at the positions `dropped` are NaN throughout; one that is known without error has no test.
     """
     errors = np.sqrt(np.diag(covariance))
-    missing = errors == 0
     with np.errstate(invalid="ignore", divide="ignore"):
-        p_values = 2.0 * stats.t.sf(np.abs(estimates / errors), df)
-    table = pd.DataFrame({"estimate": estimates, "std_error": errors, "df": df, "p_value": p_values}, index=names)
-    table[missing] = np.nan
+        p_values = np.where(errors > 0, 2.0 * stats.t.sf(np.abs(values / errors), df), np.nan)
+    table = pd.DataFrame({"estimate": values, "std_error": errors, "df": df, "p_value": p_values}, index=names)
+    if dropped is not None:
+        table.iloc[dropped] = np.nan
     return table
+
+
+# ---- intervals
+
+
+def confidence_intervals(model: Any, *, method: str = "profile", level: float = 0.95) -> pd.DataFrame:
+    """Return confidence intervals of all parameters.
+
+    Parameters
+    ----------
+    model : RandomInterceptRegressor
+        A fitted model.
+    method : {"profile", "wald", "exact"}, default="profile"
+        "profile": where twice the log-likelihood has fallen by the quantile of chi-squared; of the full likelihood, as in
+        lme4, also where the model was fitted by REML. "wald": estimates and normal quantiles of standard errors, for the
+        fixed effects alone. "exact": of the ICC and the residual standard deviation alone, with exact coverage whatever the
+        group sizes and the covariates.
+    level : float, default=0.95
+
+    Returns
+    -------
+    intervals : pandas.DataFrame
+        Indexed "sd(group)", "sd(residual)", "icc", "(Intercept)" and the names of the features, with the columns "lower" and
+        "upper"; NaN where the method has no interval.
+
+    Raises
+    ------
+    ValueError
+        Where the groups leave no residual, so that the likelihood has no maximum.
+
+    References
+    ----------
+    D. A. Harville and A. P. Fenech (1985), "Confidence intervals for a variance ratio, or for heritability, in an
+    unbalanced mixed linear model", Biometrics 41(1), 137-152, for the exact ones.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> from sklearn_mlm.inference import confidence_intervals
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
+    >>> model = RandomInterceptRegressor().fit(X, y, groups=subject)
+    >>> confidence_intervals(model).round(3)
+                    lower    upper
+    sd(group)      26.007   52.936
+    sd(residual)   27.814   34.591
+    icc             0.403    0.751
+    (Intercept)   231.992  270.818
+    days            8.887   12.048
+    """
+    check_mixed(model)
+    check_level(level)
+    names = ["sd(group)", "sd(residual)", "icc", *coefficient_names(model)]
+    limits = np.full((len(names), 2), np.nan)
+    if method == "wald":
+        errors = np.sqrt(np.diag(model.cov_fixed_))
+        half = np.where(errors > 0, stats.norm.ppf(0.5 + level / 2.0) * errors, np.nan)
+        limits[3:] = np.column_stack([estimates(model) - half, estimates(model) + half])
+    elif method == "exact":
+        criterion = criterion_of(model)
+        pivot = FPivot(criterion)
+        limits[1] = np.sqrt(pivot.residual_variance_limits(level)) * criterion.y_scale
+        limits[2] = _icc_of_ratio(np.array(pivot.limits(level)))
+    elif method == "profile":
+        if model.boundary_ == "residual":
+            raise ValueError("The groups leave no residual (sigma2 = 0): the likelihood has no maximum to profile about.")
+        profile = profile_limits(criterion_of(model, reml=False), float(stats.chi2.ppf(level, 1)))
+        limits[0], limits[1], limits[3:] = profile.group_sd, profile.residual_sd, profile.coefficients
+        limits[2] = _icc_of_ratio(np.array(profile.ratio))
+    else:
+        raise ValueError(f"method must be one of 'profile', 'wald', 'exact'; found {method!r}.")
+    return pd.DataFrame(limits, index=names, columns=["lower", "upper"])
+
+
+def plausible_values_range(model: Any, level: float = 0.95) -> pd.Series:
+    """Return the range in which the model puts this share of the groups' intercepts, intercept +- z sqrt(tau2).
+
+    Parameters
+    ----------
+    model : RandomInterceptRegressor
+        A fitted model.
+    level : float, default=0.95
+
+    Returns
+    -------
+    limits : pandas.Series
+        "lower" and "upper", in units of y. With predictors, of rows at which all of them are 0.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_dyestuff
+    >>> from sklearn_mlm.inference import plausible_values_range
+    >>> dyestuff = load_dyestuff()
+    >>> model = RandomInterceptRegressor().fit(None, dyestuff.target, groups=dyestuff.groups)
+    >>> plausible_values_range(model).round(1).tolist()
+    [1445.2, 1609.8]
+    """
+    check_mixed(model)
+    check_level(level)
+    half = stats.norm.ppf(0.5 + level / 2.0) * np.sqrt(model.variance_components_["group"])
+    return pd.Series({"lower": model.intercept_ - half, "upper": model.intercept_ + half})
+
+
+def predict_interval(
+    model: Any,
+    X: Any,
+    groups: Any = None,
+    *,
+    kind: str = "mean",
+    level: float = 0.95,
+    sample_weight: Any = None,
+) -> pd.DataFrame:
+    """Return predictions of rows in their groups, with intervals.
+
+    The variance of a prediction is that of the fixed part and of the group's effect (of an unknown group's, all of tau2),
+    and for an observation sigma2 as well. The interval is that of the t distribution with Satterthwaite's degrees of freedom
+    of that variance, which allow for the estimation of tau2 and sigma2.
+
+    Parameters
+    ----------
+    model : RandomInterceptRegressor
+        A fitted model.
+    X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+        Predictors, as in `predict`.
+    groups : array-like of shape (n_samples,), "population" or None, default=None
+        Group labels, as in `predict`. The interval of a new group, or of "population", is for the mean of a group of which
+        nothing is known.
+    kind : {"mean", "observation"}, default="mean"
+        Whether the interval is for the mean of the row's group, or for a new row.
+    level : float, default=0.95
+    sample_weight : array-like of shape (n_samples,), default=None
+        Precisions of new rows: their residual variance is sigma2 over it.
+
+    Returns
+    -------
+    intervals : pandas.DataFrame
+        With the columns "prediction", "lower" and "upper", in units of y.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> from sklearn_mlm.inference import predict_interval
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True)
+    >>> model = RandomInterceptRegressor().fit(X, y, groups=subject)
+    >>> predict_interval(model, [[10.0], [10.0]], groups=[309, 999], kind="observation").round(1)
+       prediction  lower  upper
+    0       278.2  213.6  342.8
+    1       356.1  256.3  455.9
+    """
+    check_mixed(model)
+    check_level(level)
+    if kind not in ("mean", "observation"):
+        raise ValueError(f"kind must be 'mean' or 'observation'; found {kind!r}.")
+    criterion = criterion_of(model)
+    X, codes = model._locate(X, groups)
+    mean = model._mean(X, codes, model.random_effects_)
+    noise = np.zeros(len(codes))
+    if kind == "observation":
+        noise = np.ones(len(codes)) if sample_weight is None else 1.0 / np.asarray(sample_weight, dtype=np.float64)
+
+    def variance_per_sigma2(solution: Solution) -> np.ndarray:
+        sigma2 = solution.residual_variance
+        return model._prediction_variance(X, codes, solution) / sigma2 + noise
+
+    if model.boundary_ == "residual":
+        variance, df = model._prediction_variance(X, codes, model._solution), float(criterion.between_degrees_of_freedom)
+    else:
+        solution = model._solution
+        per_sigma2 = variance_per_sigma2(solution)
+        variance = solution.residual_variance * per_sigma2
+        df = criterion.degrees_of_freedom
+        if model.boundary_ is None:
+            state = criterion.state(solution.ratio)
+            # The derivative by gamma as a central difference, whose error of 1e-9 does not show in df.
+            step = 1e-4 * solution.ratio
+            low, high = (variance_per_sigma2(criterion.solution(solution.ratio + by)) for by in (-step, step))
+            by_ratio = state.residual_variance * (high - low) / (2.0 * step)
+            gradient = np.stack([by_ratio, per_sigma2], axis=-1)
+            hessian = Satterthwaite.of(state, criterion.reml).hessian
+            spread = 2.0 * (gradient * np.linalg.solve(hessian, gradient.T).T).sum(axis=1)
+            df = 2.0 * (state.residual_variance * per_sigma2) ** 2 / spread
+    half = stats.t.ppf(0.5 + level / 2.0, df) * np.sqrt(variance)
+    return pd.DataFrame({"prediction": mean, "lower": mean - half, "upper": mean + half})
+
+
+# ---- tests
+
+
+def random_intercept_test(
+    model: Any, *, method: str = "exact", n_simulations: int = 10_000, random_state: Any = None
+) -> pd.Series:
+    """Test that there is no group variance, tau2 = 0, given the predictors.
+
+    Parameters
+    ----------
+    model : RandomInterceptRegressor
+        A fitted model; the restricted likelihood is used however it was fitted.
+    method : {"exact", "mixture", "naive", "f"}, default="exact"
+        How the restricted likelihood-ratio statistic gets its p-value: by simulation of its exact null distribution (as
+        RLRsim); from an equal mixture of chi-squared with 0 and 1 degrees of freedom, its limit for many groups, which is
+        somewhat conservative; from chi-squared with 1, as lmerTest's ranova, which is twice that. "f" is Wald's F test,
+        exact as well, and what dummies of the groups would give.
+    n_simulations : int, default=10000
+        For "exact".
+    random_state : int, RandomState instance or None, default=None
+        For "exact".
+
+    Returns
+    -------
+    test : pandas.Series
+        "statistic" and "p_value", and for "f" "F", "df1", "df2" and "p_value".
+
+    References
+    ----------
+    C. M. Crainiceanu and D. Ruppert (2004), "Likelihood ratio tests in linear mixed models with one variance component",
+    Journal of the Royal Statistical Society B 66(1), 165-185.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_dyestuff
+    >>> from sklearn_mlm.inference import random_intercept_test
+    >>> dyestuff = load_dyestuff()
+    >>> model = RandomInterceptRegressor().fit(None, dyestuff.target, groups=dyestuff.groups)
+    >>> random_intercept_test(model, method="f").round(3).tolist()
+    [4.598, 5.0, 24.0, 0.004]
+    """
+    check_mixed(model)
+    if method not in ("exact", "mixture", "naive", "f"):
+        raise ValueError(f"method must be one of 'exact', 'mixture', 'naive', 'f'; found {method!r}.")
+    criterion = criterion_of(model, reml=True)
+    if method == "f":
+        return f_test(FPivot(criterion))
+    statistic = max(criterion.value(0.0) - minimise(criterion).solution.value, 0.0)
+    if method == "exact":
+        p_value = float(np.mean(simulate_null(criterion, n_simulations, random_state) >= statistic))
+    else:
+        p_value = float(stats.chi2.sf(statistic, 1)) * (0.5 if method == "mixture" else 1.0)
+    return pd.Series({"statistic": statistic, "p_value": p_value if statistic > 0 else 1.0})
+
+
+def f_test(pivot: FPivot) -> pd.Series:
+    """Return Wald's exact F test of tau2 = 0 as a series."""
+    statistic = pivot.statistic(0.0)
+    p_value = float(stats.f.sf(statistic, pivot.df1, pivot.df2))
+    return pd.Series({"F": statistic, "df1": pivot.df1, "df2": pivot.df2, "p_value": p_value})
+
+
+def likelihood_ratio_test(small: Any, large: Any) -> pd.DataFrame:
+    """Compare two models of the same rows, one of which has the columns of the other and more.
+
+    Models fitted by REML are refitted by maximum likelihood, from their moments: restricted likelihoods of models with
+    different columns cannot be compared.
+
+    Parameters
+    ----------
+    small, large : RandomInterceptRegressor
+        Fitted models.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        A row for "small" and "large", as lme4's anova: "n_parameters", "aic", "bic", "log_likelihood", "deviance", and for
+        the larger "chi2", "df" and "p_value".
+
+    Raises
+    ------
+    ValueError
+        Where the models are of different rows or groups, or not nested.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> from sklearn_mlm.inference import likelihood_ratio_test
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True)
+    >>> null = RandomInterceptRegressor().fit(None, y, groups=subject)
+    >>> model = RandomInterceptRegressor().fit(X, y, groups=subject)
+    >>> likelihood_ratio_test(null, model)[["log_likelihood", "deviance", "chi2", "df"]].round(2)
+           log_likelihood  deviance    chi2   df
+    small         -955.27   1910.54     NaN  NaN
+    large         -897.04   1794.08  116.46  1.0
+    """
+    for name, model in (("small", small), ("large", large)):
+        check_mixed(model, name)
+    criteria = [criterion_of(model, reml=False) for model in (small, large)]
+    _check_nested(small, large, criteria)
+    deviance = np.array([minimise(criterion).solution.value for criterion in criteria])
+    n_parameters = np.array([criterion.rank + 2 for criterion in criteria])
+    chi2, df = float(deviance[0] - deviance[1]), int(n_parameters[1] - n_parameters[0])
+    return pd.DataFrame(
+        {
+            "n_parameters": n_parameters,
+            "aic": deviance + 2 * n_parameters,
+            "bic": deviance + np.log(criteria[0].n_observations) * n_parameters,
+            "log_likelihood": -deviance / 2,
+            "deviance": deviance,
+            "chi2": [np.nan, max(chi2, 0.0)],
+            "df": [np.nan, float(df)],
+            "p_value": [np.nan, float(stats.chi2.sf(max(chi2, 0.0), df))],
+        },
+        index=["small", "large"],
+    )
+
+
+# ---- what they are made of
+
+
+def _check_ddf(ddf: str) -> None:
+    """Raise for an unknown kind of degrees of freedom."""
+    if ddf not in DDF:
+        raise ValueError(f"ddf must be one of {', '.join(map(repr, DDF))}; found {ddf!r}.")
+
+
+def _covariance_and_df(model: Any, ddf: str, contrasts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the covariance of the fixed effects, and the df of contrasts (of each coefficient, if there are none)."""
+    criterion, solution, boundary = criterion_of(model), model._solution, model.boundary_
+    if contrasts is None:
+        contrasts = np.eye(len(solution.covariance))
+    if ddf in ("residual", "normal"):
+        df = criterion.n_observations - criterion.rank if ddf == "residual" else np.inf
+        return solution.covariance, np.full(len(contrasts), df)
+    if ddf == "satterthwaite" or boundary == "residual":
+        return solution.covariance, satterthwaite_degrees_of_freedom(criterion, solution, boundary, contrasts)
+    kenward_roger = _kenward_roger(model, criterion)
+    has_variance = quadratic(contrasts, solution.covariance) > 0
+    each = np.full(len(contrasts), np.nan)
+    for at in np.flatnonzero(has_variance):
+        each[at] = kenward_roger.degrees_of_freedom(contrasts[at : at + 1])[0]
+    return kenward_roger.adjusted, each
+
+
+def _kenward_roger(model: Any, criterion: Criterion) -> KenwardRoger:
+    """Return what Kenward and Roger's method takes, of a model fitted by REML."""
+    if not criterion.reml:
+        raise ValueError(
+            'ddf="kenward_roger" adjusts for variances estimated by REML, but the model was fitted by maximum likelihood: '
+            'fit it with method="reml".'
+        )
+    return KenwardRoger.of(criterion.state(model._solution.ratio))
+
+
+def _joint_df(model: Any, ddf: str, contrasts: np.ndarray) -> tuple[float, float]:
+    """Return the denominator df of an F test of several contrasts, and the factor its statistic takes."""
+    criterion, boundary = criterion_of(model), model.boundary_
+    if ddf == "normal":
+        return np.inf, 1.0
+    if ddf == "residual":
+        return criterion.n_observations - criterion.rank, 1.0
+    if boundary == "residual":
+        return float(criterion.between_degrees_of_freedom), 1.0
+    if ddf == "kenward_roger":
+        return _kenward_roger(model, criterion).degrees_of_freedom(contrasts)
+    if boundary == "group":
+        return criterion.degrees_of_freedom, 1.0
+    state = criterion.state(model._solution.ratio)
+    return Satterthwaite.of(state, criterion.reml).joint_degrees_of_freedom(contrasts), 1.0
+
+
+def _independent_rows(contrasts: np.ndarray) -> np.ndarray:
+    """Return rows that span those of a matrix, which itself if they are independent."""
+    _, singular, axes = np.linalg.svd(contrasts, full_matrices=False)
+    rank = int((singular > 1e-10 * singular.max(initial=0.0)).sum())
+    return contrasts if rank == len(contrasts) else axes[:rank]
+
+
+def _icc_of_ratio(ratio: np.ndarray) -> np.ndarray:
+    """Return gamma / (1 + gamma), 1 at infinity."""
+    return 1.0 - 1.0 / (1.0 + ratio)
+
+
+def _check_nested(small: Any, large: Any, criteria: list[Criterion]) -> None:
+    """Raise unless the models are of the same rows, and the columns of one among those of the other."""
+    a, b = small.moments_, large.moments_
+    y_scale = np.sqrt(b.within[-1, -1] + b.counts.sum() * np.ptp(b.deviations[:, -1]) ** 2) or 1.0
+    same = (
+        a.n_groups == b.n_groups
+        and a.labels.equals(b.labels)
+        and np.allclose(a.counts, b.counts, rtol=1e-9)
+        and np.allclose(a.means[:, -1], b.means[:, -1], rtol=1e-9, atol=1e-9 * y_scale)
+        and np.isclose(a.within[-1, -1], b.within[-1, -1], rtol=1e-6)
+    )
+    if not same:
+        raise ValueError(
+            "The models are of different rows, groups or outcomes: their likelihoods cannot be compared. Fit both to the "
+            "same rows."
+        )
+    names = None if a.feature_names is None or b.feature_names is None else set(a.feature_names) - set(b.feature_names)
+    if criteria[1].rank <= criteria[0].rank or names:
+        extra = f" {', '.join(sorted(names))} stand in the small model only." if names else ""
+        raise ValueError(
+            f"large must have the columns of small and more: found {criteria[0].rank} independent fixed effects in small "
+            f"and {criteria[1].rank} in large.{extra}"
+        )
+    if small.weight_type != large.weight_type or (small.fit_intercept and not large.fit_intercept):
+        raise ValueError("The models differ in weight_type or fit_intercept: they are not nested.")

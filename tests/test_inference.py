@@ -1,12 +1,21 @@
 """Degrees of freedom against a numerical Hessian of a dense likelihood, and tables."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from designs import simulate
 from scipy import stats
 
-from sklearn_mlm import GroupedMoments
+from sklearn_mlm import (
+    ClusterRobustOLS,
+    GroupedMoments,
+    GroupsNotPassedWarning,
+    RandomInterceptRegressor,
+    WithinOLS,
+    inference,
+)
 from sklearn_mlm._criterion import Criterion
+from sklearn_mlm._degrees_of_freedom import Satterthwaite
 from sklearn_mlm._optimum import minimise
 from sklearn_mlm.inference import coefficient_table, satterthwaite_degrees_of_freedom
 
@@ -56,13 +65,15 @@ def test_satterthwaite_is_that_of_the_dense_likelihood(reml, seed):
     np.testing.assert_allclose(df, expected, rtol=1e-4)
 
 
-def test_curvature_is_the_second_derivative_of_the_profile_where_sigma2_is_profiled_out():
+def test_the_hessian_is_the_second_derivative_of_the_profile_where_sigma2_is_profiled_out():
     X, y, groups = simulate(12, 6, 2)
-    criterion = Criterion(GroupedMoments.from_arrays(X, y, groups))
-    ratio = minimise(criterion).solution.ratio
-    (gg, gs), (_, ss) = criterion.curvature(ratio).hessian
-    np.testing.assert_allclose(gg - gs**2 / ss, criterion.hessian(ratio), rtol=1e-10)
-    np.testing.assert_allclose(criterion.curvature(ratio).covariance, criterion.solution(ratio).covariance, rtol=1e-12)
+    for reml in (True, False):
+        criterion = Criterion(GroupedMoments.from_arrays(X, y, groups), reml=reml)
+        ratio = minimise(criterion).solution.ratio
+        pieces = Satterthwaite.of(criterion.state(ratio), reml)
+        (gg, gs), (_, ss) = pieces.hessian
+        np.testing.assert_allclose(gg - gs**2 / ss, criterion.hessian(ratio), rtol=1e-10)
+        np.testing.assert_allclose(pieces.covariance, criterion.solution(ratio).covariance, rtol=1e-12)
 
 
 def test_the_derivatives_of_the_covariance_are_numerical_ones():
@@ -72,8 +83,8 @@ def test_the_derivatives_of_the_covariance_are_numerical_ones():
     # B_XX^-1 alone: the covariance over sigma2, which is profiled out.
     low, high = (criterion.solution(r) for r in (ratio - step, ratio + step))
     slope = (high.covariance / high.residual_variance - low.covariance / low.residual_variance) / (2 * step)
-    middle, curvature = criterion.solution(ratio), criterion.curvature(ratio)
-    np.testing.assert_allclose(curvature.by_ratio / middle.residual_variance, slope, rtol=1e-6)
+    middle, pieces = criterion.solution(ratio), Satterthwaite.of(criterion.state(ratio), reml=True)
+    np.testing.assert_allclose(pieces.derivatives[0] / middle.residual_variance, slope, rtol=1e-6)
 
 
 def test_at_the_boundaries():
@@ -89,6 +100,218 @@ def test_at_the_boundaries():
 
 
 def test_a_table_of_coefficients():
-    table = coefficient_table(np.array([2.0, 0.0]), np.diag([0.25, 0.0]), np.array([10.0, 10.0]), ["a", "b"])
+    table = coefficient_table(np.array([2.0, 1.0, 0.0]), np.diag([0.25, 0.0, 0.0]), np.full(3, 10.0), ["a", "b", "c"], [2])
     assert table.loc["a"].tolist() == [2.0, 0.5, 10.0, 2 * stats.t.sf(4.0, 10)]
-    assert table.loc["b"].isna().all()
+    # b is known without error, c was dropped.
+    assert table.loc["b", ["estimate", "std_error"]].tolist() == [1.0, 0.0]
+    assert np.isnan(table.loc["b", "p_value"])
+    assert table.loc["c"].isna().all()
+
+
+# ---- the functions that take models
+
+
+@pytest.fixture
+def model(design):
+    X, y, groups = design
+    return RandomInterceptRegressor().fit(pd.DataFrame(X, columns=["a", "b", "c"]), y, groups=groups)
+
+
+def test_fixed_effects_by_each_kind_of_df(model, design):
+    table = inference.fixed_effects(model)
+    assert list(table.index) == ["(Intercept)", "a", "b", "c"]
+    assert list(table.columns) == ["estimate", "std_error", "df", "t", "p_value", "ci_lower", "ci_upper"]
+    n = len(design[1])
+    for ddf, df in (("residual", n - 4), ("normal", np.inf)):
+        other = inference.fixed_effects(model, ddf=ddf, level=0.9)
+        assert (other["df"] == df).all()
+        half = stats.t.ppf(0.95, df) * other["std_error"]
+        np.testing.assert_allclose(other["ci_upper"] - other["estimate"], half, rtol=1e-12)
+    kenward_roger = inference.fixed_effects(model, ddf="kenward_roger")
+    assert (kenward_roger["std_error"] >= table["std_error"]).all()
+    with pytest.raises(ValueError, match="ddf must be one of"):
+        inference.fixed_effects(model, ddf="lme4")
+    with pytest.raises(ValueError, match="level must be between 0 and 1"):
+        inference.fixed_effects(model, level=95)
+    with pytest.raises(ValueError, match='fit it with method="reml"'):
+        inference.fixed_effects(RandomInterceptRegressor(method="ml").fit(*design[:2], design[2]), ddf="kenward_roger")
+
+
+def test_fixed_effects_of_least_squares(design):
+    X, y, groups = design
+    model = ClusterRobustOLS().fit(X, y, groups)
+    table = inference.fixed_effects(model)
+    assert list(table.index) == ["(Intercept)", "x0", "x1", "x2"]
+    np.testing.assert_array_equal(table["df"], model.df_)
+    np.testing.assert_allclose(table["std_error"] ** 2, np.diag(model.cov_fixed_))
+    within = inference.fixed_effects(WithinOLS().fit(X[:, :2], y, groups))
+    assert list(within.index) == ["x0", "x1"]
+
+
+def test_one_contrast_is_the_row_of_the_table(model):
+    for ddf in ("satterthwaite", "kenward_roger", "residual", "normal"):
+        row = inference.fixed_effects(model, ddf=ddf).loc["b"]
+        test = inference.contrast_test(model, [0, 0, 1, 0], ddf=ddf)
+        np.testing.assert_allclose(test, row[["estimate", "std_error", "df", "t", "p_value"]], rtol=1e-10)
+
+
+def test_several_contrasts_do_not_depend_on_how_they_are_written(model):
+    L = np.eye(4)[1:]
+    turned = np.array([[1.0, 2.0, 0.0], [0.0, 1.0, -1.0], [3.0, 0.0, 1.0]]) @ L
+    for ddf in ("satterthwaite", "kenward_roger", "residual", "normal"):
+        tests = [inference.contrast_test(model, rows, ddf=ddf) for rows in (L, turned, np.vstack([L, L[0] + L[1]]))]
+        for test in tests[1:]:
+            np.testing.assert_allclose(test[["F", "df1"]], tests[0][["F", "df1"]], rtol=1e-8)
+            # Satterthwaite's df of several contrasts are averaged over axes that depend on how the contrasts are written.
+            if ddf != "satterthwaite":
+                np.testing.assert_allclose(test, tests[0], rtol=1e-8)
+    covariance = model.cov_fixed_[1:, 1:]
+    wald = model.coef_ @ np.linalg.solve(covariance, model.coef_) / 3
+    np.testing.assert_allclose(inference.contrast_test(model, L)["F"], wald, rtol=1e-10)
+
+
+def test_balanced_f_tests_are_exact():
+    # In a balanced design with a group-level factor both methods give the F test of group means.
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(12), 5)
+    kind = np.arange(12) % 3
+    X = np.column_stack([kind[groups] == 1, kind[groups] == 2]).astype(float)
+    y = rng.standard_normal(12)[groups] + X @ [1.0, 2.0] + rng.standard_normal(60)
+    model = RandomInterceptRegressor().fit(X, y, groups=groups)
+    means = pd.Series(y).groupby(groups).mean().to_numpy()
+    expected = stats.f_oneway(*(means[kind == k] for k in range(3)))
+    for ddf in ("satterthwaite", "kenward_roger"):
+        test = inference.contrast_test(model, np.eye(3)[1:], ddf=ddf)
+        np.testing.assert_allclose(test, [expected.statistic, 2, 9, expected.pvalue], rtol=1e-7)
+
+
+def test_bad_contrasts(model, design):
+    with pytest.raises(ValueError, match=r"L must have a weight for each of the 4 fixed effects.*\(1, 3\)"):
+        inference.contrast_test(model, [1, 0, 0])
+    X, y, groups = design
+    with pytest.warns(UserWarning, match="depend"):
+        collinear = RandomInterceptRegressor().fit(np.column_stack([X, X[:, 0]]), y, groups=groups)
+    with pytest.raises(ValueError, match="has no variance"):
+        inference.contrast_test(collinear, [0, 0, 0, 0, 1])
+    assert inference.fixed_effects(collinear).loc["x3"].isna().all()
+
+
+def test_intervals_by_each_method(model):
+    wald = inference.confidence_intervals(model, method="wald")
+    assert list(wald.index) == ["sd(group)", "sd(residual)", "icc", "(Intercept)", "a", "b", "c"]
+    half = stats.norm.ppf(0.975) * np.sqrt(np.diag(model.cov_fixed_))
+    np.testing.assert_allclose(wald["upper"][3:] - wald["lower"][3:], 2 * half, rtol=1e-12)
+    assert wald[:3].isna().all(axis=None)
+    exact = inference.confidence_intervals(model, method="exact", level=0.8)
+    assert exact.loc[["sd(residual)", "icc"]].notna().all(axis=None)
+    assert exact.drop(index=["sd(residual)", "icc"]).isna().all(axis=None)
+    assert exact.loc["icc", "lower"] < model.icc_ < exact.loc["icc", "upper"]
+    profile = inference.confidence_intervals(model)
+    assert (profile["lower"] < profile["upper"]).all()
+    with pytest.raises(ValueError, match="method must be one of"):
+        inference.confidence_intervals(model, method="bayes")
+
+
+def test_nested_models(design):
+    X, y, groups = design
+    small, large = (RandomInterceptRegressor().fit(columns, y, groups=groups) for columns in (X[:, :1], X))
+    table = inference.likelihood_ratio_test(small, large)
+    for name, columns in (("small", X[:, :1]), ("large", X)):
+        ml = RandomInterceptRegressor(method="ml").fit(columns, y, groups=groups)
+        expected = [ml.aic_, ml.bic_, ml.log_likelihood_, ml.criterion_]
+        np.testing.assert_allclose(table.loc[name, ["aic", "bic", "log_likelihood", "deviance"]], expected, rtol=1e-12)
+    chi2 = table.loc["small", "deviance"] - table.loc["large", "deviance"]
+    np.testing.assert_allclose(table.loc["large", ["chi2", "df", "p_value"]], [chi2, 2, stats.chi2.sf(chi2, 2)], rtol=1e-9)
+    with pytest.raises(ValueError, match="large must have the columns of small and more"):
+        inference.likelihood_ratio_test(large, small)
+    with pytest.raises(ValueError, match="different rows, groups or outcomes"):
+        inference.likelihood_ratio_test(small, RandomInterceptRegressor().fit(X, y + groups, groups=groups))
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    named = [RandomInterceptRegressor().fit(frame[names], y, groups=groups) for names in (["a"], ["b", "c"])]
+    with pytest.raises(ValueError, match="a stand in the small model only"):
+        inference.likelihood_ratio_test(*named)
+
+
+def dense_prediction(X, groups, tau2, sigma2, x, group):
+    """Variance of the prediction of a group's mean at x, by the dense mixed model."""
+    Z = (groups[:, None] == np.unique(groups)).astype(float)
+    V = tau2 * Z @ Z.T + sigma2 * np.eye(len(groups))
+    k = tau2 * (groups == group)
+    solved = np.linalg.solve(V, np.column_stack([X, k]))
+    d = x - X.T @ solved[:, -1]
+    return tau2 - k @ solved[:, -1] + d @ np.linalg.solve(X.T @ solved[:, :-1], d)
+
+
+@pytest.mark.parametrize("kind", ["mean", "observation"])
+@pytest.mark.parametrize("group", [3, 999])
+def test_intervals_of_predictions_are_those_of_the_dense_model(design, kind, group):
+    X, y, groups = design
+    model = RandomInterceptRegressor().fit(X, y, groups=groups)
+    tau2, sigma2 = model.variance_components_
+    columns, x = np.column_stack([np.ones(len(y)), X]), np.array([1.0, 0.3, -1.0, 2.0])
+
+    def variance(t, s):
+        return dense_prediction(columns, groups, t, s, x, group) + (s if kind == "observation" else 0.0)
+
+    step = 1e-5
+    gradient = [
+        (variance(tau2 * (1 + step), sigma2) - variance(tau2 * (1 - step), sigma2)) / (2 * step * tau2),
+        (variance(tau2, sigma2 * (1 + step)) - variance(tau2, sigma2 * (1 - step))) / (2 * step * sigma2),
+    ]
+    pieces = Satterthwaite.of(Criterion(model.moments_).state(tau2 / sigma2), reml=True)
+    # From (gamma, sigma2 in the criterion's units) to (tau2, sigma2).
+    unit = Criterion(model.moments_).y_scale ** 2
+    jacobian = np.array([[1 / sigma2, -tau2 / sigma2**2], [0.0, 1 / unit]])
+    hessian = jacobian.T @ pieces.hessian @ jacobian
+    df = 2 * variance(tau2, sigma2) ** 2 / (gradient @ (2 * np.linalg.inv(hessian)) @ gradient)
+    interval = inference.predict_interval(model, x[None, 1:], groups=[group], kind=kind, level=0.9).iloc[0]
+    half = stats.t.ppf(0.95, df) * np.sqrt(variance(tau2, sigma2))
+    np.testing.assert_allclose(interval["upper"] - interval["prediction"], half, rtol=1e-6)
+    np.testing.assert_allclose(interval["prediction"], model.predict(x[None, 1:], groups=[group])[0], rtol=1e-12)
+
+
+def test_shares_of_variance_sum_to_one(model, design):
+    X, _, groups = design
+    shares = inference.r2(model)
+    assert shares[["fixed_within", "fixed_between", "group", "residual"]].sum() == pytest.approx(1.0)
+    fixed = X @ model.coef_
+    means = pd.Series(fixed).groupby(groups).transform("mean").to_numpy()
+    total = np.var(fixed, ddof=1) + model.variance_components_.sum()
+    np.testing.assert_allclose(shares["marginal"], np.var(fixed, ddof=1) / total, rtol=1e-10)
+    np.testing.assert_allclose(shares["fixed_between"], np.var(means, ddof=1) / total, rtol=1e-10)
+    assert inference.icc(model, kind="unadjusted") == pytest.approx(shares["group"])
+    with pytest.raises(ValueError, match="kind must be"):
+        inference.icc(model, kind="raw")
+
+
+def test_the_report_on_clustering(model, design):
+    _, y, groups = design
+    report = inference.clustering_report(model)
+    sizes = np.unique(groups, return_counts=True)[1]
+    null = RandomInterceptRegressor().fit(None, y, groups=groups)
+    expected = [len(y), len(sizes), sizes.min(), sizes.mean(), np.median(sizes), sizes.max(), null.icc_]
+    np.testing.assert_allclose(report.iloc[:7], expected, rtol=1e-10)
+    np.testing.assert_allclose(report["effective_sample_size"], len(y) / report["design_effect"])
+
+
+def test_models_that_are_not_mixed_are_refused(design):
+    X, y, groups = design
+    with pytest.raises(TypeError, match="must be a RandomInterceptRegressor; found ClusterRobustOLS"):
+        inference.r2(ClusterRobustOLS().fit(X, y, groups))
+    with pytest.warns(GroupsNotPassedWarning):
+        without = RandomInterceptRegressor().fit(X, y)
+    with pytest.raises(ValueError, match="was fitted without groups"):
+        inference.random_intercept_test(without)
+    with pytest.raises(ValueError, match="method must be one of"):
+        inference.random_intercept_test(RandomInterceptRegressor().fit(X, y, groups), method="chi2")
+
+
+def test_where_sigma2_is_zero(design):
+    X, _, groups = design
+    model = RandomInterceptRegressor().fit(X[:, :1], X[:, 0] + np.sin(groups), groups=groups)
+    assert model.boundary_ == "residual"
+    with pytest.raises(ValueError, match="no maximum to profile about"):
+        inference.confidence_intervals(model)
+    assert inference.fixed_effects(model).loc["(Intercept)", "df"] == len(np.unique(groups)) - 1
+    interval = inference.predict_interval(model, X[:1, :1], groups=[999])
+    assert (interval["upper"] > interval["lower"]).all()

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from sklearn_mlm import GroupedMoments, RandomInterceptRegressor
-from sklearn_mlm.inference import satterthwaite_degrees_of_freedom
+from sklearn_mlm import GroupedMoments, RandomInterceptRegressor, inference
 
 CASES = [
     "heck2011_null", "heck2011_ses", "heck2011_ses_public", "heck2011_ses_female_public", "heck2011_sub10_ses",
@@ -108,11 +107,80 @@ def test_the_shipped_data_are_the_published_ones(reference):
         assert X is None or np.array_equal(X, shipped.data)
 
 
+# ---- inference
+
+
 @pytest.mark.parametrize("method", ["REML", "ML"])
 @pytest.mark.parametrize("name", CASES)
-def test_satterthwaite_degrees_of_freedom_are_lmertests(reference, name, method):
+def test_satterthwaites_tests_are_lmertests(reference, name, method):
     model, expected, _, _ = fitted(reference, name, method)
-    criterion = model._criterion(model.moments_)
-    df = satterthwaite_degrees_of_freedom(criterion, model._solution, model.boundary_, np.eye(len(model.cov_fixed_)))
+    expected, table = expected["satterthwaite"], inference.fixed_effects(model)
     # lmerTest takes its Hessian by differences.
-    np.testing.assert_allclose(df, expected["satterthwaite"]["df"], rtol=1e-7)
+    np.testing.assert_allclose(table["df"], expected["df"], rtol=1e-7)
+    np.testing.assert_allclose(table["t"], expected["t"], rtol=1e-8)
+    # Differences of df of 1e-7 show in tiny p-values.
+    np.testing.assert_allclose(table["p_value"], expected["p"], rtol=1e-4, atol=1e-300)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_kenward_and_rogers_tests_are_pbkrtests(reference, name):
+    model, expected, _, _ = fitted(reference, name, "REML")
+    expected = expected["kenward_roger"]
+    if expected is None:
+        pytest.skip("pbkrtest was not run: too many rows, or weights")
+    table = inference.fixed_effects(model, ddf="kenward_roger")
+    np.testing.assert_allclose(table["std_error"], expected["se"], rtol=1e-11)
+    np.testing.assert_allclose(table["df"], expected["df"], rtol=1e-11)
+    np.testing.assert_allclose(table["p_value"], expected["p"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_profile_limits_are_those_of_exact_roots(reference, name):
+    model, expected, _, _ = fitted(reference, name, "REML")
+    expected = expected["confint_profile_exact"]
+    lower, upper = np.array(expected["lower"]), np.array(expected["upper"])
+    intervals = inference.confidence_intervals(model).drop(index="icc")
+    width = upper - lower
+    np.testing.assert_allclose((intervals["lower"] - lower) / width, 0.0, atol=1e-9)
+    np.testing.assert_allclose((intervals["upper"] - upper) / width, 0.0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_shares_of_variance_are_performances(reference, name):
+    model, expected, _, _ = fitted(reference, name, "REML")
+    weighted = reference.cases[name]["weight"] is not None
+    if expected["icc"] is not None:
+        assert inference.icc(model) == pytest.approx(expected["icc"]["adjusted"], rel=1e-9)
+        if not weighted:
+            unadjusted = inference.icc(model, kind="unadjusted")
+            assert unadjusted == pytest.approx(expected["icc"]["unadjusted"], rel=1e-9)
+    shares, r2 = inference.r2(model), expected["r2_nakagawa"]
+    if r2["conditional"] is not None and not weighted:
+        np.testing.assert_allclose(shares[["marginal", "conditional"]], [r2["marginal"], r2["conditional"]], rtol=1e-9)
+    limits = inference.plausible_values_range(model)
+    np.testing.assert_allclose(limits, expected["plausible_range_95"]["qnorm"], rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_test_of_no_group_variance_is_ranovas_and_rlrsims(reference, name):
+    model, expected, _, _ = fitted(reference, name, "REML")
+    naive = inference.random_intercept_test(model, method="naive")
+    np.testing.assert_allclose(naive["statistic"], expected["ranova"]["chi2"], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(naive["p_value"], expected["ranova"]["p"], rtol=1e-6, atol=1e-300)
+    simulated = expected["exactRLRT"]
+    if simulated is None or model.boundary_ == "group":
+        return
+    n = 20_000
+    p_value = inference.random_intercept_test(model, n_simulations=n, random_state=0)["p_value"]
+    error = np.sqrt(2 * max(simulated["p"] * (1 - simulated["p"]), 1 / n) / n)
+    assert abs(p_value - simulated["p"]) < 4 * error
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_table_of_random_effects_is_ranef(reference, name):
+    model, expected, _, _ = fitted(reference, name, "REML")
+    expected = expected["ranef"]
+    table = inference.random_effects_table(model).loc[expected["group"]]
+    np.testing.assert_allclose(table["sd"], expected["condsd"], rtol=TOLERANCE, atol=1e-300)
+    spread = max(np.abs(expected["condval"]).max(), 1e-300)
+    np.testing.assert_allclose(table["effect"] / spread, np.array(expected["condval"]) / spread, atol=1e-9)

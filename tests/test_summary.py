@@ -7,13 +7,16 @@ from sklearn_mlm import _summary
 
 
 @pytest.mark.parametrize(
-    ("value", "digits", "expected"), [(1.005, 1, "1.0"), (-0.0001, 2, "0.00"), (np.nan, 3, "-"), (1234.5, 0, "1234")]
+    ("value", "digits", "expected"),
+    [(1.005, 1, "1.0"), (-0.0001, 2, "0.00"), (np.nan, 3, "-"), (1234.5, 0, "1234"), (1.23456e-9, None, "1.235e-09")],
 )
 def test_numbers(value, digits, expected):
     assert _summary.number_text(value, digits) == expected
 
 
-@pytest.mark.parametrize(("size", "expected"), [(6.61, 2), (0.15, 3), (150.0, 0), (0.0, 2), (np.nan, 2), (1e-12, 6)])
+@pytest.mark.parametrize(
+    ("size", "expected"), [(6.61, 2), (0.15, 3), (150.0, 0), (0.0, 3), (np.nan, 3), (1e-12, None), (1e9, None)]
+)
 def test_decimals_show_three_significant_digits(size, expected):
     assert _summary.decimals(size) == expected
 

@@ -1,0 +1,59 @@
+"""What inference needs of fitted models: their names, estimates and criteria, and that they are what they should be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from ._criterion import Criterion
+from ._moments import GroupedMoments
+
+INTERCEPT = "(Intercept)"
+"""What tables call the intercept, as lmer does."""
+
+
+def check_mixed(model: Any, name: str = "model") -> None:
+    """Raise unless this is a random intercept model, fitted with groups."""
+    check_is_fitted(model)
+    if not hasattr(model, "random_effects_"):
+        raise TypeError(f"{name} must be a RandomInterceptRegressor; found {type(model).__name__}.")
+    if model.n_groups_ == 0:
+        raise ValueError(f"{name} was fitted without groups: there is no group variance. Fit it with groups=...")
+
+
+def check_level(level: float) -> None:
+    """Raise for a confidence level that is no probability."""
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must be between 0 and 1, such as 0.95; found {level!r}.")
+
+
+def feature_names(moments: GroupedMoments) -> list[str]:
+    """Return the names of the columns of x, or x0, x1, ..."""
+    return list(moments.feature_names or (f"x{i}" for i in range(moments.n_features)))
+
+
+def coefficient_names(model: Any) -> list[str]:
+    """Return the names of the fixed effects, the intercept first where the model has one."""
+    if hasattr(model, "moments_"):
+        names = feature_names(model.moments_)
+    else:
+        names = list(model._predictor_names() or (f"x{i}" for i in range(len(model.coef_))))
+    return [INTERCEPT] * (len(model.cov_fixed_) - len(names)) + names
+
+
+def estimates(model: Any) -> np.ndarray:
+    """Return the fixed effects, the intercept first where the covariance has it."""
+    with_intercept = len(model.cov_fixed_) > len(model.coef_)
+    return np.append(model.intercept_, model.coef_) if with_intercept else np.asarray(model.coef_)
+
+
+def criterion_of(model: Any, reml: bool | None = None) -> Criterion:
+    """Return the criterion of a fitted model, or the restricted or full one of the same rows."""
+    return Criterion(
+        model.moments_,
+        fit_intercept=bool(model.fit_intercept),
+        reml=model.method == "reml" if reml is None else reml,
+        precision_weights=model.weight_type == "precision",
+    )

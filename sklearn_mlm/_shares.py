@@ -1,0 +1,245 @@
+"""Shares of variance and descriptions of groups: ICC, R squared, the table of random effects, the report on clustering."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from ._criterion import Criterion
+from ._fitted import check_level, check_mixed
+from ._moments import GroupedMoments
+from ._optimum import minimise
+
+
+def without_columns(moments: GroupedMoments) -> GroupedMoments:
+    """Return the moments of y alone."""
+    return replace(
+        moments,
+        center=moments.center[-1:],
+        deviations=moments.deviations[:, -1:],
+        within=moments.within[-1:, -1:],
+        feature_names=None,
+    )
+
+
+def icc(model: Any, *, kind: str = "adjusted") -> float:
+    """Return the intraclass correlation.
+
+    Parameters
+    ----------
+    model : RandomInterceptRegressor
+        A fitted model.
+    kind : {"adjusted", "unadjusted"}, default="adjusted"
+        "adjusted": tau2 / (tau2 + sigma2), of what the predictors leave, the attribute `icc_`. "unadjusted": with the
+        variance of the fixed part in the denominator, of all that varies.
+
+    Returns
+    -------
+    icc : float
+        In [0, 1].
+
+    References
+    ----------
+    S. Nakagawa, P. C. D. Johnson and H. Schielzeth (2017), "The coefficient of determination R2 and intra-class correlation
+    coefficient from generalized linear mixed-effects models revisited and expanded", Journal of the Royal Society
+    Interface 14, 20170213.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> from sklearn_mlm.inference import icc
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True)
+    >>> model = RandomInterceptRegressor().fit(X, y, groups=subject)
+    >>> round(icc(model), 3), round(icc(model, kind="unadjusted"), 3)
+    (0.589, 0.424)
+    """
+    check_mixed(model)
+    if kind == "adjusted":
+        return float(model.icc_)
+    if kind != "unadjusted":
+        raise ValueError(f"kind must be 'adjusted' or 'unadjusted'; found {kind!r}.")
+    tau2, sigma2 = model.variance_components_
+    total = tau2 + sigma2 + sum(_fixed_variances(model))
+    return float(tau2 / total) if total > 0 else float("nan")
+
+
+def r2(model: Any) -> pd.Series:
+    """Return the shares of variance that the parts of the model explain.
+
+    The variance of y is taken apart into that of the fixed part within groups and between them, tau2 and sigma2.
+
+    Parameters
+    ----------
+    model : RandomInterceptRegressor
+        A fitted model.
+
+    Returns
+    -------
+    shares : pandas.Series
+        "marginal" (of the fixed part) and "conditional" (of the fixed part and the groups), Nakagawa and Schielzeth's R
+        squared; the shares in the total of the four parts, "fixed_within", "fixed_between", "group" and "residual"; and, of
+        the variance within groups and of that between them, the share of the fixed part, "within" and "between".
+
+    References
+    ----------
+    S. Nakagawa and H. Schielzeth (2013), "A general and simple method for obtaining R2 from generalized linear mixed-effects
+    models", Methods in Ecology and Evolution 4(2), 133-142, equations 29 and 30.
+
+    J. D. Rights and S. K. Sterba (2019), "Quantifying explained variance in multilevel models: an integrative framework for
+    defining R-squared measures", Psychological Methods 24(3), 309-338.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> from sklearn_mlm.inference import r2
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True)
+    >>> r2(RandomInterceptRegressor().fit(X, y, groups=subject)).round(3)
+    marginal         0.280
+    conditional      0.704
+    fixed_within     0.280
+    fixed_between    0.000
+    group            0.424
+    residual         0.296
+    within           0.486
+    between          0.000
+    dtype: float64
+    """
+    check_mixed(model)
+    tau2, sigma2 = model.variance_components_
+    within, between = _fixed_variances(model)
+    total = within + between + tau2 + sigma2
+
+    def share(part: float, whole: float) -> float:
+        return part / whole if whole > 0 else float("nan")
+
+    return pd.Series(
+        {
+            "marginal": share(within + between, total),
+            "conditional": share(within + between + tau2, total),
+            "fixed_within": share(within, total),
+            "fixed_between": share(between, total),
+            "group": share(tau2, total),
+            "residual": share(sigma2, total),
+            "within": share(within, within + sigma2),
+            "between": share(between, between + tau2),
+        }
+    )
+
+
+def _fixed_variances(model: Any) -> tuple[float, float]:
+    """Return the variance of the fixed part over the rows, within and between groups; over n - 1, as R's var has it.
+
+    Rows count once in a model with precisions, whose moments weigh them: the weighted variance is the nearest to it there.
+    """
+    moments, slopes = model.moments_, model.coef_
+    within = float(slopes @ moments.within[:-1, :-1] @ slopes)
+    levels = moments.deviations[:, :-1] @ slopes
+    weight = float(moments.counts.sum())
+    between = float(moments.counts @ (levels - moments.counts @ levels / weight) ** 2)
+    return within / (weight - 1.0), between / (weight - 1.0)
+
+
+def random_effects_table(model: Any, level: float = 0.95) -> pd.DataFrame:
+    """Return the empirical-Bayes estimate of each group, how reliable it is, and the group's own intercept.
+
+    Parameters
+    ----------
+    model : RandomInterceptRegressor
+        A fitted model.
+    level : float, default=0.95
+        Of the intervals.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        Indexed by group label, with the columns "effect" (u_j), "sd" (its conditional standard deviation, given fixed
+        effects and variances: lme4's condsd), "reliability" (lambda_j), "n" (total weight of the rows), "intercept" (fixed
+        intercept plus effect), and "ci_lower" and "ci_upper" of the effect, all but the last but two in units of y.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_dyestuff
+    >>> from sklearn_mlm.inference import random_effects_table
+    >>> dyestuff = load_dyestuff()
+    >>> model = RandomInterceptRegressor().fit(None, dyestuff.target, groups=dyestuff.groups)
+    >>> random_effects_table(model).head(2).round(2)
+       effect     sd  reliability    n  intercept  ci_lower  ci_upper
+    A  -17.61  19.59         0.78  5.0    1509.89     -56.0     20.78
+    B    0.39  19.59         0.78  5.0    1527.89     -38.0     38.78
+    """
+    check_mixed(model)
+    check_level(level)
+    solution = model._solution
+    effects, sd = solution.random_effects, np.sqrt(solution.conditional_variances)
+    half = stats.norm.ppf(0.5 + level / 2.0) * sd
+    return pd.DataFrame(
+        {
+            "effect": effects,
+            "sd": sd,
+            "reliability": solution.reliabilities,
+            "n": model.moments_.counts,
+            "intercept": model.intercept_ + effects,
+            "ci_lower": effects - half,
+            "ci_upper": effects + half,
+        },
+        index=model.groups_,
+    )
+
+
+def clustering_report(model: Any) -> pd.Series:
+    """Return how the rows are clustered, and what that costs.
+
+    Parameters
+    ----------
+    model : RandomInterceptRegressor
+        A fitted model.
+
+    Returns
+    -------
+    report : pandas.Series
+        "n" (rows, or their total weight), "n_groups", "size_min", "size_mean", "size_median", "size_max", "icc" (of y: the
+        null model's), "design_effect" (1 + (m - 1) icc, m = sum n_j^2 / n, the factor by which groups inflate the variance
+        of the mean of y), "effective_sample_size" (n over it).
+
+    References
+    ----------
+    L. Kish (1965), Survey Sampling, Wiley, section 5.4.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> from sklearn_mlm.inference import clustering_report
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True)
+    >>> report = clustering_report(RandomInterceptRegressor().fit(X, y, groups=subject))
+    >>> report[["n", "n_groups", "icc", "design_effect", "effective_sample_size"]].round(2).tolist()
+    [180.0, 18.0, 0.39, 4.55, 39.53]
+    """
+    check_mixed(model)
+    counts = model.moments_.counts
+    n = float(counts.sum())
+    null = Criterion(without_columns(model.moments_), precision_weights=model.weight_type == "precision")
+    solution = minimise(null).solution
+    total = solution.group_variance + solution.residual_variance
+    correlation = solution.group_variance / total if total > 0 else float("nan")
+    design_effect = 1.0 + (float(counts @ counts) / n - 1.0) * correlation
+    return pd.Series(
+        {
+            "n": n,
+            "n_groups": float(len(counts)),
+            "size_min": float(counts.min()),
+            "size_mean": n / len(counts),
+            "size_median": float(np.median(counts)),
+            "size_max": float(counts.max()),
+            "icc": correlation,
+            "design_effect": design_effect,
+            "effective_sample_size": n / design_effect,
+        }
+    )

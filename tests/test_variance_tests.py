@@ -1,0 +1,96 @@
+"""Exact inference about the variance ratio: against dense matrices and direct simulation."""
+
+import numpy as np
+import pytest
+from designs import simulate
+from scipy import stats
+
+from sklearn_mlm import GroupedMoments
+from sklearn_mlm._criterion import Criterion
+from sklearn_mlm._optimum import minimise
+from sklearn_mlm._variance_tests import FPivot, eigenvalues, simulate_null
+
+
+def restricted(X, y, groups, weights=None):
+    return Criterion(GroupedMoments.from_arrays(X, y, groups, weights), precision_weights=weights is not None)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_eigenvalues_are_those_of_the_dense_matrix(seed, weighted):
+    X, y, groups = simulate(10, 6, 2, seed=seed)
+    weights = np.random.default_rng(seed).uniform(0.5, 2.0, len(y)) if weighted else None
+    values, counts = eigenvalues(restricted(X, y, groups, weights))
+    root = np.sqrt(np.ones(len(y)) if weights is None else weights)
+    columns = root[:, None] * np.column_stack([np.ones(len(y)), X])
+    Z = root[:, None] * (groups[:, None] == np.unique(groups))
+    projected = Z - columns @ np.linalg.lstsq(columns, Z, rcond=None)[0]
+    dense = np.linalg.eigvalsh(Z.T @ projected)
+    ours = np.sort(np.repeat(values, counts.astype(int)))
+    np.testing.assert_allclose(ours, dense[-len(ours) :], rtol=1e-9)
+    np.testing.assert_allclose(dense[: -len(ours)], 0.0, atol=1e-9)
+
+
+def test_sizes_that_are_all_different_are_taken_together():
+    X, y, groups = simulate(60, 4, 1)
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
+    criterion = restricted(X, y, groups, weights)
+    sizes, multiplicity, scatter = criterion.size_scatter(10, 7)
+    assert len(sizes) == 7
+    assert multiplicity.sum() == 60
+    np.testing.assert_allclose(sizes @ multiplicity, weights.sum())
+    whole = criterion.size_scatter(10**9, 7)[2].sum(axis=0)
+    np.testing.assert_allclose(scatter.sum(axis=0), whole, rtol=1e-10, atol=1e-12)
+
+
+def test_the_null_distribution_is_that_of_refitted_simulations():
+    X, _, groups = simulate(8, 5, 2)
+    rng = np.random.default_rng(0)
+    statistics = []
+    for _ in range(600):
+        criterion = restricted(X, rng.standard_normal(len(groups)), groups)
+        statistics.append(max(criterion.value(0.0) - minimise(criterion).solution.value, 0.0))
+    drawn = simulate_null(criterion, 20_000, random_state=0)
+    share = np.mean(np.array(statistics) < 1e-9)
+    assert abs(share - np.mean(drawn == 0)) < 4 * np.sqrt(0.25 / 600)
+    positive = np.array(statistics)[np.array(statistics) >= 1e-9]
+    # By chance in 1 of 1000.
+    assert stats.ks_2samp(positive, drawn[drawn > 0]).pvalue > 1e-3
+    np.testing.assert_array_equal(drawn, simulate_null(criterion, 20_000, random_state=0))
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 4.0])
+def test_the_pivot_has_its_distribution_at_the_true_ratio(ratio):
+    rng = np.random.default_rng(int(10 * ratio))
+    groups = np.repeat(np.arange(9), [2, 2, 3, 4, 6, 8, 9, 12, 20])
+    X = rng.standard_normal((len(groups), 2))
+    X[:, 1] = rng.standard_normal(9)[groups]
+    p_values = []
+    for _ in range(500):
+        y = X @ [1.0, 2.0] + np.sqrt(ratio) * rng.standard_normal(9)[groups] + rng.standard_normal(len(groups))
+        pivot = FPivot(restricted(X, y, groups))
+        p_values.append(stats.f.sf(pivot.statistic(ratio), pivot.df1, pivot.df2))
+    assert (pivot.df1, pivot.df2) == (9 - 2, len(groups) - 9 - 1)
+    assert stats.kstest(p_values, "uniform").pvalue > 1e-3
+
+
+def test_limits_invert_the_pivot_and_reach_zero_and_infinity():
+    X, y, groups = simulate(12, 6, 2)
+    pivot = FPivot(restricted(X, y, groups))
+    lower, upper = pivot.limits(0.9)
+    tails = stats.f.sf([pivot.statistic(ratio) for ratio in (lower, upper)], pivot.df1, pivot.df2)
+    np.testing.assert_allclose(tails, [0.05, 0.95], rtol=1e-9)
+    assert FPivot(restricted(None, np.random.default_rng(2).standard_normal(len(y)), groups)).limits(0.95)[0] == 0.0
+    few = FPivot(restricted(None, np.array([1.0, 1.1, 5.0, 5.1]), np.array([0, 0, 1, 1])))
+    assert few.limits(0.999)[1] > 1e3
+    assert np.isnan(FPivot(restricted(None, np.arange(3.0), np.arange(3))).statistic(0.0))
+
+
+def test_the_residual_variance_has_a_chi_squared_interval():
+    X, y, groups = simulate(12, 6, 2)
+    criterion = restricted(X, y, groups)
+    lower, upper = np.array(FPivot(criterion).residual_variance_limits(0.95)) * criterion.y_scale**2
+    columns = np.column_stack([X[:, :1], groups[:, None] == np.unique(groups)]).astype(float)
+    rss = ((y - columns @ np.linalg.lstsq(columns, y, rcond=None)[0]) ** 2).sum()
+    df = len(y) - len(np.unique(groups)) - 1
+    np.testing.assert_allclose([lower, upper], rss / stats.chi2.ppf([0.975, 0.025], df), rtol=1e-9)
