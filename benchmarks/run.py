@@ -3,6 +3,7 @@
     python benchmarks/run.py fit [--sizes small|all] [--repeats K] [--strings]
     python benchmarks/run.py parts
     python benchmarks/run.py baselines [--repeats K]
+    python benchmarks/run.py inference [--sizes small|all]
 
 All in one process with two threads, alternating, medians of the repeats. Machines are noisy: read the ratios.
 """
@@ -17,6 +18,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import baseline_cost
 import fit_cost
+import inference_cost
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -31,10 +33,14 @@ if __name__ == "__main__":
         "baselines", help="cluster-robust least squares, and the comparison, against LinearRegression"
     )
     baselines.add_argument("--repeats", type=int, default=None, help="default: 3 to 5")
+    inference = commands.add_parser("inference", help="what tests, intervals and the summary cost beside the fit")
+    inference.add_argument("--sizes", choices=("small", "all"), default="all", help="small leaves out ten million rows")
     arguments = parser.parse_args()
     if arguments.command == "fit":
         fit_cost.print_table(arguments.sizes, arguments.repeats, arguments.strings, arguments.level_2)
     elif arguments.command == "parts":
         fit_cost.print_parts()
+    elif arguments.command == "inference":
+        inference_cost.print_table(arguments.sizes)
     else:
         baseline_cost.print_table(arguments.repeats)

@@ -1,6 +1,8 @@
 """Multilevel models that belong in scikit-learn."""
 
 from ._base import GroupsNotPassedWarning
+from ._comparison import Comparison
+from ._model_summary import ModelSummary
 from ._moments import GroupedMoments
 from ._regressor import RandomInterceptRegressor
 from .baselines import ClusterRobustOLS, WithinOLS, compare_with_ols
@@ -8,8 +10,10 @@ from .model_selection import cross_validate_groups, make_group_scorer, request_g
 
 __all__ = [
     "ClusterRobustOLS",
+    "Comparison",
     "GroupedMoments",
     "GroupsNotPassedWarning",
+    "ModelSummary",
     "RandomInterceptRegressor",
     "WithinOLS",
     "compare_with_ols",

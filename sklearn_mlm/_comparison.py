@@ -148,7 +148,7 @@ def _coefficients(X: Any, y: np.ndarray, codes: np.ndarray, model: RandomInterce
         robust_df[alone] = np.nan
     values, dropped = np.append(pooled.intercept, pooled.coefficients), 1 + criterion.dropped
     mixed = np.append(solution.intercept, solution.coefficients)
-    mixed_df = satterthwaite_degrees_of_freedom(criterion, solution, model.boundary_, np.eye(len(names)))
+    mixed_df = satterthwaite_degrees_of_freedom(model._state, solution.covariance, model.boundary_, np.eye(len(names)))
     absorbed = np.flatnonzero(~within.identified)
     tables = {
         OLS: coefficient_table(values, pooled.covariance, criterion.degrees_of_freedom, names, dropped),
@@ -198,7 +198,8 @@ def _within_between(moments: GroupedMoments) -> tuple[pd.DataFrame, pd.Series]:
         optimum = minimise(criterion)
         solution, contrasts = optimum.solution, np.eye(1 + p + q)[1 + p + told]
         covariance = contrasts @ solution.covariance @ contrasts.T
-        df = satterthwaite_degrees_of_freedom(criterion, solution, optimum.boundary, contrasts)
+        state = criterion.state(0.0 if np.isinf(solution.ratio) else solution.ratio)
+        df = satterthwaite_degrees_of_freedom(state, solution.covariance, optimum.boundary, contrasts)
         table = coefficient_table(solution.coefficients[p + told], covariance, df, [names[i] for i in told])
         rows[told, 1] = rows[told, 0] + table["estimate"]
         rows[told, 2:] = table.to_numpy()
@@ -207,8 +208,7 @@ def _within_between(moments: GroupedMoments) -> tuple[pd.DataFrame, pd.Series]:
             wald = float(difference @ np.linalg.solve(covariance, difference)) / len(told)
             joint = criterion.degrees_of_freedom
             if optimum.boundary is None:
-                state = criterion.state(solution.ratio)
-                joint = Satterthwaite.of(state, reml=True).joint_degrees_of_freedom(contrasts)
+                joint = Satterthwaite.of(state).joint_degrees_of_freedom(contrasts)
             test = _f_test(wald, float(len(told)), joint)
     columns_of_table = ["within", "between", "difference", "std_error", "df", "p_value"]
     return pd.DataFrame(rows, index=names, columns=columns_of_table).rename_axis("coefficient"), test

@@ -18,6 +18,8 @@ _ESTIMATES_EQUAL, _ESTIMATE_MATTERS = 0.01, 0.5
 _ERROR_MATTERS, _ERROR_MATTERS_MUCH = 0.01, 0.05
 # Degrees of freedom that a cluster-robust standard error should rest on, and the level of tests.
 _ENOUGH_DF, _LEVEL = 10.0, 0.05
+# Coefficients that a sentence names one by one.
+_NAMED = 4
 # Errors of this share of another's are none.
 _ROUNDING = 1e-10
 
@@ -41,6 +43,12 @@ def _on_clustering(c: Any) -> str:
             f"{between}; there are too few groups, or too few rows in them, for a test of whether that is more than chance."
         )
     test = f"F test, {p_statement(p_value)}"
+    if left == 0 and p_value > _LEVEL and given and c.icc > 0:
+        return (
+            f"{_percent(c.icc)} of the variance of y lies between groups, but no more than the predictors account for: "
+            f"given them, the group variance is estimated as 0 ({test}). The random intercept model is then least squares, "
+            "and there is nothing for it to gain."
+        )
     if left == 0 and p_value > _LEVEL:
         return (
             f"The groups differ no more than chance makes them: the group variance is estimated as 0{given} ({test}). The "
@@ -85,20 +93,31 @@ def _on_naive_errors(c: Any) -> str:
     """Return what ignoring the groups does to standard errors."""
     ratio = _ratio(_of(c, ROBUST, "std_error"), _of(c, OLS, "std_error"))
     if ratio.empty:
-        return "Least squares leave nothing to chance here: there are no standard errors to compare."
+        return "Least squares leaves nothing to chance here: there are no standard errors to compare."
     low, high = str(ratio.idxmin()), str(ratio.idxmax())
     if ratio[high] <= 1 + _SE_MATTERS and ratio[low] >= 1 - _SE_MATTERS:
         return (
             "The textbook standard errors of least squares, which ignore the groups, are within "
             f"{np.abs(ratio - 1).max():.0%} of the cluster-robust ones: for the coefficients, the groups hardly matter."
         )
-    off = [name for name in dict.fromkeys((high, low)) if abs(ratio[name] - 1) > _SE_MATTERS]
-    said = " and ".join(f"{ratio[name]:.2g} times as large for {name}" for name in off)
+    off = ratio[(ratio - 1).abs() > _SE_MATTERS].sort_values(ascending=False)
+    if len(off) <= _NAMED:
+        said = ", ".join(f"{_times(value)} as large for {name}" for name, value in off.items())
+    else:
+        said = f"from {_times(ratio[low])} ({low}) to {_times(ratio[high])} ({high}) as large"
     doubt = ", though with so few groups that may be chance" if _of(c, ROBUST, "df").min() < _ENOUGH_DF else ""
+    before, after = _of(c, OLS, "p_value"), _of(c, ROBUST, "p_value")
+    turned = [str(name) for name in ratio.index if (before[name] <= _LEVEL) != (after[name] <= _LEVEL)]
+    flips = [f" The p-value of {name} goes from {p_text(before[name])} to {p_text(after[name])}." for name in turned]
     return (
         "The textbook standard errors of least squares ignore the groups. The cluster-robust ones, which allow for them, "
-        f"are {said}{doubt}."
+        f"are {said}{doubt}.{''.join(flips)}"
     )
+
+
+def _times(ratio: float) -> str:
+    """Return a ratio as a multiple."""
+    return f"{ratio:.1f} times" if ratio >= 1 else f"{ratio:.2f} times"
 
 
 def _on_within_and_between(c: Any) -> list[str]:
@@ -137,7 +156,7 @@ def _on_robust_errors(c: Any) -> str:
     if shift.empty or relative.empty:
         return f"There are no cluster-robust standard errors to compare with those of the random intercept model.{note}"
     moved, least_df = str(shift.idxmax()), _of(c, ROBUST, "df").min()
-    distance = f"{shift[moved]:.2g} standard errors"
+    distance = f"{shift[moved]:.2g} of the latter's standard errors"
     if alone:
         verdict = "Cluster-robust standard errors would not do here"
     elif shift[moved] > _ESTIMATE_MATTERS and c.within_between_test["p_value"] <= _LEVEL:
@@ -157,30 +176,34 @@ def _on_robust_errors(c: Any) -> str:
         close = (
             "the estimates are those of the random intercept model"
             if same
-            else f"no estimate is more than {distance} from the random intercept model's"
+            else f"no estimate is more than {shift[moved]:.2g} standard errors from the random intercept model's"
         )
         if least_df < _ENOUGH_DF:
             verdict = (
-                f"If only the coefficients matter, {close}, and least squares with cluster-robust standard errors could do; "
-                f"but from {c.n_groups} groups those standard errors are uncertain ({least_df:.1f} degrees of freedom at "
-                "the least)"
+                f"If only the coefficients matter, least squares with cluster-robust standard errors could do, since "
+                f"{close}; but from {c.n_groups} groups those standard errors are uncertain ({least_df:.1f} degrees of "
+                "freedom at the least)"
             )
         else:
+            would = "would be valid, though dear" if relative.max() > _SE_DOUBT else "would do"
             verdict = (
-                f"If only the coefficients matter, least squares with cluster-robust standard errors would do: {close}, and "
+                f"If only the coefficients matter, least squares with cluster-robust standard errors {would}: {close}, and "
                 f"the standard errors rest on {least_df:.0f} degrees of freedom or more"
             )
     low, high = relative.min(), relative.max()
     span = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
     doubt = ""
     if high > _SE_DOUBT:
+        reasons = ["least squares wastes information"]
+        if c.within_between_test["p_value"] <= _LEVEL:
+            reasons.append("the group means of the predictors are missing")
+        reasons.append("the effect differs from group to group, which a random intercept does not allow for")
         doubt = (
-            f" Where they are much larger, as for {relative.idxmax()!s}, least squares waste information, or the effect "
-            "differs from group to group, which a random intercept does not allow for."
+            f" For {relative.idxmax()!s} that makes intervals {_times(high)} as wide: {', or '.join(reasons)} (then the "
+            "random intercept model's standard error is too small)."
         )
-    return (
-        f"{verdict}. The cluster-robust standard errors are {span} times those of the random intercept model.{doubt}{note}"
-    )
+    beside = f"The cluster-robust standard errors are {span} times those of the random intercept model."
+    return f"{verdict}. {beside}{doubt}{note}"
 
 
 def _gain(errors: dict[str, float], than: str) -> float:
@@ -224,11 +247,14 @@ def _on_predictions(c: Any) -> str:
     new = c.predictions.xs("new")["rmse"].to_dict()
     gain = _gain(new, OLS)
     if abs(gain) <= _ERROR_MATTERS:
-        return f"{first} For new groups, whose levels nobody knows, it predicts as least squares do ({against(new)})."
+        return f"{first} For new groups, whose levels nobody knows, it predicts as least squares does ({against(new)})."
     size = f"{abs(gain):.0%} {'less' if gain > 0 else 'more'}"
     n_folds = len(c.fold_predictions.xs(("new", MIXED), level=("groups", "model")))
     folds = f"better in {_better_folds(c, 'new')} of {n_folds} folds"
-    return f"{first} For new groups, whose levels nobody knows, its error is {size} ({against(new)}; {folds})."
+    reason = ""
+    if gain < 0 and c.within_between_test["p_value"] <= _LEVEL:
+        reason = " Its coefficients are nearer to those within groups: add the group means of the predictors."
+    return f"{first} For new groups, whose levels nobody knows, its error is {size} ({against(new)}; {folds}).{reason}"
 
 
 # ---- the report

@@ -92,8 +92,16 @@ class State:
     ----------
     ratio : float
         gamma.
+    reml : bool
+        Whether the criterion is restricted.
     n_observations, degrees_of_freedom : float
         N, and D: N - k for REML, N for maximum likelihood.
+    between_degrees_of_freedom : int
+        J less the fixed effects that vary between groups only.
+    rank : int
+        k.
+    dropped : ndarray of int
+        Features that depend on those before them.
     r2, slope : float
         The residual sum of squares r2(gamma), and its derivative -sum_j h_j^2 e_j^2.
     residual_cubed : float
@@ -115,8 +123,12 @@ class State:
     """
 
     ratio: float
+    reml: bool
     n_observations: float
     degrees_of_freedom: float
+    between_degrees_of_freedom: int
+    rank: int
+    dropped: np.ndarray
     r2: float
     slope: float
     residual_cubed: float
@@ -432,8 +444,12 @@ class Criterion:
         coefficients, intercept = self._fixed_effects(beta)
         return State(
             ratio=float(ratio),
+            reml=self.reml,
             n_observations=self.n_observations,
             degrees_of_freedom=self.degrees_of_freedom,
+            between_degrees_of_freedom=self.between_degrees_of_freedom,
+            rank=self.rank,
+            dropped=self.dropped,
             r2=float(r2),
             slope=-float(contrast @ second_e),
             residual_cubed=float(contrast @ third @ contrast),

@@ -41,7 +41,7 @@ class Satterthwaite:
     hessian: np.ndarray
 
     @classmethod
-    def of(cls, state: State, reml: bool) -> Satterthwaite:
+    def of(cls, state: State) -> Satterthwaite:
         """Return them at the optimum, between the boundaries.
 
         Of D log sigma2 + r2(gamma) / sigma2 + log dets, at sigma2 = r2 / D,
@@ -53,7 +53,7 @@ class Satterthwaite:
         inverse, sigma2, v = state.inverse, state.residual_variance, state.x_residual
         by_ratio = inverse @ state.x_squared @ inverse
         curve = 2.0 * (state.residual_cubed - v @ inverse @ v) / sigma2 - state.h_squared
-        if reml:
+        if state.reml:
             curve += 2.0 * np.vdot(inverse, state.x_cubed) - np.vdot(by_ratio, state.x_squared)
         mixed = -state.slope / sigma2**2
         hessian = np.array([[curve, mixed], [mixed, state.degrees_of_freedom / sigma2**2]])

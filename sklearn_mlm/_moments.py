@@ -1,4 +1,4 @@
-"""`GroupedMoments`: the small mergeable state that rows are read into, and the only code that reads rows."""
+"""`GroupedMoments`: the small mergeable state that rows are read into, and the code that reads rows into it."""
 
 from __future__ import annotations
 
@@ -306,8 +306,8 @@ def as_weights(sample_weight: Any, n_samples: int) -> np.ndarray:
         )
     if n_samples and weights.min() < 0:
         raise ValueError(
-            f"sample_weight must not be negative; found {weights.min()!r} in row {int(weights.argmin())}. To leave a row "
-            "out, give it the weight 0."
+            f"sample_weight must not be negative; found {float(weights.min())!r} in row {int(weights.argmin())}. To leave a "
+            "row out, give it the weight 0."
         )
     return weights
 

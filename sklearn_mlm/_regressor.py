@@ -19,7 +19,8 @@ from ._base import (
     warn_of_dropped_columns,
 )
 from ._criterion import Criterion, Solution
-from ._moments import GroupedMoments
+from ._model_summary import ModelSummary, summarise_model
+from ._moments import GroupedMoments, as_outcome, as_weights
 from ._optimum import minimise
 
 _CHOICES = {
@@ -69,7 +70,7 @@ class RandomInterceptRegressor(GroupedRegressor):
     ----------
     coef_ : ndarray of shape (n_predictors,)
         Fixed effects of the columns of X, without the group column, in units of y per unit of x. A column that depends on
-        those before it gets 0.
+        those before it gets 0. `sklearn_mlm.inference.fixed_effects` has them by name.
     intercept_ : float
         Fixed intercept, in units of y; 0 without `fit_intercept`.
     variance_components_ : pandas.Series of shape (2,)
@@ -263,6 +264,63 @@ class RandomInterceptRegressor(GroupedRegressor):
         variance = self._prediction_variance(X, codes, self._solution)
         return mean, np.where(np.isnan(mean), np.nan, np.sqrt(variance))
 
+    def summary(
+        self, X: Any = None, y: Any = None, groups: Any = None, *, sample_weight: Any = None, ddf: str = "satterthwaite"
+    ) -> ModelSummary:
+        """Return the summary of the model, as lmer prints it.
+
+        Parameters
+        ----------
+        X, y, groups : default=None
+            The rows of `fit`, for the quantiles of the scaled residuals; the model keeps no rows. Without y there are none.
+        sample_weight : array-like of shape (n_samples,), default=None
+            The precisions of `fit`, by whose roots the residuals are multiplied with ``weight_type="precision"``.
+        ddf : {"satterthwaite", "kenward_roger", "residual", "normal"}, default="satterthwaite"
+            Degrees of freedom of the tests of fixed effects.
+
+        Returns
+        -------
+        summary : ModelSummary
+            Prints as text, and shows as HTML in a notebook; its tables are attributes: `fixed_effects`,
+            `variance_components`, `criteria`, `scaled_residuals`.
+
+        Examples
+        --------
+        >>> from sklearn_mlm import RandomInterceptRegressor
+        >>> from sklearn_mlm.datasets import load_sleepstudy
+        >>> X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
+        >>> model = RandomInterceptRegressor().fit(X, y, groups=subject)
+        >>> model.summary(X, y, subject)
+        Random intercept model fitted by REML
+        REML criterion at convergence 1786.5, log-likelihood -893.23 (4 parameters), AIC 1794.5, BIC 1807.2
+        Number of observations 180, groups (subject) 18
+        <BLANKLINE>
+        Scaled residuals
+              Min       1Q  Median      3Q     Max
+          -3.2257  -0.5529  0.0109  0.5188  4.2506
+        <BLANKLINE>
+        Variance components
+                             variance  std. dev.
+        subject (Intercept)      1378      37.12
+        residual                960.5      30.99
+        Intraclass correlation 0.589
+        <BLANKLINE>
+        Fixed effects (Satterthwaite's degrees of freedom)
+                     estimate  std. error    df      t  p-value
+        (Intercept)   251.405       9.747  22.8  25.79   <0.001  ***
+        days          10.4673      0.8042   161  13.02   <0.001  ***
+        p < 0.001 ***, < 0.01 **, < 0.05 *, < 0.1 .
+        """
+        check_is_fitted(self)
+        scaled = None
+        if y is not None:
+            residuals = as_outcome(y) - self.predict(X, groups)
+            if sample_weight is not None and self.weight_type == "precision":
+                residuals = residuals * np.sqrt(as_weights(sample_weight, len(residuals)))
+            sigma = float(np.sqrt(self.variance_components_["residual"]))
+            scaled = residuals / sigma if sigma > 0 else None
+        return summarise_model(self, scaled, ddf)
+
     # ---- what the methods above are made of
 
     def _check_parameters(self) -> None:
@@ -282,6 +340,8 @@ class RandomInterceptRegressor(GroupedRegressor):
         else:
             solution, boundary, identified = criterion.solution(0.0), "group", True
         self._solution = solution
+        # What tests and the summary take, so that their cost does not depend on the number of groups.
+        self._state = criterion.state(0.0 if np.isinf(solution.ratio) else solution.ratio)
         self.moments_ = moments
         self.boundary_ = boundary
         self.coef_ = solution.coefficients

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
+from sklearn.utils.extmath import safe_sparse_dot
 
 from ._criterion import Criterion
 from ._fitted import check_level, check_mixed
@@ -26,7 +27,7 @@ def without_columns(moments: GroupedMoments) -> GroupedMoments:
     )
 
 
-def icc(model: Any, *, kind: str = "adjusted") -> float:
+def icc(model: Any, *, kind: str = "adjusted", X: Any = None, groups: Any = None) -> float:
     """Return the intraclass correlation.
 
     Parameters
@@ -36,6 +37,8 @@ def icc(model: Any, *, kind: str = "adjusted") -> float:
     kind : {"adjusted", "unadjusted"}, default="adjusted"
         "adjusted": tau2 / (tau2 + sigma2), of what the predictors leave, the attribute `icc_`. "unadjusted": with the
         variance of the fixed part in the denominator, of all that varies.
+    X, groups : default=None
+        The rows of `fit`, for "unadjusted" of a model with precisions: see `r2`.
 
     Returns
     -------
@@ -64,11 +67,11 @@ def icc(model: Any, *, kind: str = "adjusted") -> float:
     if kind != "unadjusted":
         raise ValueError(f"kind must be 'adjusted' or 'unadjusted'; found {kind!r}.")
     tau2, sigma2 = model.variance_components_
-    total = tau2 + sigma2 + sum(_fixed_variances(model))
+    total = tau2 + sigma2 + sum(_fixed_variances(model, X, groups))
     return float(tau2 / total) if total > 0 else float("nan")
 
 
-def r2(model: Any) -> pd.Series:
+def r2(model: Any, X: Any = None, groups: Any = None) -> pd.Series:
     """Return the shares of variance that the parts of the model explain.
 
     The variance of y is taken apart into that of the fixed part within groups and between them, tau2 and sigma2.
@@ -77,6 +80,10 @@ def r2(model: Any) -> pd.Series:
     ----------
     model : RandomInterceptRegressor
         A fitted model.
+    X, groups : default=None
+        The rows of `fit`. They make a difference to models with precisions only: the variance of the fixed part is then that
+        over the rows, each counted once, as in R's performance; without rows it is that of the moments, in which rows
+        weigh.
 
     Returns
     -------
@@ -112,7 +119,7 @@ def r2(model: Any) -> pd.Series:
     """
     check_mixed(model)
     tau2, sigma2 = model.variance_components_
-    within, between = _fixed_variances(model)
+    within, between = _fixed_variances(model, X, groups)
     total = within + between + tau2 + sigma2
 
     def share(part: float, whole: float) -> float:
@@ -132,11 +139,15 @@ def r2(model: Any) -> pd.Series:
     )
 
 
-def _fixed_variances(model: Any) -> tuple[float, float]:
-    """Return the variance of the fixed part over the rows, within and between groups; over n - 1, as R's var has it.
-
-    Rows count once in a model with precisions, whose moments weigh them: the weighted variance is the nearest to it there.
-    """
+def _fixed_variances(model: Any, X: Any, groups: Any) -> tuple[float, float]:
+    """Return the variance of the fixed part over the rows, within and between groups; over n - 1, as R's var has it."""
+    if X is not None:
+        X, codes = model._locate(X, groups)
+        if (codes < 0).any():
+            raise ValueError("groups must hold the labels of fit: found rows of unknown groups, or without a label.")
+        fixed = safe_sparse_dot(X, model.coef_, dense_output=True) if X is not None else np.zeros(len(codes))
+        means = (np.bincount(codes, fixed - fixed.mean()) / np.maximum(np.bincount(codes), 1))[codes]
+        return float(np.var(fixed - means)) * len(fixed) / (len(fixed) - 1), float(np.var(means, ddof=1))
     moments, slopes = model.moments_, model.coef_
     within = float(slopes @ moments.within[:-1, :-1] @ slopes)
     levels = moments.deviations[:, :-1] @ slopes

@@ -54,7 +54,7 @@ class Table:
         label_widths = [max(len(row[i]) for row in labels) for i in range(depth)]
         widths = [max([len(name), *(len(row[i]) for row in self.cells)]) for i, name in enumerate(self.columns)]
         start = " " * (sum(label_widths) + 2 * max(depth - 1, 0))
-        lines = [self.title, start + _aligned(self.columns, widths)]
+        lines = [self.title, (start + _aligned(self.columns, widths)).rstrip()]
         for row_labels, row in zip(labels, self.cells, strict=True):
             left = "  ".join(label.ljust(width) for label, width in zip(row_labels, label_widths, strict=True))
             lines.append((left + _aligned(row, widths)).rstrip())
@@ -111,9 +111,11 @@ class Report:
         """Return the report as text, its paragraphs broken into lines of at most this width."""
         from textwrap import fill
 
-        paragraphs = [fill(paragraph, width, initial_indent="- ", subsequent_indent="  ") for paragraph in self.closing]
+        dash, indent = ("- ", "  ") if self.closing_title else ("", "")
+        paragraphs = [fill(paragraph, width, initial_indent=dash, subsequent_indent=indent) for paragraph in self.closing]
         parts = ["\n".join([self.title, *self.facts]), *(table.text() for table in self.tables)]
-        return "\n\n".join([*parts, "\n".join([self.closing_title, *paragraphs])])
+        closing = "\n".join([self.closing_title] * bool(self.closing_title) + paragraphs)
+        return "\n\n".join([*parts, closing] if closing else parts)
 
     def html(self) -> str:
         """Return the report as HTML, which notebooks show."""
@@ -121,7 +123,8 @@ class Report:
         items = "".join(f"<li>{escape(paragraph)}</li>" for paragraph in self.closing)
         tables = "".join(table.html() for table in self.tables)
         title = f"<p><strong>{escape(self.title)}</strong>{facts}</p>"
-        return f"<div>{title}{tables}<p><strong>{escape(self.closing_title)}</strong></p><ul>{items}</ul></div>"
+        closing = f"<p><strong>{escape(self.closing_title)}</strong></p>" * bool(self.closing_title)
+        return f"<div>{title}{tables}{closing}{f'<ul>{items}</ul>' * bool(items)}</div>"
 
 
 def number_text(value: float, digits: int | None) -> str:
@@ -141,8 +144,10 @@ def decimals(size: float, significant: int = 3) -> int | None:
 
 
 def df_text(value: float) -> str:
-    """Return degrees of freedom: whole ones as such, others with a decimal."""
-    return "-" if np.isnan(value) else f"{value:.0f}" if abs(value - round(value)) < 1e-6 else f"{value:.1f}"
+    """Return degrees of freedom: whole ones as such, others with a decimal; infinitely many are inf."""
+    if not np.isfinite(value):
+        return "-" if np.isnan(value) else "inf"
+    return f"{value:.0f}" if abs(value - round(value)) < 1e-6 else f"{value:.1f}"
 
 
 def p_text(value: float) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 from sklearn.utils.validation import check_is_fitted
 
-from ._criterion import Criterion, Solution
+from ._criterion import Criterion, Solution, State
 from ._degrees_of_freedom import KenwardRoger, Satterthwaite, quadratic
 from ._fitted import check_level, check_mixed, coefficient_names, criterion_of, estimates
 from ._optimum import minimise
@@ -87,7 +87,7 @@ def fixed_effects(model: Any, *, ddf: str = "satterthwaite", level: float = 0.95
         dropped = np.flatnonzero(np.isnan(df) & (np.diag(covariance) == 0))
     else:
         covariance, df = _covariance_and_df(model, ddf)
-        dropped = int(model.fit_intercept) + criterion_of(model).dropped
+        dropped = int(model.fit_intercept) + model._state.dropped
     table = coefficient_table(estimates(model), covariance, df, names, dropped)
     half = stats.t.ppf(0.5 + level / 2.0, table["df"]) * table["std_error"]
     table.insert(3, "t", table["estimate"] / table["std_error"])
@@ -137,7 +137,7 @@ def contrast_test(model: Any, L: Any, *, ddf: str = "satterthwaite") -> pd.Serie
     p_value        0.00
     dtype: float64
     """
-    check_is_fitted(model)
+    check_mixed(model)
     _check_ddf(ddf)
     values = estimates(model)
     contrasts = np.atleast_2d(np.asarray(L, dtype=np.float64))
@@ -168,15 +168,16 @@ def contrast_test(model: Any, L: Any, *, ddf: str = "satterthwaite") -> pd.Serie
 
 
 def satterthwaite_degrees_of_freedom(
-    criterion: Criterion, solution: Solution, boundary: str | None, contrasts: np.ndarray
+    state: State, covariance: np.ndarray, boundary: str | None, contrasts: np.ndarray
 ) -> np.ndarray:
     """Return Satterthwaite's degrees of freedom of combinations of the fixed effects, at the boundaries as well.
 
     Parameters
     ----------
-    criterion : Criterion
-    solution : Solution
-        The optimum of that criterion.
+    state : State
+        Of the criterion at its optimum.
+    covariance : ndarray of shape (k, k)
+        Of the fixed effects.
     boundary : {"group", "residual"} or None
         The variance that is 0 there.
     contrasts : ndarray of shape (n_contrasts, k)
@@ -187,12 +188,12 @@ def satterthwaite_degrees_of_freedom(
         NaN where the variance of the combination is 0.
     """
     if boundary == "group":
-        df = np.full(len(contrasts), criterion.degrees_of_freedom)
+        df = np.full(len(contrasts), state.degrees_of_freedom)
     elif boundary == "residual":
-        df = np.full(len(contrasts), float(criterion.between_degrees_of_freedom))
+        df = np.full(len(contrasts), float(state.between_degrees_of_freedom))
     else:
-        df = Satterthwaite.of(criterion.state(solution.ratio), criterion.reml).degrees_of_freedom(contrasts)
-    return np.where(quadratic(contrasts, solution.covariance) > 0, df, np.nan)
+        df = Satterthwaite.of(state).degrees_of_freedom(contrasts)
+    return np.where(quadratic(contrasts, covariance) > 0, df, np.nan)
 
 
 def coefficient_table(
@@ -383,13 +384,13 @@ def predict_interval(
         variance = solution.residual_variance * per_sigma2
         df = criterion.degrees_of_freedom
         if model.boundary_ is None:
-            state = criterion.state(solution.ratio)
+            state = model._state
             # The derivative by gamma as a central difference, whose error of 1e-9 does not show in df.
             step = 1e-4 * solution.ratio
             low, high = (variance_per_sigma2(criterion.solution(solution.ratio + by)) for by in (-step, step))
             by_ratio = state.residual_variance * (high - low) / (2.0 * step)
             gradient = np.stack([by_ratio, per_sigma2], axis=-1)
-            hessian = Satterthwaite.of(state, criterion.reml).hessian
+            hessian = Satterthwaite.of(state).hessian
             spread = 2.0 * (gradient * np.linalg.solve(hessian, gradient.T).T).sum(axis=1)
             df = 2.0 * (state.residual_variance * per_sigma2) ** 2 / spread
     half = stats.t.ppf(0.5 + level / 2.0, df) * np.sqrt(variance)
@@ -527,47 +528,45 @@ def _check_ddf(ddf: str) -> None:
 
 def _covariance_and_df(model: Any, ddf: str, contrasts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return the covariance of the fixed effects, and the df of contrasts (of each coefficient, if there are none)."""
-    criterion, solution, boundary = criterion_of(model), model._solution, model.boundary_
+    state, covariance, boundary = model._state, model.cov_fixed_, model.boundary_
     if contrasts is None:
-        contrasts = np.eye(len(solution.covariance))
+        contrasts = np.eye(len(covariance))
     if ddf in ("residual", "normal"):
-        df = criterion.n_observations - criterion.rank if ddf == "residual" else np.inf
-        return solution.covariance, np.full(len(contrasts), df)
+        df = state.n_observations - state.rank if ddf == "residual" else np.inf
+        return covariance, np.full(len(contrasts), df)
     if ddf == "satterthwaite" or boundary == "residual":
-        return solution.covariance, satterthwaite_degrees_of_freedom(criterion, solution, boundary, contrasts)
-    kenward_roger = _kenward_roger(model, criterion)
-    has_variance = quadratic(contrasts, solution.covariance) > 0
+        return covariance, satterthwaite_degrees_of_freedom(state, covariance, boundary, contrasts)
+    kenward_roger = _kenward_roger(model)
     each = np.full(len(contrasts), np.nan)
-    for at in np.flatnonzero(has_variance):
+    for at in np.flatnonzero(quadratic(contrasts, covariance) > 0):
         each[at] = kenward_roger.degrees_of_freedom(contrasts[at : at + 1])[0]
     return kenward_roger.adjusted, each
 
 
-def _kenward_roger(model: Any, criterion: Criterion) -> KenwardRoger:
+def _kenward_roger(model: Any) -> KenwardRoger:
     """Return what Kenward and Roger's method takes, of a model fitted by REML."""
-    if not criterion.reml:
+    if not model._state.reml:
         raise ValueError(
             'ddf="kenward_roger" adjusts for variances estimated by REML, but the model was fitted by maximum likelihood: '
             'fit it with method="reml".'
         )
-    return KenwardRoger.of(criterion.state(model._solution.ratio))
+    return KenwardRoger.of(model._state)
 
 
 def _joint_df(model: Any, ddf: str, contrasts: np.ndarray) -> tuple[float, float]:
     """Return the denominator df of an F test of several contrasts, and the factor its statistic takes."""
-    criterion, boundary = criterion_of(model), model.boundary_
+    state, boundary = model._state, model.boundary_
     if ddf == "normal":
         return np.inf, 1.0
     if ddf == "residual":
-        return criterion.n_observations - criterion.rank, 1.0
+        return state.n_observations - state.rank, 1.0
     if boundary == "residual":
-        return float(criterion.between_degrees_of_freedom), 1.0
+        return float(state.between_degrees_of_freedom), 1.0
     if ddf == "kenward_roger":
-        return _kenward_roger(model, criterion).degrees_of_freedom(contrasts)
+        return _kenward_roger(model).degrees_of_freedom(contrasts)
     if boundary == "group":
-        return criterion.degrees_of_freedom, 1.0
-    state = criterion.state(model._solution.ratio)
-    return Satterthwaite.of(state, criterion.reml).joint_degrees_of_freedom(contrasts), 1.0
+        return state.degrees_of_freedom, 1.0
+    return Satterthwaite.of(state).joint_degrees_of_freedom(contrasts), 1.0
 
 
 def _independent_rows(contrasts: np.ndarray) -> np.ndarray:

@@ -268,8 +268,8 @@ def cross_validate_groups(
         what they negate: errors, of which less is better.
     baseline : estimator, default=None
         What to put beside the model. None is the same model with ordinary least squares in the place of each
-        `RandomInterceptRegressor`. For the null model, another model with groups.
-    sample_weight : array-like of shape (n_samples,), default=None
+        `RandomInterceptRegressor`, or of the last step of a pipeline without one. For the null model, another model with
+    groups. sample_weight : array-like of shape (n_samples,), default=None
         Row weights, for fits and scores.
     random_state : int, RandomState instance or None, default=None
         Shuffles the rows.
@@ -415,6 +415,8 @@ def _ols_in(model: Any) -> Any:
     pooled = {
         name: _pooled(part) for name, part in model.get_params(deep=True).items() if isinstance(part, GroupedRegressor)
     }
+    if not pooled and hasattr(model, "steps"):
+        return model.set_params(**{model.steps[-1][0]: LinearRegression()})
     return model.set_params(**pooled) if pooled else LinearRegression()
 
 

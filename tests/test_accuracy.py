@@ -1,10 +1,14 @@
 """Fits against 50-digit arithmetic: the truth for the doubles as given."""
 
+import mpmath as mp
 import numpy as np
 import pytest
-from oracle import Dense, relative_error
+from oracle import DIGITS, Dense, relative_error
 
-from sklearn_mlm import RandomInterceptRegressor
+from sklearn_mlm import GroupedMoments, RandomInterceptRegressor
+from sklearn_mlm._criterion import Criterion
+from sklearn_mlm._degrees_of_freedom import Satterthwaite
+from sklearn_mlm._optimum import minimise
 from sklearn_mlm.datasets import load_dyestuff, load_sleepstudy
 
 
@@ -69,3 +73,35 @@ def test_the_optimum_is_where_the_exact_derivative_changes_sign(case):
     exact = Dense(X, y, groups)
     ratio = variances["group"] / variances["residual"]
     assert exact.gradient(ratio * (1 - 2e-13)) < 0 < exact.gradient(ratio * (1 + 2e-13))
+
+
+@pytest.mark.parametrize("name", ["dyestuff", "unbalanced"])
+@pytest.mark.parametrize("reml", [True, False])
+def test_the_hessian_in_both_variances_is_that_of_differences_in_50_digits(name, reml):
+    X, y, groups = CASES[name][0]
+    criterion = Criterion(GroupedMoments.from_arrays(X, y, groups), reml=reml)
+    solution = minimise(criterion).solution
+    dense = Dense(X, y, groups, reml=reml)
+
+    def deviance(ratio, sigma2):
+        log_det, log_det_x, _, _, r2, *_ = dense.at(ratio)
+        return dense.D * mp.log(2 * mp.pi * sigma2) + r2 / sigma2 + log_det + (log_det_x if reml else 0)
+
+    with mp.workdps(DIGITS):
+        # At the optimum of sigma2 for this ratio, to all digits.
+        ratio = mp.mpf(solution.ratio)
+        sigma2 = dense.at(ratio)[4] / dense.D
+        # Central differences, of relative error 1e-20.
+        step = mp.mpf(10) ** -10
+        near = {(i, j): deviance(ratio * (1 + i * step), sigma2 * (1 + j * step)) for i in (-1, 0, 1) for j in (-1, 0, 1)}
+        by_ratio, by_sigma2 = ratio * step, sigma2 * step
+        truth = [
+            (near[1, 0] - 2 * near[0, 0] + near[-1, 0]) / by_ratio**2,
+            (near[1, 1] - near[1, -1] - near[-1, 1] + near[-1, -1]) / (4 * by_ratio * by_sigma2),
+            (near[0, 1] - 2 * near[0, 0] + near[0, -1]) / by_sigma2**2,
+        ]
+    unit = criterion.y_scale**2
+    hessian = Satterthwaite.of(criterion.state(solution.ratio)).hessian
+    ours = [hessian[0, 0], hessian[0, 1] / unit, hessian[1, 1] / unit**2]
+    for value, expected in zip(ours, truth, strict=True):
+        assert relative_error(value, expected) < 1e-12

@@ -14,6 +14,7 @@ from sklearn.model_selection import GroupKFold, KFold
 
 from sklearn_mlm import ClusterRobustOLS, GroupedMoments, RandomInterceptRegressor, WithinOLS, compare_with_ols
 from sklearn_mlm._criterion import Criterion
+from sklearn_mlm._summary import p_text
 from sklearn_mlm._variance_tests import FPivot
 from sklearn_mlm.datasets import load_dyestuff, load_sleepstudy
 from sklearn_mlm.inference import contrast_test, f_test
@@ -274,9 +275,20 @@ def simulated(J=60, n=20, tau=1.0, contextual=0.0, slope_sd=0.0, seed=0):
 
 def test_groups_that_do_not_differ_leave_nothing_to_gain():
     said = words(*simulated(tau=0.0, seed=0))
-    assert "The groups differ no more than chance makes them" in said
+    assert "no more than the predictors account for: given them, the group variance is estimated as 0" in said
     assert "hardly better than least squares" in said
     assert "cluster-robust standard errors would do" in said
+
+
+def test_p_values_that_turn_are_told():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(30), 20)
+    X = pd.DataFrame({"x": rng.standard_normal(600), "size": rng.standard_normal(30)[groups]})
+    comparison = compare_with_ols(X, rng.standard_normal(30)[groups] + rng.standard_normal(600), groups, random_state=0)
+    p_values = comparison.coefficients["p_value"]
+    before, after = p_values["size", "pooled OLS"], p_values["size", "cluster-robust OLS"]
+    assert before < 0.05 < after
+    assert f"The p-value of size goes from {p_text(before)} to {p_text(after)}." in " ".join(comparison.conclusions)
 
 
 def test_standard_errors_that_agree_are_said_to():
@@ -321,9 +333,7 @@ def test_an_effect_that_differs_from_group_to_group_is_suspected():
     rng = np.random.default_rng(0)
     groups, x = np.repeat(np.arange(50), 20), np.tile(np.linspace(-1, 1, 20), 50)
     y = rng.standard_normal(50)[groups] + (1 + rng.standard_normal(50)[groups]) * x + rng.standard_normal(1000)
-    assert "Where they are much larger, as for x, least squares waste information, or the effect" in words(
-        y, pd.DataFrame({"x": x}), groups
-    )
+    assert "the effect differs from group to group" in words(y, pd.DataFrame({"x": x}), groups)
 
 
 # ---- print and HTML

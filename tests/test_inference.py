@@ -57,7 +57,9 @@ def test_satterthwaite_is_that_of_the_dense_likelihood(reml, seed):
     optimum = minimise(criterion)
     assert optimum.boundary is None
     contrasts = np.vstack([np.eye(3), [0.0, 1.0, -1.0]])
-    df = satterthwaite_degrees_of_freedom(criterion, optimum.solution, None, contrasts)
+    df = satterthwaite_degrees_of_freedom(
+        criterion.state(optimum.solution.ratio), optimum.solution.covariance, None, contrasts
+    )
     solution = optimum.solution
     columns = np.column_stack([np.ones(len(y)), X])
     expected = dense_satterthwaite(columns, y, groups, solution.group_variance, solution.residual_variance, reml, contrasts)
@@ -70,7 +72,7 @@ def test_the_hessian_is_the_second_derivative_of_the_profile_where_sigma2_is_pro
     for reml in (True, False):
         criterion = Criterion(GroupedMoments.from_arrays(X, y, groups), reml=reml)
         ratio = minimise(criterion).solution.ratio
-        pieces = Satterthwaite.of(criterion.state(ratio), reml)
+        pieces = Satterthwaite.of(criterion.state(ratio))
         (gg, gs), (_, ss) = pieces.hessian
         np.testing.assert_allclose(gg - gs**2 / ss, criterion.hessian(ratio), rtol=1e-10)
         np.testing.assert_allclose(pieces.covariance, criterion.solution(ratio).covariance, rtol=1e-12)
@@ -83,7 +85,7 @@ def test_the_derivatives_of_the_covariance_are_numerical_ones():
     # B_XX^-1 alone: the covariance over sigma2, which is profiled out.
     low, high = (criterion.solution(r) for r in (ratio - step, ratio + step))
     slope = (high.covariance / high.residual_variance - low.covariance / low.residual_variance) / (2 * step)
-    middle, pieces = criterion.solution(ratio), Satterthwaite.of(criterion.state(ratio), reml=True)
+    middle, pieces = criterion.solution(ratio), Satterthwaite.of(criterion.state(ratio))
     np.testing.assert_allclose(pieces.derivatives[0] / middle.residual_variance, slope, rtol=1e-6)
 
 
@@ -92,10 +94,11 @@ def test_at_the_boundaries():
     for reml in (True, False):
         criterion = Criterion(GroupedMoments.from_arrays(X, y, groups), reml=reml)
         solution = criterion.solution(0.0)
-        df = satterthwaite_degrees_of_freedom(criterion, solution, "group", np.eye(3))
+        df = satterthwaite_degrees_of_freedom(criterion.state(0.0), solution.covariance, "group", np.eye(3))
         np.testing.assert_array_equal(df, len(y) - 3 if reml else len(y))
     criterion = Criterion(GroupedMoments.from_arrays(X, np.sin(groups), groups))
-    df = satterthwaite_degrees_of_freedom(criterion, criterion.solution(np.inf), "residual", np.eye(3))
+    covariance = criterion.solution(np.inf).covariance
+    df = satterthwaite_degrees_of_freedom(criterion.state(0.0), covariance, "residual", np.eye(3))
     np.testing.assert_array_equal(df, [len(np.unique(groups)) - 2, np.nan, len(np.unique(groups)) - 2])
 
 
@@ -258,7 +261,7 @@ def test_intervals_of_predictions_are_those_of_the_dense_model(design, kind, gro
         (variance(tau2 * (1 + step), sigma2) - variance(tau2 * (1 - step), sigma2)) / (2 * step * tau2),
         (variance(tau2, sigma2 * (1 + step)) - variance(tau2, sigma2 * (1 - step))) / (2 * step * sigma2),
     ]
-    pieces = Satterthwaite.of(Criterion(model.moments_).state(tau2 / sigma2), reml=True)
+    pieces = Satterthwaite.of(Criterion(model.moments_).state(tau2 / sigma2))
     # From (gamma, sigma2 in the criterion's units) to (tau2, sigma2).
     unit = Criterion(model.moments_).y_scale ** 2
     jacobian = np.array([[1 / sigma2, -tau2 / sigma2**2], [0.0, 1 / unit]])

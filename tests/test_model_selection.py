@@ -483,6 +483,10 @@ def test_known_and_new_groups_with_weights_a_search_and_a_baseline():
     )
     assert list(within.index.get_level_values("model")) == ["model", "baseline"] * 2
     assert within.loc[("known", "baseline"), ("r2", "mean")] > plain.loc[("known", "OLS"), ("r2", "mean")]
+    with_gaps = NUMBERS.where(np.arange(len(Y))[:, None] % 9 > 0)
+    imputed = make_pipeline(SimpleImputer(), LinearRegression())
+    gaps = cross_validate_groups(imputed, with_gaps, Y, SCHOOL, cv=3, random_state=0, scoring="r2")
+    np.testing.assert_array_equal(gaps.xs("model", level="model"), gaps.xs("OLS", level="model"))
     forest = cross_validate_groups(LinearRegression(), NUMBERS, Y, SCHOOL, cv=3, random_state=0, scoring="r2")
     np.testing.assert_array_equal(forest.xs("model", level="model"), forest.xs("OLS", level="model"))
 

@@ -9,7 +9,17 @@ import sklearn_mlm
 # Each may import only from those before it.
 ORDER = [
     *("_linalg", "_groups", "_rows", "_moments", "_criterion", "_optimum", "_degrees_of_freedom", "_profile"),
-    *("_variance_tests", "_fitted", "_shares", "inference", "_summary", "_base", "_regressor", "model_selection"),
+    *(
+        "_variance_tests",
+        "_fitted",
+        "_shares",
+        "inference",
+        "_summary",
+        "_model_summary",
+        "_base",
+        "_regressor",
+        "model_selection",
+    ),
     *("_cluster_robust", "_within", "_folds", "_conclusions", "_comparison", "baselines", "datasets", "__init__"),
 ]
 

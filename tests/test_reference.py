@@ -147,16 +147,16 @@ def test_profile_limits_are_those_of_exact_roots(reference, name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_shares_of_variance_are_performances(reference, name):
-    model, expected, _, _ = fitted(reference, name, "REML")
-    weighted = reference.cases[name]["weight"] is not None
+    model, expected, X, groups = fitted(reference, name, "REML")
+    r2 = expected["r2_nakagawa"]
     if expected["icc"] is not None:
         assert inference.icc(model) == pytest.approx(expected["icc"]["adjusted"], rel=1e-9)
-        if not weighted:
-            unadjusted = inference.icc(model, kind="unadjusted")
-            assert unadjusted == pytest.approx(expected["icc"]["unadjusted"], rel=1e-9)
-    shares, r2 = inference.r2(model), expected["r2_nakagawa"]
-    if r2["conditional"] is not None and not weighted:
+        unadjusted = inference.icc(model, kind="unadjusted", X=X, groups=groups)
+        assert unadjusted == pytest.approx(expected["icc"]["unadjusted"], rel=1e-9)
+        shares = inference.r2(model, X, groups)
         np.testing.assert_allclose(shares[["marginal", "conditional"]], [r2["marginal"], r2["conditional"]], rtol=1e-9)
+        if reference.cases[name]["weight"] is None:
+            np.testing.assert_allclose(inference.r2(model), shares, rtol=1e-9, atol=1e-12)
     limits = inference.plausible_values_range(model)
     np.testing.assert_allclose(limits, expected["plausible_range_95"]["qnorm"], rtol=1e-10)
 
@@ -184,3 +184,14 @@ def test_the_table_of_random_effects_is_ranef(reference, name):
     np.testing.assert_allclose(table["sd"], expected["condsd"], rtol=TOLERANCE, atol=1e-300)
     spread = max(np.abs(expected["condval"]).max(), 1e-300)
     np.testing.assert_allclose(table["effect"] / spread, np.array(expected["condval"]) / spread, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_scaled_residuals_and_criteria_of_the_summary_are_lme4s(reference, name):
+    model, expected, _, _ = fitted(reference, name, "REML")
+    X, y, groups, weights = reference.rows(reference.cases[name])
+    summary = model.summary(X, y, groups, sample_weight=weights)
+    quantiles = list(expected["scaled_residual_quantiles"].values())
+    np.testing.assert_allclose(summary.scaled_residuals, quantiles, rtol=1e-8, atol=1e-9)
+    names = ["criterion", "logLik", "AIC", "BIC", "df"]
+    np.testing.assert_allclose(summary.criteria, [expected[name] for name in names], rtol=1e-12)
