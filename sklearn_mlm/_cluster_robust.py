@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ._criterion import Solution
 from ._linalg import unit_cholesky
 from ._moments import GroupedMoments, weighted_scatter
 from ._rows import Rows, block_rows, blocks_of_equal_groups
+from ._solution import Solution
 
 # Eigenvalues at most this large are those of a combination of coefficients that rests on one group alone; they are left
 # out, as clubSandwich does.

@@ -14,6 +14,7 @@ from ._conclusions import conclusions_of, report
 from ._criterion import Criterion
 from ._degrees_of_freedom import Satterthwaite
 from ._fitted import INTERCEPT, feature_names
+from ._fixed import coefficient_table, satterthwaite_degrees_of_freedom
 from ._folds import MIXED, MODELS, OLS, ROBUST, WITHIN, Folds, cross_validated_errors
 from ._moments import GroupedMoments
 from ._optimum import minimise
@@ -21,7 +22,7 @@ from ._regressor import RandomInterceptRegressor
 from ._shares import without_columns
 from ._variance_tests import FPivot
 from ._within import within_estimate
-from .inference import coefficient_table, f_test, satterthwaite_degrees_of_freedom
+from .inference import f_test
 
 # Scatter of group means, relative to that within groups, that rounding could leave of equal means.
 _SAME_MEANS = 1e-26

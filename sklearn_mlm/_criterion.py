@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +18,7 @@ from ._linalg import (
     zero_columns,
 )
 from ._moments import GroupedMoments, rounding_scatter, weighted_scatter
+from ._solution import Solution, State
 
 # Scatter of the group means that an exact fit could leave, relative to that of y: means are not squares.
 _EXACT_BETWEEN = 1e-20
@@ -27,126 +27,6 @@ _TINY = np.finfo(np.float64).tiny
 _MAX_SCATTER_NUMBERS = 1 << 24
 # Numbers that the matrices of one vectorised evaluation may hold.
 _BATCH_NUMBERS = 1 << 21
-
-
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """The model at one variance ratio: everything the likelihood gives once tau2 / sigma2 is fixed.
-
-    Attributes
-    ----------
-    ratio : float
-        The variance ratio gamma = tau2 / sigma2; infinity where sigma2 is 0.
-    group_variance, residual_variance : float
-        tau2 and sigma2, in units of y squared.
-    coefficients : ndarray of shape (n_features,)
-        Slopes; 0 for a column that depends on those before it.
-    intercept : float
-        0 in a model without one.
-    covariance : ndarray of shape (k, k)
-        Covariance of the fixed effects, the intercept first where the model has one; rows and columns of dropped columns
-        are 0.
-    center : ndarray of shape (n_features,)
-        The point of x about which `centered_covariance` is given: the grand mean, or 0 in a model without intercept.
-    centered_covariance : ndarray of shape (k, k)
-        The covariance with the intercept taken at `center`, where no digits are lost to a distant origin.
-    residual_means : ndarray of shape (n_groups,)
-        e_j, each group's mean of y less its fixed part.
-    reliabilities : ndarray of shape (n_groups,)
-        lambda_j = gamma n_j / (1 + gamma n_j), the share of e_j that is the empirical-Bayes estimate.
-    value : float
-        The criterion: -2 (restricted) log-likelihood with all constants, as in lme4.
-    """
-
-    ratio: float
-    group_variance: float
-    residual_variance: float
-    coefficients: np.ndarray
-    intercept: float
-    covariance: np.ndarray
-    center: np.ndarray
-    centered_covariance: np.ndarray
-    residual_means: np.ndarray
-    reliabilities: np.ndarray
-    value: float
-
-    @property
-    def random_effects(self) -> np.ndarray:
-        """Empirical-Bayes estimates u_j = lambda_j e_j, of shape (n_groups,)."""
-        return self.reliabilities * self.residual_means
-
-    @property
-    def conditional_variances(self) -> np.ndarray:
-        """Variance of each u_j given the data and the fixed effects, tau2 (1 - lambda_j), of shape (n_groups,)."""
-        return self.group_variance * (1.0 - self.reliabilities)
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """The sums over groups that inference is made of, at one variance ratio.
-
-    With h_j = n_j / (1 + gamma n_j), x_j the means of x in group j and e_j those of the residual. The columns are the
-    criterion's own, in which y has a scale of its own; `to_columns` leads back to the data's.
-
-    Attributes
-    ----------
-    ratio : float
-        gamma.
-    reml : bool
-        Whether the criterion is restricted.
-    n_observations, degrees_of_freedom : float
-        N, and D: N - k for REML, N for maximum likelihood.
-    between_degrees_of_freedom : int
-        J less the fixed effects that vary between groups only.
-    rank : int
-        k.
-    dropped : ndarray of int
-        Features that depend on those before them.
-    r2, slope : float
-        The residual sum of squares r2(gamma), and its derivative -sum_j h_j^2 e_j^2.
-    residual_cubed : float
-        sum_j h_j^3 e_j^2.
-    b_xx, inverse : ndarray of shape (k, k)
-        B_XX and its inverse.
-    x_squared, x_cubed : ndarray of shape (k, k)
-        sum_j h_j^p x_j x_j' for p = 2 and 3.
-    x_residual : ndarray of shape (k,)
-        sum_j h_j^2 e_j x_j.
-    h_sum, h_squared : float
-        sum_j h_j^p for p = 1 and 2.
-    coefficients : ndarray of shape (n_coefficients,)
-        Fixed effects of the data's columns, the intercept first where the model has one.
-    to_columns : ndarray of shape (n_coefficients, k)
-        Takes a change of the criterion's coefficients to the change of the data's; rows of dropped columns are 0.
-    y_scale : float
-        The unit of y in the criterion.
-    """
-
-    ratio: float
-    reml: bool
-    n_observations: float
-    degrees_of_freedom: float
-    between_degrees_of_freedom: int
-    rank: int
-    dropped: np.ndarray
-    r2: float
-    slope: float
-    residual_cubed: float
-    b_xx: np.ndarray
-    inverse: np.ndarray
-    x_squared: np.ndarray
-    x_cubed: np.ndarray
-    x_residual: np.ndarray
-    h_sum: float
-    h_squared: float
-    coefficients: np.ndarray
-    to_columns: np.ndarray
-    y_scale: float
-
-    @property
-    def residual_variance(self) -> float:
-        """sigma2 = r2 / D, in the criterion's units."""
-        return self.r2 / self.degrees_of_freedom
 
 
 class Criterion:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._criterion import State
+from ._solution import State
 
 
 @dataclass(frozen=True, eq=False)

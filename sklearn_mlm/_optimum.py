@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._criterion import Criterion, Solution
+from ._criterion import Criterion
+from ._solution import Solution
 
 # In units of log gamma. The criterion is analytic in log gamma on a strip of half-width pi (its singularities are at
 # negative gamma), so that it has no features much narrower than one.

@@ -9,8 +9,9 @@ from functools import partial
 import numpy as np
 from scipy import optimize
 
-from ._criterion import Criterion, State
+from ._criterion import Criterion
 from ._optimum import minimise
+from ._solution import State
 
 # Points of the region at which a limit is looked for before it is refined.
 _POINTS = 65

@@ -18,10 +18,11 @@ from ._base import (
     check_more_rows_than_effects,
     warn_of_dropped_columns,
 )
-from ._criterion import Criterion, Solution
+from ._criterion import Criterion
 from ._model_summary import ModelSummary, summarise_model
 from ._moments import GroupedMoments, as_outcome, as_weights
 from ._optimum import minimise
+from ._solution import Solution
 
 _CHOICES = {
     "method": ("reml", "ml"),

@@ -56,7 +56,9 @@ class FPivot:
             return np.nan
         within = self._criterion.within_residual
         between = self._criterion.state(ratio).r2 - within
-        return float(between / self.df1 / (within / self.df2)) if within > 0 else np.inf
+        if within <= 0:
+            return np.inf if between > 0 and not self._criterion.outcome_constant else np.nan
+        return float(between / self.df1 / (within / self.df2))
 
     def limits(self, level: float) -> tuple[float, float]:
         """Return the exact confidence limits of gamma, each side missing with half of the probability left."""

@@ -9,12 +9,14 @@ import pandas as pd
 from scipy import stats
 from sklearn.utils.validation import check_is_fitted
 
-from ._criterion import Criterion, Solution, State
-from ._degrees_of_freedom import KenwardRoger, Satterthwaite, quadratic
+from ._criterion import Criterion
+from ._degrees_of_freedom import Satterthwaite
 from ._fitted import check_level, check_mixed, coefficient_names, criterion_of, estimates
+from ._fixed import check_ddf, coefficient_table, covariance_and_df, joint_df
 from ._optimum import minimise
 from ._profile import profile_limits
 from ._shares import clustering_report, icc, r2, random_effects_table
+from ._solution import Solution
 from ._variance_tests import FPivot, simulate_null
 
 __all__ = [
@@ -30,8 +32,6 @@ __all__ = [
     "random_effects_table",
     "random_intercept_test",
 ]
-
-DDF = ("satterthwaite", "kenward_roger", "residual", "normal")
 
 
 # ---- fixed effects
@@ -79,14 +79,14 @@ def fixed_effects(model: Any, *, ddf: str = "satterthwaite", level: float = 0.95
     days           10.467      0.804  161.00  13.015
     """
     check_is_fitted(model)
-    _check_ddf(ddf)
+    check_ddf(ddf)
     check_level(level)
     names = coefficient_names(model)
     if not hasattr(model, "_solution"):
         covariance, df = model.cov_fixed_, model.df_
         dropped = np.flatnonzero(np.isnan(df) & (np.diag(covariance) == 0))
     else:
-        covariance, df = _covariance_and_df(model, ddf)
+        covariance, df = covariance_and_df(model, ddf)
         dropped = int(model.fit_intercept) + model._state.dropped
     table = coefficient_table(estimates(model), covariance, df, names, dropped)
     half = stats.t.ppf(0.5 + level / 2.0, table["df"]) * table["std_error"]
@@ -138,7 +138,7 @@ def contrast_test(model: Any, L: Any, *, ddf: str = "satterthwaite") -> pd.Serie
     dtype: float64
     """
     check_mixed(model)
-    _check_ddf(ddf)
+    check_ddf(ddf)
     values = estimates(model)
     contrasts = np.atleast_2d(np.asarray(L, dtype=np.float64))
     if contrasts.ndim != 2 or contrasts.shape[1] != len(values):
@@ -148,7 +148,7 @@ def contrast_test(model: Any, L: Any, *, ddf: str = "satterthwaite") -> pd.Serie
         )
     contrasts = _independent_rows(contrasts)
     q = len(contrasts)
-    covariance, _ = _covariance_and_df(model, ddf)
+    covariance, _ = covariance_and_df(model, ddf)
     middle = contrasts @ covariance @ contrasts.T
     if not np.all(np.diag(middle) > 0):
         raise ValueError(
@@ -157,59 +157,14 @@ def contrast_test(model: Any, L: Any, *, ddf: str = "satterthwaite") -> pd.Serie
     values = contrasts @ values
     if q == 1:
         error = float(np.sqrt(middle[0, 0]))
-        df = float(_covariance_and_df(model, ddf, contrasts)[1][0])
+        df = float(covariance_and_df(model, ddf, contrasts)[1][0])
         t = float(values[0]) / error
         p_value = 2.0 * stats.t.sf(abs(t), df)
         return pd.Series({"estimate": values[0], "std_error": error, "df": df, "t": t, "p_value": p_value})
     statistic = float(values @ np.linalg.solve(middle, values)) / q
-    df2, factor = _joint_df(model, ddf, contrasts)
+    df2, factor = joint_df(model, ddf, contrasts)
     p_value = float(stats.f.sf(factor * statistic, q, df2)) if np.isfinite(df2) else float(stats.chi2.sf(q * statistic, q))
     return pd.Series({"F": factor * statistic, "df1": float(q), "df2": df2, "p_value": p_value})
-
-
-def satterthwaite_degrees_of_freedom(
-    state: State, covariance: np.ndarray, boundary: str | None, contrasts: np.ndarray
-) -> np.ndarray:
-    """Return Satterthwaite's degrees of freedom of combinations of the fixed effects, at the boundaries as well.
-
-    Parameters
-    ----------
-    state : State
-        Of the criterion at its optimum.
-    covariance : ndarray of shape (k, k)
-        Of the fixed effects.
-    boundary : {"group", "residual"} or None
-        The variance that is 0 there.
-    contrasts : ndarray of shape (n_contrasts, k)
-
-    Returns
-    -------
-    df : ndarray of shape (n_contrasts,)
-        NaN where the variance of the combination is 0.
-    """
-    if boundary == "group":
-        df = np.full(len(contrasts), state.degrees_of_freedom)
-    elif boundary == "residual":
-        df = np.full(len(contrasts), float(state.between_degrees_of_freedom))
-    else:
-        df = Satterthwaite.of(state).degrees_of_freedom(contrasts)
-    return np.where(quadratic(contrasts, covariance) > 0, df, np.nan)
-
-
-def coefficient_table(
-    values: Any, covariance: np.ndarray, df: Any, names: list[str], dropped: np.ndarray | None = None
-) -> pd.DataFrame:
-    """Return estimates, standard errors, degrees of freedom and two-sided p-values of t tests against 0, a row each.
-
-    The coefficients at the positions `dropped` are NaN throughout; one that is known without error has no test.
-    """
-    errors = np.sqrt(np.diag(covariance))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        p_values = np.where(errors > 0, 2.0 * stats.t.sf(np.abs(values / errors), df), np.nan)
-    table = pd.DataFrame({"estimate": values, "std_error": errors, "df": df, "p_value": p_values}, index=names)
-    if dropped is not None:
-        table.iloc[dropped] = np.nan
-    return table
 
 
 # ---- intervals
@@ -238,7 +193,7 @@ def confidence_intervals(model: Any, *, method: str = "profile", level: float = 
     Raises
     ------
     ValueError
-        Where the groups leave no residual, so that the likelihood has no maximum.
+        Where the model leaves no residual, so that the likelihood has no maximum.
 
     References
     ----------
@@ -274,8 +229,8 @@ def confidence_intervals(model: Any, *, method: str = "profile", level: float = 
         limits[1] = np.sqrt(pivot.residual_variance_limits(level)) * criterion.y_scale
         limits[2] = _icc_of_ratio(np.array(pivot.limits(level)))
     elif method == "profile":
-        if model.boundary_ == "residual":
-            raise ValueError("The groups leave no residual (sigma2 = 0): the likelihood has no maximum to profile about.")
+        if model.variance_components_["residual"] == 0:
+            raise ValueError("The model leaves no residual (sigma2 = 0): the likelihood has no maximum to profile about.")
         profile = profile_limits(criterion_of(model, reml=False), float(stats.chi2.ppf(level, 1)))
         limits[0], limits[1], limits[3:] = profile.group_sd, profile.residual_sd, profile.coefficients
         limits[2] = _icc_of_ratio(np.array(profile.ratio))
@@ -376,7 +331,7 @@ def predict_interval(
         sigma2 = solution.residual_variance
         return model._prediction_variance(X, codes, solution) / sigma2 + noise
 
-    if model.boundary_ == "residual":
+    if model.variance_components_["residual"] == 0:
         variance, df = model._prediction_variance(X, codes, model._solution), float(criterion.between_degrees_of_freedom)
     else:
         solution = model._solution
@@ -443,6 +398,8 @@ def random_intercept_test(
     if method not in ("exact", "mixture", "naive", "f"):
         raise ValueError(f"method must be one of 'exact', 'mixture', 'naive', 'f'; found {method!r}.")
     criterion = criterion_of(model, reml=True)
+    if criterion.outcome_constant:
+        raise ValueError("y is constant: there is no variance to test.")
     if method == "f":
         return f_test(FPivot(criterion))
     statistic = max(criterion.value(0.0) - minimise(criterion).solution.value, 0.0)
@@ -518,55 +475,6 @@ def likelihood_ratio_test(small: Any, large: Any) -> pd.DataFrame:
 
 
 # ---- what they are made of
-
-
-def _check_ddf(ddf: str) -> None:
-    """Raise for an unknown kind of degrees of freedom."""
-    if ddf not in DDF:
-        raise ValueError(f"ddf must be one of {', '.join(map(repr, DDF))}; found {ddf!r}.")
-
-
-def _covariance_and_df(model: Any, ddf: str, contrasts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the covariance of the fixed effects, and the df of contrasts (of each coefficient, if there are none)."""
-    state, covariance, boundary = model._state, model.cov_fixed_, model.boundary_
-    if contrasts is None:
-        contrasts = np.eye(len(covariance))
-    if ddf in ("residual", "normal"):
-        df = state.n_observations - state.rank if ddf == "residual" else np.inf
-        return covariance, np.full(len(contrasts), df)
-    if ddf == "satterthwaite" or boundary == "residual":
-        return covariance, satterthwaite_degrees_of_freedom(state, covariance, boundary, contrasts)
-    kenward_roger = _kenward_roger(model)
-    each = np.full(len(contrasts), np.nan)
-    for at in np.flatnonzero(quadratic(contrasts, covariance) > 0):
-        each[at] = kenward_roger.degrees_of_freedom(contrasts[at : at + 1])[0]
-    return kenward_roger.adjusted, each
-
-
-def _kenward_roger(model: Any) -> KenwardRoger:
-    """Return what Kenward and Roger's method takes, of a model fitted by REML."""
-    if not model._state.reml:
-        raise ValueError(
-            'ddf="kenward_roger" adjusts for variances estimated by REML, but the model was fitted by maximum likelihood: '
-            'fit it with method="reml".'
-        )
-    return KenwardRoger.of(model._state)
-
-
-def _joint_df(model: Any, ddf: str, contrasts: np.ndarray) -> tuple[float, float]:
-    """Return the denominator df of an F test of several contrasts, and the factor its statistic takes."""
-    state, boundary = model._state, model.boundary_
-    if ddf == "normal":
-        return np.inf, 1.0
-    if ddf == "residual":
-        return state.n_observations - state.rank, 1.0
-    if boundary == "residual":
-        return float(state.between_degrees_of_freedom), 1.0
-    if ddf == "kenward_roger":
-        return _kenward_roger(model).degrees_of_freedom(contrasts)
-    if boundary == "group":
-        return state.degrees_of_freedom, 1.0
-    return Satterthwaite.of(state).joint_degrees_of_freedom(contrasts), 1.0
 
 
 def _independent_rows(contrasts: np.ndarray) -> np.ndarray:

@@ -1,5 +1,8 @@
 """Degrees of freedom against a numerical Hessian of a dense likelihood, and tables."""
 
+import pickle
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,8 +19,8 @@ from sklearn_mlm import (
 )
 from sklearn_mlm._criterion import Criterion
 from sklearn_mlm._degrees_of_freedom import Satterthwaite
+from sklearn_mlm._fixed import coefficient_table, satterthwaite_degrees_of_freedom
 from sklearn_mlm._optimum import minimise
-from sklearn_mlm.inference import coefficient_table, satterthwaite_degrees_of_freedom
 
 
 def dense_satterthwaite(X, y, groups, tau2, sigma2, reml, contrasts):
@@ -318,3 +321,38 @@ def test_where_sigma2_is_zero(design):
     assert inference.fixed_effects(model).loc["(Intercept)", "df"] == len(np.unique(groups)) - 1
     interval = inference.predict_interval(model, X[:1, :1], groups=[999])
     assert (interval["upper"] > interval["lower"]).all()
+
+
+@pytest.mark.filterwarnings("ignore:y is constant")
+def test_a_constant_outcome_has_nothing_to_infer(design):
+    X, y, groups = design
+    model = RandomInterceptRegressor().fit(X, np.ones(len(y)), groups=groups)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = inference.fixed_effects(model, ddf="kenward_roger")
+        assert (table["std_error"] == 0).all()
+        assert table["p_value"].isna().all()
+        interval = inference.predict_interval(model, X[:2], groups[:2], kind="observation")
+        np.testing.assert_allclose(interval, 1.0)
+        assert np.isnan(inference.clustering_report(model)["icc"])
+        assert "Intraclass correlation -" in str(model.summary())
+    for call in (inference.random_intercept_test, inference.confidence_intervals):
+        with pytest.raises(ValueError, match=r"constant|no residual"):
+            call(model)
+
+
+@pytest.mark.parametrize("parameters", [{"fit_intercept": False}, {"method": "ml"}, {"weight_type": "precision"}])
+def test_every_kind_of_model_is_inferred_about_without_a_warning(design, parameters):
+    X, y, groups = design
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
+    model = RandomInterceptRegressor(**parameters).fit(X, y, groups, weights)
+    restored = pickle.loads(pickle.dumps(model))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for each in (model, restored):
+            assert inference.fixed_effects(each).notna().all(axis=None)
+            assert inference.confidence_intervals(each).notna().all(axis=None)
+            assert inference.random_intercept_test(each, n_simulations=200, random_state=0)["p_value"] <= 1
+            assert "groups (group) 12" in str(each.summary())
+    k = len(model.cov_fixed_)
+    assert list(inference.contrast_test(model, np.eye(k)).index) == ["F", "df1", "df2", "p_value"]

@@ -1,0 +1,109 @@
+"""Tables of fixed effects and their degrees of freedom, of whatever kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from ._degrees_of_freedom import KenwardRoger, Satterthwaite, quadratic
+from ._solution import State
+
+DDF = ("satterthwaite", "kenward_roger", "residual", "normal")
+
+
+def satterthwaite_degrees_of_freedom(
+    state: State, covariance: np.ndarray, boundary: str | None, contrasts: np.ndarray
+) -> np.ndarray:
+    """Return Satterthwaite's degrees of freedom of combinations of the fixed effects, at the boundaries as well.
+
+    Parameters
+    ----------
+    state : State
+        Of the criterion at its optimum.
+    covariance : ndarray of shape (k, k)
+        Of the fixed effects.
+    boundary : {"group", "residual"} or None
+        The variance that is 0 there.
+    contrasts : ndarray of shape (n_contrasts, k)
+
+    Returns
+    -------
+    df : ndarray of shape (n_contrasts,)
+        NaN where the variance of the combination is 0.
+    """
+    if boundary == "group":
+        df = np.full(len(contrasts), state.degrees_of_freedom)
+    elif boundary == "residual":
+        df = np.full(len(contrasts), float(state.between_degrees_of_freedom))
+    else:
+        df = Satterthwaite.of(state).degrees_of_freedom(contrasts)
+    return np.where(quadratic(contrasts, covariance) > 0, df, np.nan)
+
+
+def coefficient_table(
+    values: Any, covariance: np.ndarray, df: Any, names: list[str], dropped: np.ndarray | None = None
+) -> pd.DataFrame:
+    """Return estimates, standard errors, degrees of freedom and two-sided p-values of t tests against 0, a row each.
+
+    The coefficients at the positions `dropped` are NaN throughout; one that is known without error has no test.
+    """
+    errors = np.sqrt(np.diag(covariance))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p_values = np.where(errors > 0, 2.0 * stats.t.sf(np.abs(values / errors), df), np.nan)
+    table = pd.DataFrame({"estimate": values, "std_error": errors, "df": df, "p_value": p_values}, index=names)
+    if dropped is not None:
+        table.iloc[dropped] = np.nan
+    return table
+
+
+def check_ddf(ddf: str) -> None:
+    """Raise for an unknown kind of degrees of freedom."""
+    if ddf not in DDF:
+        raise ValueError(f"ddf must be one of {', '.join(map(repr, DDF))}; found {ddf!r}.")
+
+
+def covariance_and_df(model: Any, ddf: str, contrasts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the covariance of the fixed effects, and the df of contrasts (of each coefficient, if there are none)."""
+    state, covariance, boundary = model._state, model.cov_fixed_, model.boundary_
+    if contrasts is None:
+        contrasts = np.eye(len(covariance))
+    if ddf in ("residual", "normal"):
+        df = state.n_observations - state.rank if ddf == "residual" else np.inf
+        return covariance, np.full(len(contrasts), df)
+    # Without a residual there is nothing for Kenward and Roger to adjust.
+    if ddf == "satterthwaite" or model.variance_components_["residual"] == 0:
+        return covariance, satterthwaite_degrees_of_freedom(state, covariance, boundary, contrasts)
+    kenward_roger = _kenward_roger(model)
+    each = np.full(len(contrasts), np.nan)
+    for at in np.flatnonzero(quadratic(contrasts, covariance) > 0):
+        each[at] = kenward_roger.degrees_of_freedom(contrasts[at : at + 1])[0]
+    return kenward_roger.adjusted, each
+
+
+def _kenward_roger(model: Any) -> KenwardRoger:
+    """Return what Kenward and Roger's method takes, of a model fitted by REML."""
+    if not model._state.reml:
+        raise ValueError(
+            'ddf="kenward_roger" adjusts for variances estimated by REML, but the model was fitted by maximum likelihood: '
+            'fit it with method="reml".'
+        )
+    return KenwardRoger.of(model._state)
+
+
+def joint_df(model: Any, ddf: str, contrasts: np.ndarray) -> tuple[float, float]:
+    """Return the denominator df of an F test of several contrasts, and the factor its statistic takes."""
+    state, boundary = model._state, model.boundary_
+    if ddf == "normal":
+        return np.inf, 1.0
+    if ddf == "residual":
+        return state.n_observations - state.rank, 1.0
+    if boundary == "residual":
+        return float(state.between_degrees_of_freedom), 1.0
+    if ddf == "kenward_roger":
+        return _kenward_roger(model).degrees_of_freedom(contrasts)
+    if boundary == "group":
+        return state.degrees_of_freedom, 1.0
+    return Satterthwaite.of(state).joint_degrees_of_freedom(contrasts), 1.0
