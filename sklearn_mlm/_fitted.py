@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def check_mixed(model: Any, name: str = "model") -> None:
 
 def check_level(level: float) -> None:
     """Raise for a confidence level that is no probability."""
-    if not 0.0 < level < 1.0:
+    if not isinstance(level, Real) or not 0.0 < level < 1.0:
         raise ValueError(f"level must be between 0 and 1, such as 0.95; found {level!r}.")
 
 

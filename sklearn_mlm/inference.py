@@ -13,6 +13,7 @@ from ._criterion import Criterion
 from ._degrees_of_freedom import Satterthwaite
 from ._fitted import check_level, check_mixed, coefficient_names, criterion_of, estimates
 from ._fixed import check_ddf, coefficient_table, covariance_and_df, joint_df
+from ._moments import as_weights
 from ._optimum import minimise
 from ._profile import profile_limits
 from ._shares import clustering_report, icc, r2, random_effects_table
@@ -79,6 +80,8 @@ def fixed_effects(model: Any, *, ddf: str = "satterthwaite", level: float = 0.95
     days           10.467      0.804  161.00  13.015
     """
     check_is_fitted(model)
+    if not hasattr(model, "cov_fixed_"):
+        raise TypeError(f"model must be one of this package's; found {type(model).__name__}.")
     check_ddf(ddf)
     check_level(level)
     names = coefficient_names(model)
@@ -146,6 +149,8 @@ def contrast_test(model: Any, L: Any, *, ddf: str = "satterthwaite") -> pd.Serie
             f"L must have a weight for each of the {len(values)} fixed effects {coefficient_names(model)!r}; found shape "
             f"{contrasts.shape}."
         )
+    if not np.isfinite(contrasts).all() or not contrasts.any():
+        raise ValueError("L must hold numbers, not all of them 0: there is nothing to test.")
     contrasts = _independent_rows(contrasts)
     q = len(contrasts)
     covariance, _ = covariance_and_df(model, ddf)
@@ -325,7 +330,10 @@ def predict_interval(
     mean = model._mean(X, codes, model.random_effects_)
     noise = np.zeros(len(codes))
     if kind == "observation":
-        noise = np.ones(len(codes)) if sample_weight is None else 1.0 / np.asarray(sample_weight, dtype=np.float64)
+        weights = np.ones(len(codes)) if sample_weight is None else as_weights(sample_weight, len(codes))
+        if not weights.all():
+            raise ValueError("sample_weight must be positive: a row of weight 0 is no row to predict.")
+        noise = 1.0 / weights
 
     def variance_per_sigma2(solution: Solution) -> np.ndarray:
         sigma2 = solution.residual_variance

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from designs import simulate
 from scipy import stats
+from sklearn.linear_model import LinearRegression
 
 from sklearn_mlm import (
     ClusterRobustOLS,
@@ -356,3 +357,17 @@ def test_every_kind_of_model_is_inferred_about_without_a_warning(design, paramet
             assert "groups (group) 12" in str(each.summary())
     k = len(model.cov_fixed_)
     assert list(inference.contrast_test(model, np.eye(k)).index) == ["F", "df1", "df2", "p_value"]
+
+
+def test_bad_arguments_are_named(model):
+    with pytest.raises(ValueError, match=r"level must be between 0 and 1.*found '95%'"):
+        inference.fixed_effects(model, level="95%")
+    for L in (np.full(4, np.nan), np.zeros(4), np.zeros((0, 4))):
+        with pytest.raises(ValueError, match="L must hold numbers, not all of them 0"):
+            inference.contrast_test(model, L)
+    rows = pd.DataFrame(np.zeros((2, 3)), columns=["a", "b", "c"])
+    for weights, message in (([1.0], "one weight per row"), ([1.0, 0.0], "sample_weight must be positive")):
+        with pytest.raises(ValueError, match=message):
+            inference.predict_interval(model, rows, groups=[3, 4], kind="observation", sample_weight=weights)
+    with pytest.raises(TypeError, match="model must be one of this package's; found LinearRegression"):
+        inference.fixed_effects(LinearRegression().fit(rows, [0.0, 1.0]))
