@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from numbers import Integral
 from typing import Any
 
@@ -22,6 +23,14 @@ from ._moments import GroupedMoments, as_outcome, as_weights, summarise
 
 POPULATION = "population"
 """What `predict` takes for `groups` where a prediction without any group's effect is meant."""
+
+
+class _Label(Enum):
+    NO_GROUP = "no group"
+
+
+NO_LABEL = pd.Index([_Label.NO_GROUP], dtype=object)
+"""The label of the one group that rows without groups are read into."""
 
 NEW_GROUPS = ("population", "error", "nan")
 _ROUTED_METHODS = ("fit", "predict", "score")
@@ -57,6 +66,10 @@ class GroupsNotPassedWarning(UserWarning):
     """
 
 
+class TooLittleError(ValueError):
+    """There are too few rows or groups to estimate anything; more of them may mend it."""
+
+
 class GroupedRegressor(RegressorMixin, BaseEstimator):
     """Base of the regressors whose rows belong to groups, given as `groups` or as a column of X named by `group_feature`.
 
@@ -65,6 +78,7 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
     """
 
     group_feature: str | int | None
+    n_features_in_: int
     coef_: np.ndarray
     intercept_: float
     groups_: pd.Index
@@ -132,10 +146,13 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
             self.__dict__.update(before)
             raise
 
-    def _validate_rows(self, X: Any, y: Any, groups: Any) -> tuple[Any, np.ndarray, Any]:
+    def _validate_rows(
+        self, X: Any, y: Any, groups: Any, *, reset: bool = True, min_rows: int = 1
+    ) -> tuple[Any, np.ndarray, Any]:
         """Return what `fit` was given, checked; predictors are None where there are none.
 
-        That X is finite is left to the moments, which see every value anyway.
+        That X is finite is left to the moments, which see every value anyway. Without `reset` the columns must be those
+        of before.
         """
         if X is None:
             if y is None:
@@ -145,14 +162,16 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
                     f"X is None, but group_feature={self.group_feature!r} is a column of it. Pass a frame that holds the "
                     "column, or pass groups."
                 )
+            if not reset and self.n_features_in_:
+                raise ValueError(f"X is None, but before it had {self.n_features_in_} column(s). Pass the same columns.")
             self.__dict__.pop("feature_names_in_", None)
             self.n_features_in_ = 0
             return None, as_outcome(y), groups
-        checks = {"accept_sparse": ["csr", "csc"], "ensure_all_finite": False}
+        checks = {"accept_sparse": ["csr", "csc"], "ensure_all_finite": False, "ensure_min_samples": min_rows}
         if self.group_feature is None:
-            X, y = validate_data(self, X, y, y_numeric=True, **checks)
+            X, y = validate_data(self, X, y, reset=reset, y_numeric=True, **checks)
             return X, y, groups
-        validate_data(self, X, y, skip_check_array=True)
+        validate_data(self, X, y, reset=reset, skip_check_array=True)
         column, X = split_group_column(X, self.group_feature)
         y = as_outcome(y)
         check_consistent_length(column, y)
@@ -183,7 +202,7 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
         """Return the moments of validated rows, those of a single group where there are no groups."""
         weights = None if sample_weight is None else as_weights(sample_weight, len(y))
         if groups is None:
-            codes, labels = np.zeros(len(y), dtype=np.intp), pd.Index([None], dtype=object)
+            codes, labels = np.zeros(len(y), dtype=np.intp), NO_LABEL[: len(y)]
         else:
             codes, labels = factorize(groups, len(y))
         return summarise(X, y, codes, labels, weights, self._predictor_names())
@@ -239,6 +258,11 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
         return codes
 
 
+def has_groups(moments: GroupedMoments) -> bool:
+    """Return whether rows were read by groups, rather than into the one group of no label."""
+    return not moments.n_groups or moments.labels[0] is not _Label.NO_GROUP
+
+
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
     """Raise for a parameter that is not one of its choices."""
     if not isinstance(value, str | bool | np.bool_) or value not in choices:
@@ -248,7 +272,7 @@ def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
 def check_more_rows_than_effects(n_rows: float, rank: int, note: str = "") -> None:
     """Raise where there are no more rows than fixed effects."""
     if n_rows <= rank:
-        raise ValueError(
+        raise TooLittleError(
             f"There must be more rows than fixed effects: found n_samples={n_rows:g} and {rank} independent fixed effects "
             f"(the intercept included). Fit more rows or fewer columns.{note}"
         )

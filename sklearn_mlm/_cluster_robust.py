@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ._linalg import unit_cholesky
-from ._moments import GroupedMoments, weighted_scatter
+from ._moments import GroupedMoments
 from ._rows import Rows, block_rows, blocks_of_equal_groups
+from ._scatter import weighted_scatter
 from ._solution import Solution
 
 # Eigenvalues at most this large are those of a combination of coefficients that rests on one group alone; they are left

@@ -17,7 +17,8 @@ from ._linalg import (
     unit_cholesky,
     zero_columns,
 )
-from ._moments import GroupedMoments, rounding_scatter, weighted_scatter
+from ._moments import GroupedMoments, rounding_scatter
+from ._scatter import weighted_scatter
 from ._solution import Solution, State
 
 # Scatter of the group means that an exact fit could leave, relative to that of y: means are not squares.

@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from numbers import Real
-from threading import Lock
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
-
-# SciPy's product of a sparse and a dense matrix, which adds into its last argument: the one compiled scatter-add
-# that takes whole rows and lets other threads run. The public product would allocate (n_groups, n_columns) per block.
-from scipy.sparse._sparsetools import csc_matvecs
 from sklearn.utils import check_array
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d
-from threadpoolctl import ThreadpoolController
 
 from ._groups import column_names, factorize
-from ._rows import Rows, block_rows
+from ._rows import Rows
+from ._scatter import central_value, within_and_between
+from ._storage import pack_labels, read, unpack_labels, write
 
-# Fewer numbers than this are read sooner than a second thread starts.
-_NUMBERS_PER_THREAD = 1 << 18
-# The within scatter comes out as a difference where a group's reference row is far from its mean; more loss than this
-# factor (4 bits) and the rows are read a second time, about the mean itself.
-_TOLERATED_LOSS = 16.0
 # Scatter per row that the rounding of the values themselves could leave, relative to their square: two units in the last
 # place.
 _ROUNDING = (2 * np.finfo(np.float64).eps) ** 2
-# Numbers from which a sample of so many pairs of rows is worth looking at first.
-_LARGE = 1 << 16
-_SAMPLE = 1 << 10
-_LIMITING = Lock()
+
+_ARRAYS = ("counts", "n_rows", "center", "deviations", "within")
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,6 +180,164 @@ class GroupedMoments:
             feature_names=filled[0].feature_names,
         )
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return the groups as a table, a row each, for people and for other programs.
+
+        With `within` (and `sum_log_weight`, where rows have weights) it is the whole state, to the digits of the means.
+
+        Returns
+        -------
+        frame : pandas.DataFrame of shape (n_groups, n_features + 3)
+            Indexed by group label: "n_rows", "weight" (n_j), "mean(...)" of each feature by name (x0, x1, ... without), and
+            "mean(y)".
+
+        See Also
+        --------
+        from_frame : The way back.
+
+        Examples
+        --------
+        >>> from sklearn_mlm import GroupedMoments
+        >>> moments = GroupedMoments.from_arrays([[0.0], [1.0], [4.0]], [1.0, 3.0, 5.0], ["north", "south", "south"])
+        >>> moments.to_frame()
+               n_rows  weight  mean(x0)  mean(y)
+        north       1     1.0       0.0      1.0
+        south       2     2.0       2.5      4.0
+        """
+        names = self.feature_names or tuple(f"x{i}" for i in range(self.n_features))
+        means = pd.DataFrame(self.means, index=self.labels, columns=[*(f"mean({name})" for name in names), "mean(y)"])
+        means.insert(0, "n_rows", self.n_rows)
+        means.insert(1, "weight", self.counts)
+        return means
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame, within: Any, *, sum_log_weight: float = 0.0) -> GroupedMoments:
+        """Return the state that a table of groups and a within-group scatter are of.
+
+        Parameters
+        ----------
+        frame : pandas.DataFrame of shape (n_groups, n_features + 3)
+            As `to_frame` returns it: indexed by label, with the columns in that order. Names x0, x1, ... stand for features
+            without names.
+        within : array-like of shape (n_features + 1, n_features + 1)
+            The pooled within-group scatter of (x, y).
+        sum_log_weight : float, default=0.0
+            The sum of the logarithms of the row weights.
+
+        Returns
+        -------
+        moments : GroupedMoments
+
+        Raises
+        ------
+        ValueError
+            Where the table is not of that form, or the scatter not of its size.
+
+        Examples
+        --------
+        >>> from sklearn_mlm import GroupedMoments
+        >>> moments = GroupedMoments.from_arrays([[0.0], [1.0], [4.0]], [1.0, 3.0, 5.0], ["north", "south", "south"])
+        >>> GroupedMoments.from_frame(moments.to_frame(), moments.within)
+        GroupedMoments(n_groups=2, n_features=1, n_rows=3, total_weight=3)
+        """
+        columns = [str(name) for name in frame.columns]
+        of_means = all(name.startswith("mean(") and name.endswith(")") for name in columns[2:])
+        if columns[:2] != ["n_rows", "weight"] or columns[-1] != "mean(y)" or not of_means:
+            raise ValueError(
+                'frame must have the columns "n_rows", "weight", a "mean(...)" for each feature and "mean(y)", in that '
+                f"order, as to_frame gives them; found {columns!r}."
+            )
+        names = tuple(name[5:-1] for name in columns[2:-1])
+        unnamed = names == tuple(f"x{i}" for i in range(len(names)))
+        means = frame.iloc[:, 2:].to_numpy(dtype=np.float64)
+        center = central_value(means) if len(means) else np.zeros(means.shape[1])
+        codes, labels = factorize(frame.index)
+        if len(labels) < len(codes):
+            raise ValueError(f"frame must have a row for each group: found {len(codes)} rows of {len(labels)} labels.")
+        order = np.argsort(codes)
+        return _checked(
+            cls(
+                labels=labels.rename(frame.index.name),
+                counts=frame["weight"].to_numpy(dtype=np.float64)[order],
+                n_rows=frame["n_rows"].to_numpy(dtype=np.intp)[order],
+                center=center,
+                deviations=means[order] - center,
+                within=np.array(within, dtype=np.float64),
+                sum_log_weight=float(sum_log_weight),
+                feature_names=None if unnamed else names,
+            )
+        )
+
+    def save(self, file: Any) -> None:
+        """Write the state to a file, from which `load` reads it to the last digit.
+
+        Parameters
+        ----------
+        file : str, path or binary file object
+            A NumPy archive (.npz) whatever its name, with a JSON header that has the version of the format. A path holds
+            the whole state afterwards, or what it held before.
+
+        Raises
+        ------
+        TypeError
+            For labels other than numbers, strings, dates, times, bytes and tuples of them.
+
+        Notes
+        -----
+        Labels come back as plain numbers, strings, dates or times: "Int64" as int64, categories as what they are of.
+
+        Examples
+        --------
+        >>> from io import BytesIO
+        >>> from sklearn_mlm import GroupedMoments
+        >>> moments = GroupedMoments.from_arrays([[0.0], [1.0], [4.0]], [1.0, 3.0, 5.0], ["north", "south", "south"])
+        >>> file = BytesIO()
+        >>> moments.save(file)
+        >>> file.seek(0)
+        0
+        >>> GroupedMoments.load(file)
+        GroupedMoments(n_groups=2, n_features=1, n_rows=3, total_weight=3)
+        """
+        said, arrays = pack_labels(self.labels)
+        name = self.labels.name
+        header = {
+            "labels": {**said, "name": name if isinstance(name, str) else None},
+            "feature_names": self.feature_names,
+            "sum_log_weight": self.sum_log_weight,
+        }
+        write(file, header, {**arrays, **{field: getattr(self, field) for field in _ARRAYS}})
+
+    @classmethod
+    def load(cls, file: Any) -> GroupedMoments:
+        """Read a state that `save` has written; safe with files from strangers, since nothing in them runs.
+
+        Parameters
+        ----------
+        file : str, path or binary file object
+
+        Returns
+        -------
+        moments : GroupedMoments
+
+        Raises
+        ------
+        ValueError
+            Where the file is not of the format, of a version unknown, or its parts do not fit.
+        """
+        header, arrays = read(file)
+        try:
+            names, said = header["feature_names"], header["labels"]
+            labels = unpack_labels(said, arrays).rename(said["name"])
+            state = cls(
+                labels=labels,
+                sum_log_weight=float(header["sum_log_weight"]),
+                feature_names=None if names is None else tuple(map(str, names)),
+                **{field: arrays[field] for field in _ARRAYS},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise ValueError(f"{file!r} is a damaged file of moments: {error}.") from error
+        return _checked(state)
+
     def __add__(self, other: object) -> GroupedMoments:
         if not isinstance(other, GroupedMoments):
             return NotImplemented
@@ -208,6 +352,35 @@ class GroupedMoments:
             f"GroupedMoments(n_groups={self.n_groups}, n_features={self.n_features}, n_rows={int(self.n_rows.sum())}, "
             f"total_weight={self.counts.sum():g})"
         )
+
+
+def _checked(state: GroupedMoments) -> GroupedMoments:
+    """Return a state that came from outside, or raise where it could be of no rows."""
+    n_groups, width = state.n_groups, len(np.atleast_1d(state.center))
+    shapes = {"counts": (n_groups,), "n_rows": (n_groups,), "center": (width,), "deviations": (n_groups, width)}
+    for field, shape in {**shapes, "within": (width, width)}.items():
+        values = getattr(state, field)
+        if values.shape != shape or values.dtype.kind not in "fiu":
+            raise ValueError(f"{field} must be numbers of shape {shape}; found {values.dtype} of shape {values.shape}.")
+        if not np.isfinite(values).all():
+            raise ValueError(f"{field} must be finite; found NaN or infinity.")
+    if (state.counts <= 0).any() or (state.n_rows < 1).any():
+        raise ValueError("Every group must have a row and a positive weight: found one with less in counts or n_rows.")
+    if not np.isfinite(state.sum_log_weight):
+        raise ValueError(f"sum_log_weight must be finite; found {state.sum_log_weight!r}.")
+    if not state.labels.is_unique or state.labels.isna().any():
+        raise ValueError("The labels must differ, and none be missing.")
+    if state.feature_names is not None and len(state.feature_names) != width - 1:
+        raise ValueError(f"feature_names must be {width - 1} names; found {state.feature_names!r}.")
+    scale = np.sqrt(np.abs(state.within.diagonal()))
+    off = np.abs(state.within - state.within.T) > 1e-8 * np.outer(scale, scale)
+    if (
+        off.any()
+        or (np.abs(state.within) > (1 + 1e-8) * np.outer(scale, scale)).any()
+        or (state.within.diagonal() < 0).any()
+    ):
+        raise ValueError("within must be a scatter matrix: symmetric, and no element larger than its diagonal allows.")
+    return state
 
 
 def _append(labels: list[pd.Index]) -> pd.Index:
@@ -268,7 +441,7 @@ def summarise(
     n_rows = np.bincount(codes, minlength=len(labels))
     counts = n_rows.astype(np.float64) if weights is None else _sum_by_group(codes, weights, len(labels))
     if len(codes):
-        center, deviations, within = _within_and_between(rows, codes, counts, weights)
+        center, deviations, within = within_and_between(rows, codes, counts, weights)
     else:
         width = rows.n_columns
         center, deviations, within = np.zeros(width), np.zeros((0, width)), np.zeros((width, width))
@@ -340,82 +513,6 @@ def _sum_by_group(codes: np.ndarray, values: np.ndarray, n_groups: int) -> np.nd
     return np.bincount(codes, weights=values, minlength=n_groups).astype(values.dtype)
 
 
-def _within_and_between(
-    rows: Rows, codes: np.ndarray, counts: np.ndarray, weights: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a centre, the group means' deviations from it, and the pooled within-group scatter.
-
-    Each group's rows are taken relative to a point f_j near them, d_ij = z_ij - f_j, and then
-
-        m_j = f_j + mean_i d_ij,    W = sum_ij w_ij d_ij d_ij' - sum_j n_j mean(d_j) mean(d_j)'.
-
-    With f_j one of the group's own rows, d_ij has no error where the column is constant in the group, and little where
-    the group is far from zero or from other groups; the difference loses about one bit. Large data that vary enough
-    within groups are spared the look-up of f_j: one point amid all rows does for them. Whatever f_j is, more loss than is
-    tolerated shows in the result, and the rows are read again with a better f_j, the last of which is m_j.
-    """
-    n_groups, width = len(counts), rows.n_columns
-    member = np.empty(n_groups, dtype=np.intp)
-    member[codes] = np.arange(len(codes))
-    center = _central_value(rows.at(member[:_SAMPLE]))
-    with np.errstate(over="ignore", invalid="ignore"):
-        if len(rows) * width >= _LARGE and _varies_within(rows, codes, member):
-            sums, scatter = _scatter(rows, codes, weights, n_groups, center)
-            shifts, within = _about_means(sums, scatter, counts)
-            if _loss_is_tolerable(scatter, within):
-                return center, shifts, within
-        reference, zero = rows.at(member), np.zeros(width)
-        sums, scatter = _scatter(rows, codes, weights, n_groups, zero, reference)
-        shifts, within = _about_means(sums, scatter, counts)
-        if not _loss_is_tolerable(scatter, within):
-            sums, scatter = _scatter(rows, codes, weights, n_groups, zero, reference, shifts)
-            correction, within = _about_means(sums, scatter, counts)
-            shifts += correction
-        reference -= center
-        shifts += reference
-    return center, shifts, within
-
-
-def _central_value(rows: np.ndarray) -> np.ndarray:
-    """Return, of each column, the value nearest its mean: one of its values, so that a constant has no deviation."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        nearest = np.abs(rows - rows.mean(axis=0)).argmin(axis=0)
-    return rows[nearest, np.arange(rows.shape[1])]
-
-
-def _varies_within(rows: Rows, codes: np.ndarray, member: np.ndarray) -> bool:
-    """Return whether, by a sample of pairs of rows, every column varies within groups nearly as much as over all."""
-    sample = np.linspace(0, len(codes) - 1, _SAMPLE).astype(np.intp)
-    other = member[codes[sample]]
-    sample, other = sample[sample != other], other[sample != other]
-    if len(sample) < _SAMPLE // 8:
-        return False
-    values = rows.at(sample)
-    within = ((values - rows.at(other)) ** 2).mean(axis=0) / 2
-    return bool(np.all(values.var(axis=0) <= _TOLERATED_LOSS / 2 * within))
-
-
-def _about_means(sums: np.ndarray, scatter: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the group means and the scatter about them, from sums (overwritten) and the scatter about zero."""
-    sums /= counts[:, None]
-    return sums, scatter - weighted_scatter(sums, counts)
-
-
-def _loss_is_tolerable(scatter: np.ndarray, within: np.ndarray) -> bool:
-    """Return whether the difference that `within` came from left it most of its digits, or is not finite anyway."""
-    return not np.any(scatter.diagonal() > _TOLERATED_LOSS * within.diagonal())
-
-
-def weighted_scatter(rows: np.ndarray, weights: np.ndarray, about: np.ndarray | float = 0.0) -> np.ndarray:
-    """Return sum_j w_j (r_j - a)(r_j - a)', symmetric to the last bit."""
-    scatter = np.zeros((rows.shape[1], rows.shape[1]))
-    step = block_rows(rows.shape[1])
-    for start in range(0, len(rows), step):
-        block = rows[start : start + step] - about
-        scatter += (block * weights[start : start + step, None]).T @ block
-    return (scatter + scatter.T) / 2
-
-
 def rounding_scatter(total_weight: float, mean: np.ndarray, scatter: np.ndarray) -> np.ndarray:
     """Return the scatter that the rounding of the values themselves could leave of columns with this mean and scatter."""
     return _ROUNDING * (total_weight * mean**2 + scatter)
@@ -428,76 +525,3 @@ def varies_within(moments: GroupedMoments) -> np.ndarray:
     within = moments.within.diagonal()
     scatter = within + moments.counts @ (moments.deviations - mean) ** 2
     return within > rounding_scatter(total_weight, moments.center + mean, scatter)
-
-
-def _scatter(
-    rows: Rows, codes: np.ndarray, weights: np.ndarray | None, n_groups: int, about: np.ndarray, *offsets: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weighted sums by group, and the scatter over all rows, of the rows less some offsets.
-
-    Parameters
-    ----------
-    about : ndarray of shape (n_columns,)
-        Taken off every row.
-    *offsets : ndarray of shape (n_groups, n_columns)
-        Taken off each group's rows, one after the other, which a sum of them would not do exactly.
-
-    Returns
-    -------
-    sums : ndarray of shape (n_groups, n_columns)
-    scatter : ndarray of shape (n_columns, n_columns)
-    """
-    n_columns = rows.n_columns
-
-    def part(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        sums, scatter = np.zeros((n_groups, n_columns)), np.zeros((n_columns, n_columns))
-        length = min(block_rows(n_columns), stop - start)
-        buffer, ones, pointers = np.empty((length, n_columns)), np.ones(length), np.arange(length + 1)
-        # NumPy's error state belongs to a thread.
-        with np.errstate(over="ignore", invalid="ignore"):
-            for at, block in rows.blocks(start, stop, about):
-                size = len(block)
-                for offset in offsets:
-                    block -= np.take(offset, codes[at], axis=0, out=buffer[:size], mode="clip")
-                weight = ones[:size] if weights is None else weights[at]
-                csc_matvecs(n_groups, size, n_columns, pointers[: size + 1], codes[at], weight, block.ravel(), sums.ravel())
-                # np.dot, since the operator @ keeps other threads waiting where the matrices are narrow.
-                scatter += np.dot(block.T, block if weights is None else block * weight[:, None])
-        return sums, scatter
-
-    # Each thread needs sums of its own: more of them than a share of the rows would cost more than they save.
-    useful = min(len(rows) * n_columns // _NUMBERS_PER_THREAD, len(rows) // n_groups)
-    totals = _in_threads(part, len(rows), useful)
-    sums, scatter = totals[0]
-    for more_sums, more_scatter in totals[1:]:
-        sums += more_sums
-        scatter += more_scatter
-    return sums, (scatter + scatter.T) / 2
-
-
-def _in_threads(part: Callable[[int, int], Any], n_rows: int, useful: int) -> list[Any]:
-    """Return what `part` gives for each of up to `useful` runs of rows, on as many threads as BLAS may use.
-
-    The number follows BLAS so that whatever limits the threads of scikit-learn (OMP_NUM_THREADS, threadpoolctl, joblib's
-    workers) limits these; while they run, BLAS is kept to one thread in each.
-    """
-    if useful < 2:
-        return [part(0, n_rows)]
-    blas = _threadpools().select(user_api="blas")
-    allowed = max((library["num_threads"] for library in blas.info()), default=os.cpu_count() or 1)
-    n_threads = min(useful, allowed)
-    # The limit on BLAS belongs to the process: two fits at a time must not set it and set it back across each other.
-    if n_threads < 2 or not _LIMITING.acquire(blocking=False):
-        return [part(0, n_rows)]
-    cuts = np.linspace(0, n_rows, n_threads + 1).astype(int).tolist()
-    try:
-        with blas.limit(limits=1), ThreadPoolExecutor(n_threads) as pool:
-            return list(pool.map(part, cuts[:-1], cuts[1:]))
-    finally:
-        _LIMITING.release()
-
-
-@cache
-def _threadpools() -> ThreadpoolController:
-    """Return the controller of the loaded thread pools: finding them takes a millisecond, asking them does not."""
-    return ThreadpoolController()

@@ -14,8 +14,10 @@ from ._base import (
     THREE_WAYS,
     GroupedRegressor,
     GroupsNotPassedWarning,
+    TooLittleError,
     check_choice,
     check_more_rows_than_effects,
+    has_groups,
     warn_of_dropped_columns,
 )
 from ._criterion import Criterion
@@ -183,10 +185,76 @@ class RandomInterceptRegressor(GroupedRegressor):
         """
         self._check_parameters()
         with self._unchanged_on_error():
-            X, y, groups = self._validate_rows(X, y, groups)
-            if groups is None:
+            moments = self._read(X, y, groups, sample_weight)
+            if not has_groups(moments):
                 warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=2)
-            return self._store(self._moments(X, y, groups, sample_weight), grouped=groups is not None)
+            return self._store(moments)
+
+    def partial_fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
+        """Add rows to those fitted before, and estimate everything anew from the moments of all of them.
+
+        Whatever the rows are cut into, and in whatever order they come, the model is that of one `fit` to all of them. Until
+        the rows identify the model (two groups, one of which has two rows, and more rows than fixed effects), they are
+        kept, and the model is not fitted yet. Rows in many small parts are read faster by `GroupedMoments.from_batches`,
+        since every call solves the model once.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+            Predictors, with the columns of the calls before.
+        y : array-like of shape (n_samples,)
+            Outcome.
+        groups : array-like of shape (n_samples,), default=None
+            Group label of each row: of groups known or new. Rows of a group may be spread over calls.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Row weights.
+
+        Returns
+        -------
+        self : RandomInterceptRegressor
+            The model of all rows. If the call fails, the model stays as it was.
+
+        Raises
+        ------
+        ValueError
+            Where values or labels are missing, lengths differ, the columns are not those of the calls before, or some
+            calls have groups and others have not.
+
+        Examples
+        --------
+        >>> from sklearn_mlm import RandomInterceptRegressor
+        >>> from sklearn_mlm.datasets import load_sleepstudy
+        >>> X, y, subject = load_sleepstudy(return_X_y_groups=True)
+        >>> model = RandomInterceptRegressor()
+        >>> for start in range(0, 180, 60):
+        ...     rows = slice(start, start + 60)
+        ...     model = model.partial_fit(X[rows], y[rows], subject[rows])
+        >>> model.coef_.round(4)
+        array([10.4673])
+        """
+        self._check_parameters()
+        before: GroupedMoments | None = getattr(self, "moments_", None)
+        with self._unchanged_on_error():
+            moments = self._read(X, y, groups, sample_weight, reset=before is None, min_rows=0)
+            grouped = has_groups(moments)
+            if before is not None:
+                if moments.n_groups and before.n_groups and grouped != has_groups(before):
+                    now, then = ("groups", "none") if grouped else ("no groups", "some")
+                    raise ValueError(
+                        f"partial_fit was given {now}, and {then} before. Pass groups in every call, or in none."
+                    )
+                moments = before.merge(moments)
+            elif not grouped:
+                warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=2)
+            try:
+                return self._store(moments)
+            except TooLittleError:
+                self.moments_ = moments
+                return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Return whether there are estimates: moments of too few rows to estimate anything do not count."""
+        return hasattr(self, "coef_")
 
     def fit_moments(self, moments: GroupedMoments) -> Self:
         """Fit from moments in place of rows: what they were read from, and in how many parts, makes no difference.
@@ -224,7 +292,7 @@ class RandomInterceptRegressor(GroupedRegressor):
                 self.n_features_in_ = moments.n_features
                 if moments.feature_names is not None:
                     self.feature_names_in_ = np.array(moments.feature_names, dtype=object)
-            return self._store(moments, grouped=True)
+            return self._store(moments)
 
     def predict(self, X: Any, groups: Any = None, return_std: bool = False) -> Any:
         """Predict the mean outcome of rows in their groups.
@@ -330,8 +398,16 @@ class RandomInterceptRegressor(GroupedRegressor):
             check_choice(name, getattr(self, name), choices)
         self._check_group_feature()
 
-    def _store(self, moments: GroupedMoments, grouped: bool) -> Self:
+    def _read(
+        self, X: Any, y: Any, groups: Any, sample_weight: Any, *, reset: bool = True, min_rows: int = 1
+    ) -> GroupedMoments:
+        """Return the moments of rows; this alone depends on where they are."""
+        X, y, groups = self._validate_rows(X, y, groups, reset=reset, min_rows=min_rows)
+        return self._moments(X, y, groups, sample_weight)
+
+    def _store(self, moments: GroupedMoments) -> Self:
         """Solve for moments and set the fitted attributes."""
+        grouped = has_groups(moments)
         _check_groups(moments, grouped, self.weight_type)
         criterion = self._criterion(moments)
         _check_rows(criterion, grouped)
@@ -404,15 +480,15 @@ _NO_GROUPS = f"fit was given no groups: the model is ordinary least squares, wit
 def _check_groups(moments: GroupedMoments, grouped: bool, weight_type: str) -> None:
     """Raise where the groups cannot tell tau2 and sigma2 apart, saying why."""
     if moments.n_groups == 0:
-        raise ValueError("The moments hold no rows: found n_samples=0. Read some rows into them first.")
+        raise TooLittleError("The moments hold no rows: found n_samples=0. Read some rows into them first.")
     if grouped and moments.n_groups < 2:
-        raise ValueError(
+        raise TooLittleError(
             f"groups holds one group only ({moments.labels.tolist()[0]!r}): how much groups vary cannot be estimated from "
             "one. Fit at least two groups, or LinearRegression if there is nothing to group by."
         )
     copies = weight_type == "frequency" and moments.counts.max() > 1
     if grouped and moments.n_rows.max() == 1 and not copies:
-        raise ValueError(
+        raise TooLittleError(
             f"Every one of the {moments.n_groups} groups is a single row: the group variance and the residual variance are "
             "only identified by rows that share a group. Check that groups holds the label of a group, not of a row."
         )

@@ -400,7 +400,7 @@ class _PooledOLS(RandomInterceptRegressor):
         self._check_parameters()
         with self._unchanged_on_error():
             X, y, _ = self._validate_rows(X, y, groups)
-            return self._store(self._moments(X, y, None, sample_weight), grouped=False)
+            return self._store(self._moments(X, y, None, sample_weight))
 
     def predict(self, X: Any, groups: Any = None, return_std: bool = False) -> Any:
         """Predict without groups."""

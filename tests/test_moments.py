@@ -10,7 +10,7 @@ from designs import simulate
 from scipy import sparse
 from threadpoolctl import threadpool_info
 
-from sklearn_mlm import GroupedMoments, _moments
+from sklearn_mlm import GroupedMoments, _scatter
 from sklearn_mlm._moments import varies_within
 
 
@@ -58,7 +58,7 @@ def test_moments_are_those_of_the_textbook(n_columns, weighted):
 @pytest.mark.parametrize("level_2", [False, True], ids=["one centre serves", "reference rows needed"])
 def test_large_data_in_threads_and_blocks_give_the_textbook_moments(level_2):
     X, y, groups = simulate(300, 700, 4, level_2=level_2, tau=0.5)
-    assert X.size > _moments._LARGE  # or this would test the same as the small data
+    assert X.size > _scatter._LARGE  # or this would test the same as the small data
     _, counts, means, within = textbook(X, y, groups)
     moments = GroupedMoments.from_arrays(X, y, groups)
     np.testing.assert_array_equal(moments.counts, counts)
@@ -78,7 +78,7 @@ def test_the_number_of_threads_makes_no_difference(monkeypatch):
         cuts = [0, n_rows // 5, n_rows // 2, n_rows]
         return [part(*cut) for cut in itertools.pairwise(cuts)]
 
-    monkeypatch.setattr(_moments, "_in_threads", three_parts)
+    monkeypatch.setattr(_scatter, "_in_threads", three_parts)
     assert_same(GroupedMoments.from_arrays(X, y, groups), alone)
     assert max(shares) > 1
 

@@ -8,10 +8,10 @@ import sklearn_mlm
 
 # Each may import only from those before it.
 ORDER = [
-    *("_linalg", "_groups", "_rows", "_moments", "_solution", "_criterion", "_optimum", "_degrees_of_freedom", "_profile"),
-    *("_variance_tests", "_fitted", "_fixed", "_shares", "inference", "_summary", "_model_summary", "_base", "_regressor"),
-    *("model_selection", "_cluster_robust", "_within", "_folds", "_conclusions", "_comparison", "baselines", "datasets"),
-    "__init__",
+    *("_linalg", "_groups", "_rows", "_scatter", "_storage", "_moments", "_solution", "_criterion", "_optimum"),
+    *("_degrees_of_freedom", "_profile", "_variance_tests", "_fitted", "_fixed", "_shares", "inference", "_summary"),
+    *("_model_summary", "_base", "_regressor", "model_selection", "_cluster_robust", "_within", "_folds", "_conclusions"),
+    *("_comparison", "baselines", "datasets", "dask", "__init__"),
 ]
 
 

@@ -1,0 +1,178 @@
+"""Rows to sums: the group means and the pooled within-group scatter, in threads, block by block, without cancellation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+# SciPy's product of a sparse and a dense matrix, which adds into its last argument: the one compiled scatter-add
+# that takes whole rows and lets other threads run. The public product would allocate (n_groups, n_columns) per block.
+from scipy.sparse._sparsetools import csc_matvecs
+from threadpoolctl import ThreadpoolController
+
+from ._rows import Rows, block_rows
+
+# Fewer numbers than this are read sooner than a second thread starts.
+_NUMBERS_PER_THREAD = 1 << 18
+# The within scatter comes out as a difference where a group's reference row is far from its mean; more loss than this
+# factor (4 bits) and the rows are read a second time, about the mean itself.
+_TOLERATED_LOSS = 16.0
+# Numbers from which a sample of so many pairs of rows is worth looking at first.
+_LARGE = 1 << 16
+_SAMPLE = 1 << 10
+_LIMITING = Lock()
+
+
+def within_and_between(
+    rows: Rows, codes: np.ndarray, counts: np.ndarray, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a centre, the group means' deviations from it, and the pooled within-group scatter.
+
+    Each group's rows are taken relative to a point f_j near them, d_ij = z_ij - f_j, and then
+
+        m_j = f_j + mean_i d_ij,    W = sum_ij w_ij d_ij d_ij' - sum_j n_j mean(d_j) mean(d_j)'.
+
+    With f_j one of the group's own rows, d_ij has no error where the column is constant in the group, and little where
+    the group is far from zero or from other groups; the difference loses about one bit. Large data that vary enough
+    within groups are spared the look-up of f_j: one point amid all rows does for them. Whatever f_j is, more loss than is
+    tolerated shows in the result, and the rows are read again with a better f_j, the last of which is m_j.
+    """
+    n_groups, width = len(counts), rows.n_columns
+    member = np.empty(n_groups, dtype=np.intp)
+    member[codes] = np.arange(len(codes))
+    center = central_value(rows.at(member[:_SAMPLE]))
+    with np.errstate(over="ignore", invalid="ignore"):
+        if len(rows) * width >= _LARGE and _varies_within(rows, codes, member):
+            sums, scatter = _scatter(rows, codes, weights, n_groups, center)
+            shifts, within = _about_means(sums, scatter, counts)
+            if _loss_is_tolerable(scatter, within):
+                return center, shifts, within
+        reference, zero = rows.at(member), np.zeros(width)
+        sums, scatter = _scatter(rows, codes, weights, n_groups, zero, reference)
+        shifts, within = _about_means(sums, scatter, counts)
+        if not _loss_is_tolerable(scatter, within):
+            sums, scatter = _scatter(rows, codes, weights, n_groups, zero, reference, shifts)
+            correction, within = _about_means(sums, scatter, counts)
+            shifts += correction
+        reference -= center
+        shifts += reference
+    return center, shifts, within
+
+
+def central_value(rows: np.ndarray) -> np.ndarray:
+    """Return, of each column, the value nearest its mean: one of its values, so that a constant has no deviation."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        nearest = np.abs(rows - rows.mean(axis=0)).argmin(axis=0)
+    return rows[nearest, np.arange(rows.shape[1])]
+
+
+def _varies_within(rows: Rows, codes: np.ndarray, member: np.ndarray) -> bool:
+    """Return whether, by a sample of pairs of rows, every column varies within groups nearly as much as over all."""
+    sample = np.linspace(0, len(codes) - 1, _SAMPLE).astype(np.intp)
+    other = member[codes[sample]]
+    sample, other = sample[sample != other], other[sample != other]
+    if len(sample) < _SAMPLE // 8:
+        return False
+    values = rows.at(sample)
+    within = ((values - rows.at(other)) ** 2).mean(axis=0) / 2
+    return bool(np.all(values.var(axis=0) <= _TOLERATED_LOSS / 2 * within))
+
+
+def _about_means(sums: np.ndarray, scatter: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the group means and the scatter about them, from sums (overwritten) and the scatter about zero."""
+    sums /= counts[:, None]
+    return sums, scatter - weighted_scatter(sums, counts)
+
+
+def _loss_is_tolerable(scatter: np.ndarray, within: np.ndarray) -> bool:
+    """Return whether the difference that `within` came from left it most of its digits, or is not finite anyway."""
+    return not np.any(scatter.diagonal() > _TOLERATED_LOSS * within.diagonal())
+
+
+def weighted_scatter(rows: np.ndarray, weights: np.ndarray, about: np.ndarray | float = 0.0) -> np.ndarray:
+    """Return sum_j w_j (r_j - a)(r_j - a)', symmetric to the last bit."""
+    scatter = np.zeros((rows.shape[1], rows.shape[1]))
+    step = block_rows(rows.shape[1])
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step] - about
+        scatter += (block * weights[start : start + step, None]).T @ block
+    return (scatter + scatter.T) / 2
+
+
+def _scatter(
+    rows: Rows, codes: np.ndarray, weights: np.ndarray | None, n_groups: int, about: np.ndarray, *offsets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weighted sums by group, and the scatter over all rows, of the rows less some offsets.
+
+    Parameters
+    ----------
+    about : ndarray of shape (n_columns,)
+        Taken off every row.
+    *offsets : ndarray of shape (n_groups, n_columns)
+        Taken off each group's rows, one after the other, which a sum of them would not do exactly.
+
+    Returns
+    -------
+    sums : ndarray of shape (n_groups, n_columns)
+    scatter : ndarray of shape (n_columns, n_columns)
+    """
+    n_columns = rows.n_columns
+
+    def part(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        sums, scatter = np.zeros((n_groups, n_columns)), np.zeros((n_columns, n_columns))
+        length = min(block_rows(n_columns), stop - start)
+        buffer, ones, pointers = np.empty((length, n_columns)), np.ones(length), np.arange(length + 1)
+        # NumPy's error state belongs to a thread.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for at, block in rows.blocks(start, stop, about):
+                size = len(block)
+                for offset in offsets:
+                    block -= np.take(offset, codes[at], axis=0, out=buffer[:size], mode="clip")
+                weight = ones[:size] if weights is None else weights[at]
+                csc_matvecs(n_groups, size, n_columns, pointers[: size + 1], codes[at], weight, block.ravel(), sums.ravel())
+                # np.dot, since the operator @ keeps other threads waiting where the matrices are narrow.
+                scatter += np.dot(block.T, block if weights is None else block * weight[:, None])
+        return sums, scatter
+
+    # Each thread needs sums of its own: more of them than a share of the rows would cost more than they save.
+    useful = min(len(rows) * n_columns // _NUMBERS_PER_THREAD, len(rows) // n_groups)
+    totals = _in_threads(part, len(rows), useful)
+    sums, scatter = totals[0]
+    for more_sums, more_scatter in totals[1:]:
+        sums += more_sums
+        scatter += more_scatter
+    return sums, (scatter + scatter.T) / 2
+
+
+def _in_threads(part: Callable[[int, int], Any], n_rows: int, useful: int) -> list[Any]:
+    """Return what `part` gives for each of up to `useful` runs of rows, on as many threads as BLAS may use.
+
+    The number follows BLAS so that whatever limits the threads of scikit-learn (OMP_NUM_THREADS, threadpoolctl, joblib's
+    workers) limits these; while they run, BLAS is kept to one thread in each.
+    """
+    if useful < 2:
+        return [part(0, n_rows)]
+    blas = _threadpools().select(user_api="blas")
+    allowed = max((library["num_threads"] for library in blas.info()), default=os.cpu_count() or 1)
+    n_threads = min(useful, allowed)
+    # The limit on BLAS belongs to the process: two fits at a time must not set it and set it back across each other.
+    if n_threads < 2 or not _LIMITING.acquire(blocking=False):
+        return [part(0, n_rows)]
+    cuts = np.linspace(0, n_rows, n_threads + 1).astype(int).tolist()
+    try:
+        with blas.limit(limits=1), ThreadPoolExecutor(n_threads) as pool:
+            return list(pool.map(part, cuts[:-1], cuts[1:]))
+    finally:
+        _LIMITING.release()
+
+
+@cache
+def _threadpools() -> ThreadpoolController:
+    """Return the controller of the loaded thread pools: finding them takes a millisecond, asking them does not."""
+    return ThreadpoolController()

@@ -1,0 +1,159 @@
+"""Arrays and group labels to a file and back: a documented format, with nothing in it that could run.
+
+A file is a NumPy archive (.npz, uncompressed): the arrays by name, and "header", the bytes of a JSON object in UTF-8 with
+the keys "format" ("sklearn-mlm moments"), "version" (1) and what else the writer puts there. Group labels are stored by
+kind, which the header has under "labels":
+
+- "array": numbers and booleans, as the array "labels";
+- "time": dates and times or spans of time, as 64-bit integers in the array "labels", with "dtype" in the header;
+- "text": strings, as the array "labels" of the bytes of all of them in UTF-8, and "label_lengths" of how many each has;
+- "mixed": others, as the array "labels" of the bytes of a JSON list in UTF-8 of pairs (type, value).
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+
+_FORMAT, _VERSION = "sklearn-mlm moments", 1
+
+
+def write(file: Any, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays and a header to a file, which is there whole or not at all.
+
+    Parameters
+    ----------
+    file : str, path or binary file object
+    header : dict
+        What JSON can hold.
+    arrays : dict of ndarray
+        None of them of objects.
+    """
+    text = json.dumps({"format": _FORMAT, "version": _VERSION, **header})
+    everything = {"header": np.frombuffer(text.encode(), dtype=np.uint8), **arrays}
+    if hasattr(file, "write"):
+        np.savez(file, **everything)  # type: ignore[arg-type]
+        return
+    path = Path(file)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with open(partial, "wb") as stream:
+            np.savez(stream, **everything)  # type: ignore[arg-type]
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read(file: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the header and the arrays of a file.
+
+    Raises
+    ------
+    ValueError
+        Where the file is none of these, or of a version unknown.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        header = json.loads(arrays.pop("header").tobytes().decode())
+    except (BadZipFile, EOFError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{file!r} is no file of moments, or not all of one: {error}.") from error
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise ValueError(f"{file!r} is no file of moments: its header does not say so. Write one with GroupedMoments.save.")
+    if header.get("version") != _VERSION:
+        raise ValueError(
+            f"{file!r} is of version {header.get('version')!r} of the format, of which version {_VERSION} is known here: "
+            "update sklearn-mlm."
+        )
+    return header, arrays
+
+
+def pack_labels(labels: pd.Index) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return what the header says of labels, and their arrays.
+
+    Raises
+    ------
+    TypeError
+        For labels of a type that the format does not know.
+    """
+    kind = str(pd.api.types.infer_dtype(labels, skipna=False))
+    if isinstance(labels, pd.DatetimeIndex | pd.TimedeltaIndex):
+        zone = getattr(labels, "tz", None)
+        of_time = {"kind": "time", "dtype": f"{labels.dtype.kind}8[{labels.unit}]"}
+        return {**of_time, "zone": None if zone is None else str(zone)}, {"labels": labels.asi8}
+    if isinstance(labels.dtype, np.dtype) and labels.dtype.kind in "biuf":
+        return {"kind": "array"}, {"labels": labels.to_numpy()}
+    if kind in ("integer", "boolean", "floating") and not isinstance(labels.dtype, np.dtype):
+        integer = np.int64 if kind == "integer" and labels.max() <= np.iinfo(np.int64).max else np.uint64
+        plain = {"integer": integer, "boolean": np.bool_, "floating": np.float64}[kind]
+        return {"kind": "array"}, {"labels": labels.to_numpy(dtype=plain)}
+    if kind == "string":
+        encoded = [str(label).encode() for label in labels]
+        lengths = np.array([len(one) for one in encoded], dtype=np.int64)
+        return {"kind": "text"}, {"labels": np.frombuffer(b"".join(encoded), dtype=np.uint8), "label_lengths": lengths}
+    pairs = json.dumps([_tagged(label) for label in labels])
+    return {"kind": "mixed"}, {"labels": np.frombuffer(pairs.encode(), dtype=np.uint8)}
+
+
+def unpack_labels(said: dict[str, Any], arrays: dict[str, np.ndarray]) -> pd.Index:
+    """Return labels from what the header says of them and their arrays."""
+    kind, values = said.get("kind"), arrays["labels"]
+    if kind == "array":
+        return pd.Index(values)
+    if kind == "time":
+        times = pd.Index(values.view(np.dtype(said["dtype"])))
+        return times if said["zone"] is None else times.tz_localize("UTC").tz_convert(said["zone"])
+    text = values.tobytes()
+    if kind == "text":
+        ends = np.cumsum(arrays["label_lengths"]).tolist()
+        return pd.Index([text[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)], dtype="str")
+    if kind == "mixed":
+        labels = np.empty(len(pairs := json.loads(text.decode())), dtype=object)
+        labels[:] = [_untagged(pair) for pair in pairs]
+        return pd.Index(labels, dtype=object, tupleize_cols=False)
+    raise ValueError(f"labels of kind {kind!r} are not known")
+
+
+def _tagged(label: Any) -> list[Any]:
+    """Return a label as a type and a value that JSON holds without loss."""
+    if isinstance(label, bool | np.bool_):
+        return ["bool", bool(label)]
+    if isinstance(label, int | np.integer):
+        return ["int", str(label)]
+    if isinstance(label, float | np.floating):
+        return ["float", float(label).hex()]
+    if isinstance(label, str):
+        return ["str", str(label)]
+    if isinstance(label, bytes):
+        return ["bytes", label.hex()]
+    if type(label) is datetime.date:
+        return ["date", label.isoformat()]
+    if isinstance(label, tuple):
+        return ["tuple", [_tagged(part) for part in label]]
+    raise TypeError(
+        f"groups has labels of type {type(label).__name__} ({label!r}), which a file of moments cannot hold. Read the rows "
+        "with labels that are numbers, strings, dates, or tuples of them."
+    )
+
+
+def _untagged(pair: Any) -> Any:
+    """Return the label that a type and a value stand for."""
+    of_type, value = pair
+    if of_type == "tuple":
+        return tuple(_untagged(part) for part in value)
+    makers: dict[str, Any] = {
+        "bool": bool,
+        "int": int,
+        "float": float.fromhex,
+        "str": str,
+        "bytes": bytes.fromhex,
+        "date": datetime.date.fromisoformat,
+    }
+    return makers[of_type](value)
