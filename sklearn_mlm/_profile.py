@@ -66,6 +66,11 @@ def profile_limits(criterion: Criterion, threshold: float) -> ProfileLimits:
     return _Region(criterion, threshold).limits()
 
 
+def ratio_limits(criterion: Criterion, threshold: float) -> tuple[float, float]:
+    """Return the limits of the variance ratio alone, of a restricted or a full likelihood; infinity where there is none."""
+    return _Region(criterion, threshold).ratio
+
+
 class _Region:
     """The likelihood region, gamma by gamma."""
 

@@ -143,6 +143,9 @@ class RandomInterceptRegressor(GroupedRegressor):
     array([1509.9, 1482.5, 1527.5])
     """
 
+    # What y is called, for labels of pictures.
+    _outcome_name: str | None = None
+
     def __init__(
         self,
         *,
@@ -185,6 +188,7 @@ class RandomInterceptRegressor(GroupedRegressor):
         """
         self._check_parameters()
         with self._unchanged_on_error():
+            self._outcome_name = _name_of(y)
             moments = self._read(X, y, groups, sample_weight)
             if not has_groups(moments):
                 warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=2)
@@ -235,6 +239,7 @@ class RandomInterceptRegressor(GroupedRegressor):
         self._check_parameters()
         before: GroupedMoments | None = getattr(self, "moments_", None)
         with self._unchanged_on_error():
+            self._outcome_name = _name_of(y) or self._outcome_name
             moments = self._read(X, y, groups, sample_weight, reset=before is None, min_rows=0)
             grouped = has_groups(moments)
             if before is not None:
@@ -285,7 +290,7 @@ class RandomInterceptRegressor(GroupedRegressor):
                 f"moments must be a GroupedMoments; found {type(moments).__name__}. To fit rows, call fit(X, y, groups)."
             )
         with self._unchanged_on_error():
-            for name in ("n_features_in_", "feature_names_in_"):
+            for name in ("n_features_in_", "feature_names_in_", "_outcome_name"):
                 self.__dict__.pop(name, None)
             # Where a column of X is to hold the groups, moments do not say which.
             if self.group_feature is None:
@@ -472,6 +477,12 @@ class RandomInterceptRegressor(GroupedRegressor):
             of_fixed = np.einsum("ij,ij->i", d @ solution.centered_covariance, d)
             variance[start : start + step] = np.maximum(of_fixed, 0.0) + variances[code]
         return variance
+
+
+def _name_of(y: Any) -> str | None:
+    """Return the name of a column, if it has one."""
+    name = getattr(y, "name", None)
+    return None if name is None or name == "" else str(name)
 
 
 _NO_GROUPS = f"fit was given no groups: the model is ordinary least squares, with a group variance of 0. {THREE_WAYS}"

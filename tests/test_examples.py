@@ -28,6 +28,47 @@ def test_the_chapters_figures(project, reference):
     assert school_1.split() == ["1", "12", "59.00", "0.657", "0.869", "1.91"]
 
 
+def test_the_chapter_from_start_to_finish(project, reference, tmp_path):
+    data = reference.path("heck2011.csv")
+    result = run(project, "first_multilevel_model.py", "--data", data, "--output", tmp_path / "figures")
+    assert result.returncode == 0, result.stderr
+    output = result.stdout
+    figures = [
+        *("6871 rows in 419 groups", "Random intercept model fitted by REML", "REML criterion at convergence 48877.3"),
+        *("Number of observations 6871, groups (schcode) 419", "-3.6336  -0.5732  0.1921  0.6115  5.2989"),
+        *("schcode (Intercept)     10.64      3.262", "residual                66.55      8.158"),
+        *("(Intercept)   57.6742      0.1883  416.1  306.34   <0.001  ***", "intercept 57.6742, df 416.0655"),
+        *(
+            "log-likelihood -24438.63 (df=3)",
+            "1. fixed intercept              57.67",
+            "total variance 10.64 + 66.55 = 77.19",
+        ),
+        *("10.64 / 77.19 = 0.138", "13.8% of the variance", "adjusted ICC 0.138, unadjusted ICC 0.138"),
+        *(
+            "51.28024 to 64.06822",
+            "95% of intercepts lie between 51 and 64, 13 apart",
+            "mean of its 12 rows        58.99677",
+        ),
+        *("10.64 / (10.64 + 66.55 / 12) = 0.657", "58.544 - 57.674 = 0.869", "from the model:             0.869"),
+        *("1         0.869 1.909        0.657 12", "419 estimates: mean 0.00", "93% of them between -5 and 5"),
+    ]
+    # In the order of the chapter.
+    at = 0
+    for figure in figures:
+        at = output.index(figure, at)
+    assert len(list((tmp_path / "figures").glob("*.png"))) == 13
+
+
+def test_the_first_model_of_simulated_pupils_needs_no_file_and_draws_nothing(project, tmp_path):
+    result = run(project, "first_multilevel_model.py")
+    assert result.returncode == 0, result.stderr
+    assert "6871 rows in 419 groups" in result.stdout
+    assert "figures are in" not in result.stdout
+    result = run(project, "first_multilevel_model.py", "--data", tmp_path / "none.csv")
+    assert result.returncode == 2
+    assert "cannot read" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -11,7 +11,19 @@ ORDER = [
     *("_linalg", "_groups", "_rows", "_scatter", "_storage", "_moments", "_solution", "_criterion", "_optimum"),
     *("_degrees_of_freedom", "_profile", "_variance_tests", "_fitted", "_fixed", "_shares", "inference", "_summary"),
     *("_model_summary", "_base", "_regressor", "model_selection", "_cluster_robust", "_within", "_folds", "_conclusions"),
-    *("_comparison", "baselines", "datasets", "dask", "__init__"),
+    *(
+        "_comparison",
+        "baselines",
+        "_plotting",
+        "_clustering_display",
+        "_effects_display",
+        "_variance_display",
+        "_comparison_display",
+        "display",
+        "datasets",
+        "dask",
+        "__init__",
+    ),
 ]
 
 

@@ -1,0 +1,26 @@
+"""Draw the pictures of the README: ``python docs/pictures.py``, with the extra "plot"."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from sklearn_mlm import RandomInterceptRegressor
+from sklearn_mlm.datasets import make_schools
+from sklearn_mlm.display import ClusteringDisplay, RandomEffectsDisplay
+
+here = Path(__file__).parent
+pupils = make_schools(as_frame=True, random_state=0).frame
+null_model = RandomInterceptRegressor().fit(None, pupils["math"], groups=pupils["school"])
+ten = pupils[pupils["school"] <= 10]
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(11.0, 4.0), layout="constrained", sharey=True)
+ClusteringDisplay.from_data(ten["ses"], ten["math"], ten["school"], ax=left)
+ClusteringDisplay.from_data(ten["ses"], ten["math"], ten["school"], lines="group", ax=right)
+figure.savefig(here / "clustering.png", dpi=80)
+plt.close(figure)
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(11.0, 4.0), layout="constrained")
+RandomEffectsDisplay.from_estimator(null_model, ax=left)
+RandomEffectsDisplay.from_estimator(null_model, kind="caterpillar", extremes=8, ax=right)
+figure.savefig(here / "effects.png", dpi=80)
+plt.close(figure)

@@ -1,0 +1,517 @@
+"""`RandomEffectsDisplay` and `ShrinkageDisplay`: the groups' empirical-Bayes estimates, and the means they come from."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from ._fitted import check_level, check_mixed
+from ._plotting import (
+    BLUE,
+    GREY,
+    INK,
+    PALE,
+    SKY,
+    VERMILION,
+    axes_for,
+    check_kind,
+    count,
+    name_of,
+    plural,
+    short,
+    styled,
+    tidy,
+)
+from ._shares import random_effects_table
+
+_KINDS = ("hist", "caterpillar", "qq")
+_SCALES = ("deviation", "absolute")
+# Up to so many groups each has a line of its own and its label; up to so many more, a line; beyond, a band.
+_MAX_LABELLED, _MAX_LINES = 40, 1_000
+# Ranks at which a band is drawn: as fine as a screen shows.
+_BAND_POINTS = 400
+# Points of a marker's area, of the largest and the smallest group, where there are few and where there are more.
+_AREAS, _MORE_AREAS = (130.0, 12.0), (60.0, 6.0)
+_MANY = 1_500
+# The end of the colour map that a light background swallows.
+_PALEST = 0.15
+# Reliabilities that differ by less are the same.
+_SAME = 1e-9
+
+
+def _headroom(ax: Any, share: float) -> None:
+    """Leave room for a legend at the top."""
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, low + (high - low) * (1.0 + share))
+
+
+class RandomEffectsDisplay:
+    """The empirical-Bayes estimates of the groups' effects: how they are distributed, which groups stand out.
+
+    Make one with `from_estimator`; `plot` draws the same estimates in another way.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As `sklearn_mlm.inference.random_effects_table` returns it.
+    group_sd : float
+        tau, in units of y.
+    intercept : float
+        The fixed intercept, in units of y.
+    level : float
+        Of the intervals.
+    outcome_name : str
+        What y is called.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it is drawn.
+    figure_ : matplotlib Figure
+        The figure of `ax_`.
+    bars_ : matplotlib BarContainer or None
+        The histogram ("hist").
+    points_ : matplotlib Line2D or None
+        The estimates ("caterpillar", "qq").
+    intervals_ : matplotlib LineCollection or PolyCollection, or None
+        Intervals of the effects ("caterpillar"), or the band in which estimates are expected ("qq").
+    line_ : matplotlib Line2D
+        The normal curve ("hist"), the population ("caterpillar"), or where normal effects would lie ("qq").
+
+    See Also
+    --------
+    ShrinkageDisplay : The estimates against the groups' raw means.
+    sklearn_mlm.inference.random_effects_table : The figures.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> from sklearn_mlm.display import RandomEffectsDisplay
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
+    >>> model = RandomInterceptRegressor().fit(X, y, groups=subject)
+    >>> display = RandomEffectsDisplay.from_estimator(model, kind="caterpillar")
+    >>> len(display.ax_.get_yticks())
+    18
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(
+        self, *, table: pd.DataFrame, group_sd: float, intercept: float, level: float = 0.95, outcome_name: str = "y"
+    ):
+        self.table = table
+        self.group_sd = group_sd
+        self.intercept = intercept
+        self.level = level
+        self.outcome_name = outcome_name
+
+    @classmethod
+    def from_estimator(
+        cls,
+        model: Any,
+        *,
+        kind: str = "hist",
+        scale: str = "deviation",
+        level: float = 0.95,
+        extremes: int | None = None,
+        bins: Any = "auto",
+        ax: Any = None,
+    ) -> Self:
+        """Draw the random effects of a fitted model.
+
+        Parameters
+        ----------
+        model : RandomInterceptRegressor
+            A fitted model.
+        kind : {"hist", "caterpillar", "qq"}, default="hist"
+            "hist": their histogram, with the normal distribution that the model has for the true effects. "caterpillar":
+            in ascending order, with intervals. "qq": against normal quantiles, each estimate over the root of its
+            reliability, which gives all of them the same variance whatever the size of the group.
+        scale : {"deviation", "absolute"}, default="deviation"
+            Whether effects are deviations from the fixed intercept, or intercepts of groups.
+        level : float, default=0.95
+            Of the intervals, by the conditional standard deviation, and of the band of "qq".
+        extremes : int or None, default=None
+            For "caterpillar", show this many of the lowest and of the highest groups by name, and no others. None shows all:
+            by name up to 40, and as a band beyond 1,000.
+        bins : int, str or array-like, default="auto"
+            For "hist", as numpy.histogram_bin_edges takes them.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        display : RandomEffectsDisplay
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> from sklearn_mlm import RandomInterceptRegressor
+        >>> from sklearn_mlm.datasets import make_schools
+        >>> from sklearn_mlm.display import RandomEffectsDisplay
+        >>> X, y, school = make_schools(random_state=0, return_X_y_groups=True, as_frame=True)
+        >>> null = RandomInterceptRegressor().fit(None, y, groups=school)
+        >>> display = RandomEffectsDisplay.from_estimator(null, scale="absolute")
+        >>> display.ax_.get_xlabel()
+        'intercept of each school in math (EB estimate)'
+        >>> plt.close(display.figure_)
+        """
+        check_mixed(model)
+        check_level(level)
+        display = cls(
+            table=random_effects_table(model, level),
+            group_sd=float(np.sqrt(model.variance_components_["group"])),
+            intercept=model.intercept_,
+            level=level,
+            outcome_name=model._outcome_name or "y",
+        )
+        return display.plot(ax, kind=kind, scale=scale, extremes=extremes, bins=bins)
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        kind: str = "hist",
+        scale: str = "deviation",
+        extremes: int | None = None,
+        bins: Any = "auto",
+    ) -> Self:
+        """Draw the estimates.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        kind : {"hist", "caterpillar", "qq"}, default="hist"
+        scale : {"deviation", "absolute"}, default="deviation"
+        extremes : int or None, default=None
+            For "caterpillar".
+        bins : int, str or array-like, default="auto"
+            For "hist".
+
+        Returns
+        -------
+        display : RandomEffectsDisplay
+            Itself, with the artists as attributes.
+        """
+        check_kind("kind", kind, _KINDS)
+        check_kind("scale", scale, _SCALES)
+        if extremes is not None and (not isinstance(extremes, int) or extremes < 1):
+            raise ValueError(f"extremes must be a whole number, at least 1, or None; found {extremes!r}.")
+        table = self.table.sort_values("effect", kind="stable")
+        cut = None
+        if kind == "caterpillar" and extremes is not None and 2 * extremes < len(table):
+            table = pd.concat([table.iloc[:extremes], table.iloc[-extremes:]])
+            cut = extremes
+        height = 0.19 * len(table) + 1.2 if kind == "caterpillar" and len(table) <= _MAX_LABELLED else 4.4
+        size = (5.2, 4.4) if kind == "qq" else (6.4, max(height, 2.4))
+        self.figure_, self.ax_ = axes_for(type(self).__name__, ax, size)
+        self.bars_ = self.points_ = self.intervals_ = None
+        at = self.intercept if scale == "absolute" else 0.0
+        if kind == "hist":
+            self._draw_histogram(at, bins)
+        elif kind == "caterpillar":
+            self._draw_caterpillar(table, at, cut)
+        else:
+            self._draw_quantiles(table, at)
+        tidy(self.ax_)
+        return self
+
+    def _label(self, at: float) -> str:
+        """Return what the axis of effects shows."""
+        noun = name_of(self.table.index, "group")
+        deviation = f"effect of each {noun} on {self.outcome_name}"
+        return f"{f'intercept of each {noun} in {self.outcome_name}' if at else deviation} (EB estimate)"
+
+    def _draw_histogram(self, at: float, bins: Any) -> None:
+        """Draw how many groups have which effect, and the curve of the model."""
+        effects = self.table["effect"].to_numpy() + at
+        edges = np.histogram_bin_edges(effects, bins=bins)
+        heights, _ = np.histogram(effects, edges)
+        spread = float(np.std(effects, ddof=1))
+        self.bars_ = self.ax_.bar(
+            edges[:-1],
+            heights,
+            np.diff(edges),
+            align="edge",
+            color=SKY,
+            edgecolor="white",
+            linewidth=0.5 if len(heights) < 60 else 0.0,
+            label=f"EB estimates of {count(len(effects))} groups: SD {short(spread)}",
+        )
+        self.line_ = None
+        if self.group_sd > 0:
+            low, high = min(edges[0], at - 3.3 * self.group_sd), max(edges[-1], at + 3.3 * self.group_sd)
+            grid = np.linspace(low, high, 400)
+            curve = len(effects) * float(np.mean(np.diff(edges))) * stats.norm.pdf(grid, at, self.group_sd)
+            mean = short(at, self.group_sd) if at else "0"
+            label = f"true effects by the model: N({mean}, τ²), SD τ = {short(self.group_sd)}"
+            (self.line_,) = self.ax_.plot(grid, curve, color=INK, linewidth=1.8, label=label)
+        self.ax_.set(xlabel=self._label(at), ylabel="number of groups")
+        note = (
+            "EB estimates are shrunk, so they spread less than τ" if self.group_sd > 0 else "τ is estimated as 0: no effects"
+        )
+        handles = [self.bars_, self.line_] if self.line_ else [self.bars_]
+        legend = self.ax_.legend(
+            handles=handles, title=note, loc="upper left", frameon=False, alignment="left", fontsize="small"
+        )
+        legend.get_title().set_fontsize("small")
+        _headroom(self.ax_, 0.33)
+
+    def _draw_caterpillar(self, table: pd.DataFrame, at: float, cut: int | None) -> None:
+        """Draw groups from the lowest effect up, each with its interval."""
+        rank = np.arange(len(table), dtype=np.float64)
+        if cut is not None:
+            rank[cut:] += 1.0
+        low, mid, high = (table[column].to_numpy() + at for column in ("ci_lower", "effect", "ci_upper"))
+        apart = (low > at) | (high < at)
+        self.line_ = self.ax_.axvline(at, color=INK, linewidth=0.8, zorder=2.5)
+        labelled = len(table) <= _MAX_LABELLED
+        if len(table) <= _MAX_LINES:
+            colors = np.where(apart, VERMILION, GREY if labelled else PALE)
+            self.intervals_ = self.ax_.hlines(rank, low, high, colors=colors.tolist(), linewidth=1.6 if labelled else 0.8)
+        else:
+            # Each step of the band is the mean of the groups of neighbouring ranks.
+            ends = np.linspace(0, len(table), _BAND_POINTS + 1).astype(int)
+            size = np.diff(ends)
+            lower, upper = (np.add.reduceat(limit, ends[:-1]) / size for limit in (low, high))
+            middle = np.add.reduceat(rank, ends[:-1]) / size
+            self.intervals_ = self.ax_.fill_betweenx(middle, lower, upper, color=PALE, linewidth=0)
+        (self.points_,) = self.ax_.plot(
+            mid, rank, linestyle="none", marker="o", color=BLUE, markersize=4.0 if labelled else 1.5, rasterized=not labelled
+        )
+        noun = name_of(table.index, "group")
+        if labelled:
+            self.ax_.set_yticks(rank, [str(label) for label in table.index])
+            self.ax_.set_ylabel(noun)
+            if cut is not None:
+                left_out = f"{count(len(self.table) - len(table))} groups between"
+                self.ax_.text(at, cut, left_out, ha="center", va="center", fontsize="small", backgroundcolor="white")
+        else:
+            self.ax_.set_ylabel(f"rank among {count(len(table))} {plural(noun)}")
+            self.ax_.yaxis.set_major_formatter("{x:,.0f}")
+        self.ax_.set(xlabel=self._label(at), ylim=(-0.02 * rank[-1] - 0.6, 1.02 * rank[-1] + 0.6))
+        said = f"{count(apart.sum())} of {count(len(table))} {self.level:.0%} intervals leave out the population's"
+        self.ax_.set_title(f"{said} {short(at) if at else '0'}", loc="left", fontsize="medium", color=INK)
+
+    def _draw_quantiles(self, table: pd.DataFrame, at: float) -> None:
+        """Draw estimates of equal variance against normal quantiles, with the band of samples that are normal."""
+        reliability = table["reliability"].to_numpy()
+        equal = np.divide(table["effect"].to_numpy(), np.sqrt(reliability), out=np.zeros(len(table)), where=reliability > 0)
+        equal = at + np.sort(equal)
+        n = len(equal)
+        ranks = np.arange(1, n + 1)
+        normal = stats.norm.ppf((ranks - 0.5) / n)
+        # Order statistics of a uniform sample are beta; the tails, where ranks matter one by one, are kept.
+        some = np.unique(np.concatenate([ranks[:50], ranks[-50:], np.linspace(1, n, 200).astype(int)]))
+        half = (1.0 - self.level) / 2.0
+        band = [at + self.group_sd * stats.norm.ppf(stats.beta.ppf(p, some, n + 1 - some)) for p in (half, 1.0 - half)]
+        noun = name_of(table.index, "group")
+        self.intervals_ = self.ax_.fill_between(
+            normal[some - 1],
+            *band,
+            color=PALE,
+            alpha=0.5,
+            linewidth=0,
+            label=f"{self.level:.0%} of normal samples, point by point",
+        )
+        (self.line_,) = self.ax_.plot(
+            normal[[0, -1]],
+            at + self.group_sd * normal[[0, -1]],
+            color=INK,
+            linewidth=1.2,
+            label=f"normal, SD τ = {short(self.group_sd)}",
+        )
+        (self.points_,) = self.ax_.plot(
+            normal,
+            equal,
+            linestyle="none",
+            marker="o",
+            color=BLUE,
+            markersize=4 if n <= 100 else 2,
+            rasterized=n > _MANY,
+            label=f"{count(n)} {plural(noun)}",
+        )
+        what = f"{'intercept' if at else 'effect'} of each {noun}"
+        self.ax_.set(xlabel="normal quantile", ylabel=f"{what} on {self.outcome_name}, EB / √reliability")
+        if at:
+            self.ax_.set_ylabel(f"{what} in {self.outcome_name}, EB / √reliability")
+        self.ax_.legend(loc="upper left", frameon=False, fontsize="small")
+        _headroom(self.ax_, 0.2)
+
+
+class ShrinkageDisplay:
+    """Raw group means against empirical-Bayes estimates: how far each group is shrunk, by its size and reliability.
+
+    On the diagonal nothing is shrunk; on the horizontal line everything is. Areas of points are numbers of rows, colours
+    reliabilities. With predictors, a group's mean is that of y less what the predictors explain, plus the intercept: the
+    mean at predictors of 0.
+
+    Make one with `from_estimator`.
+
+    Parameters
+    ----------
+    means, estimates : ndarray of shape (n_groups,)
+        Raw means and empirical-Bayes estimates, in units of y.
+    reliabilities, sizes : ndarray of shape (n_groups,)
+        The reliability of each group, and its number of rows (or their total weight).
+    intercept : float
+        The fixed intercept, or 0 where means and estimates are deviations from it.
+    adjusted : bool
+        Whether the model has predictors.
+    group_name, outcome_name : str
+        What groups and y are called.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it is drawn.
+    figure_ : matplotlib Figure
+        The figure of `ax_`.
+    scatter_ : matplotlib PathCollection
+        The groups.
+    lines_ : list of matplotlib Line2D
+        The diagonal and the horizontal line.
+    colorbar_ : matplotlib Colorbar or None
+        Of the reliability; None where all groups have the same.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import make_schools
+    >>> from sklearn_mlm.display import ShrinkageDisplay
+    >>> X, y, school = make_schools(random_state=0, return_X_y_groups=True, as_frame=True)
+    >>> null = RandomInterceptRegressor().fit(None, y, groups=school)
+    >>> display = ShrinkageDisplay.from_estimator(null)
+    >>> len(display.scatter_.get_offsets())
+    419
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(
+        self,
+        *,
+        means: np.ndarray,
+        estimates: np.ndarray,
+        reliabilities: np.ndarray,
+        sizes: np.ndarray,
+        intercept: float,
+        adjusted: bool = False,
+        group_name: str = "group",
+        outcome_name: str = "y",
+    ):
+        self.means = means
+        self.estimates = estimates
+        self.reliabilities = reliabilities
+        self.sizes = sizes
+        self.intercept = intercept
+        self.adjusted = adjusted
+        self.group_name = group_name
+        self.outcome_name = outcome_name
+
+    @classmethod
+    def from_estimator(
+        cls, model: Any, *, scale: str = "absolute", ax: Any = None, scatter_kwargs: dict[str, Any] | None = None
+    ) -> Self:
+        """Draw the groups of a fitted model.
+
+        Parameters
+        ----------
+        model : RandomInterceptRegressor
+            A fitted model.
+        scale : {"absolute", "deviation"}, default="absolute"
+            Whether means and estimates are intercepts of groups, or deviations from the fixed one.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        scatter_kwargs : dict, default=None
+            Options of the points (matplotlib's scatter).
+
+        Returns
+        -------
+        display : ShrinkageDisplay
+        """
+        check_mixed(model)
+        check_kind("scale", scale, _SCALES)
+        solution = model._solution
+        at = model.intercept_ if scale == "absolute" else 0.0
+        display = cls(
+            means=at + solution.residual_means,
+            estimates=at + solution.random_effects,
+            reliabilities=solution.reliabilities,
+            sizes=model.moments_.counts,
+            intercept=at,
+            adjusted=len(model.coef_) > 0,
+            group_name=name_of(model.groups_, "group"),
+            outcome_name=model._outcome_name or "y",
+        )
+        return display.plot(ax, scatter_kwargs=scatter_kwargs)
+
+    def plot(self, ax: Any = None, *, scatter_kwargs: dict[str, Any] | None = None) -> Self:
+        """Draw the groups.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        scatter_kwargs : dict, default=None
+            Options of the points.
+
+        Returns
+        -------
+        display : ShrinkageDisplay
+            Itself, with the artists as attributes.
+        """
+        from matplotlib.collections import PathCollection
+
+        self.figure_, self.ax_ = axes_for(type(self).__name__, ax, (6.4, 4.8))
+        from matplotlib import colormaps
+        from matplotlib.colors import ListedColormap
+
+        n = len(self.means)
+        few = n <= _MANY
+        largest, smallest = _AREAS if n <= 60 else _MORE_AREAS
+        area = np.maximum(self.sizes / self.sizes.max() * largest, smallest)
+        same = bool(np.ptp(self.reliabilities) <= _SAME)
+        color = {"c": self.reliabilities, "cmap": ListedColormap(colormaps["viridis_r"](np.linspace(_PALEST, 1.0, 256)))}
+        default = {
+            **({"color": BLUE} if same else color),
+            "s": area if few else 4.0,
+            "alpha": 0.85 if few else 0.4,
+            "linewidths": 0,
+            "rasterized": not few,
+        }
+        ends = np.array([self.means.min(), self.means.max()])
+        self.lines_ = [
+            *self.ax_.plot(ends, ends, color=INK, linewidth=1.0, linestyle="--", label="no shrinkage: the raw mean"),
+            self.ax_.axhline(
+                self.intercept, color=VERMILION, linewidth=1.2, label="all shrinkage: the population", zorder=0.5
+            ),
+        ]
+        options = styled(default, scatter_kwargs, PathCollection)
+        self.scatter_ = self.ax_.scatter(self.means, self.estimates, **options)
+        self.colorbar_ = None
+        if not same and "color" not in options:
+            self.colorbar_ = self.figure_.colorbar(self.scatter_, ax=self.ax_, label="reliability λ")
+            self.colorbar_.solids.set_alpha(1.0)
+            self.colorbar_.outline.set_visible(False)
+        mean = f"mean of {self.outcome_name}" + (" given the predictors" if self.adjusted else "")
+        self.ax_.set(
+            xlabel=f"raw {mean}, each {self.group_name}",
+            ylabel="EB estimate of it",
+        )
+        self.ax_.set_title(self._sizes_text(), loc="left", fontsize="medium", color=INK)
+        self.ax_.legend(loc="upper left", frameon=False, fontsize="small")
+        tidy(self.ax_)
+        return self
+
+    def _sizes_text(self) -> str:
+        """Return how many groups there are and how large they are."""
+        low, high = self.sizes.min(), self.sizes.max()
+        each = f"of {short(low, 100.0)}" if low == high else f"of {short(low, 100.0)} to {short(high, 100.0)}"
+        same = "" if np.ptp(self.reliabilities) > _SAME else f", reliability {short(self.reliabilities[0])}"
+        return f"{count(len(self.means))} {plural(self.group_name)} {each} rows{same}"

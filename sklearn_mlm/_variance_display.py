@@ -1,0 +1,282 @@
+"""`VarianceDisplay`: how the variance divides, where groups lie, and what the data say of the intraclass correlation."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from scipy import stats
+
+from ._fitted import check_level, check_mixed, criterion_of
+from ._plotting import BLUE, GREY, INK, ORANGE, PALE, SKY, VERMILION, axes_for, check_kind, name_of, short, tidy
+from ._profile import ratio_limits
+from ._shares import r2
+from .inference import plausible_values_range
+
+_KINDS = ("shares", "range", "profile")
+_POINTS = 301
+# A share too narrow for its label inside the bar.
+_NARROW = 0.09
+_NO_SHARE = 1e-9
+
+
+class VarianceDisplay:
+    """How the variance of an outcome divides between groups and within them, and how sure that is.
+
+    Three pictures: the shares of the variance (explained by the predictors within groups and between them, left between
+    groups, left within them) with the plausible values range; that range as the distribution of the groups' intercepts
+    beside that of single rows; and the profile of the criterion over the intraclass correlation (ICC), with its interval.
+
+    Make one with `from_estimator`; `plot` draws the same model in another way.
+
+    Parameters
+    ----------
+    shares : dict of float
+        "fixed_within", "fixed_between", "group" and "residual": parts of the variance of y, which sum to 1.
+    intercept, group_sd, residual_sd : float
+        The fixed intercept, tau and sigma, in units of y.
+    plausible_range : tuple of two float
+        Plausible values range of the groups' intercepts, in units of y.
+    icc : float
+        Intraclass correlation.
+    profile : tuple of two ndarray
+        ICCs, and how far the criterion there stands above its least value.
+    icc_limits : tuple of two float
+        Where the profile crosses `threshold`.
+    threshold : float
+        The quantile of chi-squared with one degree of freedom.
+    level : float
+        Of the range and of the interval.
+    reml : bool
+        Whether the criterion is restricted.
+    predictors : bool
+        Whether the model has predictors.
+    group_name, outcome_name : str
+        What groups and y are called.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it is drawn.
+    figure_ : matplotlib Figure
+        The figure of `ax_`.
+    bars_ : list of matplotlib BarContainer or None
+        The shares ("shares"); those of 0 are left out.
+    line_ : matplotlib Line2D or None
+        The groups' intercepts ("range"), or the profile ("profile").
+    area_ : matplotlib PolyCollection or None
+        The plausible values range ("range"), or the interval ("profile").
+
+    See Also
+    --------
+    sklearn_mlm.inference.r2 : The shares as figures.
+    sklearn_mlm.inference.confidence_intervals : Intervals of all parameters; those of the ICC are exact, or of the full
+        likelihood, where the one here is of the criterion of the fit.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_dyestuff
+    >>> from sklearn_mlm.display import VarianceDisplay
+    >>> dyestuff = load_dyestuff(as_frame=True)
+    >>> model = RandomInterceptRegressor().fit(None, dyestuff.target, groups=dyestuff.groups)
+    >>> display = VarianceDisplay.from_estimator(model, kind="profile")
+    >>> [round(limit, 3) for limit in display.icc_limits]
+    [0.063, 0.82]
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(
+        self,
+        *,
+        shares: dict[str, float],
+        intercept: float,
+        group_sd: float,
+        residual_sd: float,
+        plausible_range: tuple[float, float],
+        icc: float,
+        profile: tuple[np.ndarray, np.ndarray],
+        icc_limits: tuple[float, float],
+        threshold: float,
+        level: float = 0.95,
+        reml: bool = True,
+        predictors: bool = False,
+        group_name: str = "group",
+        outcome_name: str = "y",
+    ):
+        self.shares = shares
+        self.intercept = intercept
+        self.group_sd = group_sd
+        self.residual_sd = residual_sd
+        self.plausible_range = plausible_range
+        self.icc = icc
+        self.profile = profile
+        self.icc_limits = icc_limits
+        self.threshold = threshold
+        self.level = level
+        self.reml = reml
+        self.predictors = predictors
+        self.group_name = group_name
+        self.outcome_name = outcome_name
+
+    @classmethod
+    def from_estimator(cls, model: Any, *, kind: str = "shares", level: float = 0.95, ax: Any = None) -> Self:
+        """Draw the variance of a fitted model.
+
+        Parameters
+        ----------
+        model : RandomInterceptRegressor
+            A fitted model.
+        kind : {"shares", "range", "profile"}, default="shares"
+            Which of the pictures.
+        level : float, default=0.95
+            Of the plausible values range and of the interval of the ICC.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        display : VarianceDisplay
+
+        Raises
+        ------
+        ValueError
+            Where the model leaves no residual (sigma2 = 0) or y is constant, so that nothing is there to divide.
+        """
+        check_mixed(model)
+        check_level(level)
+        tau2, sigma2 = (float(variance) for variance in model.variance_components_)
+        if sigma2 == 0:
+            raise ValueError("The model leaves no residual (sigma2 = 0): there is no variance within groups to show.")
+        criterion = criterion_of(model)
+        threshold = float(stats.chi2.ppf(level, 1))
+        lower, upper = (1.0 - 1.0 / (1.0 + ratio) for ratio in ratio_limits(criterion, threshold))
+        # A little beyond the interval on both sides, so that the curve is seen to cross.
+        margin = 0.18 * (upper - lower)
+        grid = np.unique(np.append(np.linspace(max(lower - margin, 0.0), min(upper + margin, 0.999), _POINTS), model.icc_))
+        excess = criterion.evaluate(grid / (1.0 - grid))[0] - model.criterion_
+        parts = r2(model)
+        low, high = plausible_values_range(model, level)
+        display = cls(
+            shares={name: float(parts[name]) for name in ("fixed_between", "group", "fixed_within", "residual")},
+            intercept=model.intercept_,
+            group_sd=float(np.sqrt(tau2)),
+            residual_sd=float(np.sqrt(sigma2)),
+            plausible_range=(float(low), float(high)),
+            icc=model.icc_,
+            profile=(grid, np.maximum(excess, 0.0)),
+            icc_limits=(lower, upper),
+            threshold=threshold,
+            level=level,
+            reml=model.method == "reml",
+            predictors=len(model.coef_) > 0,
+            group_name=name_of(model.groups_, "group"),
+            outcome_name=model._outcome_name or "y",
+        )
+        return display.plot(ax, kind=kind)
+
+    def plot(self, ax: Any = None, *, kind: str = "shares") -> Self:
+        """Draw one of the pictures.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        kind : {"shares", "range", "profile"}, default="shares"
+
+        Returns
+        -------
+        display : VarianceDisplay
+            Itself, with the artists as attributes.
+        """
+        check_kind("kind", kind, _KINDS)
+        self.figure_, self.ax_ = axes_for(type(self).__name__, ax, (6.8, 2.5) if kind == "shares" else (6.0, 4.0))
+        self.bars_: list[Any] | None = None
+        self.line_ = self.area_ = None
+        {"shares": self._draw_shares, "range": self._draw_range, "profile": self._draw_profile}[kind]()
+        return self
+
+    def _draw_shares(self) -> None:
+        """Draw the parts of the variance end to end."""
+        between = "between groups" + ("" if self.group_name == "group" else f" ({self.group_name})")
+        parts = {
+            "fixed_between": ("predictors, between groups", SKY, INK),
+            "group": (between, BLUE, "white"),
+            "fixed_within": ("predictors, within groups", ORANGE, INK),
+            "residual": ("within groups", PALE, INK),
+        }
+        bars, start = [], 0.0
+        for name, (label, color, ink) in parts.items():
+            share = self.shares[name]
+            # What rounding leaves of the share of a predictor that has none.
+            if share <= _NO_SHARE:
+                continue
+            said = f"{label}: {share:.1%}"
+            bars.append(self.ax_.barh(0, share, left=start, height=0.7, color=color, edgecolor="white", label=said))
+            if share >= _NARROW:
+                self.ax_.text(start + share / 2.0, 0, f"{share:.1%}", ha="center", va="center", color=ink)
+            start += share
+        self.bars_ = bars
+        self.ax_.set(xlim=(0, 1), ylim=(-0.4, 1.2), xlabel=f"share of the variance of {self.outcome_name}", yticks=[])
+        self.ax_.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+        self.ax_.spines[["top", "right", "left"]].set_visible(False)
+        self.ax_.legend(loc="upper left", ncols=2, frameon=False, fontsize="small", borderaxespad=0.0)
+        low, high = self._range()
+        said = f"Plausible values range: {self.level:.0%} of the groups' intercepts from {low} to {high}"
+        self.ax_.set_title(said, loc="left", fontsize="medium", color=INK)
+
+    def _range(self) -> tuple[str, str]:
+        """Return the ends of the plausible values range as text."""
+        low, high = (short(limit, self.group_sd or self.residual_sd) for limit in self.plausible_range)
+        return low, high
+
+    def _draw_range(self) -> None:
+        """Draw where the intercepts of groups lie, and single rows about them."""
+        total = float(np.hypot(self.group_sd, self.residual_sd))
+        grid = self.intercept + total * np.linspace(-3.2, 3.2, 801)
+        rows = stats.norm.pdf(grid, self.intercept, total)
+        self.ax_.fill_between(grid, rows, color=PALE, alpha=0.5, linewidth=0, label=f"single rows: SD {short(total)}")
+        if self.group_sd > 0:
+            groups = stats.norm.pdf(grid, self.intercept, self.group_sd)
+            name = f"intercepts of groups: SD τ = {short(self.group_sd)}"
+            (self.line_,) = self.ax_.plot(grid, groups, color=BLUE, linewidth=1.8, label=name)
+            low, high = self._range()
+            inside = np.linspace(*self.plausible_range, 201)
+            self.area_ = self.ax_.fill_between(
+                inside,
+                stats.norm.pdf(inside, self.intercept, self.group_sd),
+                color=BLUE,
+                alpha=0.3,
+                linewidth=0,
+                label=f"plausible values range: {self.level:.0%} of them, {low} to {high}",
+            )
+            top = max(groups.max(), rows.max())
+        else:
+            self.line_ = self.ax_.axvline(
+                self.intercept, color=BLUE, linewidth=1.8, label="intercepts of groups: all the same"
+            )
+            top = rows.max()
+        self.ax_.set(ylim=(0, 1.42 * top), yticks=[])
+        self.ax_.set_xlabel(self.outcome_name + (" where all predictors are 0" if self.predictors else ""))
+        self.ax_.spines[["top", "right", "left"]].set_visible(False)
+        self.ax_.legend(loc="upper left", frameon=False, fontsize="small")
+
+    def _draw_profile(self) -> None:
+        """Draw how far the criterion rises from its least value as the ICC leaves its estimate."""
+        at, excess = self.profile
+        lower, upper = self.icc_limits
+        size = max(upper - lower, 1e-3)
+        what = "restricted log-likelihood" if self.reml else "log-likelihood"
+        (self.line_,) = self.ax_.plot(at, excess, color=BLUE, linewidth=1.8, label=f"-2 {what}")
+        label = f"{self.level:.0%} interval: {short(lower, size)} to {short(upper, size)}"
+        inside = (at >= lower) & (at <= upper)
+        self.area_ = self.ax_.fill_between(
+            at[inside], excess[inside], self.threshold, color=BLUE, alpha=0.15, linewidth=0, label=label
+        )
+        self.ax_.axhline(self.threshold, color=GREY, linewidth=1.0, linestyle="--")
+        self.ax_.axvline(self.icc, color=VERMILION, linewidth=1.2, label=f"estimate: {short(self.icc, size)}")
+        self.ax_.set(xlabel="intraclass correlation (ICC)", ylabel=f"-2 {what} above its minimum", xlim=(at[0], at[-1]))
+        self.ax_.set_ylim(0, 2.0 * self.threshold)
+        self.ax_.legend(loc="upper center", frameon=True, framealpha=0.9, edgecolor="none", fontsize="small")
+        tidy(self.ax_)

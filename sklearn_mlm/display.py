@@ -1,0 +1,14 @@
+"""Pictures of clustered data and of fitted models: `Display` classes, as scikit-learn has them. Needs the extra "plot"."""
+
+from ._clustering_display import ClusteringDisplay
+from ._comparison_display import CoefficientComparisonDisplay
+from ._effects_display import RandomEffectsDisplay, ShrinkageDisplay
+from ._variance_display import VarianceDisplay
+
+__all__ = [
+    "ClusteringDisplay",
+    "CoefficientComparisonDisplay",
+    "RandomEffectsDisplay",
+    "ShrinkageDisplay",
+    "VarianceDisplay",
+]
