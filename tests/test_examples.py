@@ -50,7 +50,7 @@ def test_the_chapter_from_start_to_finish(project, reference, tmp_path):
             "mean of its 12 rows        58.99677",
         ),
         *("10.64 / (10.64 + 66.55 / 12) = 0.657", "58.544 - 57.674 = 0.869", "from the model:             0.869"),
-        *("1         0.869 1.909        0.657 12", "419 estimates: mean 0.00", "93% of them between -5 and 5"),
+        *("0.869 1.909        0.657  12", "419 estimates: mean 0.00", "93% of them between -5 and 5"),
     ]
     # In the order of the chapter.
     at = 0
