@@ -19,7 +19,8 @@ from sklearn.utils.validation import check_consistent_length, validate_data
 
 from ._criterion import Criterion
 from ._groups import MISSING, UNSEEN, as_labels, encode, factorize, label_kind, split_group_column
-from ._moments import GroupedMoments, as_outcome, as_weights, summarise
+from ._moments import GroupedMoments, summarise
+from ._rows import as_outcome, as_weights
 
 POPULATION = "population"
 """What `predict` takes for `groups` where a prediction without any group's effect is meant."""

@@ -10,7 +10,6 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from ._groups import column_names, factorize
-from ._moments import as_outcome
 from ._plotting import (
     BLUE,
     GREY,
@@ -29,6 +28,7 @@ from ._plotting import (
     tidy,
 )
 from ._regressor import RandomInterceptRegressor
+from ._rows import as_outcome
 
 _LINES = ("pooled", "group", "model")
 # More lines than the first number hide one another; of more groups than that, so many as the second are drawn.

@@ -107,7 +107,7 @@ def factorize(groups: Any, n_samples: int | None = None) -> tuple[np.ndarray, pd
 def _factorize(labels: Any) -> tuple[np.ndarray, pd.Index]:
     """Return `factorize` of an array of labels."""
     if isinstance(labels, pd.Categorical):
-        _refuse_missing(labels.codes)
+        refuse_missing(labels.codes)
         codes, used = _factorize_by_table(labels.codes)
         return _sort_levels(codes, labels.categories.take(used))
     if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu" and len(labels):
@@ -119,11 +119,11 @@ def _factorize(labels: Any) -> tuple[np.ndarray, pd.Index]:
         codes, levels = pd.factorize(labels)
     except TypeError as error:
         raise ValueError(f"groups must hold hashable labels: {error}.") from error
-    _refuse_missing(codes)
+    refuse_missing(codes)
     return _sort_levels(codes, pd.Index(levels))
 
 
-def _refuse_missing(codes: np.ndarray) -> None:
+def refuse_missing(codes: np.ndarray) -> None:
     """Raise the error for rows without a group, whose codes are negative."""
     missing = np.flatnonzero(codes < 0)
     if len(missing):
@@ -146,13 +146,20 @@ def _factorize_by_table(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(codes), (np.flatnonzero(used).astype(wide.dtype) + lowest).astype(labels.dtype)
 
 
+def sorting(levels: pd.Index) -> np.ndarray | slice:
+    """Return what puts levels into ascending order, or leaves them as they are where they cannot be compared."""
+    if levels.is_monotonic_increasing:
+        return slice(None)
+    try:
+        return np.asarray(levels.argsort(), dtype=np.intp)
+    except TypeError:
+        return slice(None)
+
+
 def _sort_levels(codes: np.ndarray, levels: pd.Index) -> tuple[np.ndarray, pd.Index]:
     """Return codes and levels with the levels in ascending order, or as they are where they cannot be compared."""
-    if levels.is_monotonic_increasing:
-        return np.asarray(codes, dtype=np.intp), levels
-    try:
-        order = np.asarray(levels.argsort(), dtype=np.intp)
-    except TypeError:
+    order = sorting(levels)
+    if isinstance(order, slice):
         return np.asarray(codes, dtype=np.intp), levels
     position = np.empty(len(order), dtype=np.intp)
     position[order] = np.arange(len(order))

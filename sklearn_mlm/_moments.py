@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 from sklearn.utils import check_array
-from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d
+from sklearn.utils.validation import check_consistent_length
 
-from ._groups import column_names, factorize
-from ._rows import Rows
+from ._accumulator import Accumulator
+from ._batches import arrow_columns, open_parquet, progress
+from ._groups import as_labels, column_names, factorize
+from ._label_table import append_labels
+from ._rows import NO_WEIGHT, Rows, as_numbers, as_outcome, as_weights, drop_weightless, raise_not_finite
 from ._scatter import central_value, within_and_between
 from ._storage import pack_labels, read, unpack_labels, write
 
@@ -125,17 +126,135 @@ class GroupedMoments:
         ValueError
             Where values are missing or infinite, lengths differ, or a weight is negative.
         """
-        names = None
-        if X is not None:
-            columns = column_names(X)
-            names = tuple(columns) if columns is not None and all(isinstance(name, str) for name in columns) else None
-            X = check_array(X, accept_sparse=["csr", "csc"], ensure_all_finite=False, ensure_min_samples=0)
-        y = as_outcome(y)
-        if X is not None:
-            check_consistent_length(X, y)
-        weights = None if sample_weight is None else as_weights(sample_weight, len(y))
+        names, X, y, weights = _checked_rows(X, y, sample_weight)
         codes, labels = factorize(groups, len(y))
         return summarise(X, y, codes, labels, weights, names)
+
+    @classmethod
+    def from_batches(cls, batches: Iterable[Any], *, verbose: int = 0) -> GroupedMoments:
+        """Read rows that come in batches, each of them once, into a state.
+
+        Memory is that of the state and of a few batches, whatever the number of rows; batches are read by several threads
+        while the next one comes. The result is that of `from_arrays` of all rows, to rounding, wherever batches are cut.
+
+        Parameters
+        ----------
+        batches : iterable of tuples (X, y, groups) or (X, y, groups, sample_weight)
+            Each as `from_arrays` takes them, with the same columns. Groups may go on from batch to batch, and batches be
+            empty. Data frames must have the same column names.
+        verbose : int, default=0
+            1 shows how many rows were read, and how fast; needs the extra "arrow", for tqdm.
+
+        Returns
+        -------
+        moments : GroupedMoments
+
+        Raises
+        ------
+        ValueError
+            As `from_arrays`, saying in which batch or rows; or where there is no batch, or columns differ.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_mlm import GroupedMoments, RandomInterceptRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> effects = rng.standard_normal(1_000)
+        >>> def a_million_rows():
+        ...     for _ in range(10):
+        ...         X, school = rng.standard_normal((100_000, 2)), rng.integers(0, 1_000, 100_000)
+        ...         yield X, X @ [1.0, 2.0] + effects[school] + rng.standard_normal(100_000), school
+        >>> model = RandomInterceptRegressor().fit_moments(GroupedMoments.from_batches(a_million_rows()))
+        >>> model.coef_.round(2)
+        array([1., 2.])
+        """
+        return _accumulate(cls, (_checked_batch(at, batch) for at, batch in enumerate(batches)), verbose)
+
+    @classmethod
+    def from_arrow(
+        cls, source: Any, *, x: str | Sequence[str], y: str, groups: str, sample_weight: str | None = None, verbose: int = 0
+    ) -> GroupedMoments:
+        """Read the rows of a table that offers them as an Arrow stream into a state, batch by batch.
+
+        Parameters
+        ----------
+        source : table
+            Anything with an Arrow C stream: a table or reader of pyarrow, a relation of DuckDB, a frame of polars; or a
+            dataset of pyarrow. Where it can leave out columns, no others are read.
+        x : str or sequence of str
+            Names of the predictors; an empty list for the null model.
+        y, groups : str
+            Names of the outcome and of the column of group labels.
+        sample_weight : str or None, default=None
+            Name of the column of row weights.
+        verbose : int, default=0
+            1 shows how many rows were read, and how fast.
+
+        Returns
+        -------
+        moments : GroupedMoments
+
+        Raises
+        ------
+        ImportError
+            Where pyarrow is missing: it is the extra "arrow".
+        TypeError
+            Where `source` offers no stream.
+        ValueError
+            As `from_batches`, and where `source` lacks a column.
+
+        Examples
+        --------
+        >>> import pyarrow as pa
+        >>> from sklearn_mlm import GroupedMoments
+        >>> table = pa.table({"school": ["north", "south", "south"], "ses": [0.0, 1.0, 4.0], "math": [1.0, 3.0, 5.0]})
+        >>> GroupedMoments.from_arrow(table, x="ses", y="math", groups="school").to_frame()
+               n_rows  weight  mean(ses)  mean(y)
+        north       1     1.0        0.0      1.0
+        south       2     2.0        2.5      4.0
+        """
+        names = (x,) if isinstance(x, str) else tuple(x)
+        return _accumulate(
+            cls, ((names, *batch) for batch in arrow_columns(source, names, y, groups, sample_weight)), verbose
+        )
+
+    @classmethod
+    def from_parquet(
+        cls, path: Any, *, x: str | Sequence[str], y: str, groups: str, sample_weight: str | None = None, verbose: int = 0
+    ) -> GroupedMoments:
+        """Read the rows of Parquet files into a state, batch by batch and no other columns than those named.
+
+        Parameters
+        ----------
+        path : str, path, or list of them
+            A file, a folder of files, or several files.
+        x : str or sequence of str
+            Names of the predictors; an empty list for the null model.
+        y, groups : str
+            Names of the outcome and of the column of group labels.
+        sample_weight : str or None, default=None
+            Name of the column of row weights.
+        verbose : int, default=0
+            1 shows how many rows were read, and how fast.
+
+        Returns
+        -------
+        moments : GroupedMoments
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from sklearn_mlm import GroupedMoments
+        >>> from sklearn_mlm.datasets import make_schools
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "pupils.parquet"
+        ...     make_schools(random_state=0, as_frame=True).frame.to_parquet(path)
+        ...     moments = GroupedMoments.from_parquet(path, x="ses", y="math", groups="school")
+        >>> moments
+        GroupedMoments(n_groups=419, n_features=1, n_rows=6871, total_weight=6871)
+        """
+        return cls.from_arrow(open_parquet(path), x=x, y=y, groups=groups, sample_weight=sample_weight, verbose=verbose)
 
     def merge(*parts: GroupedMoments | Iterable[GroupedMoments]) -> GroupedMoments:
         """Return the state of the rows of all parts together, in one vectorised step.
@@ -163,7 +282,7 @@ class GroupedMoments:
         filled = [state for state in states if state.n_groups] or states[:1]
         if len(filled) == 1:
             return filled[0]
-        codes, labels = factorize(_append([state.labels for state in filled]))
+        codes, labels = factorize(append_labels([state.labels for state in filled]))
         center = filled[0].center
         # A part's group is a row that weighs as much as its rows: what they lack of the scatter is the parts' own.
         means = np.concatenate([state.deviations + (state.center - center) for state in filled])
@@ -354,6 +473,73 @@ class GroupedMoments:
         )
 
 
+def _checked_rows(X: Any, y: Any, sample_weight: Any) -> tuple[tuple[str, ...] | None, Any, np.ndarray, np.ndarray | None]:
+    """Return names of columns, predictors, outcome and weights, checked but for values that are not finite."""
+    names = None
+    if X is not None:
+        columns = column_names(X)
+        names = tuple(columns) if columns is not None and all(isinstance(name, str) for name in columns) else None
+        X = check_array(X, accept_sparse=["csr", "csc"], ensure_all_finite=False, ensure_min_samples=0)
+    y = as_outcome(y)
+    if X is not None:
+        check_consistent_length(X, y)
+    return names, X, y, None if sample_weight is None else as_weights(sample_weight, len(y))
+
+
+def _checked_batch(at: int, batch: Any) -> tuple[tuple[str, ...] | None, Any, np.ndarray, Any, np.ndarray | None]:
+    """Return names of columns and what else a batch holds, checked."""
+    if not isinstance(batch, tuple | list) or len(batch) not in (3, 4):
+        found = f"{len(batch)} of them" if isinstance(batch, tuple | list) else type(batch).__name__
+        raise TypeError(f"Batch {at} must be a tuple (X, y, groups) or (X, y, groups, sample_weight); found {found}.")
+    X, y, groups, *weight = batch
+    try:
+        names, X, y, weights = _checked_rows(X, y, weight[0] if weight else None)
+        labels = as_labels(groups, len(y))
+    except ValueError as error:
+        raise ValueError(f"In batch {at}, counted from 0: {error}") from error
+    return names, X, y, labels, weights
+
+
+def _accumulate(cls: type[GroupedMoments], batches: Iterable[Any], verbose: int) -> GroupedMoments:
+    """Return the state of batches, each of names of columns, predictors, outcome, labels and weights."""
+    first: tuple[tuple[str, ...] | None, int] | None = None
+    n_read = n_kept = 0
+    with progress(verbose) as tell, Accumulator() as accumulator:
+        for names, X, y, labels, weights in batches:
+            n_features = 0 if X is None else len(X) if isinstance(X, list) else X.shape[1]
+            first = first or (names, n_features)
+            if (names, n_features) != first:
+                raise ValueError(
+                    f"The batch from row {n_read} on has columns other than the first: found {n_features} "
+                    f"({names!r}), and {first[1]} before ({first[0]!r}). Read the same columns, in the same order."
+                )
+            n_read += len(y)
+            tell(len(y))
+            if weights is not None and not weights.all():
+                if not weights.any():
+                    continue
+                X, y, _, labels, weights = drop_weightless(X, y, np.arange(len(y)), pd.Index(labels), weights)
+                labels = as_labels(labels)
+            n_kept += len(y)
+            if len(y):
+                accumulator.add(_numbers(X), as_numbers(y, "y"), labels, weights)
+        if first is None:
+            raise ValueError("There are no batches: pass at least one, be it empty, to say what the columns are.")
+        names, n_features = first
+        if n_read and not n_kept:
+            raise ValueError(NO_WEIGHT)
+        if not n_kept:
+            return summarise(np.zeros((0, n_features)), np.zeros(0), np.zeros(0, dtype=np.intp), pd.Index([]), None, names)
+        return cls(**accumulator.finish()._asdict(), feature_names=names)
+
+
+def _numbers(X: Any) -> Any:
+    """Return predictors, in a matrix or in columns, of a numeric type."""
+    if isinstance(X, list):
+        return [as_numbers(column, "X") for column in X]
+    return None if X is None else as_numbers(X, "X")
+
+
 def _checked(state: GroupedMoments) -> GroupedMoments:
     """Return a state that came from outside, or raise where it could be of no rows."""
     n_groups, width = state.n_groups, len(np.atleast_1d(state.center))
@@ -381,13 +567,6 @@ def _checked(state: GroupedMoments) -> GroupedMoments:
     ):
         raise ValueError("within must be a scatter matrix: symmetric, and no element larger than its diagonal allows.")
     return state
-
-
-def _append(labels: list[pd.Index]) -> pd.Index:
-    """Return all labels one after the other; pandas would make floats of integers of different types, and lose digits."""
-    if any(one.dtype != labels[0].dtype for one in labels):
-        labels = [one.astype(object) for one in labels]
-    return labels[0].append(labels[1:])
 
 
 def _check_same_features(states: Sequence[GroupedMoments]) -> None:
@@ -436,7 +615,7 @@ def summarise(
     """
     if weights is not None:
         X, y, codes, labels, weights = drop_weightless(X, y, codes, labels, weights)
-    X, y = None if X is None else _as_numbers(X, "X"), _as_numbers(y, "y")
+    X, y = _numbers(X), as_numbers(y, "y")
     rows = Rows(X, y)
     n_rows = np.bincount(codes, minlength=len(labels))
     counts = n_rows.astype(np.float64) if weights is None else _sum_by_group(codes, weights, len(labels))
@@ -446,66 +625,9 @@ def summarise(
         width = rows.n_columns
         center, deviations, within = np.zeros(width), np.zeros((0, width)), np.zeros((width, width))
     if not (np.isfinite(within.diagonal()).all() and np.isfinite(deviations.sum())):
-        _raise_not_finite(X, y)
+        raise_not_finite(X, y)
     sum_log_weight = 0.0 if weights is None else float(np.log(weights).sum())
     return GroupedMoments(labels, counts, n_rows, center, deviations, within, sum_log_weight, feature_names)
-
-
-def as_outcome(y: Any) -> np.ndarray:
-    """Return y as an array of shape (n_samples,), of whatever numbers it holds."""
-    if y is None:
-        raise ValueError("y is None: pass the outcome, one number per row.")
-    y = check_array(y, ensure_2d=False, ensure_min_samples=0, ensure_all_finite=False, input_name="y")
-    return column_or_1d(y, warn=True)
-
-
-def _as_numbers(values: Any, name: str) -> Any:
-    """Return values of a numeric type, where they are numbers: check_array lets objects and dates pass."""
-    if values.dtype.kind in "biuf":
-        return values
-    if values.dtype.kind != "O":
-        raise ValueError(f"{name} must hold numbers; found {values.dtype}. Turn the values into numbers first.")
-    return values.astype(np.float64)
-
-
-def as_weights(sample_weight: Any, n_samples: int) -> np.ndarray:
-    """Return row weights as an array of shape (n_samples,), in float64; a number stands for that many of it."""
-    if isinstance(sample_weight, Real):
-        sample_weight = np.full(n_samples, float(sample_weight))
-    weights = check_array(sample_weight, ensure_2d=False, dtype=np.float64, ensure_min_samples=0, input_name="sample_weight")
-    if weights.shape != (n_samples,):
-        raise ValueError(
-            f"sample_weight must hold one weight per row: found sample_weight of shape {weights.shape} for {n_samples} rows."
-        )
-    if n_samples and weights.min() < 0:
-        raise ValueError(
-            f"sample_weight must not be negative; found {float(weights.min())!r} in row {int(weights.argmin())}. To leave a "
-            "row out, give it the weight 0."
-        )
-    return weights
-
-
-def drop_weightless(X: Any, y: np.ndarray, codes: np.ndarray, labels: pd.Index, weights: np.ndarray) -> tuple:
-    """Return the arguments without the rows of weight 0, which must have the say in nothing, not even as a label."""
-    kept = weights > 0
-    if kept.all():
-        return X, y, codes, labels, weights
-    if not kept.any():
-        raise ValueError("sample_weight is zero in every row: no row is left to fit. Give some rows a positive weight.")
-    for name, values in (("X", X), ("y", y)):
-        if values is not None:
-            assert_all_finite(values, input_name=name)
-    X = None if X is None else (X.tocsr() if sparse.issparse(X) else X)[kept]
-    codes, used = factorize(codes[kept])
-    return X, y[kept], codes, labels.take(used.to_numpy()), weights[kept]
-
-
-def _raise_not_finite(X: Any, y: np.ndarray) -> None:
-    """Raise scikit-learn's error for NaN and infinity, or one for finite values whose squares overflow."""
-    for name, values in (("X", X), ("y", y)):
-        if values is not None:
-            assert_all_finite(values, input_name=name)
-    raise ValueError("X or y holds values so large that their squares overflow a double (above 1e150). Rescale the column.")
 
 
 def _sum_by_group(codes: np.ndarray, values: np.ndarray, n_groups: int) -> np.ndarray:

@@ -22,8 +22,9 @@ from ._base import (
 )
 from ._criterion import Criterion
 from ._model_summary import ModelSummary, summarise_model
-from ._moments import GroupedMoments, as_outcome, as_weights
+from ._moments import GroupedMoments
 from ._optimum import minimise
+from ._rows import as_outcome, as_weights
 from ._solution import Solution
 
 _CHOICES = {

@@ -1,35 +1,52 @@
-"""Rows (x, y), block by block in float64, in the order they came or group by group."""
+"""Rows (x, y): checked, and block by block in float64, in the order they came or group by group."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from numbers import Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
+from sklearn.utils import check_array
+from sklearn.utils.validation import assert_all_finite, column_or_1d
+
+from ._groups import factorize
 
 # Blocks of this size stay in cache from one step to the next; below the least number of rows matrix products suffer.
 _BLOCK_BYTES = 1 << 20
 _MIN_BLOCK_ROWS = 256
 
+NO_WEIGHT = "sample_weight is zero in every row: no row is left to fit. Give some rows a positive weight."
+
 
 class Rows:
-    """The rows z = (x, y) of the data, block by block in float64, whatever type, order or sparsity X has."""
+    """The rows z = (x, y) of the data, block by block in float64, whatever type, order or sparsity X has.
+
+    Parameters
+    ----------
+    X : ndarray or sparse matrix of shape (n_samples, n_features), list of columns, or None
+    y : ndarray of shape (n_samples,)
+    """
 
     def __init__(self, X: Any, y: np.ndarray):
-        self._X = X.tocsr() if sparse.issparse(X) else X
-        self._y = y
-        self.n_columns = 1 + (0 if X is None else X.shape[1])
+        self.X = X.tocsr() if sparse.issparse(X) else X
+        self.y = y
+        self.n_columns = 1 + (0 if X is None else len(X) if isinstance(X, list) else X.shape[1])
 
     def __len__(self) -> int:
-        return len(self._y)
+        return len(self.y)
 
     def read(self, rows: slice | np.ndarray, about: np.ndarray, out: np.ndarray) -> None:
         """Write the rows less `about`, of shape (n_columns,), into `out`, of shape (number of rows, n_columns)."""
-        if self._X is not None:
-            part = self._X[rows]
+        if isinstance(self.X, list):
+            for at, column in enumerate(self.X):
+                np.subtract(column[rows], about[at], out=out[:, at])
+        elif self.X is not None:
+            part = self.X[rows]
             np.subtract(part.toarray() if sparse.issparse(part) else part, about[:-1], out=out[:, :-1])
-        np.subtract(self._y[rows], about[-1], out=out[:, -1])
+        np.subtract(self.y[rows], about[-1], out=out[:, -1])
 
     def at(self, positions: np.ndarray) -> np.ndarray:
         """Return the rows at these positions."""
@@ -85,3 +102,67 @@ def blocks_of_equal_groups(codes: np.ndarray, n_groups: int, max_rows: int) -> I
             groups = by_size[at : min(at + step, stop)]
             yield groups, order[row : row + len(groups) * size].reshape(len(groups), size)
             row += len(groups) * size
+
+
+def as_outcome(y: Any) -> np.ndarray:
+    """Return y as an array of shape (n_samples,), of whatever numbers it holds."""
+    if y is None:
+        raise ValueError("y is None: pass the outcome, one number per row.")
+    y = check_array(y, ensure_2d=False, ensure_min_samples=0, ensure_all_finite=False, input_name="y")
+    return column_or_1d(y, warn=True)
+
+
+def as_numbers(values: Any, name: str) -> Any:
+    """Return values of a numeric type, where they are numbers: check_array lets objects and dates pass."""
+    if values.dtype.kind in "biuf":
+        return values
+    if values.dtype.kind != "O":
+        raise ValueError(f"{name} must hold numbers; found {values.dtype}. Turn the values into numbers first.")
+    return values.astype(np.float64)
+
+
+def as_weights(sample_weight: Any, n_samples: int) -> np.ndarray:
+    """Return row weights as an array of shape (n_samples,), in float64; a number stands for that many of it."""
+    if isinstance(sample_weight, Real):
+        sample_weight = np.full(n_samples, float(sample_weight))
+    weights = check_array(sample_weight, ensure_2d=False, dtype=np.float64, ensure_min_samples=0, input_name="sample_weight")
+    if weights.shape != (n_samples,):
+        raise ValueError(
+            f"sample_weight must hold one weight per row: found sample_weight of shape {weights.shape} for {n_samples} rows."
+        )
+    if n_samples and weights.min() < 0:
+        raise ValueError(
+            f"sample_weight must not be negative; found {float(weights.min())!r} in row {int(weights.argmin())}. To leave a "
+            "row out, give it the weight 0."
+        )
+    return weights
+
+
+def drop_weightless(X: Any, y: np.ndarray, codes: np.ndarray, labels: pd.Index, weights: np.ndarray) -> tuple:
+    """Return the arguments without the rows of weight 0, which must have the say in nothing, not even as a label."""
+    kept = weights > 0
+    if kept.all():
+        return X, y, codes, labels, weights
+    if not kept.any():
+        raise ValueError(NO_WEIGHT)
+    _check_finite(X, y)
+    if isinstance(X, list):
+        X = [column[kept] for column in X]
+    elif X is not None:
+        X = (X.tocsr() if sparse.issparse(X) else X)[kept]
+    codes, used = factorize(codes[kept])
+    return X, y[kept], codes, labels.take(used.to_numpy()), weights[kept]
+
+
+def raise_not_finite(X: Any, y: np.ndarray) -> None:
+    """Raise scikit-learn's error for NaN and infinity, or one for finite values whose squares overflow."""
+    _check_finite(X, y)
+    raise ValueError("X or y holds values so large that their squares overflow a double (above 1e150). Rescale the column.")
+
+
+def _check_finite(X: Any, y: np.ndarray) -> None:
+    """Raise scikit-learn's error for NaN and infinity."""
+    for name, values in (("X", X), ("y", y)):
+        for part in values if isinstance(values, list) else [values]:
+            if part is not None:
+                assert_all_finite(part, input_name=name)

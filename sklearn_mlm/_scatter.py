@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -19,13 +20,13 @@ from threadpoolctl import ThreadpoolController
 from ._rows import Rows, block_rows
 
 # Fewer numbers than this are read sooner than a second thread starts.
-_NUMBERS_PER_THREAD = 1 << 18
+NUMBERS_PER_THREAD = 1 << 18
 # The within scatter comes out as a difference where a group's reference row is far from its mean; more loss than this
 # factor (4 bits) and the rows are read a second time, about the mean itself.
-_TOLERATED_LOSS = 16.0
+TOLERATED_LOSS = 16.0
 # Numbers from which a sample of so many pairs of rows is worth looking at first.
-_LARGE = 1 << 16
-_SAMPLE = 1 << 10
+LARGE = 1 << 16
+SAMPLE = 1 << 10
 _LIMITING = Lock()
 
 
@@ -46,19 +47,19 @@ def within_and_between(
     n_groups, width = len(counts), rows.n_columns
     member = np.empty(n_groups, dtype=np.intp)
     member[codes] = np.arange(len(codes))
-    center = central_value(rows.at(member[:_SAMPLE]))
+    center = central_value(rows.at(member[:SAMPLE]))
     with np.errstate(over="ignore", invalid="ignore"):
-        if len(rows) * width >= _LARGE and _varies_within(rows, codes, member):
+        if len(rows) * width >= LARGE and _varies_within(rows, codes, member):
             sums, scatter = _scatter(rows, codes, weights, n_groups, center)
-            shifts, within = _about_means(sums, scatter, counts)
-            if _loss_is_tolerable(scatter, within):
+            shifts, within = about_means(sums, scatter, counts)
+            if loss_is_tolerable(scatter, within):
                 return center, shifts, within
         reference, zero = rows.at(member), np.zeros(width)
         sums, scatter = _scatter(rows, codes, weights, n_groups, zero, reference)
-        shifts, within = _about_means(sums, scatter, counts)
-        if not _loss_is_tolerable(scatter, within):
+        shifts, within = about_means(sums, scatter, counts)
+        if not loss_is_tolerable(scatter, within):
             sums, scatter = _scatter(rows, codes, weights, n_groups, zero, reference, shifts)
-            correction, within = _about_means(sums, scatter, counts)
+            correction, within = about_means(sums, scatter, counts)
             shifts += correction
         reference -= center
         shifts += reference
@@ -72,27 +73,33 @@ def central_value(rows: np.ndarray) -> np.ndarray:
     return rows[nearest, np.arange(rows.shape[1])]
 
 
-def _varies_within(rows: Rows, codes: np.ndarray, member: np.ndarray) -> bool:
-    """Return whether, by a sample of pairs of rows, every column varies within groups nearly as much as over all."""
-    sample = np.linspace(0, len(codes) - 1, _SAMPLE).astype(np.intp)
+def sampled_variances(rows: Rows, codes: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the variance of each column over a sample of rows, and within groups by pairs of them; None of few pairs."""
+    sample = np.linspace(0, len(codes) - 1, SAMPLE).astype(np.intp)
     other = member[codes[sample]]
     sample, other = sample[sample != other], other[sample != other]
-    if len(sample) < _SAMPLE // 8:
-        return False
+    if len(sample) < SAMPLE // 8:
+        return None
     values = rows.at(sample)
-    within = ((values - rows.at(other)) ** 2).mean(axis=0) / 2
-    return bool(np.all(values.var(axis=0) <= _TOLERATED_LOSS / 2 * within))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.var(axis=0), ((values - rows.at(other)) ** 2).mean(axis=0) / 2
 
 
-def _about_means(sums: np.ndarray, scatter: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _varies_within(rows: Rows, codes: np.ndarray, member: np.ndarray) -> bool:
+    """Return whether, by a sample of pairs of rows, every column varies within groups nearly as much as over all."""
+    variances = sampled_variances(rows, codes, member)
+    return variances is not None and bool(np.all(variances[0] <= TOLERATED_LOSS / 2 * variances[1]))
+
+
+def about_means(sums: np.ndarray, scatter: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the group means and the scatter about them, from sums (overwritten) and the scatter about zero."""
     sums /= counts[:, None]
     return sums, scatter - weighted_scatter(sums, counts)
 
 
-def _loss_is_tolerable(scatter: np.ndarray, within: np.ndarray) -> bool:
+def loss_is_tolerable(scatter: np.ndarray, within: np.ndarray) -> bool:
     """Return whether the difference that `within` came from left it most of its digits, or is not finite anyway."""
-    return not np.any(scatter.diagonal() > _TOLERATED_LOSS * within.diagonal())
+    return not np.any(scatter.diagonal() > TOLERATED_LOSS * within.diagonal())
 
 
 def weighted_scatter(rows: np.ndarray, weights: np.ndarray, about: np.ndarray | float = 0.0) -> np.ndarray:
@@ -126,28 +133,44 @@ def _scatter(
 
     def part(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         sums, scatter = np.zeros((n_groups, n_columns)), np.zeros((n_columns, n_columns))
-        length = min(block_rows(n_columns), stop - start)
-        buffer, ones, pointers = np.empty((length, n_columns)), np.ones(length), np.arange(length + 1)
-        # NumPy's error state belongs to a thread.
-        with np.errstate(over="ignore", invalid="ignore"):
-            for at, block in rows.blocks(start, stop, about):
-                size = len(block)
-                for offset in offsets:
-                    block -= np.take(offset, codes[at], axis=0, out=buffer[:size], mode="clip")
-                weight = ones[:size] if weights is None else weights[at]
-                csc_matvecs(n_groups, size, n_columns, pointers[: size + 1], codes[at], weight, block.ravel(), sums.ravel())
-                # np.dot, since the operator @ keeps other threads waiting where the matrices are narrow.
-                scatter += np.dot(block.T, block if weights is None else block * weight[:, None])
+        add_rows(rows, start, stop, codes, weights, about, offsets, sums, scatter)
         return sums, scatter
 
     # Each thread needs sums of its own: more of them than a share of the rows would cost more than they save.
-    useful = min(len(rows) * n_columns // _NUMBERS_PER_THREAD, len(rows) // n_groups)
+    useful = min(len(rows) * n_columns // NUMBERS_PER_THREAD, len(rows) // n_groups)
     totals = _in_threads(part, len(rows), useful)
     sums, scatter = totals[0]
     for more_sums, more_scatter in totals[1:]:
         sums += more_sums
         scatter += more_scatter
     return sums, (scatter + scatter.T) / 2
+
+
+def add_rows(
+    rows: Rows,
+    start: int,
+    stop: int,
+    codes: np.ndarray,
+    weights: np.ndarray | None,
+    about: np.ndarray,
+    offsets: Sequence[np.ndarray],
+    sums: np.ndarray,
+    scatter: np.ndarray,
+) -> None:
+    """Add the rows between two positions, less offsets as in `_scatter`, to the sums of their groups and to the scatter."""
+    n_groups, n_columns = sums.shape
+    length = min(block_rows(n_columns), stop - start)
+    buffer, ones, pointers = np.empty((length, n_columns)), np.ones(length), np.arange(length + 1)
+    # NumPy's error state belongs to a thread.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for at, block in rows.blocks(start, stop, about):
+            size = len(block)
+            for offset in offsets:
+                block -= np.take(offset, codes[at], axis=0, out=buffer[:size], mode="clip")
+            weight = ones[:size] if weights is None else weights[at]
+            csc_matvecs(n_groups, size, n_columns, pointers[: size + 1], codes[at], weight, block.ravel(), sums.ravel())
+            # np.dot, since the operator @ keeps other threads waiting where the matrices are narrow.
+            scatter += np.dot(block.T, block if weights is None else block * weight[:, None])
 
 
 def _in_threads(part: Callable[[int, int], Any], n_rows: int, useful: int) -> list[Any]:
@@ -158,16 +181,34 @@ def _in_threads(part: Callable[[int, int], Any], n_rows: int, useful: int) -> li
     """
     if useful < 2:
         return [part(0, n_rows)]
+    with threads(useful) as pool:
+        if pool is None:
+            return [part(0, n_rows)]
+        cuts = np.linspace(0, n_rows, pool.n_threads + 1).astype(int).tolist()
+        return list(pool.map(part, cuts[:-1], cuts[1:]))
+
+
+class Pool(ThreadPoolExecutor):
+    """A pool of threads that says how many they are."""
+
+    def __init__(self, n_threads: int):
+        super().__init__(n_threads)
+        self.n_threads = n_threads
+
+
+@contextmanager
+def threads(useful: int) -> Iterator[Pool | None]:
+    """Give a pool of as many threads as BLAS may use, up to `useful`, with BLAS kept to one thread; None for no pool."""
     blas = _threadpools().select(user_api="blas")
     allowed = max((library["num_threads"] for library in blas.info()), default=os.cpu_count() or 1)
     n_threads = min(useful, allowed)
     # The limit on BLAS belongs to the process: two fits at a time must not set it and set it back across each other.
     if n_threads < 2 or not _LIMITING.acquire(blocking=False):
-        return [part(0, n_rows)]
-    cuts = np.linspace(0, n_rows, n_threads + 1).astype(int).tolist()
+        yield None
+        return
     try:
-        with blas.limit(limits=1), ThreadPoolExecutor(n_threads) as pool:
-            return list(pool.map(part, cuts[:-1], cuts[1:]))
+        with blas.limit(limits=1), Pool(n_threads) as pool:
+            yield pool
     finally:
         _LIMITING.release()
 

@@ -27,7 +27,8 @@ from ._criterion import Criterion
 from ._fitted import INTERCEPT
 from ._folds import read_folds
 from ._groups import factorize
-from ._moments import GroupedMoments, as_weights, drop_weightless, summarise
+from ._moments import GroupedMoments, summarise
+from ._rows import as_weights, drop_weightless
 from ._within import within_estimate
 
 _COV_TYPES = ("nonrobust", "CR0", "CR1", "CR2", "CR3")

@@ -13,9 +13,9 @@ from ._criterion import Criterion
 from ._degrees_of_freedom import Satterthwaite
 from ._fitted import check_level, check_mixed, coefficient_names, criterion_of, estimates
 from ._fixed import check_ddf, coefficient_table, covariance_and_df, joint_df
-from ._moments import as_weights
 from ._optimum import minimise
 from ._profile import profile_limits
+from ._rows import as_weights
 from ._shares import clustering_report, icc, r2, random_effects_table
 from ._solution import Solution
 from ._variance_tests import FPivot, simulate_null

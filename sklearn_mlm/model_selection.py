@@ -19,8 +19,8 @@ from sklearn.utils.metadata_routing import UNCHANGED, MetadataRequest, get_routi
 
 from ._base import GroupedRegressor
 from ._groups import as_labels, column_names, factorize, split_group_column
-from ._moments import as_weights
 from ._regressor import RandomInterceptRegressor
+from ._rows import as_weights
 
 _METHODS = ("fit", "partial_fit", "predict", "score", "transform", "inverse_transform")
 _DEFAULT_SCORING = ("neg_root_mean_squared_error", "r2")

@@ -8,7 +8,20 @@ import sklearn_mlm
 
 # Each may import only from those before it.
 ORDER = [
-    *("_linalg", "_groups", "_rows", "_scatter", "_storage", "_moments", "_solution", "_criterion", "_optimum"),
+    *(
+        "_linalg",
+        "_groups",
+        "_rows",
+        "_scatter",
+        "_label_table",
+        "_accumulator",
+        "_batches",
+        "_storage",
+        "_moments",
+        "_solution",
+        "_criterion",
+        "_optimum",
+    ),
     *("_degrees_of_freedom", "_profile", "_variance_tests", "_fitted", "_fixed", "_shares", "inference", "_summary"),
     *("_model_summary", "_base", "_regressor", "model_selection", "_cluster_robust", "_within", "_folds", "_conclusions"),
     *(

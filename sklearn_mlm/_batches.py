@@ -1,0 +1,152 @@
+"""Rows that come in batches: tables that offer them as Arrow streams, columns to arrays, and a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._groups import as_labels
+
+# Batches are put together to at least so many rows, and cut to at most so many: fewer do not pay the call, and more do not
+# keep all threads at work.
+_MIN_ROWS, _MAX_ROWS = 1 << 17, 1 << 20
+# Batches that are read before they are asked for, each of up to _MAX_ROWS.
+_READ_AHEAD = 2
+
+
+class Columns(NamedTuple):
+    """A batch of rows, column by column."""
+
+    X: list[np.ndarray] | None
+    y: np.ndarray
+    groups: Any
+    sample_weight: np.ndarray | None
+
+
+def arrow(caller: str) -> Any:
+    """Return pyarrow, or raise an ImportError that says how to get it."""
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise ImportError(f"{caller} reads with pyarrow: pip install 'sklearn-mlm[arrow]'.") from error
+    return pa
+
+
+def open_parquet(path: Any) -> Any:
+    """Return the dataset of a Parquet file, a folder of them, or several."""
+    arrow("from_parquet")
+    import pyarrow.dataset
+
+    return pyarrow.dataset.dataset(path, format="parquet")
+
+
+def arrow_columns(source: Any, x: Sequence[str], y: str, groups: str, sample_weight: str | None) -> Iterator[Columns]:
+    """Yield the rows of a table in batches; no other columns of it are read, where it can leave columns out.
+
+    Raises
+    ------
+    TypeError
+        Where `source` offers no Arrow stream.
+    ValueError
+        Where it lacks a column, or a column does not hold numbers, or not all of them.
+    """
+    pa = arrow("from_arrow")
+    needed = list(dict.fromkeys([*x, y, groups, *([] if sample_weight is None else [sample_weight])]))
+    for batch in _of_good_size(pa, _reader(pa, source, needed)):
+        column = {name: batch.column(batch.schema.get_field_index(name)) for name in needed}
+        yield Columns(
+            X=[_numbers(column[name], name) for name in x] if x else None,
+            y=_numbers(column[y], y),
+            groups=_labels(pa, column[groups]),
+            sample_weight=None if sample_weight is None else _numbers(column[sample_weight], sample_weight),
+        )
+
+
+def _reader(pa: Any, source: Any, needed: list[str]) -> Iterable[Any]:
+    """Return what yields record batches of the columns needed."""
+    names = _names(source)
+    missing = [name for name in needed if names is not None and name not in names]
+    if missing:
+        raise ValueError(f"source has no column {missing[0]!r}; it has {', '.join(map(repr, names or []))}.")
+    if hasattr(source, "scanner"):
+        ahead = {"batch_readahead": _READ_AHEAD, "fragment_readahead": 1}
+        return source.scanner(columns=needed, batch_size=_MAX_ROWS, **ahead).to_reader()
+    if isinstance(source, pa.Table | pa.RecordBatch):
+        source = source.select(needed)
+    elif not isinstance(source, pa.RecordBatchReader) and hasattr(source, "select"):
+        source = source.select(*needed)
+    if not hasattr(source, "__arrow_c_stream__"):
+        raise TypeError(
+            f"source must offer an Arrow stream, as tables and readers of pyarrow, relations of DuckDB and frames of polars "
+            f"do (and datasets of pyarrow, which are scanned); found {type(source).__name__}. Collect a lazy frame first."
+        )
+    return pa.RecordBatchReader.from_stream(source)
+
+
+def _names(source: Any) -> list[str] | None:
+    """Return the names of the columns of a table, where it tells."""
+    columns = getattr(source, "columns", None)
+    if isinstance(columns, list) and all(isinstance(name, str) for name in columns):
+        return columns
+    names = getattr(getattr(source, "schema", None), "names", None)
+    return list(names) if isinstance(names, list) else None
+
+
+def _of_good_size(pa: Any, batches: Iterable[Any]) -> Iterator[Any]:
+    """Yield record batches put together or cut to a size that is worth a call."""
+    waiting: list[Any] = []
+    for batch in batches:
+        if batch.num_rows >= _MIN_ROWS and not waiting:
+            for start in range(0, batch.num_rows, _MAX_ROWS):
+                yield batch.slice(start, _MAX_ROWS)
+            continue
+        waiting.append(batch)
+        if sum(one.num_rows for one in waiting) >= _MIN_ROWS:
+            yield from _put_together(pa, waiting)
+            waiting = []
+    if waiting:
+        yield from _put_together(pa, waiting)
+
+
+def _put_together(pa: Any, batches: list[Any]) -> Iterator[Any]:
+    """Yield the rows of several record batches in one, if there are any."""
+    yield from pa.Table.from_batches(batches).combine_chunks().to_batches(max_chunksize=_MAX_ROWS)
+
+
+def _numbers(array: Any, name: str) -> np.ndarray:
+    """Return an Arrow array as numbers, without a copy where there are numbers in it already."""
+    if array.null_count:
+        raise ValueError(f"{name} has {array.null_count} missing value(s). Drop these rows, or impute the values.")
+    values = np.asarray(array.to_numpy(zero_copy_only=False))
+    if values.dtype.kind not in "biuf":
+        try:
+            return values.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} must hold numbers; found {array.type}. Turn the values into numbers first.") from error
+    return values
+
+
+def _labels(pa: Any, array: Any) -> Any:
+    """Return an Arrow array as labels; strings as categories, which are found sooner there."""
+    if pa.types.is_integer(array.type) and not array.null_count:
+        return array.to_numpy()
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        array = array.dictionary_encode()
+    return as_labels(array.to_pandas())
+
+
+@contextmanager
+def progress(verbose: int) -> Iterator[Any]:
+    """Give a function that is told how many rows were read, and shows it with their rate where `verbose` is positive."""
+    if not verbose:
+        yield lambda n_rows: None
+        return
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise ImportError("verbose=1 shows progress with tqdm: pip install 'sklearn-mlm[arrow]'.") from error
+    with tqdm(unit=" rows", unit_scale=True) as bar:
+        yield bar.update

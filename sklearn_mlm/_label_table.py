@@ -1,0 +1,136 @@
+"""Labels of groups that come in batches to codes that stay the same from batch to batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ._groups import refuse_missing
+
+# Slots for whole numbers between the least and the largest label: so many, or so many for each row of the first batch.
+_SLOTS, _SLOTS_PER_ROW = 1 << 20, 4
+
+
+class NumberedLabels:
+    """Whole numbers of a narrow range, whose code is their distance from the least: nothing is looked up.
+
+    Slots of numbers that no row has stay empty.
+
+    Parameters
+    ----------
+    low, n_slots : int
+        The labels that have codes are those from `low` up to, but not including, `low + n_slots`.
+    dtype : numpy dtype
+        Of the labels.
+    """
+
+    def __init__(self, low: int, n_slots: int, dtype: Any):
+        self._low = low
+        self._n_slots = n_slots
+        self._dtype = dtype
+        self.size = 0
+
+    @classmethod
+    def starting_with(cls, labels: Any) -> NumberedLabels | None:
+        """Return such a table for labels like these and some below and above them, or None where they are no such labels."""
+        if not (isinstance(labels, np.ndarray) and labels.dtype.kind in "iu" and len(labels)):
+            return None
+        low, high = int(labels.min()), int(labels.max())
+        span = high - low + 1
+        n_slots = max(_SLOTS, _SLOTS_PER_ROW * len(labels))
+        if span > n_slots:
+            return None
+        # Later batches may have lower ones; numbers mostly start from 0 or 1.
+        start = 0 if 0 <= low <= span else low - min(span, n_slots - span)
+        return cls(start, n_slots, labels.dtype)
+
+    def encode(self, labels: Any) -> np.ndarray | None:
+        """Return the codes of labels, or None where some have none."""
+        if not (isinstance(labels, np.ndarray) and labels.dtype.kind in "iu"):
+            return None
+        low, high = int(labels.min()), int(labels.max())
+        if low < self._low or high >= self._low + self._n_slots:
+            return None
+        if labels.dtype != self._dtype:
+            both = np.result_type(labels.dtype, self._dtype)
+            self._dtype = both if both.kind in "iu" else np.dtype(np.int64)
+        self.size = max(self.size, high - self._low + 1)
+        codes = labels.astype(np.intp)
+        if self._low:
+            codes -= self._low
+        return codes
+
+    def labels(self, used: np.ndarray) -> pd.Index:
+        """Return the labels of the slots that are used."""
+        return pd.Index((np.flatnonzero(used) + self._low).astype(self._dtype))
+
+
+class HashedLabels:
+    """Labels of any kind, which get the next code when they are first seen.
+
+    They are kept in a few indexes, each at least twice as large as the next, so that new labels cost the hashing of
+    their number, times its logarithm, and not that of all labels.
+    """
+
+    def __init__(self) -> None:
+        self._indexes: list[pd.Index] = []
+
+    @property
+    def size(self) -> int:
+        """How many labels there are."""
+        return sum(map(len, self._indexes))
+
+    def encode(self, labels: Any) -> np.ndarray:
+        """Return the codes of labels."""
+        if isinstance(labels, pd.Categorical):
+            refuse_missing(labels.codes)
+            used = np.flatnonzero(np.bincount(labels.codes, minlength=len(labels.categories)))
+            of_category = np.zeros(len(labels.categories), dtype=np.intp)
+            of_category[used] = self._find(labels.categories.take(used))
+            return of_category[labels.codes]
+        try:
+            codes, distinct = pd.factorize(labels)
+        except TypeError as error:
+            raise ValueError(f"groups must hold hashable labels: {error}.") from error
+        refuse_missing(codes)
+        return self._find(pd.Index(distinct, tupleize_cols=False))[codes]
+
+    def _find(self, distinct: pd.Index) -> np.ndarray:
+        """Return the codes of distinct labels, those new among them included."""
+        codes = np.full(len(distinct), -1, dtype=np.intp)
+        start = 0
+        for index in self._indexes:
+            unknown = np.flatnonzero(codes < 0)
+            if not len(unknown):
+                return codes
+            found = index.get_indexer(distinct.take(unknown))
+            codes[unknown] = np.where(found >= 0, found + start, -1)
+            start += len(index)
+        new = np.flatnonzero(codes < 0)
+        if len(new):
+            codes[new] = start + np.arange(len(new))
+            self.append(distinct.take(new))
+        return codes
+
+    def append(self, labels: pd.Index) -> None:
+        """Give labels, none of which is known, the next codes."""
+        self._indexes.append(labels)
+        while len(self._indexes) > 1 and len(self._indexes[-2]) < 2 * len(self._indexes[-1]):
+            last = self._indexes.pop()
+            self._indexes[-1] = append_labels([self._indexes[-1], last])
+
+    def labels(self, used: np.ndarray) -> pd.Index:
+        """Return the labels of the codes that are used."""
+        if not self._indexes:
+            return pd.Index([])
+        labels = append_labels(self._indexes)
+        return labels if used.all() else labels[used]
+
+
+def append_labels(labels: list[pd.Index]) -> pd.Index:
+    """Return all labels one after the other; pandas would make floats of integers of different types, and lose digits."""
+    if any(one.dtype != labels[0].dtype for one in labels):
+        labels = [one.astype(object) for one in labels]
+    return labels[0].append(labels[1:])
