@@ -243,12 +243,20 @@ class ClusteringDisplay:
             self._draw_many_lines(random_state, line_kwargs)
             self._draw_overall("population" if self.lines == "model" else "all rows, groups ignored", None)
         low, high = self.y.min(), self.y.max()
+        if self.lines == "model":
+            low, high = min(low, self._line_heights().min()), max(high, self._line_heights().max())
         margin = 0.05 * (high - low or 1.0)
-        # A steep line of a small group must not flatten the picture.
+        # A steep line of a small group must not flatten the picture; those of the model are parallel.
         self.ax_.set(xlabel=self.x_name, ylabel=self.y_name, ylim=(low - margin, high + margin))
         self._draw_legend()
         tidy(self.ax_)
         return self
+
+    def _line_heights(self) -> np.ndarray:
+        """Return where the ends of the groups' lines are."""
+        if isinstance(self.group_lines_, list):
+            return np.concatenate([line.get_ydata() for line in self.group_lines_])
+        return np.concatenate(self.group_lines_.get_segments())[:, 1]
 
     def _draw_legend(self) -> None:
         """Say what is what: beside the axes where there are ten groups to name, above them otherwise."""

@@ -19,7 +19,7 @@ from ._linalg import (
 )
 from ._moments import GroupedMoments, rounding_scatter
 from ._scatter import weighted_scatter
-from ._solution import Solution, State
+from ._solution import Solution, State, reliabilities_of
 
 # Scatter of the group means that an exact fit could leave, relative to that of y: means are not squares.
 _EXACT_BETWEEN = 1e-20
@@ -517,9 +517,6 @@ class Criterion:
         coefficients, intercept = self._fixed_effects(beta)
         residual_means = np.empty(self.moments.n_groups)
         residual_means[self._order] = self._y_scale * residuals
-        with np.errstate(invalid="ignore"):
-            scaled = ratio * self.moments.counts
-            reliabilities = np.where(np.isinf(scaled), 1.0, scaled / (1.0 + scaled))
         return Solution(
             ratio=float(ratio),
             group_variance=float(tau2) * self._y_scale**2,
@@ -530,7 +527,7 @@ class Criterion:
             center=self._origin[:-1],
             centered_covariance=centered,
             residual_means=residual_means,
-            reliabilities=reliabilities,
+            reliabilities=reliabilities_of(ratio, self.moments.counts),
             value=value,
         )
 

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._criterion import Criterion
 from ._moments import GroupedMoments
+from ._solution import reliabilities_of
 
 INTERCEPT = "(Intercept)"
 """What tables call the intercept, as lmer does."""
@@ -50,10 +51,22 @@ def estimates(model: Any) -> np.ndarray:
     return np.append(model.intercept_, model.coef_) if with_intercept else np.asarray(model.coef_)
 
 
+def reliabilities(model: Any) -> np.ndarray:
+    """Return the reliability of each of the model's groups, those met after its fit included."""
+    return reliabilities_of(model._solution.ratio, model.moments_.counts)
+
+
+def residual_means(model: Any) -> np.ndarray:
+    """Return what the fixed part leaves of each group's mean of y."""
+    moments, slopes = model.moments_, model.coef_
+    at_center = moments.center[-1] - moments.center[:-1] @ slopes - model.intercept_
+    return moments.deviations[:, -1] - moments.deviations[:, :-1] @ slopes + at_center
+
+
 def criterion_of(model: Any, reml: bool | None = None) -> Criterion:
     """Return the criterion of a fitted model, or the restricted or full one of the same rows."""
     return Criterion(
-        model.moments_,
+        model._fitted_moments,
         fit_intercept=bool(model.fit_intercept),
         reml=model.method == "reml" if reml is None else reml,
         precision_weights=model.weight_type == "precision",

@@ -15,6 +15,7 @@ INK, GREY, PALE = "#222222", "#767676", "#B8B8B8"
 GROUP_COLORS = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, INK, "#882255", "#999933", "#332288")
 GROUP_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 MAX_COLORED = len(GROUP_COLORS)
+SCALES = ("deviation", "absolute")
 
 
 def pyplot(caller: str) -> Any:

@@ -21,11 +21,12 @@ from ._base import (
     warn_of_dropped_columns,
 )
 from ._criterion import Criterion
+from ._fitted import reliabilities, residual_means
 from ._model_summary import ModelSummary, summarise_model
 from ._moments import GroupedMoments
 from ._optimum import minimise
 from ._rows import as_outcome, as_weights
-from ._solution import Solution
+from ._solution import Solution, reliabilities_of
 
 _CHOICES = {
     "method": ("reml", "ml"),
@@ -101,7 +102,7 @@ class RandomInterceptRegressor(GroupedRegressor):
         Covariance of the fixed effects, the intercept first if there is one; 0 for dropped columns. The square roots of
         its diagonal are the standard errors.
     moments_ : GroupedMoments
-        All that the fit has kept of the data. No rows.
+        All that the model has kept of the data. No rows.
     n_features_in_ : int
         Number of columns of X in `fit`, the group column included; 0 for ``X=None``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -257,6 +258,56 @@ class RandomInterceptRegressor(GroupedRegressor):
             except TooLittleError:
                 self.moments_ = moments
                 return self
+
+    def update_random_effects(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
+        """Add rows to what is known of their groups, with the fixed effects and the variance components as they are.
+
+        The empirical-Bayes estimates of these groups, and of groups that are new, become those of all rows seen; nothing
+        else is estimated anew. So a model that was costly to check, or has been agreed on, follows its groups from day to
+        day. Tables and tests of fixed effects and variances stay those of the fit; a later `partial_fit` counts all rows.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+            Predictors, as in `fit`.
+        y : array-like of shape (n_samples,)
+            Outcome.
+        groups : array-like of shape (n_samples,), default=None
+            Group label of each row, where no column of X holds them.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Row weights.
+
+        Returns
+        -------
+        self : RandomInterceptRegressor
+            If the call fails, the model stays as it was.
+
+        Raises
+        ------
+        ValueError
+            As in `fit`, and where the model was fitted without groups or none are passed.
+
+        Examples
+        --------
+        >>> from sklearn_mlm import RandomInterceptRegressor
+        >>> from sklearn_mlm.datasets import load_sleepstudy
+        >>> X, y, subject = load_sleepstudy(return_X_y_groups=True)
+        >>> known = subject < 370
+        >>> model = RandomInterceptRegressor().fit(X[known], y[known], groups=subject[known])
+        >>> model.predict([[0.0]], groups=[372]).round(1)  # of the population
+        array([252.9])
+        >>> model.update_random_effects(X[~known], y[~known], groups=subject[~known]).predict([[0.0]], groups=[372]).round(1)
+        array([271.7])
+        """
+        check_is_fitted(self)
+        with self._unchanged_on_error():
+            moments = self._read(X, y, groups, sample_weight, reset=False, min_rows=0)
+            if not (self.n_groups_ and has_groups(moments)):
+                without = "no groups were passed" if self.n_groups_ else "the model was fitted without groups"
+                raise ValueError(f"There are no random effects to update: {without}. Pass groups to fit, and here.")
+            self.moments_ = self.moments_.merge(moments)
+            self._set_random_effects(reliabilities(self) * residual_means(self), self.moments_.labels)
+        return self
 
     def __sklearn_is_fitted__(self) -> bool:
         """Return whether there are estimates: moments of too few rows to estimate anything do not count."""
@@ -425,17 +476,15 @@ class RandomInterceptRegressor(GroupedRegressor):
         self._solution = solution
         # What tests and the summary take, so that their cost does not depend on the number of groups.
         self._state = criterion.state(0.0 if np.isinf(solution.ratio) else solution.ratio)
-        self.moments_ = moments
+        # What the estimates are of; rows that only update random effects are in `moments_` besides.
+        self.moments_ = self._fitted_moments = moments
         self.boundary_ = boundary
         self.coef_ = solution.coefficients
         self.intercept_ = solution.intercept
         tau2, sigma2 = solution.group_variance, solution.residual_variance
         self.variance_components_ = pd.Series(np.array([tau2, sigma2]), index=_COMPONENTS, name="variance")
         self.icc_ = tau2 / (tau2 + sigma2) if tau2 + sigma2 > 0 else float("nan")
-        self.groups_ = moments.labels if grouped else moments.labels[:0]
-        self.n_groups_ = len(self.groups_)
-        effects = solution.random_effects[: self.n_groups_]
-        self.random_effects_ = pd.Series(effects, index=self.groups_, name="random_effect")
+        self._set_random_effects(solution.random_effects, moments.labels if grouped else moments.labels[:0])
         self.cov_fixed_ = solution.covariance
         n_parameters = criterion.rank + (2 if grouped else 1)
         self.criterion_ = solution.value
@@ -444,6 +493,12 @@ class RandomInterceptRegressor(GroupedRegressor):
         self.bic_ = solution.value + float(np.log(criterion.n_observations)) * n_parameters
         _warn_of_peculiar_data(criterion, identified)
         return self
+
+    def _set_random_effects(self, effects: np.ndarray, labels: pd.Index) -> None:
+        """Set the groups and the effect of each."""
+        self.groups_ = labels
+        self.n_groups_ = len(labels)
+        self.random_effects_ = pd.Series(effects[: len(labels)], index=labels, name="random_effect")
 
     def _criterion(self, moments: GroupedMoments) -> Criterion:
         """Return the criterion of this model's parameters for moments."""
@@ -461,8 +516,8 @@ class RandomInterceptRegressor(GroupedRegressor):
         effects; lambda_j = 0 in a new group. Columns are taken from their grand mean, where V loses no digits.
         """
         moments, n_groups = self.moments_, self.n_groups_
-        reliabilities = np.append(solution.reliabilities[:n_groups], [0.0, 0.0])
-        variances = np.append(solution.conditional_variances[:n_groups], np.full(2, solution.group_variance))
+        reliabilities = np.append(reliabilities_of(solution.ratio, moments.counts[:n_groups]), [0.0, 0.0])
+        variances = solution.group_variance * (1.0 - reliabilities)
         means = moments.deviations[:n_groups, :-1] + (moments.center[:-1] - solution.center)
         shrunk = reliabilities[:, None] * np.vstack([means, np.zeros((2, len(solution.center)))])
         variance = np.empty(len(codes))

@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn.utils.extmath import safe_sparse_dot
 
 from ._criterion import Criterion
-from ._fitted import check_level, check_mixed
+from ._fitted import check_level, check_mixed, reliabilities
 from ._moments import GroupedMoments
 from ._optimum import minimise
 
@@ -148,7 +148,7 @@ def _fixed_variances(model: Any, X: Any, groups: Any) -> tuple[float, float]:
         fixed = safe_sparse_dot(X, model.coef_, dense_output=True) if X is not None else np.zeros(len(codes))
         means = (np.bincount(codes, fixed - fixed.mean()) / np.maximum(np.bincount(codes), 1))[codes]
         return float(np.var(fixed - means)) * len(fixed) / (len(fixed) - 1), float(np.var(means, ddof=1))
-    moments, slopes = model.moments_, model.coef_
+    moments, slopes = model._fitted_moments, model.coef_
     within = float(slopes @ moments.within[:-1, :-1] @ slopes)
     levels = moments.deviations[:, :-1] @ slopes
     weight = float(moments.counts.sum())
@@ -187,14 +187,14 @@ def random_effects_table(model: Any, level: float = 0.95) -> pd.DataFrame:
     """
     check_mixed(model)
     check_level(level)
-    solution = model._solution
-    effects, sd = solution.random_effects, np.sqrt(solution.conditional_variances)
+    effects, reliability = model.random_effects_.to_numpy(), reliabilities(model)
+    sd = np.sqrt(model.variance_components_["group"] * (1.0 - reliability))
     half = stats.norm.ppf(0.5 + level / 2.0) * sd
     return pd.DataFrame(
         {
             "effect": effects,
             "sd": sd,
-            "reliability": solution.reliabilities,
+            "reliability": reliability,
             "n": model.moments_.counts,
             "intercept": model.intercept_ + effects,
             "ci_lower": effects - half,

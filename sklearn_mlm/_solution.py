@@ -125,3 +125,10 @@ class State:
     def residual_variance(self) -> float:
         """sigma2 = r2 / D, in the criterion's units."""
         return self.r2 / self.degrees_of_freedom
+
+
+def reliabilities_of(ratio: float, counts: np.ndarray) -> np.ndarray:
+    """Return lambda_j = gamma n_j / (1 + gamma n_j) of groups of these sizes, 1 where gamma is infinite."""
+    with np.errstate(invalid="ignore"):
+        scaled = ratio * counts
+        return np.where(np.isinf(scaled), 1.0, scaled / (1.0 + scaled))

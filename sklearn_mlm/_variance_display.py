@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from ._fitted import check_level, check_mixed, criterion_of
-from ._plotting import BLUE, GREY, INK, ORANGE, PALE, SKY, VERMILION, axes_for, check_kind, name_of, short, tidy
+from ._plotting import BLUE, GREY, INK, ORANGE, PALE, SKY, VERMILION, axes_for, check_kind, name_of, plural, short, tidy
 from ._profile import ratio_limits
 from ._shares import r2
 from .inference import plausible_values_range
@@ -83,7 +83,7 @@ class VarianceDisplay:
     >>> model = RandomInterceptRegressor().fit(None, dyestuff.target, groups=dyestuff.groups)
     >>> display = VarianceDisplay.from_estimator(model, kind="profile")
     >>> [round(limit, 3) for limit in display.icc_limits]
-    [0.063, 0.82]
+    [0.069, 0.819]
     >>> plt.close(display.figure_)
     """
 
@@ -199,12 +199,12 @@ class VarianceDisplay:
 
     def _draw_shares(self) -> None:
         """Draw the parts of the variance end to end."""
-        between = "between groups" + ("" if self.group_name == "group" else f" ({self.group_name})")
+        left = "left " if self.predictors else ""
         parts = {
             "fixed_between": ("predictors, between groups", SKY, INK),
-            "group": (between, BLUE, "white"),
+            "group": (left + "between " + plural(self.group_name), BLUE, "white"),
             "fixed_within": ("predictors, within groups", ORANGE, INK),
-            "residual": ("within groups", PALE, INK),
+            "residual": (left + "within groups", PALE, INK),
         }
         bars, start = [], 0.0
         for name, (label, color, ink) in parts.items():
@@ -218,12 +218,18 @@ class VarianceDisplay:
                 self.ax_.text(start + share / 2.0, 0, f"{share:.1%}", ha="center", va="center", color=ink)
             start += share
         self.bars_ = bars
-        self.ax_.set(xlim=(0, 1), ylim=(-0.4, 1.2), xlabel=f"share of the variance of {self.outcome_name}", yticks=[])
+        self.ax_.set(
+            xlim=(0, 1),
+            ylim=(-0.4, 1.1 if len(bars) > 2 else 0.8),
+            xlabel=f"share of the variance of {self.outcome_name}",
+            yticks=[],
+        )
         self.ax_.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
         self.ax_.spines[["top", "right", "left"]].set_visible(False)
         self.ax_.legend(loc="upper left", ncols=2, frameon=False, fontsize="small", borderaxespad=0.0)
         low, high = self._range()
-        said = f"Plausible values range: {self.level:.0%} of the groups' intercepts from {low} to {high}"
+        where = ", all predictors 0" if self.predictors else ""
+        said = f"Plausible values range: {self.level:.0%} of the groups' intercepts from {low} to {high}{where}"
         self.ax_.set_title(said, loc="left", fontsize="medium", color=INK)
 
     def _range(self) -> tuple[str, str]:
@@ -266,7 +272,8 @@ class VarianceDisplay:
         """Draw how far the criterion rises from its least value as the ICC leaves its estimate."""
         at, excess = self.profile
         lower, upper = self.icc_limits
-        size = max(upper - lower, 1e-3)
+        # Two significant digits of the width.
+        size = 10.0 * max(upper - lower, 1e-3)
         what = "restricted log-likelihood" if self.reml else "log-likelihood"
         (self.line_,) = self.ax_.plot(at, excess, color=BLUE, linewidth=1.8, label=f"-2 {what}")
         label = f"{self.level:.0%} interval: {short(lower, size)} to {short(upper, size)}"
@@ -275,7 +282,8 @@ class VarianceDisplay:
             at[inside], excess[inside], self.threshold, color=BLUE, alpha=0.15, linewidth=0, label=label
         )
         self.ax_.axhline(self.threshold, color=GREY, linewidth=1.0, linestyle="--")
-        self.ax_.axvline(self.icc, color=VERMILION, linewidth=1.2, label=f"estimate: {short(self.icc, size)}")
+        label = f"estimate: {short(self.icc, size)}"
+        self.ax_.vlines(self.icc, 0.0, self.threshold, color=VERMILION, linewidth=1.2, label=label)
         self.ax_.set(xlabel="intraclass correlation (ICC)", ylabel=f"-2 {what} above its minimum", xlim=(at[0], at[-1]))
         self.ax_.set_ylim(0, 2.0 * self.threshold)
         self.ax_.legend(loc="upper center", frameon=True, framealpha=0.9, edgecolor="none", fontsize="small")

@@ -2,7 +2,8 @@
 
 from ._clustering_display import ClusteringDisplay
 from ._comparison_display import CoefficientComparisonDisplay
-from ._effects_display import RandomEffectsDisplay, ShrinkageDisplay
+from ._effects_display import RandomEffectsDisplay
+from ._shrinkage_display import ShrinkageDisplay
 from ._variance_display import VarianceDisplay
 
 __all__ = [

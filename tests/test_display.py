@@ -253,7 +253,7 @@ def test_the_caterpillar_is_the_table_of_random_effects_in_order(null):
     np.testing.assert_allclose(segments[:, :, 0], table[["ci_lower", "ci_upper"]])
     assert [label.get_text() for label in display.ax_.get_yticklabels()] == [str(label) for label in table.index]
     apart = ((table["ci_lower"] > 0) | (table["ci_upper"] < 0)).sum()
-    assert display.ax_.get_title(loc="left") == f"{apart} of 12 80% intervals leave out the population's 0"
+    assert display.ax_.get_title(loc="left") == f"{apart} of 12 intervals (80%) leave out 0"
 
 
 def test_extremes_are_the_lowest_and_the_highest_groups_by_name(null):

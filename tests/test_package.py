@@ -30,6 +30,7 @@ ORDER = [
         "_plotting",
         "_clustering_display",
         "_effects_display",
+        "_shrinkage_display",
         "_variance_display",
         "_comparison_display",
         "display",
