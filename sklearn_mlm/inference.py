@@ -499,7 +499,7 @@ def _icc_of_ratio(ratio: np.ndarray) -> np.ndarray:
 
 def _check_nested(small: Any, large: Any, criteria: list[Criterion]) -> None:
     """Raise unless the models are of the same rows, and the columns of one among those of the other."""
-    a, b = small.moments_, large.moments_
+    a, b = small._fitted_moments, large._fitted_moments
     y_scale = np.sqrt(b.within[-1, -1] + b.counts.sum() * np.ptp(b.deviations[:, -1]) ** 2) or 1.0
     same = (
         a.n_groups == b.n_groups

@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from designs import simulate
 
+# Before anything draws: pictures go to files, wherever the tests run.
+os.environ.setdefault("MPLBACKEND", "Agg")
 _PROJECT = Path(__file__).resolve().parents[1]
 _REFERENCE = Path(os.environ.get("SKLEARN_MLM_REFERENCE", _PROJECT.parent / "shared" / "reference"))
 
