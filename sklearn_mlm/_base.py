@@ -199,13 +199,15 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
             X = check_array(X, input_name="X", estimator=self, accept_sparse=["csr", "csc"])
         return X, column if groups is None else groups, len(column)
 
-    def _moments(self, X: Any, y: np.ndarray, groups: Any, sample_weight: Any) -> GroupedMoments:
+    def _moments(self, X: Any, y: np.ndarray, groups: Any, sample_weight: Any, *, min_rows: int = 1) -> GroupedMoments:
         """Return the moments of validated rows, those of a single group where there are no groups."""
         weights = None if sample_weight is None else as_weights(sample_weight, len(y))
         if groups is None:
             codes, labels = np.zeros(len(y), dtype=np.intp), NO_LABEL[: len(y)]
         else:
             codes, labels = factorize(groups, len(y))
+        if min_rows == 0 and weights is not None and not weights.any():
+            X, y, codes, labels, weights = None if X is None else X[:0], y[:0], codes[:0], labels[:0], None
         return summarise(X, y, codes, labels, weights, self._predictor_names())
 
     def _predictor_names(self) -> tuple[str, ...] | None:

@@ -460,7 +460,7 @@ class RandomInterceptRegressor(GroupedRegressor):
     ) -> GroupedMoments:
         """Return the moments of rows; this alone depends on where they are."""
         X, y, groups = self._validate_rows(X, y, groups, reset=reset, min_rows=min_rows)
-        return self._moments(X, y, groups, sample_weight)
+        return self._moments(X, y, groups, sample_weight, min_rows=min_rows)
 
     def _store(self, moments: GroupedMoments) -> Self:
         """Solve for moments and set the fitted attributes."""

@@ -1,4 +1,4 @@
-"""Simulated designs that several files test with."""
+"""Simulated designs that several files test with, and what it means that two states are the same."""
 
 import numpy as np
 
@@ -13,3 +13,15 @@ def simulate(n_groups=12, mean_size=6, n_columns=3, *, tau=1.0, sigma=1.0, level
         X[:, -1] = rng.standard_normal(n_groups)[groups]
     effects, noise = tau * rng.standard_normal(n_groups), sigma * rng.standard_normal(len(groups))
     return X, 2.0 + X @ rng.standard_normal(n_columns) + effects[groups] + noise, groups
+
+
+def assert_same(moments, other, rtol=1e-12):
+    """Assert that two states are of the same rows, up to rounding."""
+    assert list(moments.labels) == list(other.labels)
+    np.testing.assert_array_equal(moments.n_rows, other.n_rows)
+    np.testing.assert_allclose(moments.counts, other.counts, rtol=rtol)
+    # Parts with different centres round a column that is constant in its groups, so the scale is that of all scatter.
+    scale = np.sqrt(other.within.diagonal() + other.counts @ other.means**2)
+    np.testing.assert_allclose((moments.means - other.means) / scale, 0, atol=1e-13)
+    np.testing.assert_allclose((moments.within - other.within) / np.outer(scale, scale), 0, atol=rtol)
+    np.testing.assert_allclose(moments.sum_log_weight, other.sum_log_weight, rtol=rtol, atol=1e-12)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from designs import simulate
+from designs import assert_same, simulate
 from scipy import sparse
 from threadpoolctl import threadpool_info
 
@@ -27,18 +27,6 @@ def textbook(X, y, groups, weights=None):
         about = z[rows] - means[-1]
         within = within + (about * w[rows, None]).T @ about
     return labels, np.array(counts), np.array(means), within
-
-
-def assert_same(moments, other, rtol=1e-12):
-    """Assert that two states are of the same rows, up to rounding."""
-    assert list(moments.labels) == list(other.labels)
-    np.testing.assert_array_equal(moments.n_rows, other.n_rows)
-    np.testing.assert_allclose(moments.counts, other.counts, rtol=rtol)
-    # Parts with different centres round a column that is constant in its groups, so the scale is that of all scatter.
-    scale = np.sqrt(other.within.diagonal() + other.counts @ other.means**2)
-    np.testing.assert_allclose((moments.means - other.means) / scale, 0, atol=1e-13)
-    np.testing.assert_allclose((moments.within - other.within) / np.outer(scale, scale), 0, atol=rtol)
-    np.testing.assert_allclose(moments.sum_log_weight, other.sum_log_weight, rtol=rtol, atol=1e-12)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -1,0 +1,203 @@
+"""Rows in batches: wherever they are cut, the state of all of them; and no digits, threads or memory lost on the way."""
+
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+from designs import assert_same, simulate
+from scipy import sparse
+from threadpoolctl import threadpool_info
+
+from sklearn_mlm import GroupedMoments, RandomInterceptRegressor
+from sklearn_mlm._accumulator import Accumulator
+
+
+def cut(X, y, groups, size, weights=None, empty=True):
+    """Batches of so many rows, with empty ones between."""
+    for start in range(0, len(y), size):
+        for rows in [slice(start, start + size), *([slice(0, 0)] if empty else [])]:
+            batch = None if X is None else X[rows], y[rows], groups[rows]
+            yield batch if weights is None else (*batch, weights[rows])
+
+
+LABELS = {
+    "numbers": lambda groups: groups,
+    "wide numbers": lambda groups: groups * 10_000_000_019 - 7,
+    "strings": lambda groups: np.array([f"school {group}" for group in groups], dtype=object),
+    "categories": lambda groups: pd.Series([f"school {group}" for group in groups], dtype="category"),
+    "numbers and strings": lambda groups: np.array([g if g % 2 else f"s{g}" for g in groups.tolist()], dtype=object),
+    "dates": lambda groups: pd.Series(pd.Timestamp("2020-01-01") + pd.to_timedelta(groups, unit="D")),
+}
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, 10_000])
+@pytest.mark.parametrize("kind", LABELS)
+def test_any_cut_with_any_labels_gives_the_state_of_all_rows(kind, size):
+    X, y, groups = simulate()
+    groups = LABELS[kind](groups)
+    moments = GroupedMoments.from_batches(cut(X, y, groups, size))
+    assert_same(moments, GroupedMoments.from_arrays(X, y, groups))
+    # The column that varies between groups only.
+    assert moments.within[-2].tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize("sparse_type", [None, sparse.csr_matrix])
+@pytest.mark.parametrize("n_columns", [0, 3])
+def test_weights_and_sparse_rows_are_read_as_when_all_come_at_once(n_columns, sparse_type, size):
+    X, y, groups = simulate(n_columns=n_columns)
+    X = (sparse_type or np.asarray)(X) if n_columns else None
+    weights = np.random.default_rng(1).integers(0, 4, len(y)) / 2
+    # A batch whose rows have no weight at all.
+    weights[:7] = 0
+    moments = GroupedMoments.from_batches(cut(X, y, groups, size, weights))
+    assert_same(moments, GroupedMoments.from_arrays(X, y, groups, weights))
+
+
+@pytest.mark.parametrize("level_2", [False, True], ids=["one centre serves", "points of the groups' own"])
+@pytest.mark.parametrize("size", [9_973, 70_000])
+def test_large_batches_on_threads_give_the_state_and_the_fit_of_all_rows(size, level_2):
+    X, y, groups = simulate(400, 800, 4, level_2=level_2, tau=0.5)
+    groups = np.array([f"s{group}" for group in range(400)])[groups]
+    whole = GroupedMoments.from_arrays(X, y, groups)
+    moments = GroupedMoments.from_batches(cut(X, y, groups, size))
+    assert_same(moments, whole)
+    order = np.random.default_rng(0).permutation(len(y))
+    shuffled = GroupedMoments.from_batches(cut(X[order], y[order], groups[order], size))
+    assert_same(shuffled, whole)
+    fitted, expected = (RandomInterceptRegressor().fit_moments(state) for state in (moments, whole))
+    close = {"rtol": 1e-10, "atol": 0}
+    np.testing.assert_allclose(fitted.variance_components_, expected.variance_components_, **close)
+    np.testing.assert_allclose(fitted.coef_, expected.coef_, **close)
+    np.testing.assert_allclose(fitted.cov_fixed_, expected.cov_fixed_, rtol=1e-10, atol=1e-10 * expected.cov_fixed_.max())
+    np.testing.assert_allclose(fitted.log_likelihood_, expected.log_likelihood_, **close)
+
+
+def test_the_result_is_the_same_to_the_last_bit_from_run_to_run():
+    X, y, groups = simulate(400, 800, 4, level_2=False)
+    first, second = (GroupedMoments.from_batches(cut(X, y, groups, 70_000)) for _ in range(2))
+    np.testing.assert_array_equal(first.within, second.within)
+    np.testing.assert_array_equal(first.deviations, second.deviations)
+
+
+@pytest.mark.parametrize("size", [20_000, 150_000])
+def test_groups_that_come_in_order_and_drift_away_cost_no_digits(size):
+    # The first batch varies within groups as much as between them, so that one centre seems to serve.
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(3_000), 100)
+    drift = np.maximum(groups - 300.0, 0.0) * 1e6
+    noise = rng.standard_normal((len(groups), 2))
+    moments = GroupedMoments.from_batches(cut(noise[:, :1] + drift[:, None], noise[:, 1] - drift, groups, size))
+    # Of the noise itself; the rounding of the rows about 3e9 is 2e-7.
+    expected = GroupedMoments.from_arrays(noise[:, :1], noise[:, 1], groups).within
+    np.testing.assert_allclose(moments.within, expected, rtol=1e-6, atol=1e-6 * expected[0, 0])
+
+
+def test_groups_whose_first_row_is_far_off_cost_few_digits():
+    rng = np.random.default_rng(0)
+    groups = np.tile(np.arange(40), 500)
+    X, y = rng.standard_normal((20_000, 1)), rng.standard_normal(20_000)
+    # One row in 500 of each group; the scatter about it would be 500 times that within the group.
+    y[:40] += 1e4
+    y[40:80] -= 1e4
+    moments = GroupedMoments.from_batches(cut(X, y, groups, 1_000))
+    whole = GroupedMoments.from_arrays(X, y, groups)
+    assert_same(moments, whole)
+    np.testing.assert_allclose(moments.within[0, 0], whole.within[0, 0], rtol=1e-13)
+
+
+def test_a_drift_and_a_change_of_labels_are_met_by_settling_and_by_hashing(monkeypatch):
+    happened = []
+    for name in ("_settle", "_hash_labels"):
+
+        def spy(self, method=getattr(Accumulator, name), name=name):
+            happened.append(name)
+            return method(self)
+
+        monkeypatch.setattr(Accumulator, name, spy)
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 50, 60_000)
+    X, y = rng.standard_normal((60_000, 2)), rng.standard_normal(60_000)
+    batches = [
+        (X, y, groups),
+        (X, y + 1e5, groups + 50),  # so far away that the centre of the first does not serve
+        (X, y, groups + 10**12),  # out of the range of the numbers so far
+        (X, y, groups + 20),
+    ]
+    moments = GroupedMoments.from_batches(batches)
+    assert happened == ["_settle", "_hash_labels"]
+    assert_same(moments, GroupedMoments.merge(GroupedMoments.from_arrays(*batch) for batch in batches))
+
+
+def test_memory_does_not_grow_with_the_number_of_batches():
+    def peak(n_batches):
+        rng = np.random.default_rng(0)
+        batches = (
+            (rng.standard_normal((20_000, 3)), rng.standard_normal(20_000), rng.integers(0, 1_000, 20_000))
+            for _ in range(n_batches)
+        )
+        tracemalloc.start()
+        moments = GroupedMoments.from_batches(batches)
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert moments.n_rows.sum() == 20_000 * n_batches
+        return used
+
+    peak(4)
+    assert peak(80) < 1.3 * peak(8)
+
+
+def test_threads_are_given_back_after_an_error_too():
+    X, y, groups = simulate(400, 800, 4, level_2=False)
+    y = y.copy()
+    y[-1] = np.nan
+    before = [library["num_threads"] for library in threadpool_info()]
+    with pytest.raises(ValueError, match=r"In rows 280000 to \d+, counted from 0: Input y contains NaN"):
+        GroupedMoments.from_batches(cut(X, y, groups, 70_000))
+    assert [library["num_threads"] for library in threadpool_info()] == before
+
+    def failing():
+        yield X, np.zeros(len(X)), groups
+        raise KeyError("the source")
+
+    with pytest.raises(KeyError, match="the source"):
+        GroupedMoments.from_batches(failing())
+    assert [library["num_threads"] for library in threadpool_info()] == before
+
+
+@pytest.mark.parametrize(
+    ("batches", "error", "message"),
+    [
+        ([], ValueError, "There are no batches"),
+        ([([[1.0]], [1.0])], TypeError, r"Batch 0 must be a tuple \(X, y, groups\).*found 2 of them"),
+        ([3], TypeError, "found int"),
+        ([([[1.0]], [1.0], ["a"]), ([[1.0, 2.0]], [1.0], ["a"])], ValueError, "found 2 .* and 1 before"),
+        (
+            [(pd.DataFrame({"a": [1.0]}), [1.0], [1]), (pd.DataFrame({"b": [1.0]}), [1.0], [1])],
+            ValueError,
+            r"found 1 \(\('b',\)\), and 1 before \(\('a',\)\)",
+        ),
+        ([([[1.0]], [1.0], ["a"]), ([[1.0]], [1.0], [None])], ValueError, "In rows 1 to 1, .*1 missing label"),
+        ([([[1.0]], [1.0], ["a", "b"])], ValueError, "In batch 0, counted from 0: groups must hold one label per row"),
+        ([([["one"]], [1.0], ["a"])], ValueError, "In batch 0"),
+        ([([[1.0]], [1.0], ["a"], [-1.0])], ValueError, "In batch 0, .*sample_weight must not be negative"),
+        ([([[1.0]], [1.0], ["a"], [0.0])], ValueError, "sample_weight is zero in every row"),
+        ([([[1.0]], [1e200], ["a"]), ([[1.0]], [-1e200], ["a"])], ValueError, "so large that their squares overflow"),
+    ],
+)
+def test_what_is_wrong_with_which_batch_is_said(batches, error, message):
+    with pytest.raises(error, match=message):
+        GroupedMoments.from_batches(batches)
+
+
+def test_empty_batches_alone_are_the_state_of_no_rows():
+    moments = GroupedMoments.from_batches([(np.zeros((0, 2)), [], [])])
+    assert (moments.n_groups, moments.n_features) == (0, 2)
+    some = GroupedMoments.from_arrays([[1.0, 2.0]], [3.0], ["a"])
+    assert_same(moments + some, some)
+
+
+def test_names_of_columns_are_kept():
+    frame = pd.DataFrame({"ses": [1.0, 2.0], "female": [0.0, 1.0]})
+    assert GroupedMoments.from_batches([(frame, [1.0, 2.0], [1, 2])]).feature_names == ("ses", "female")

@@ -1,0 +1,169 @@
+"""Tables that come as Arrow streams: the same state as from arrays, with no more of the table read than needed."""
+
+import subprocess
+import sys
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet
+import pytest
+from designs import assert_same, simulate
+
+from sklearn_mlm import GroupedMoments
+from sklearn_mlm._batches import _MAX_ROWS, _MIN_ROWS, _of_good_size
+
+NAMES = {"x": ["a", "b", "c"], "y": "y", "groups": "school"}
+
+
+@pytest.fixture(scope="module")
+def frame():
+    X, y, groups = simulate(60, 20)
+    data = pd.DataFrame(X, columns=["a", "b", "c"])
+    return data.assign(y=y, school=[f"s{group}" for group in groups], w=np.arange(len(y)) % 3 / 2, note="not needed")
+
+
+@pytest.fixture(scope="module")
+def expected(frame):
+    return GroupedMoments.from_arrays(frame[["a", "b", "c"]], frame["y"], frame["school"])
+
+
+SOURCES = {
+    "pyarrow table": pa.Table.from_pandas,
+    "pyarrow batch": pa.RecordBatch.from_pandas,
+    "pyarrow reader": lambda frame: pa.Table.from_pandas(frame).to_reader(max_chunksize=17),
+    "pyarrow dataset": lambda frame: pyarrow.dataset.dataset(pa.Table.from_pandas(frame)),
+    "duckdb": lambda frame: duckdb.from_arrow(pa.Table.from_pandas(frame)),
+    "polars": pl.from_pandas,
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_every_table_gives_the_state_of_its_rows(frame, expected, kind):
+    moments = GroupedMoments.from_arrow(SOURCES[kind](frame), **NAMES)
+    assert_same(moments, expected)
+    assert moments.feature_names == ("a", "b", "c")
+    weighted = GroupedMoments.from_arrow(SOURCES[kind](frame), **NAMES, sample_weight="w")
+    assert_same(weighted, GroupedMoments.from_arrays(frame[["a", "b", "c"]], frame["y"], frame["school"], frame["w"]))
+
+
+def test_one_predictor_or_none_may_be_named(frame):
+    table = pa.Table.from_pandas(frame)
+    one = GroupedMoments.from_arrow(table, x="a", y="y", groups="school")
+    assert_same(one, GroupedMoments.from_arrays(frame[["a"]], frame["y"], frame["school"]))
+    none = GroupedMoments.from_arrow(table, x=[], y="y", groups="school")
+    assert_same(none, GroupedMoments.from_arrays(None, frame["y"], frame["school"]))
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda school: pd.Series(school, dtype="category"),
+        lambda school: school.str[1:].astype("int32"),
+        lambda school: school.str[1:].astype(float),
+        lambda school: school.str[1:].astype(int) % 2 == 0,
+        lambda school: pd.Timestamp("2020-01-01") + pd.to_timedelta(school.str[1:].astype(int), unit="D"),
+    ],
+    ids=["categories", "int32", "floats", "booleans", "dates"],
+)
+def test_labels_of_every_arrow_type_are_those_of_pandas(frame, convert):
+    data = frame.assign(school=convert(frame["school"]))
+    moments = GroupedMoments.from_arrow(pa.Table.from_pandas(data), **NAMES)
+    assert_same(moments, GroupedMoments.from_arrays(data[["a", "b", "c"]], data["y"], data["school"]))
+
+
+def test_parquet_may_be_a_file_a_folder_or_a_list(frame, expected, tmp_path):
+    half = len(frame) // 2
+    frame[:half].to_parquet(tmp_path / "1.parquet")
+    frame[half:].to_parquet(tmp_path / "2.parquet")
+    assert_same(GroupedMoments.from_parquet(tmp_path, **NAMES), expected)
+    paths = [str(tmp_path / "1.parquet"), str(tmp_path / "2.parquet")]
+    assert_same(GroupedMoments.from_parquet(paths, **NAMES), expected)
+    first = GroupedMoments.from_parquet(tmp_path / "1.parquet", **NAMES)
+    assert first.n_rows.sum() == half
+
+
+def test_columns_that_are_not_needed_are_not_read(frame, tmp_path):
+    # A column that cannot be read, since its pages are overwritten.
+    table = pa.Table.from_pandas(frame.assign(broken=np.arange(len(frame)) * 1.0))
+    path = tmp_path / "data.parquet"
+    pyarrow.parquet.write_table(table, path, compression="none", use_dictionary=False, write_statistics=False)
+    column = pyarrow.parquet.ParquetFile(path).metadata.row_group(0)
+    at = next(column.column(i) for i in range(column.num_columns) if column.column(i).path_in_schema == "broken")
+    content = bytearray(path.read_bytes())
+    content[at.data_page_offset : at.data_page_offset + 40] = b"\xff" * 40
+    path.write_bytes(bytes(content))
+    with pytest.raises(OSError):  # noqa: PT011
+        GroupedMoments.from_parquet(path, x="broken", y="y", groups="school")
+    assert GroupedMoments.from_parquet(path, **NAMES).n_rows.sum() == len(frame)
+
+
+def test_small_batches_are_put_together_and_large_ones_cut():
+    def sizes(*rows):
+        batches = [pa.record_batch({"a": np.zeros(n)}) for n in rows]
+        return [batch.num_rows for batch in _of_good_size(pa, batches)]
+
+    assert sizes(*[1_000] * 300) == [132_000, 132_000, 36_000]
+    assert sizes(2 * _MAX_ROWS + 5) == [_MAX_ROWS, _MAX_ROWS, 5]
+    assert sizes(_MIN_ROWS, 3) == [_MIN_ROWS, 3]
+    assert sizes(0, 0) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": ["a", "z"]}, "source has no column 'z'; it has 'a', 'b', 'c', 'y', 'school'"),
+        ({"x": "note"}, "note must hold numbers; found"),
+        ({"groups": "gaps"}, "missing label"),
+        ({"y": "gaps"}, "gaps has 1 missing value"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["pyarrow table", "duckdb", "polars", "pyarrow dataset"])
+def test_what_is_wrong_with_a_column_is_said(frame, change, message, kind):
+    data = frame.assign(gaps=np.where(np.arange(len(frame)) == 4, np.nan, 1.0))
+    source = SOURCES[kind](data) if kind != "polars" else pl.from_pandas(data, nan_to_null=True)
+    with pytest.raises(ValueError, match=message):
+        GroupedMoments.from_arrow(source, **{**NAMES, **change})
+
+
+def test_nan_in_a_column_is_refused_as_nan():
+    table = pa.table({"x": [1.0, float("nan")], "y": [1.0, 2.0], "g": [1, 2]})
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        GroupedMoments.from_arrow(table, x="x", y="y", groups="g")
+
+
+@pytest.mark.parametrize(
+    "source", [3, pl.DataFrame({"a": [1.0], "b": [2.0], "c": [3.0], "y": [1.0], "school": ["s"]}).lazy()]
+)
+def test_what_offers_no_stream_is_refused(source):
+    with pytest.raises(TypeError, match="source must offer an Arrow stream"):
+        GroupedMoments.from_arrow(source, **NAMES)
+
+
+def test_progress_is_shown_where_it_is_asked_for(frame, capsys):
+    table = pa.Table.from_pandas(frame)
+    GroupedMoments.from_arrow(table, **NAMES)
+    assert capsys.readouterr().err == ""
+    GroupedMoments.from_arrow(table, **NAMES, verbose=1)
+    shown = capsys.readouterr().err
+    assert f"{len(frame) / 1000:.2f}k rows" in shown
+
+
+@pytest.mark.parametrize(
+    ("missing", "call", "message"),
+    [
+        ("pyarrow", "GroupedMoments.from_parquet('x', x='a', y='y', groups='g')", "from_parquet reads with pyarrow"),
+        ("pyarrow", "GroupedMoments.from_arrow(None, x='a', y='y', groups='g')", "from_arrow reads with pyarrow"),
+        ("tqdm", "GroupedMoments.from_batches([([[1.0]], [1.0], [1])], verbose=1)", "verbose=1 shows progress with tqdm"),
+    ],
+)
+def test_without_what_the_extra_brings_the_error_names_it(missing, call, message):
+    code = (
+        f"import sys; from sklearn_mlm import GroupedMoments; sys.modules[{missing!r}] = None\n"
+        f"try:\n    {call}\nexcept ImportError as error:\n    print(error)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == f"{message}: pip install 'sklearn-mlm[arrow]'."

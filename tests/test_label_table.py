@@ -1,0 +1,61 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from sklearn_mlm._label_table import HashedLabels, NumberedLabels
+
+
+@pytest.mark.parametrize(
+    "convert", [str, float, lambda label: (label, "x"), lambda label: label if label % 2 else str(label)]
+)
+def test_hashed_labels_keep_their_codes_from_batch_to_batch(convert):
+    rng = np.random.default_rng(0)
+    table, known = HashedLabels(), {}
+    for size in (3, 50, 1, 200, 40, 400):
+        labels = np.empty(size, dtype=object)
+        labels[:] = [convert(int(number)) for number in rng.integers(0, 300, size)]
+        for label, code in zip(labels, table.encode(labels), strict=True):
+            assert known.setdefault(label, code) == code
+    assert sorted(known.values()) == list(range(len(known)))
+    assert table.size == len(known)
+    labels = table.labels(np.ones(table.size, dtype=bool))
+    assert [known[label] for label in labels] == list(range(len(known)))
+    # A few indexes, however many batches there were.
+    assert len(table._indexes) <= 9
+
+
+def test_a_label_is_itself_whatever_the_type_of_its_batch():
+    table = HashedLabels()
+    first = table.encode(np.array(["a", "b"], dtype=object))
+    assert table.encode(pd.Categorical(["b", "c"], categories=["unused", "c", "b"])).tolist() == [first[1], 2]
+    assert table.size == 3
+    numbers = HashedLabels()
+    assert (
+        numbers.encode(np.array([10**18 + 1, 5])).tolist()
+        == numbers.encode(np.array([10**18 + 1, 5], dtype=object)).tolist()
+    )
+
+
+def test_numbers_have_their_distance_for_a_code_as_long_as_they_are_in_range():
+    table = NumberedLabels.starting_with(np.array([5, 2, 9]))
+    assert table.encode(np.array([5, 2, 9])).tolist() == [5, 2, 9]
+    assert table.size == 10
+    used = np.zeros(10, dtype=bool)
+    used[[2, 5, 9]] = True
+    assert table.labels(used).tolist() == [2, 5, 9]
+    assert table.encode(np.array([-1])) is None
+    assert table.encode(np.array([10**9])) is None
+    assert table.encode(np.array([2.0])) is None
+    assert table.encode(np.array([3], dtype=np.int8)).tolist() == [3]
+
+
+def test_numbers_far_from_zero_leave_room_below():
+    table = NumberedLabels.starting_with(np.array([10**15, 10**15 + 100]))
+    assert (table.encode(np.array([10**15 - 50])) >= 0).all()
+    codes = table.encode(np.array([10**15 - 50, 10**15]))
+    assert codes[1] - codes[0] == 50
+
+
+@pytest.mark.parametrize("labels", [np.array([0, 10**9]), np.array([0.0, 1.0]), np.array(["a"]), np.array([], dtype=int)])
+def test_labels_without_a_narrow_range_of_numbers_have_no_such_table(labels):
+    assert NumberedLabels.starting_with(labels) is None

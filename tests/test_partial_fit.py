@@ -1,0 +1,179 @@
+"""`partial_fit` and `update_random_effects`: rows that come later."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from test_regressor import assert_same_fit
+
+from sklearn_mlm import GroupsNotPassedWarning, RandomInterceptRegressor, inference
+
+
+# The first few rows leave nothing to tell the variances apart by, or columns that depend on others.
+@pytest.mark.filterwarnings("ignore:The likelihood is the same:UserWarning", "ignore:.*depend on the columns:UserWarning")
+@pytest.mark.parametrize("size", [1, 5, 40, 10_000])
+@pytest.mark.parametrize(
+    "model",
+    [
+        RandomInterceptRegressor(),
+        RandomInterceptRegressor(method="ml", fit_intercept=False),
+        RandomInterceptRegressor(weight_type="precision"),
+    ],
+)
+def test_whatever_the_rows_are_cut_into_the_model_is_that_of_all_of_them(design, model, size):
+    X, y, groups = design
+    weights = np.random.default_rng(1).integers(0, 4, len(y)) / 2 + (model.weight_type == "precision") / 4
+    parts = clone(model)
+    for start in range(0, len(y), size):
+        for rows in (slice(start, start + size), slice(0, 0)):
+            assert parts.partial_fit(X[rows], y[rows], groups[rows], weights[rows]) is parts
+    assert_same_fit(parts, clone(model).fit(X, y, groups, weights), 1e-10)
+
+
+def test_rows_of_a_frame_with_a_group_column_and_without_predictors():
+    frame = pd.DataFrame({"school": list("aabbcc") * 4})
+    y = np.random.default_rng(0).standard_normal(24)
+    model = RandomInterceptRegressor(group_feature="school")
+    for start in range(0, 24, 6):
+        model.partial_fit(frame[start : start + 6], y[start : start + 6])
+    assert_same_fit(model, RandomInterceptRegressor(group_feature="school").fit(frame, y), 1e-12)
+    null = RandomInterceptRegressor().partial_fit(None, y[:12], frame["school"][:12])
+    assert_same_fit(null.partial_fit(None, y[12:], frame["school"][12:]), model, 1e-12)
+
+
+def test_it_goes_on_from_a_fit_and_fit_starts_anew(design):
+    X, y, groups = design
+    model = RandomInterceptRegressor().fit(X[:30], y[:30], groups=groups[:30])
+    assert_same_fit(
+        model.partial_fit(X[30:], y[30:], groups[30:]), RandomInterceptRegressor().fit(X, y, groups=groups), 1e-10
+    )
+    assert model.fit(X[:30], y[:30], groups=groups[:30]).moments_.n_rows.sum() == 30
+
+
+def test_until_the_rows_identify_the_model_it_is_not_fitted_and_nothing_is_lost(design):
+    X, y, groups = design
+    order = np.argsort(groups, kind="stable")
+    X, y, groups = X[order], y[order], groups[order]
+    model = RandomInterceptRegressor()
+    for rows in (slice(0, 0), slice(0, 1), slice(1, 3)):
+        model.partial_fit(X[rows], y[rows], groups[rows])
+        with pytest.raises(NotFittedError):
+            model.predict(X, groups)
+    assert model.moments_.n_rows.tolist() == [3]
+    model.partial_fit(X[3:], y[3:], groups[3:])
+    assert_same_fit(model, RandomInterceptRegressor().fit(X, y, groups=groups), 1e-10)
+
+
+def test_a_failed_call_leaves_the_model_as_it_was(design):
+    X, y, groups = design
+    model = RandomInterceptRegressor().partial_fit(pd.DataFrame(X, columns=list("abc")), y, groups)
+    before, state = model.predict(pd.DataFrame(X, columns=list("abc")), groups), dict(model.__dict__)
+    nan = y.copy()
+    nan[3] = np.nan
+    frame = pd.DataFrame(X, columns=list("abc"))
+    for method in (model.partial_fit, model.update_random_effects):
+        for arguments, message in [
+            ((frame, nan, groups), "NaN"),
+            ((frame[["a", "b"]], y, groups), "feature names|features"),
+            ((frame.rename(columns={"a": "z"}), y, groups), "feature names"),
+            ((None, y, groups), r"X is None, but before it had 3 column\(s\)"),
+            ((frame, y, groups[:3]), "groups must hold one label per row"),
+            ((frame, y, [None] * len(y)), "missing label"),
+            ((frame, y, groups, -np.ones(len(y))), "must not be negative"),
+        ]:
+            with pytest.raises(ValueError, match=message):
+                method(*arguments)
+            assert model.__dict__ == state or all(model.__dict__[key] is value for key, value in state.items())
+            np.testing.assert_array_equal(model.predict(frame, groups), before)
+
+
+def test_some_calls_with_groups_and_some_without_are_refused(design):
+    X, y, groups = design
+    model = RandomInterceptRegressor().partial_fit(X, y, groups)
+    with pytest.raises(ValueError, match="partial_fit was given no groups, and some before"):
+        model.partial_fit(X, y)
+    with pytest.warns(GroupsNotPassedWarning):
+        model = RandomInterceptRegressor().partial_fit(X[:20], y[:20])
+    with pytest.raises(ValueError, match="partial_fit was given groups, and none before"):
+        model.partial_fit(X, y, groups)
+    model.partial_fit(X[20:], y[20:])
+    with pytest.warns(GroupsNotPassedWarning):
+        assert_same_fit(model, RandomInterceptRegressor().fit(X, y), 1e-10)
+
+
+# ---- random effects of new rows
+
+
+def test_effects_follow_new_rows_and_new_groups_and_nothing_else_changes(design):
+    X, y, groups = design
+    first = groups < 8
+    first[:10] = True
+    model = RandomInterceptRegressor().fit(X[first], y[first], groups=groups[first])
+    fitted = {name: getattr(model, name) for name in ("coef_", "intercept_", "variance_components_", "criterion_", "bic_")}
+    assert model.update_random_effects(X[~first], y[~first], groups=groups[~first]) is model
+    for name, value in fitted.items():
+        assert getattr(model, name) is value
+    # By the formula, with all rows.
+    tau2, sigma2 = model.variance_components_
+    left = pd.Series(y - model.predict(X, "population")).groupby(groups)
+    sizes, means = left.size(), left.mean()
+    reliability = tau2 / (tau2 + sigma2 / sizes)
+    assert model.groups_.tolist() == sizes.index.tolist()
+    np.testing.assert_allclose(model.random_effects_, reliability * means, rtol=1e-10, atol=1e-12)
+    table = inference.random_effects_table(model)
+    np.testing.assert_allclose(table["reliability"], reliability)
+    np.testing.assert_allclose(table["sd"], np.sqrt(tau2 * (1 - reliability)))
+    np.testing.assert_array_equal(table["n"], sizes)
+
+
+def test_predictions_and_inference_after_an_update_are_consistent(design):
+    X, y, groups = design
+    first = groups < 8
+    model = RandomInterceptRegressor().fit(X[first], y[first], groups=groups[first])
+    before = [inference.fixed_effects(model), inference.confidence_intervals(model), inference.r2(model)]
+    tests = inference.random_intercept_test(model, method="f")
+    model.update_random_effects(X[~first], y[~first], groups=groups[~first])
+    after = [inference.fixed_effects(model), inference.confidence_intervals(model), inference.r2(model)]
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_array_equal(old, new)
+    np.testing.assert_array_equal(tests, inference.random_intercept_test(model, method="f"))
+    assert "groups (group) 8" in str(model.summary())
+    mean, std = model.predict(X, groups, return_std=True)
+    population = model.predict(X, "population")
+    np.testing.assert_allclose(mean - population, model.random_effects_.loc[groups])
+    # Rows of a group make its mean surer.
+    new_group = model.predict(X[~first], groups[~first] + 1000, return_std=True)[1]
+    assert (std[~first] < new_group).all()
+    table = inference.predict_interval(model, X, groups)
+    np.testing.assert_allclose(table["prediction"], mean)
+    assert (table["upper"] > table["lower"]).all()
+
+
+def test_partial_fit_after_an_update_counts_all_rows(design):
+    X, y, groups = design
+    model = RandomInterceptRegressor().fit(X[:30], y[:30], groups=groups[:30])
+    model.update_random_effects(X[30:50], y[30:50], groups=groups[30:50])
+    model.partial_fit(X[50:], y[50:], groups[50:])
+    assert_same_fit(model, RandomInterceptRegressor().fit(X, y, groups=groups), 1e-10)
+
+
+def test_updating_with_the_rows_of_the_fit_left_out_one_by_one_is_updating_at_once(design):
+    X, y, groups = design
+    one, all_at_once = (RandomInterceptRegressor().fit(X[:40], y[:40], groups=groups[:40]) for _ in range(2))
+    for row in range(40, len(y)):
+        one.update_random_effects(X[[row]], y[[row]], groups=groups[[row]])
+    all_at_once.update_random_effects(X[40:], y[40:], groups=groups[40:])
+    np.testing.assert_allclose(one.random_effects_, all_at_once.random_effects_, rtol=1e-9, atol=1e-12)
+
+
+def test_models_without_groups_have_no_effects_to_update(design):
+    X, y, groups = design
+    with pytest.raises(NotFittedError):
+        RandomInterceptRegressor().update_random_effects(X, y, groups)
+    with pytest.raises(ValueError, match="no groups were passed"):
+        RandomInterceptRegressor().fit(X, y, groups=groups).update_random_effects(X, y)
+    with pytest.warns(GroupsNotPassedWarning):
+        model = RandomInterceptRegressor().fit(X, y)
+    with pytest.raises(ValueError, match="the model was fitted without groups"):
+        model.update_random_effects(X, y, groups)

@@ -1,0 +1,177 @@
+"""States as files and as tables: to the last digit, of any labels, and safe to read from strangers."""
+
+import datetime
+import io
+import json
+import pickle
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from designs import assert_same, simulate
+
+from sklearn_mlm import GroupedMoments, RandomInterceptRegressor
+
+LABELS = {
+    "strings": ["a", "é", "", "long " * 50],
+    "numbers": [3, -1, 2**62, 0],
+    "floats": [0.1, -2.5, 1e300, 3.0],
+    "booleans": [True, False, True, False],
+    "dates": [datetime.date(2020, 1, day) for day in (1, 2, 3, 4)],
+    "tuples": [(1, "a"), (1, "b"), (2, "a"), (2.5, b"x")],
+    "mixed": [1, "a", 2.5, b"x"],
+    "times": pd.Series(pd.date_range("2020-03-28", periods=4, tz="Europe/Berlin"), name="day"),
+    "spans": pd.Series(pd.to_timedelta([1, 2, 3, 4], unit="min")),
+    "nullable": pd.Series([1, 2, 3, 2**63 - 1], dtype="Int64"),
+    "unsigned": pd.Series([1, 2, 3, 2**64 - 1], dtype="UInt64"),
+    "pyarrow": pd.Series(["a", "b", "c", "d"], dtype="string[pyarrow]"),
+    "categories": pd.Series(["a", "b", "c", "d"], dtype="category"),
+}
+
+
+def saved(moments):
+    file = io.BytesIO()
+    moments.save(file)
+    file.seek(0)
+    return file
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_a_file_holds_the_state_to_the_last_digit(kind):
+    labels = LABELS[kind]
+    X, y = np.random.default_rng(0).standard_normal((2, 8, 3))[:, :, :2]
+    groups = pd.concat([labels, labels]) if isinstance(labels, pd.Series) else [*labels, *labels]
+    moments = GroupedMoments.from_arrays(pd.DataFrame(X, columns=["é", "b"]), y[:, 0], groups, np.arange(1.0, 9.0))
+    loaded = GroupedMoments.load(saved(moments))
+    assert loaded.labels.tolist() == moments.labels.tolist()
+    assert loaded.labels.name == moments.labels.name
+    for field in ("counts", "n_rows", "center", "deviations", "within"):
+        np.testing.assert_array_equal(getattr(loaded, field), getattr(moments, field))
+    assert loaded.sum_log_weight == moments.sum_log_weight
+    assert loaded.feature_names == moments.feature_names == ("é", "b")
+    assert (loaded + moments).n_groups == moments.n_groups
+
+
+def test_a_path_is_written_whole_or_not_at_all(tmp_path):
+    X, y, groups = simulate()
+    moments = GroupedMoments.from_arrays(X, y, groups)
+    path = tmp_path / "state.moments"
+    moments.save(path)
+    assert_same(GroupedMoments.load(path), moments)
+    odd = GroupedMoments.from_arrays(X, y, [frozenset([int(group)]) for group in groups])
+    with pytest.raises(TypeError, match="labels of type frozenset"):
+        odd.save(path)
+    assert_same(GroupedMoments.load(str(path)), moments)
+    assert [file.name for file in tmp_path.iterdir()] == ["state.moments"]
+
+
+def test_sites_that_share_states_fit_the_model_of_all_rows():
+    X, y, groups = simulate(30, 20)
+    whole = RandomInterceptRegressor().fit(X, y, groups=groups)
+    # Two sites, each with some of the groups and some rows of the others' groups.
+    sites = [np.arange(len(y)) % 3 == 0, np.arange(len(y)) % 3 > 0]
+    by_file, by_table = [], []
+    for rows in sites:
+        moments = GroupedMoments.from_arrays(X[rows], y[rows], groups[rows])
+        by_file.append(GroupedMoments.load(saved(moments)))
+        csv = io.StringIO(moments.to_frame().to_csv())
+        by_table.append(GroupedMoments.from_frame(pd.read_csv(csv, index_col=0), moments.within))
+    for states in (by_file, by_table):
+        model = RandomInterceptRegressor().fit_moments(GroupedMoments.merge(states))
+        np.testing.assert_allclose(model.variance_components_, whole.variance_components_, rtol=1e-12)
+        np.testing.assert_allclose(model.coef_, whole.coef_, rtol=1e-12)
+        np.testing.assert_allclose(model.random_effects_, whole.random_effects_, rtol=1e-11)
+
+
+def test_the_table_is_for_people_too():
+    frame = pd.DataFrame({"ses": [0.0, 1.0, 3.0], "math": [1.0, 2.0, 6.0]})
+    moments = GroupedMoments.from_arrays(frame[["ses"]], frame["math"], pd.Series(["b", "a", "a"], name="school"), [2, 1, 1])
+    table = moments.to_frame()
+    assert table.columns.tolist() == ["n_rows", "weight", "mean(ses)", "mean(y)"]
+    assert table.index.name == "school"
+    assert table.loc["a"].tolist() == [2.0, 2.0, 2.0, 4.0]
+    again = GroupedMoments.from_frame(table.loc[["b", "a"]], moments.within, sum_log_weight=moments.sum_log_weight)
+    assert_same(again, moments)
+    assert again.labels.name == "school"
+    assert again.feature_names == ("ses",)
+    unnamed = GroupedMoments.from_arrays(frame[["ses"]].to_numpy(), frame["math"], [1, 2, 2])
+    assert GroupedMoments.from_frame(unnamed.to_frame(), unnamed.within).feature_names is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f, w: (f.rename(columns={"mean(y)": "y"}), w), "frame must have the columns"),
+        (lambda f, w: (f.drop(columns="n_rows"), w), "frame must have the columns"),
+        (lambda f, w: (pd.concat([f, f]), w), "a row for each group: found 4 rows of 2 labels"),
+        (lambda f, w: (f.assign(weight=[1.0, 0.0]), w), "positive weight"),
+        (lambda f, w: (f.assign(n_rows=[0, 1]), w), "Every group must have a row"),
+        (lambda f, w: (f.replace(f.iloc[0, 2], np.nan), w), "must be finite"),
+        (lambda f, w: (f, w[:-1]), r"within must be numbers of shape \(3, 3\)"),
+        (lambda f, w: (f, -w), "within must be a scatter matrix"),
+        (lambda f, w: (f, w + np.triu(np.ones((3, 3)), 1)), "within must be a scatter matrix"),
+    ],
+)
+def test_tables_that_no_rows_have_are_refused(change, message):
+    moments = GroupedMoments.from_arrays([[0.0, 1.0], [2.0, 5.0], [3.0, 2.0]], [1.0, 3.0, 2.0], ["a", "b", "b"])
+    frame, within = change(moments.to_frame(), moments.within)
+    with pytest.raises(ValueError, match=message):
+        GroupedMoments.from_frame(frame, within)
+
+
+def rewritten(file, change):
+    """A file of moments with its header and arrays changed."""
+    with np.load(file) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    header = json.loads(arrays.pop("header").tobytes())
+    change(header, arrays)
+    out = io.BytesIO()
+    np.savez(out, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **arrays)
+    out.seek(0)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda h, a: h.update(version=2), "of version 2 of the format, of which version 1 is known"),
+        (lambda h, a: h.update(format="other"), "no file of moments"),
+        (lambda h, a: h.pop("labels"), "damaged"),
+        (lambda h, a: h["labels"].update(kind="pickle"), "labels of kind 'pickle' are not known"),
+        (lambda h, a: h.update(feature_names=["a"]), "feature_names must be 3 names"),
+        (lambda h, a: a.pop("within"), "damaged"),
+        (lambda h, a: a.update(within=a["within"][:2]), "within must be numbers of shape"),
+        (lambda h, a: a.update(counts=a["counts"] * np.nan), "counts must be finite"),
+        (lambda h, a: a.update(counts=a["counts"][1:]), "counts must be numbers of shape"),
+        (lambda h, a: a.update(labels=a["labels"] * 0), "labels must differ"),
+        (lambda h, a: a.update(deviations=a["deviations"].astype(str)), "deviations must be numbers"),
+    ],
+)
+def test_files_that_no_state_wrote_are_refused(change, message):
+    X, y, groups = simulate()
+    file = rewritten(saved(GroupedMoments.from_arrays(X, y, groups)), change)
+    with pytest.raises(ValueError, match=message):
+        GroupedMoments.load(file)
+
+
+def test_other_files_are_refused_and_nothing_in_them_runs(tmp_path):
+    ran = tmp_path / "ran"
+
+    class Evil:
+        def __reduce__(self):
+            return (ran.touch, ())
+
+    evil = io.BytesIO()
+    np.savez(evil, header=np.array([Evil()], dtype=object))
+    truncated = io.BytesIO(saved(GroupedMoments.from_arrays(None, [1.0], ["a"])).getvalue()[:-100])
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr("a.txt", "text")
+    for content in (evil, truncated, zipped, io.BytesIO(pickle.dumps(Evil())), io.BytesIO(b"text"), io.BytesIO()):
+        content.seek(0)
+        with pytest.raises(ValueError, match="no file of moments"):
+            GroupedMoments.load(content)
+    assert not ran.exists()
+    with pytest.raises(FileNotFoundError):
+        GroupedMoments.load(tmp_path / "none")
