@@ -4,8 +4,12 @@
     python benchmarks/run.py parts
     python benchmarks/run.py baselines [--repeats K]
     python benchmarks/run.py inference [--sizes small|all]
+    python benchmarks/run.py stream [--rows N] [--folder FOLDER]
+    python benchmarks/run.py curves
+    python benchmarks/run.py peers [--sizes small|all] [--time-limit SECONDS] [--peers a,b,c] [--ml]
 
-All in one process with two threads, alternating, medians of the repeats. Machines are noisy: read the ratios.
+All with two threads and, but for `stream` and `peers`, in one process, alternating, medians of the repeats. Machines are
+noisy: read the ratios.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import baseline_cost
 import fit_cost
 import inference_cost
+import peer_cost
+import stream_cost
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -35,6 +41,17 @@ if __name__ == "__main__":
     baselines.add_argument("--repeats", type=int, default=None, help="default: 3 to 5")
     inference = commands.add_parser("inference", help="what tests, intervals and the summary cost beside the fit")
     inference.add_argument("--sizes", choices=("small", "all"), default="all", help="small leaves out ten million rows")
+    stream = commands.add_parser("stream", help="rows per second from Parquet, beside merely reading them, and memory")
+    stream.add_argument(
+        "--rows", type=float, default=1e8, help="the largest number of rows; default: 1e8, which takes a minute"
+    )
+    stream.add_argument("--folder", default=None, help="where the files of 1.1 GB are kept; default: a temporary one")
+    commands.add_parser("curves", help="what a fit costs against the number of groups, and of columns")
+    peers = commands.add_parser("peers", help="time, memory and likelihood of other packages, relative to this one's")
+    peers.add_argument("--sizes", choices=("small", "all"), default="all", help="small leaves out ten million rows")
+    peers.add_argument("--time-limit", type=float, default=300.0, help="seconds that one fit may take; default: 300")
+    peers.add_argument("--peers", default=None, help="names of adapters in benchmarks/peers, with commas; default: all")
+    peers.add_argument("--ml", action="store_true", help="maximum likelihood in place of REML")
     arguments = parser.parse_args()
     if arguments.command == "fit":
         fit_cost.print_table(arguments.sizes, arguments.repeats, arguments.strings, arguments.level_2)
@@ -42,5 +59,11 @@ if __name__ == "__main__":
         fit_cost.print_parts()
     elif arguments.command == "inference":
         inference_cost.print_table(arguments.sizes)
+    elif arguments.command == "stream":
+        stream_cost.print_stream(arguments.folder, int(arguments.rows))
+    elif arguments.command == "curves":
+        stream_cost.print_curves()
+    elif arguments.command == "peers":
+        peer_cost.print_table(arguments.sizes, arguments.time_limit, arguments.peers, arguments.ml)
     else:
         baseline_cost.print_table(arguments.repeats)

@@ -28,11 +28,9 @@ from ._scatter import (
 )
 
 _MAX_THREADS = 8
-# Sorting a row's code costs as much as so many additions.
-_FEW = 32
 
 
-class Sums(NamedTuple):
+class Result(NamedTuple):
     """What rows came to: the fields of `GroupedMoments` of the same names."""
 
     labels: pd.Index
@@ -112,24 +110,25 @@ class Accumulator:
         if self._reference is not None and self._n_batches & (self._n_batches - 1) == 0:
             self._settle_if_lossy()
 
-    def finish(self) -> Sums:
+    def finish(self) -> Result:
         """Return what all batches come to."""
-        total = self._total()
-        used = total.n_rows > 0
+        sums, counts, n_rows, scatter, sum_log_weight = self._total()
+        used = n_rows > 0
         labels = self._table.labels(used)
-        total.keep(used)
-        deviations, within = about_means(total.sums, total.scatter, total.counts)
+        if not used.all():
+            sums, counts, n_rows = sums[used], counts[used], n_rows[used]
+        deviations, within = about_means(sums, scatter, counts)
         if self._reference is not None:
             deviations += self._reference[: len(used)][used] - self._center
         order = sorting(labels)
-        return Sums(
+        return Result(
             labels=labels[order],
-            counts=total.counts[order],
-            n_rows=total.n_rows[order].astype(np.intp),
+            counts=counts[order],
+            n_rows=n_rows[order].astype(np.intp),
             center=self._center,
             deviations=deviations[order],
             within=self._within + within,
-            sum_log_weight=total.sum_log_weight,
+            sum_log_weight=sum_log_weight,
         )
 
     # ---- labels
@@ -146,7 +145,6 @@ class Accumulator:
         used = self._total().n_rows > 0
         labels = self._table.labels(used)
         for part in self._parts:
-            part.grow(len(used))
             part.keep(used)
         if self._reference is not None:
             self._reference, self._met = self._reference[: len(used)][used], self._met[: len(used)][used]
@@ -216,32 +214,46 @@ class Accumulator:
         self._reference[: len(used)][used] += shifts[used]
         self._met[: len(used)] |= used
         for part in self._parts:
-            part.sums[:], part.scatter[:] = 0.0, 0.0
+            part.sums[:, : len(self._within)], part.scatter[:] = 0.0, 0.0
 
-    def _total(self) -> _Part:
-        """Return the sum of all parts, when they are done."""
-        size = self._table.size
-        total = _Part(len(self._within))
-        total.sums, total.counts, total.n_rows = np.zeros((size, len(self._within))), np.zeros(size), np.zeros(size)
+    def _total(self) -> Sums:
+        """Return the sums of all parts, when they are done, of the groups in the order of their codes."""
+        size, width = self._table.size, len(self._within)
+        sums, counts, n_rows = np.zeros((size, width)), np.zeros(size), np.zeros(size)
+        scatter, sum_log_weight = np.zeros((width, width)), 0.0
         for part in self._parts:
             part.wait()
-            n_groups = min(len(part.counts), size)
-            total.sums[:n_groups] += part.sums[:n_groups]
-            total.counts[:n_groups] += part.counts[:n_groups]
-            total.n_rows[:n_groups] += part.n_rows[:n_groups]
-            total.scatter += part.scatter
-            total.sum_log_weight += part.sum_log_weight
-        total.scatter = (total.scatter + total.scatter.T) / 2
-        return total
+            of_part = part.sums[:size]
+            sums[: len(of_part)] += of_part[:, :width]
+            for total, weighted in ((counts, part.weighted[0]), (n_rows, part.weighted[1])):
+                total[: len(of_part)] += of_part[:, width]
+                total[: len(weighted)] += weighted[:size]
+            scatter += part.scatter[:width, :width]
+            sum_log_weight += part.sum_log_weight
+        return Sums(sums, counts, n_rows, (scatter + scatter.T) / 2, sum_log_weight)
+
+
+class Sums(NamedTuple):
+    """Sums by group and over all rows."""
+
+    sums: np.ndarray
+    counts: np.ndarray
+    n_rows: np.ndarray
+    scatter: np.ndarray
+    sum_log_weight: float
 
 
 class _Part:
     """The sums of one thread."""
 
     def __init__(self, width: int):
-        self.sums = np.zeros((0, width))
-        self.scatter = np.zeros((width, width))
-        self.counts, self.n_rows = np.zeros(0), np.zeros(0)
+        # One column more counts rows without weights, which elsewhere would be a memory access more for each row. BLAS takes
+        # longer for a width of 3, 7 or 11 than for the next.
+        padded = width + 1 + (width % 4 == 2)
+        self.sums = np.zeros((0, padded))
+        self.scatter = np.zeros((padded, padded))
+        # Total weights and numbers of the rows that have weights, of as many groups as have had them.
+        self.weighted = np.zeros((2, 0))
         self.sum_log_weight = 0.0
         self.future: Future[None] | None = None
 
@@ -262,32 +274,24 @@ class _Part:
         n_groups: int,
     ) -> None:
         """Add a batch, the first of whose rows is one of all rows."""
-        self.grow(n_groups)
+        if n_groups > len(self.sums):
+            self.sums = _grown(self.sums, n_groups)
         about, offsets = (center, ()) if reference is None else (np.zeros_like(center), (reference,))
         add_rows(rows, 0, len(rows), codes, weights, about, offsets, self.sums, self.scatter)
         if not np.isfinite(self.scatter.diagonal()).all():
             with _in_rows(first, len(rows)):
                 raise_not_finite(rows.X, rows.y)
-        # The counts of a batch would be an array of all groups for few rows of few of them.
-        where: Any = slice(None)
-        size = len(self.counts)
-        if _FEW * len(codes) < size:
-            where, codes = np.unique(codes, return_inverse=True)
-            size = len(where)
-        n_rows = np.bincount(codes, minlength=size)
-        self.n_rows[where] += n_rows
-        self.counts[where] += n_rows if weights is None else np.bincount(codes, weights, size)
         if weights is not None:
+            if n_groups > self.weighted.shape[1]:
+                self.weighted = _grown(self.weighted.T, n_groups).T.copy()
+            np.add.at(self.weighted[0], codes, weights)
+            np.add.at(self.weighted[1], codes, 1.0)
             self.sum_log_weight += float(np.log(weights).sum())
-
-    def grow(self, n_groups: int) -> None:
-        """Make room for more groups."""
-        if n_groups > len(self.counts):
-            self.sums, self.counts, self.n_rows = (_grown(one, n_groups) for one in (self.sums, self.counts, self.n_rows))
 
     def keep(self, which: np.ndarray) -> None:
         """Leave out the other groups."""
-        self.sums, self.counts, self.n_rows = (one[: len(which)][which] for one in (self.sums, self.counts, self.n_rows))
+        self.sums = _grown(self.sums, len(which))[: len(which)][which]
+        self.weighted = _grown(self.weighted.T, len(which))[: len(which)][which].T.copy()
 
 
 @contextmanager
@@ -301,6 +305,8 @@ def _in_rows(first: int, n_rows: int) -> Iterator[None]:
 
 def _grown(array: np.ndarray, length: int) -> np.ndarray:
     """Return an array with rows of zeros at its end, more than asked for where it grows often."""
+    if length <= len(array):
+        return array
     room = max(length, min(2 * len(array), len(array) + (1 << 18)))
     larger = np.zeros((room, *array.shape[1:]), dtype=array.dtype)
     larger[: len(array)] = array

@@ -54,14 +54,20 @@ class Rows:
         self.read(positions, np.zeros(self.n_columns), out)
         return out
 
-    def blocks(self, start: int, stop: int, about: np.ndarray) -> Iterable[tuple[slice, np.ndarray]]:
-        """Yield each block of rows between two positions, less `about`, in a buffer that the next block overwrites."""
-        length = min(block_rows(self.n_columns), stop - start)
-        buffer = np.empty((length, self.n_columns))
+    def blocks(
+        self, start: int, stop: int, about: np.ndarray, width: int, count: float = 0.0
+    ) -> Iterable[tuple[slice, np.ndarray]]:
+        """Yield each block of rows between two positions, less `about`, in a buffer that the next block overwrites.
+
+        Rows are filled up to a width: with `count` in the first column too many, and zeros.
+        """
+        length = min(block_rows(width), stop - start)
+        buffer = np.zeros((length, width))
+        buffer[:, self.n_columns : self.n_columns + 1] = count
         for first in range(start, stop, length):
             rows = slice(first, min(first + length, stop))
             block = buffer[: rows.stop - first]
-            self.read(rows, about, block)
+            self.read(rows, about, block[:, : self.n_columns])
             yield rows, block
 
 

@@ -157,18 +157,22 @@ def add_rows(
     sums: np.ndarray,
     scatter: np.ndarray,
 ) -> None:
-    """Add the rows between two positions, less offsets as in `_scatter`, to the sums of their groups and to the scatter."""
-    n_groups, n_columns = sums.shape
-    length = min(block_rows(n_columns), stop - start)
+    """Add the rows between two positions, less offsets as in `_scatter`, to the sums of their groups and to the scatter.
+
+    Where the sums have more columns than the rows, the first of these counts the rows that have no weights.
+    """
+    n_groups, width = sums.shape
+    n_columns = rows.n_columns
+    length = min(block_rows(width), stop - start)
     buffer, ones, pointers = np.empty((length, n_columns)), np.ones(length), np.arange(length + 1)
     # NumPy's error state belongs to a thread.
     with np.errstate(over="ignore", invalid="ignore"):
-        for at, block in rows.blocks(start, stop, about):
+        for at, block in rows.blocks(start, stop, about, width, float(weights is None)):
             size = len(block)
             for offset in offsets:
-                block -= np.take(offset, codes[at], axis=0, out=buffer[:size], mode="clip")
+                block[:, :n_columns] -= np.take(offset, codes[at], axis=0, out=buffer[:size], mode="clip")
             weight = ones[:size] if weights is None else weights[at]
-            csc_matvecs(n_groups, size, n_columns, pointers[: size + 1], codes[at], weight, block.ravel(), sums.ravel())
+            csc_matvecs(n_groups, size, width, pointers[: size + 1], codes[at], weight, block.ravel(), sums.ravel())
             # np.dot, since the operator @ keeps other threads waiting where the matrices are narrow.
             scatter += np.dot(block.T, block if weights is None else block * weight[:, None])
 

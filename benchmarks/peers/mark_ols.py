@@ -1,0 +1,16 @@
+"""Least squares of scikit-learn, as a mark."""
+
+from __future__ import annotations
+
+import numpy as np
+
+NAME = "*LinearRegression*"
+REQUIRES = "scikit-learn"
+CALL = "`LinearRegression().fit(X, y)`, which knows no groups"
+
+
+def fit(X: np.ndarray, y: np.ndarray, groups: np.ndarray, reml: bool) -> None:
+    """Fit least squares."""
+    from sklearn.linear_model import LinearRegression
+
+    LinearRegression().fit(X, y)
