@@ -19,8 +19,8 @@ from ._scatter import (
     NUMBERS_PER_THREAD,
     SAMPLE,
     TOLERATED_LOSS,
+    Adder,
     about_means,
-    add_rows,
     central_value,
     loss_is_tolerable,
     sampled_variances,
@@ -252,6 +252,7 @@ class _Part:
         padded = width + 1 + (width % 4 == 2)
         self.sums = np.zeros((0, padded))
         self.scatter = np.zeros((padded, padded))
+        self._adder = Adder(width, padded)
         # Total weights and numbers of the rows that have weights, of as many groups as have had them.
         self.weighted = np.zeros((2, 0))
         self.sum_log_weight = 0.0
@@ -277,7 +278,7 @@ class _Part:
         if n_groups > len(self.sums):
             self.sums = _grown(self.sums, n_groups)
         about, offsets = (center, ()) if reference is None else (np.zeros_like(center), (reference,))
-        add_rows(rows, 0, len(rows), codes, weights, about, offsets, self.sums, self.scatter)
+        self._adder.add(rows, 0, len(rows), codes, weights, about, offsets, self.sums, self.scatter)
         if not np.isfinite(self.scatter.diagonal()).all():
             with _in_rows(first, len(rows)):
                 raise_not_finite(rows.X, rows.y)

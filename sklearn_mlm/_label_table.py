@@ -57,10 +57,8 @@ class NumberedLabels:
             both = np.result_type(labels.dtype, self._dtype)
             self._dtype = both if both.kind in "iu" else np.dtype(np.int64)
         self.size = max(self.size, high - self._low + 1)
-        codes = labels.astype(np.intp)
-        if self._low:
-            codes -= self._low
-        return codes
+        codes = labels.astype(np.intp, copy=False)
+        return codes - self._low if self._low else codes
 
     def labels(self, used: np.ndarray) -> pd.Index:
         """Return the labels of the slots that are used."""

@@ -54,18 +54,13 @@ class Rows:
         self.read(positions, np.zeros(self.n_columns), out)
         return out
 
-    def blocks(
-        self, start: int, stop: int, about: np.ndarray, width: int, count: float = 0.0
-    ) -> Iterable[tuple[slice, np.ndarray]]:
+    def blocks(self, start: int, stop: int, about: np.ndarray, buffer: np.ndarray) -> Iterable[tuple[slice, np.ndarray]]:
         """Yield each block of rows between two positions, less `about`, in a buffer that the next block overwrites.
 
-        Rows are filled up to a width: with `count` in the first column too many, and zeros.
+        The buffer has the number of rows of a block; columns that it has beside those of the rows stay as they are.
         """
-        length = min(block_rows(width), stop - start)
-        buffer = np.zeros((length, width))
-        buffer[:, self.n_columns : self.n_columns + 1] = count
-        for first in range(start, stop, length):
-            rows = slice(first, min(first + length, stop))
+        for first in range(start, stop, len(buffer)):
+            rows = slice(first, min(first + len(buffer), stop))
             block = buffer[: rows.stop - first]
             self.read(rows, about, block[:, : self.n_columns])
             yield rows, block

@@ -133,7 +133,7 @@ def _scatter(
 
     def part(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         sums, scatter = np.zeros((n_groups, n_columns)), np.zeros((n_columns, n_columns))
-        add_rows(rows, start, stop, codes, weights, about, offsets, sums, scatter)
+        Adder(n_columns, n_columns).add(rows, start, stop, codes, weights, about, offsets, sums, scatter)
         return sums, scatter
 
     # Each thread needs sums of its own: more of them than a share of the rows would cost more than they save.
@@ -146,35 +146,53 @@ def _scatter(
     return sums, (scatter + scatter.T) / 2
 
 
-def add_rows(
-    rows: Rows,
-    start: int,
-    stop: int,
-    codes: np.ndarray,
-    weights: np.ndarray | None,
-    about: np.ndarray,
-    offsets: Sequence[np.ndarray],
-    sums: np.ndarray,
-    scatter: np.ndarray,
-) -> None:
-    """Add the rows between two positions, less offsets as in `_scatter`, to the sums of their groups and to the scatter.
+class Adder:
+    """Adds rows to sums by group and to a scatter matrix, block by block, with buffers that are kept from call to call.
 
-    Where the sums have more columns than the rows, the first of these counts the rows that have no weights.
+    Parameters
+    ----------
+    n_columns : int
+        Of the rows.
+    width : int
+        Of the sums and the scatter. If it is larger, the first column too many counts the rows that have no weights.
     """
-    n_groups, width = sums.shape
-    n_columns = rows.n_columns
-    length = min(block_rows(width), stop - start)
-    buffer, ones, pointers = np.empty((length, n_columns)), np.ones(length), np.arange(length + 1)
-    # NumPy's error state belongs to a thread.
-    with np.errstate(over="ignore", invalid="ignore"):
-        for at, block in rows.blocks(start, stop, about, width, float(weights is None)):
-            size = len(block)
-            for offset in offsets:
-                block[:, :n_columns] -= np.take(offset, codes[at], axis=0, out=buffer[:size], mode="clip")
-            weight = ones[:size] if weights is None else weights[at]
-            csc_matvecs(n_groups, size, width, pointers[: size + 1], codes[at], weight, block.ravel(), sums.ravel())
-            # np.dot, since the operator @ keeps other threads waiting where the matrices are narrow.
-            scatter += np.dot(block.T, block if weights is None else block * weight[:, None])
+
+    def __init__(self, n_columns: int, width: int):
+        length = block_rows(width)
+        self._n_columns = n_columns
+        self._block = np.zeros((length, width))
+        self._taken = np.empty((0, n_columns))
+        self._ones, self._pointers = np.ones(length), np.arange(length + 1)
+
+    def add(
+        self,
+        rows: Rows,
+        start: int,
+        stop: int,
+        codes: np.ndarray,
+        weights: np.ndarray | None,
+        about: np.ndarray,
+        offsets: Sequence[np.ndarray],
+        sums: np.ndarray,
+        scatter: np.ndarray,
+    ) -> None:
+        """Add the rows between two positions, less offsets as in `_scatter`."""
+        n_groups, width = sums.shape
+        inside = slice(0, self._n_columns)
+        self._block[:, self._n_columns : self._n_columns + 1] = weights is None
+        if offsets and not len(self._taken):
+            self._taken = np.empty((len(self._block), self._n_columns))
+        # NumPy's error state belongs to a thread.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for at, block in rows.blocks(start, stop, about, self._block):
+                size = len(block)
+                for offset in offsets:
+                    block[:, inside] -= np.take(offset, codes[at], axis=0, out=self._taken[:size], mode="clip")
+                weight = self._ones[:size] if weights is None else weights[at]
+                pointers = self._pointers[: size + 1]
+                csc_matvecs(n_groups, size, width, pointers, codes[at], weight, block.ravel(), sums.ravel())
+                # np.dot, since the operator @ keeps other threads waiting where the matrices are narrow.
+                scatter += np.dot(block.T, block if weights is None else block * weight[:, None])
 
 
 def _in_threads(part: Callable[[int, int], Any], n_rows: int, useful: int) -> list[Any]:
