@@ -133,7 +133,7 @@ class Criterion:
         kept = self._no_more_than_groups(kept, within, means, grand, scale)
         self._kept = kept
         self.rank = len(kept)
-        self.dropped = np.setdiff1d(np.arange(width - 1), kept) - leading
+        self.dropped = np.delete(np.arange(width - 1), kept) - leading
         self._log_scale = float(np.log(scale[kept]).sum())
 
         # To the columns kept, rotated, and y less a fit: the last column takes off what the others explain of y.
@@ -158,6 +158,8 @@ class Criterion:
         Between J groups no more than J columns are independent. Their scalar products, which are squares, may fail to tell;
         the means themselves do not.
         """
+        if len(kept) <= len(means):
+            return kept
         rotation, is_within = separate_between_columns(within[np.ix_(kept, kept)])
         outside = np.flatnonzero(~is_within)
         if len(outside) <= len(means):

@@ -158,11 +158,15 @@ class Adder:
     """
 
     def __init__(self, n_columns: int, width: int):
-        length = block_rows(width)
         self._n_columns = n_columns
-        self._block = np.zeros((length, width))
-        self._taken = np.empty((0, n_columns))
-        self._ones, self._pointers = np.ones(length), np.arange(length + 1)
+        self._block, self._taken = np.zeros((0, width)), np.empty((0, n_columns))
+
+    def _make_room(self, n_rows: int, width: int) -> None:
+        """Make buffers for so many rows, or for a block of them."""
+        length = min(n_rows, block_rows(width))
+        if length > len(self._block):
+            self._block = np.zeros((length, width))
+            self._ones, self._pointers = np.ones(length), np.arange(length + 1)
 
     def add(
         self,
@@ -179,8 +183,9 @@ class Adder:
         """Add the rows between two positions, less offsets as in `_scatter`."""
         n_groups, width = sums.shape
         inside = slice(0, self._n_columns)
+        self._make_room(stop - start, width)
         self._block[:, self._n_columns : self._n_columns + 1] = weights is None
-        if offsets and not len(self._taken):
+        if offsets and len(self._taken) < len(self._block):
             self._taken = np.empty((len(self._block), self._n_columns))
         # NumPy's error state belongs to a thread.
         with np.errstate(over="ignore", invalid="ignore"):
