@@ -34,7 +34,7 @@ NO_LABEL = pd.Index([_Label.NO_GROUP], dtype=object)
 """The label of the one group that rows without groups are read into."""
 
 NEW_GROUPS = ("population", "error", "nan")
-_ROUTED_METHODS = ("fit", "predict", "score")
+_ROUTED_METHODS = ("fit", "partial_fit", "predict", "score")
 
 THREE_WAYS = (
     "Pass fit(X, y, groups=...); or set group_feature to the column of X that holds the labels, which works in pipelines, "

@@ -67,6 +67,11 @@ def arrow_columns(source: Any, x: Sequence[str], y: str, groups: str, sample_wei
 
 def _reader(pa: Any, source: Any, needed: list[str]) -> Iterable[Any]:
     """Return what yields record batches of the columns needed."""
+    if not (hasattr(source, "__arrow_c_stream__") or hasattr(source, "scanner")):
+        raise TypeError(
+            f"source must offer an Arrow stream, as tables and readers of pyarrow, relations of DuckDB and frames of polars "
+            f"do (and datasets of pyarrow, which are scanned); found {type(source).__name__}. Collect a lazy frame first."
+        )
     names = _names(source)
     missing = [name for name in needed if names is not None and name not in names]
     if missing:
@@ -78,11 +83,6 @@ def _reader(pa: Any, source: Any, needed: list[str]) -> Iterable[Any]:
         source = source.select(needed)
     elif not isinstance(source, pa.RecordBatchReader) and hasattr(source, "select"):
         source = source.select(*needed)
-    if not hasattr(source, "__arrow_c_stream__"):
-        raise TypeError(
-            f"source must offer an Arrow stream, as tables and readers of pyarrow, relations of DuckDB and frames of polars "
-            f"do (and datasets of pyarrow, which are scanned); found {type(source).__name__}. Collect a lazy frame first."
-        )
     return pa.RecordBatchReader.from_stream(source)
 
 
@@ -133,7 +133,7 @@ def _labels(pa: Any, array: Any) -> Any:
     """Return an Arrow array as labels; strings as categories, which are found sooner there."""
     if pa.types.is_integer(array.type) and not array.null_count:
         return array.to_numpy()
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+    if str(array.type) in ("string", "large_string", "string_view"):
         array = array.dictionary_encode()
     return as_labels(array.to_pandas())
 

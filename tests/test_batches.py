@@ -103,7 +103,7 @@ def test_columns_that_are_not_needed_are_not_read(frame, tmp_path):
 
 def test_small_batches_are_put_together_and_large_ones_cut():
     def sizes(*rows):
-        batches = [pa.record_batch({"a": np.zeros(n)}) for n in rows]
+        batches = [pa.RecordBatch.from_arrays([pa.array(np.zeros(n))], names=["a"]) for n in rows]
         return [batch.num_rows for batch in _of_good_size(pa, batches)]
 
     assert sizes(*[1_000] * 300) == [132_000, 132_000, 36_000]
