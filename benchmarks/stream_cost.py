@@ -94,21 +94,22 @@ def print_stream(folder: str | None, largest: int) -> None:
 
 
 def print_curves() -> None:
-    """Print what a fit costs against the number of groups, and against the number of columns, beside X.T @ X."""
-    print("|       rows | columns |    groups | X.T @ X, ms | fit, ms | ns a row | fit / X.T @ X |")
-    print("| ---------: | ------: | --------: | ----------: | ------: | -------: | ------------: |")
+    """Print what reading and fitting cost against the number of groups, and of columns, beside X.T @ X."""
+    print("|       rows | columns |    groups | X.T @ X, ms | read, ms | fit, ms | read, ns a row | read / X.T @ X |")
+    print("| ---------: | ------: | --------: | ----------: | -------: | ------: | -------------: | -------------: |")
     by_groups = [(10_000_000, 5, n_groups) for n_groups in (10, 1_000, 100_000, 1_000_000, 5_000_000)]
     by_columns = [(50_000_000 // max(p, 5), p, 10_000) for p in (1, 5, 20, 100, 500)]
     for n_rows, n_columns, n_groups in by_groups + by_columns:
         X, y, groups = simulate(n_rows, n_columns, n_groups)
         calls = {
             "gram": lambda X=X: X.T @ X,
+            "read": lambda X=X, y=y, groups=groups: GroupedMoments.from_arrays(X, y, groups),
             "fit": lambda X=X, y=y, groups=groups: RandomInterceptRegressor().fit(X, y, groups),
         }
-        gram, fit = medians(calls, 3).values()
+        gram, read, fit = medians(calls, 3).values()
         print(
-            f"| {n_rows:>10,} | {n_columns:>7} | {n_groups:>9,} | {1e3 * gram:>11.0f} | {1e3 * fit:>7.0f} | "
-            f"{1e9 * fit / n_rows:>8.0f} | {fit / gram:>13.2f} |",
+            f"| {n_rows:>10,} | {n_columns:>7} | {n_groups:>9,} | {1e3 * gram:>11.0f} | {1e3 * read:>8.0f} | {1e3 * fit:>7.0f} | "
+            f"{1e9 * read / n_rows:>14.0f} | {read / gram:>14.2f} |",
             flush=True,
         )
 
