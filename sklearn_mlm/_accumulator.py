@@ -35,11 +35,9 @@ class Result(NamedTuple):
 
     labels: pd.Index
     counts: np.ndarray
-    n_rows: np.ndarray
     center: np.ndarray
     deviations: np.ndarray
     within: np.ndarray
-    sum_log_weight: float
 
 
 class Accumulator:
@@ -54,7 +52,8 @@ class Accumulator:
     columns vary enough within groups, one point amid the first batch for all groups, which spares the look-up. Where the
     difference has come to cost digits after all, it is settled: W so far is put aside, and the f_j move to the means.
 
-    Threads take batches in turn and have sums of their own, so that the result is the same from run to run.
+    Threads take batches in turn and have sums of their own, so that the result is the same from run to run. Rows have no
+    weights here: those of a group's first row, or of one point for all groups, could lose any number of digits.
 
     Use it as a context manager: `add` batches, then `finish`.
     """
@@ -66,7 +65,7 @@ class Accumulator:
         self._met = np.zeros(0, dtype=bool)
         self._within = np.zeros((0, 0))
         self._parts: list[_Part] = []
-        self._n_batches = self._n_read = 0
+        self.n_batches = 0
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -76,20 +75,22 @@ class Accumulator:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
 
-    def add(self, X: Any, y: np.ndarray, labels: Any, weights: np.ndarray | None) -> None:
+    def add(self, X: Any, y: np.ndarray, labels: Any, *, first: int, lasting: bool) -> None:
         """Read a batch, or leave it to a thread, whose error the next call raises.
 
         Parameters
         ----------
-        X : ndarray or CSR matrix of shape (n_samples, n_features), sequence of columns, or None
+        X : ndarray or CSR matrix of shape (n_samples, n_features), list of columns, or None
         y : ndarray of shape (n_samples,), not empty
         labels : ndarray or pandas ExtensionArray of shape (n_samples,)
-        weights : ndarray of shape (n_samples,) or None
-            Positive.
+        first : int
+            Which of all rows the first is, for errors.
+        lasting : bool
+            Whether the arrays stay as they are after the call. Where they may not, all threads read the batch at once, and
+            have read it when the call returns.
         """
         rows = Rows(X, y)
-        first, self._n_read = self._n_read, self._n_read + len(rows)
-        with _in_rows(first, len(rows)):
+        with in_rows(first, len(rows)):
             codes = self._encode(labels)
         if not self._parts:
             self._start(rows, codes)
@@ -97,39 +98,38 @@ class Accumulator:
             self._settle()
         if self._reference is not None:
             self._reference = self._meet(self._reference, rows, codes)
-        self._n_batches += 1
-        pool = self._pool if len(rows) * rows.n_columns >= NUMBERS_PER_THREAD else None
-        part = self._parts[self._n_batches % len(self._parts) if pool else 0]
-        part.wait()
-        arguments = first, rows, codes, weights, self._center, self._reference, self._table.size
-        if pool:
-            part.future = pool.submit(part.add, *arguments)
+        self.n_batches += 1
+        arguments = rows, codes, self._center, self._reference, self._table.size, first
+        if not self._pool or len(rows) * rows.n_columns < NUMBERS_PER_THREAD:
+            self._parts[0].wait()
+            self._parts[0].add(slice(0, len(rows)), *arguments)
+        elif lasting:
+            part = self._parts[self.n_batches % len(self._parts)]
+            part.wait()
+            part.future = self._pool.submit(part.add, slice(0, len(rows)), *arguments)
         else:
-            part.add(*arguments)
+            cuts = np.linspace(0, len(rows), len(self._parts) + 1).astype(int).tolist()
+            for part, start, stop in zip(self._parts, cuts[:-1], cuts[1:], strict=True):
+                part.wait()
+                part.future = self._pool.submit(part.add, slice(start, stop), *arguments)
+            for part in self._parts:
+                part.wait()
         # At 1, 2, 4, 8, ... batches.
-        if self._reference is not None and self._n_batches & (self._n_batches - 1) == 0:
+        if self._reference is not None and self.n_batches & (self.n_batches - 1) == 0:
             self._settle_if_lossy()
 
     def finish(self) -> Result:
-        """Return what all batches come to."""
-        sums, counts, n_rows, scatter, sum_log_weight = self._total()
-        used = n_rows > 0
+        """Return what all batches come to; at least one must have been added."""
+        sums, counts, scatter = self._total()
+        used = counts > 0
         labels = self._table.labels(used)
         if not used.all():
-            sums, counts, n_rows = sums[used], counts[used], n_rows[used]
+            sums, counts = sums[used], counts[used]
         deviations, within = about_means(sums, scatter, counts)
         if self._reference is not None:
             deviations += self._reference[: len(used)][used] - self._center
         order = sorting(labels)
-        return Result(
-            labels=labels[order],
-            counts=counts[order],
-            n_rows=n_rows[order].astype(np.intp),
-            center=self._center,
-            deviations=deviations[order],
-            within=self._within + within,
-            sum_log_weight=sum_log_weight,
-        )
+        return Result(labels[order], counts[order], self._center, deviations[order], self._within + within)
 
     # ---- labels
 
@@ -142,7 +142,7 @@ class Accumulator:
 
     def _hash_labels(self) -> HashedLabels:
         """Go over to labels that are looked up, without the slots that no row has used."""
-        used = self._total().n_rows > 0
+        used = self._total().counts > 0
         labels = self._table.labels(used)
         for part in self._parts:
             part.keep(used)
@@ -206,7 +206,7 @@ class Accumulator:
     def _settle(self) -> None:
         """Put the scatter about the means aside, and take the means for the points."""
         total = self._total()
-        used = total.n_rows > 0
+        used = total.counts > 0
         shifts, within = about_means(total.sums, total.scatter, np.where(used, total.counts, 1.0))
         self._within += within
         if self._reference is None:
@@ -219,18 +219,14 @@ class Accumulator:
     def _total(self) -> Sums:
         """Return the sums of all parts, when they are done, of the groups in the order of their codes."""
         size, width = self._table.size, len(self._within)
-        sums, counts, n_rows = np.zeros((size, width)), np.zeros(size), np.zeros(size)
-        scatter, sum_log_weight = np.zeros((width, width)), 0.0
+        sums, counts, scatter = np.zeros((size, width)), np.zeros(size), np.zeros((width, width))
         for part in self._parts:
             part.wait()
             of_part = part.sums[:size]
             sums[: len(of_part)] += of_part[:, :width]
-            for total, weighted in ((counts, part.weighted[0]), (n_rows, part.weighted[1])):
-                total[: len(of_part)] += of_part[:, width]
-                total[: len(weighted)] += weighted[:size]
+            counts[: len(of_part)] += of_part[:, width]
             scatter += part.scatter[:width, :width]
-            sum_log_weight += part.sum_log_weight
-        return Sums(sums, counts, n_rows, (scatter + scatter.T) / 2, sum_log_weight)
+        return Sums(sums, counts, (scatter + scatter.T) / 2)
 
 
 class Sums(NamedTuple):
@@ -238,65 +234,52 @@ class Sums(NamedTuple):
 
     sums: np.ndarray
     counts: np.ndarray
-    n_rows: np.ndarray
     scatter: np.ndarray
-    sum_log_weight: float
 
 
 class _Part:
     """The sums of one thread."""
 
     def __init__(self, width: int):
-        # One column more counts rows without weights, which elsewhere would be a memory access more for each row. BLAS takes
-        # longer for a width of 3, 7 or 11 than for the next.
+        # One column more counts rows, which elsewhere would be a memory access more for each row. BLAS takes longer for a
+        # width of 3, 7 or 11 than for the next.
         padded = width + 1 + (width % 4 == 2)
         self.sums = np.zeros((0, padded))
         self.scatter = np.zeros((padded, padded))
         self._adder = Adder(width, padded)
-        # Total weights and numbers of the rows that have weights, of as many groups as have had them.
-        self.weighted = np.zeros((2, 0))
-        self.sum_log_weight = 0.0
         self.future: Future[None] | None = None
 
     def wait(self) -> None:
-        """Wait for the batch that is being read, and raise its error."""
+        """Wait for the rows that are being read, and raise their error."""
         if self.future is not None:
             future, self.future = self.future, None
             future.result()
 
     def add(
         self,
-        first: int,
+        which: slice,
         rows: Rows,
         codes: np.ndarray,
-        weights: np.ndarray | None,
         center: np.ndarray,
         reference: np.ndarray | None,
         n_groups: int,
+        first: int,
     ) -> None:
-        """Add a batch, the first of whose rows is one of all rows."""
-        if n_groups > len(self.sums):
-            self.sums = _grown(self.sums, n_groups)
+        """Add some rows of a batch, the first of which is one of all rows."""
+        self.sums = _grown(self.sums, n_groups)
         about, offsets = (center, ()) if reference is None else (np.zeros_like(center), (reference,))
-        self._adder.add(rows, 0, len(rows), codes, weights, about, offsets, self.sums, self.scatter)
+        self._adder.add(rows, which.start, which.stop, codes, None, about, offsets, self.sums, self.scatter)
         if not np.isfinite(self.scatter.diagonal()).all():
-            with _in_rows(first, len(rows)):
+            with in_rows(first, len(rows)):
                 raise_not_finite(rows.X, rows.y)
-        if weights is not None:
-            if n_groups > self.weighted.shape[1]:
-                self.weighted = _grown(self.weighted.T, n_groups).T.copy()
-            np.add.at(self.weighted[0], codes, weights)
-            np.add.at(self.weighted[1], codes, 1.0)
-            self.sum_log_weight += float(np.log(weights).sum())
 
     def keep(self, which: np.ndarray) -> None:
         """Leave out the other groups."""
         self.sums = _grown(self.sums, len(which))[: len(which)][which]
-        self.weighted = _grown(self.weighted.T, len(which))[: len(which)][which].T.copy()
 
 
 @contextmanager
-def _in_rows(first: int, n_rows: int) -> Iterator[None]:
+def in_rows(first: int, n_rows: int) -> Iterator[None]:
     """Say in errors among which of all rows they are."""
     try:
         yield

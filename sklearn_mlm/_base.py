@@ -41,7 +41,7 @@ THREE_WAYS = (
     "grid searches and with any scorer; or turn on metadata routing, sklearn.set_config(enable_metadata_routing=True), and "
     "pass params={'groups': ...} to cross_validate and the like (groups are requested, as by set_fit_request(groups=True))."
 )
-_PREDICT_WITHOUT_GROUPS = (
+PREDICT_WITHOUT_GROUPS = (
     "predict was given no groups, but the model was fitted with groups: every row is predicted for the population, without "
     "its group's effect. Pass predict(X, groups=...), or groups='population' if that is what you mean. scikit-learn's own "
     "scorers by name and cross_val_predict pass no groups on: set group_feature to the column of X that holds the labels, "
@@ -227,7 +227,7 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
         if not population and groups is not None:
             return X, self._encode(groups, n_samples)
         if not population and self.n_groups_:
-            warnings.warn(_PREDICT_WITHOUT_GROUPS, GroupsNotPassedWarning, stacklevel=3)
+            warnings.warn(PREDICT_WITHOUT_GROUPS, GroupsNotPassedWarning, stacklevel=3)
         return X, np.full(n_samples, MISSING)
 
     def _mean(self, X: Any, codes: np.ndarray, effects: pd.Series) -> np.ndarray:

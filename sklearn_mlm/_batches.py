@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ._groups import as_labels
+from ._rows import as_numbers, as_weights
 
 # Batches are put together to at least so many rows, and cut to at most so many: fewer do not pay the call, and more do not
 # keep all threads at work.
@@ -40,7 +41,7 @@ def open_parquet(path: Any) -> Any:
     arrow("from_parquet")
     import pyarrow.dataset
 
-    return pyarrow.dataset.dataset(path, format="parquet")
+    return pyarrow.dataset.dataset(path, format="parquet", partitioning="hive")
 
 
 def arrow_columns(source: Any, x: Sequence[str], y: str, groups: str, sample_weight: str | None) -> Iterator[Columns]:
@@ -55,60 +56,69 @@ def arrow_columns(source: Any, x: Sequence[str], y: str, groups: str, sample_wei
     """
     pa = arrow("from_arrow")
     needed = list(dict.fromkeys([*x, y, groups, *([] if sample_weight is None else [sample_weight])]))
-    for batch in _of_good_size(pa, _reader(pa, source, needed)):
-        column = {name: batch.column(batch.schema.get_field_index(name)) for name in needed}
+    reader = _reader(pa, source, needed)
+    names = reader.schema.names
+    for name in needed:
+        if names.count(name) != 1:
+            found = "two columns" if name in names else "no column"
+            raise ValueError(f"source has {found} {name!r}; it has {', '.join(map(repr, names))}.")
+    for batch in _of_good_size(pa, reader):
+        column = {name: batch.column(names.index(name)) for name in needed}
         yield Columns(
-            X=[_numbers(column[name], name) for name in x] if x else None,
-            y=_numbers(column[y], y),
+            X=[_numbers(pa, column[name], name) for name in x] if x else None,
+            y=_numbers(pa, column[y], y),
             groups=_labels(pa, column[groups]),
-            sample_weight=None if sample_weight is None else _numbers(column[sample_weight], sample_weight),
+            sample_weight=None
+            if sample_weight is None
+            else as_weights(_numbers(pa, column[sample_weight], sample_weight), len(batch)),
         )
 
 
-def _reader(pa: Any, source: Any, needed: list[str]) -> Iterable[Any]:
-    """Return what yields record batches of the columns needed."""
+def _reader(pa: Any, source: Any, needed: list[str]) -> Any:
+    """Return a reader of record batches, of the columns needed alone where they are there and others can be left out."""
     if not (hasattr(source, "__arrow_c_stream__") or hasattr(source, "scanner")):
         raise TypeError(
             f"source must offer an Arrow stream, as tables and readers of pyarrow, relations of DuckDB and frames of polars "
             f"do (and datasets of pyarrow, which are scanned); found {type(source).__name__}. Collect a lazy frame first."
         )
-    names = _names(source)
-    missing = [name for name in needed if names is not None and name not in names]
-    if missing:
-        raise ValueError(f"source has no column {missing[0]!r}; it has {', '.join(map(repr, names or []))}.")
+    known = set(needed) <= set(_names(source))
     if hasattr(source, "scanner"):
         ahead = {"batch_readahead": _READ_AHEAD, "fragment_readahead": 1}
-        return source.scanner(columns=needed, batch_size=_MAX_ROWS, **ahead).to_reader()
-    if isinstance(source, pa.Table | pa.RecordBatch):
+        return source.scanner(columns=needed if known else None, batch_size=_MAX_ROWS, **ahead).to_reader()
+    if known and isinstance(source, pa.Table | pa.RecordBatch):
         source = source.select(needed)
-    elif not isinstance(source, pa.RecordBatchReader) and hasattr(source, "select"):
+    elif known and not isinstance(source, pa.RecordBatchReader) and hasattr(source, "select"):
         source = source.select(*needed)
     return pa.RecordBatchReader.from_stream(source)
 
 
-def _names(source: Any) -> list[str] | None:
-    """Return the names of the columns of a table, where it tells."""
-    columns = getattr(source, "columns", None)
-    if isinstance(columns, list) and all(isinstance(name, str) for name in columns):
-        return columns
-    names = getattr(getattr(source, "schema", None), "names", None)
-    return list(names) if isinstance(names, list) else None
+def _names(source: Any) -> list[str]:
+    """Return the names of the columns of a table, each of which it has once, where it tells."""
+    names = getattr(source, "columns", None)
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        names = getattr(getattr(source, "schema", None), "names", None)
+    return [name for name in names if names.count(name) == 1] if isinstance(names, list) else []
 
 
-def _of_good_size(pa: Any, batches: Iterable[Any]) -> Iterator[Any]:
-    """Yield record batches put together or cut to a size that is worth a call."""
+def _of_good_size(pa: Any, reader: Any) -> Iterator[Any]:
+    """Yield record batches put together or cut to a size that is worth a call; one of no rows, where there are none."""
     waiting: list[Any] = []
-    for batch in batches:
+    n_waiting = n_rows = 0
+    for batch in reader:
+        n_rows += batch.num_rows
         if batch.num_rows >= _MIN_ROWS and not waiting:
             for start in range(0, batch.num_rows, _MAX_ROWS):
                 yield batch.slice(start, _MAX_ROWS)
             continue
         waiting.append(batch)
-        if sum(one.num_rows for one in waiting) >= _MIN_ROWS:
+        n_waiting += batch.num_rows
+        if n_waiting >= _MIN_ROWS:
             yield from _put_together(pa, waiting)
-            waiting = []
-    if waiting:
+            waiting, n_waiting = [], 0
+    if n_waiting:
         yield from _put_together(pa, waiting)
+    if not n_rows:
+        yield pa.RecordBatch.from_arrays([pa.array([], one.type) for one in reader.schema], schema=reader.schema)
 
 
 def _put_together(pa: Any, batches: list[Any]) -> Iterator[Any]:
@@ -116,17 +126,12 @@ def _put_together(pa: Any, batches: list[Any]) -> Iterator[Any]:
     yield from pa.Table.from_batches(batches).combine_chunks().to_batches(max_chunksize=_MAX_ROWS)
 
 
-def _numbers(array: Any, name: str) -> np.ndarray:
-    """Return an Arrow array as numbers, without a copy where there are numbers in it already."""
+def _numbers(pa: Any, array: Any, name: str) -> np.ndarray:
+    """Return an Arrow array as numbers, without a copy where it can be."""
     if array.null_count:
         raise ValueError(f"{name} has {array.null_count} missing value(s). Drop these rows, or impute the values.")
     values = np.asarray(array.to_numpy(zero_copy_only=False))
-    if values.dtype.kind not in "biuf":
-        try:
-            return values.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{name} must hold numbers; found {array.type}. Turn the values into numbers first.") from error
-    return values
+    return values.astype(np.float64) if pa.types.is_decimal(array.type) else as_numbers(values, name)
 
 
 def _labels(pa: Any, array: Any) -> Any:

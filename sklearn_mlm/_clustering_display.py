@@ -9,21 +9,22 @@ import pandas as pd
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from ._base import check_choice
 from ._groups import column_names, factorize
 from ._plotting import (
     BLUE,
     GREY,
     GROUP_COLORS,
     GROUP_MARKERS,
-    INK,
     MAX_COLORED,
     VERMILION,
     axes_for,
-    check_kind,
     count,
-    name_of,
+    ink,
+    named,
     plural,
     sample,
+    shown,
     styled,
     tidy,
 )
@@ -148,7 +149,8 @@ class ClusteringDisplay:
         random_state : int, RandomState instance or None, default=0
             Of the samples of points and lines.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Where to draw; None makes a figure. The legend is above or beside the axes: make a figure of several with
+            ``layout="constrained"``.
         scatter_kwargs, line_kwargs : dict, default=None
             Options of the points (matplotlib's scatter) and of the lines of groups, or of the only line (matplotlib's
             plot).
@@ -162,10 +164,14 @@ class ClusteringDisplay:
         ValueError
             Where values or labels are missing, lengths differ, or x is constant.
         """
-        check_kind("lines", lines, _LINES)
+        check_choice("lines", lines, _LINES)
         two = column_names(x)
-        x_name = name_of(x, "x") if two is None or len(two) != 1 else str(two[0])
-        y_name = name_of(y, "y")
+        x_name = named(x, "x") if two is None or len(two) != 1 else shown(two[0])
+        y_name = named(y, "y")
+        if len(getattr(x, "shape", ())) == 2 and x.shape[1] != 1:
+            raise ValueError(
+                f"x must be one predictor, of shape (n_samples,); found shape {tuple(x.shape)}. Pass one column."
+            )
         x = column_or_1d(check_array(x, ensure_2d=False, dtype=np.float64, input_name="x"))
         y = as_outcome(y).astype(np.float64)
         check_consistent_length(x, y)
@@ -229,17 +235,28 @@ class ClusteringDisplay:
         display : ClusteringDisplay
             Itself, with the artists as attributes.
         """
-        self.figure_, self.ax_ = axes_for(type(self).__name__, ax, (7.0, 4.6))
-        shown = sample(len(self.x), subsample, random_state)
+        with axes_for(type(self).__name__, ax, (7.0, 4.6)) as self.ax_:
+            self.figure_ = self.ax_.figure
+            self._draw(sample(len(self.x), subsample, random_state), random_state, scatter_kwargs, line_kwargs)
+        return self
+
+    def _draw(
+        self,
+        drawn: np.ndarray,
+        random_state: Any,
+        scatter_kwargs: dict[str, Any] | None,
+        line_kwargs: dict[str, Any] | None,
+    ) -> None:
+        """Draw some of the points, and the lines."""
         self.line_: Any = None
         self.group_lines_: Any = None
         if self.lines == "pooled":
-            self._draw_points(shown, scatter_kwargs)
+            self._draw_points(drawn, scatter_kwargs)
             self._draw_overall("line of best fit, groups ignored", line_kwargs)
         elif len(self.labels) <= MAX_COLORED:
-            self._draw_in_colors(shown, scatter_kwargs, line_kwargs)
+            self._draw_in_colors(drawn, scatter_kwargs, line_kwargs)
         else:
-            self._draw_points(shown, scatter_kwargs)
+            self._draw_points(drawn, scatter_kwargs)
             self._draw_many_lines(random_state, line_kwargs)
             self._draw_overall("population" if self.lines == "model" else "all rows, groups ignored", None)
         low, high = self.y.min(), self.y.max()
@@ -250,7 +267,6 @@ class ClusteringDisplay:
         self.ax_.set(xlabel=self.x_name, ylabel=self.y_name, ylim=(low - margin, high + margin))
         self._draw_legend()
         tidy(self.ax_)
-        return self
 
     def _line_heights(self) -> np.ndarray:
         """Return where the ends of the groups' lines are."""
@@ -261,7 +277,7 @@ class ClusteringDisplay:
     def _draw_legend(self) -> None:
         """Say what is what: beside the axes where there are ten groups to name, above them otherwise."""
         beside = self.lines != "pooled" and len(self.labels) <= MAX_COLORED
-        title = name_of(self.labels, "group") if beside else None
+        title = named(self.labels, "group") if beside else None
         place = (
             {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
             if beside
@@ -273,13 +289,13 @@ class ClusteringDisplay:
             if hasattr(handle, "set_sizes"):
                 handle.set_sizes([28.0])
 
-    def _draw_points(self, shown: np.ndarray, scatter_kwargs: dict[str, Any] | None) -> None:
+    def _draw_points(self, which: np.ndarray, scatter_kwargs: dict[str, Any] | None) -> None:
         """Draw points in one colour."""
         from matplotlib.collections import PathCollection
 
         pooled = self.lines == "pooled"
-        few = len(shown) <= 500
-        drawn = f"{count(len(shown))} of " if len(shown) < len(self.x) else ""
+        few = len(which) <= 500
+        drawn = f"{count(len(which))} of " if len(which) < len(self.x) else ""
         default = {
             "color": BLUE if pooled else GREY,
             "s": 22 if few else 7,
@@ -288,11 +304,11 @@ class ClusteringDisplay:
             "label": f"{drawn}{count(len(self.x))} rows",
         }
         self.scatter_ = [
-            self.ax_.scatter(self.x[shown], self.y[shown], **styled(default, scatter_kwargs, PathCollection)),
+            self.ax_.scatter(self.x[which], self.y[which], **styled(default, scatter_kwargs, PathCollection)),
         ]
 
     def _draw_in_colors(
-        self, shown: np.ndarray, scatter_kwargs: dict[str, Any] | None, line_kwargs: dict[str, Any] | None
+        self, which: np.ndarray, scatter_kwargs: dict[str, Any] | None, line_kwargs: dict[str, Any] | None
     ) -> None:
         """Draw each group in a colour of its own, and the line of the population."""
         from matplotlib.collections import PathCollection
@@ -301,9 +317,9 @@ class ClusteringDisplay:
         ends = np.array([self.x.min(), self.x.max()])
         self.scatter_, self.group_lines_ = [], []
         for code, label in enumerate(self.labels):
-            rows = shown[self.codes[shown] == code]
+            rows = which[self.codes[which] == code]
             color, marker = GROUP_COLORS[code], GROUP_MARKERS[code]
-            default = {"color": color, "marker": marker, "s": 22, "alpha": 0.8, "linewidths": 0, "label": str(label)}
+            default = {"color": color, "marker": marker, "s": 22, "alpha": 0.8, "linewidths": 0, "label": shown(label)}
             points = styled(default, scatter_kwargs, PathCollection)
             self.scatter_.append(self.ax_.scatter(self.x[rows], self.y[rows], **points))
             if np.isfinite(self.slopes[code]):
@@ -317,14 +333,14 @@ class ClusteringDisplay:
         from matplotlib.collections import LineCollection
 
         found = np.flatnonzero(np.isfinite(self.slopes))
-        shown = found if len(found) <= _MAX_LINES else found[sample(len(found), _SAMPLED_LINES, random_state)]
+        which = found if len(found) <= _MAX_LINES else found[sample(len(found), _SAMPLED_LINES, random_state)]
         low, high = np.full((2, len(self.labels)), np.nan)
         np.fmin.at(low, self.codes, self.x)
         np.fmax.at(high, self.codes, self.x)
-        ends = np.column_stack([low[shown], high[shown]])
-        heights = self.intercepts[shown, None] + self.slopes[shown, None] * ends
-        drawn = f"{count(len(shown))} of " if len(shown) < len(self.labels) else ""
-        noun = plural(name_of(self.labels, "group"))
+        ends = np.column_stack([low[which], high[which]])
+        heights = self.intercepts[which, None] + self.slopes[which, None] * ends
+        drawn = f"{count(len(which))} of " if len(which) < len(self.labels) else ""
+        noun = plural(named(self.labels, "group"))
         default = {
             "colors": BLUE,
             "linewidths": 0.7,
@@ -339,7 +355,7 @@ class ClusteringDisplay:
         """Draw the line of all rows, or of the population."""
         from matplotlib.lines import Line2D
 
-        color = VERMILION if self.lines == "pooled" else INK
+        color = VERMILION if self.lines == "pooled" else ink()
         ends = np.array([self.x.min(), self.x.max()])
         default = {"color": color, "linewidth": 2.2, "label": label, "zorder": 3}
         options = styled(default, line_kwargs, Line2D)

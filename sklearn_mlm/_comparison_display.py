@@ -11,7 +11,7 @@ from scipy import stats
 from ._comparison import Comparison
 from ._fitted import INTERCEPT, check_level
 from ._folds import MIXED, MODELS, OLS, ROBUST, WITHIN
-from ._plotting import BLUE, GREY, INK, ORANGE, PALE, VERMILION, axes_for
+from ._plotting import BLUE, GREY, ORANGE, PALE, VERMILION, axes_for, percent, shown
 
 _COLORS = {OLS: GREY, ROBUST: ORANGE, WITHIN: VERMILION, MIXED: BLUE}
 _MARKERS = {OLS: "s", ROBUST: "D", WITHIN: "^", MIXED: "o"}
@@ -113,17 +113,20 @@ class CoefficientComparisonDisplay:
         names = list(dict.fromkeys(self.coefficients.index.get_level_values("coefficient")))
         n_columns = 1 if len(names) <= 4 else 2 if len(names) <= 12 else 3
         n_rows = -(-len(names) // n_columns)
-        self.figure_, self.ax_ = axes_for(type(self).__name__, ax, (3.2 + 3.4 * n_columns, 0.4 + 1.35 * n_rows))
-        self.ax_.set_axis_off()
-        grid = self.ax_.get_subplotspec()
-        if grid is None:
-            raise ValueError("ax must be made by subplots or add_subplot, so that it can be divided into panels.")
-        panels = grid.subgridspec(n_rows, n_columns)
-        self.axes_ = np.array([self.figure_.add_subplot(panels[i // n_columns, i % n_columns]) for i in range(len(names))])
-        self.containers_: list[Any] = []
-        for at, (panel, name) in enumerate(zip(self.axes_, names, strict=True)):
-            self._draw_panel(panel, name, labelled=at % n_columns == 0)
-        self.axes_[-1].set_xlabel(f"estimate and {self.level:.0%} interval", color=INK)
+        with axes_for(type(self).__name__, ax, (3.2 + 3.4 * n_columns, 0.4 + 1.35 * n_rows)) as self.ax_:
+            self.figure_ = self.ax_.figure
+            self.ax_.set_axis_off()
+            grid = self.ax_.get_subplotspec()
+            if grid is None:
+                raise ValueError("ax must be made by subplots or add_subplot, so that it can be divided into panels.")
+            panels = grid.subgridspec(n_rows, n_columns)
+            self.axes_ = np.array(
+                [self.figure_.add_subplot(panels[i // n_columns, i % n_columns]) for i in range(len(names))]
+            )
+            self.containers_: list[Any] = []
+            for at, (panel, name) in enumerate(zip(self.axes_, names, strict=True)):
+                self._draw_panel(panel, name, labelled=at % n_columns == 0)
+            self.axes_[-1].set_xlabel(f"estimate and {percent(self.level)} interval")
         return self
 
     def _draw_panel(self, panel: Any, name: str, labelled: bool) -> None:
@@ -146,5 +149,5 @@ class CoefficientComparisonDisplay:
         panel.set_yticks(range(len(MODELS)), MODELS if labelled else [""] * len(MODELS))
         panel.set_ylim(len(MODELS) - 0.5, -0.5)
         panel.tick_params(axis="y", length=0)
-        panel.set_title(name, loc="left", fontsize="medium", fontweight="bold", color=INK)
+        panel.set_title(shown(name), loc="left", fontsize="medium", fontweight="bold")
         panel.spines[["top", "right", "left"]].set_visible(False)

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ._base import check_choice
 from ._fitted import check_level, check_mixed
 from ._plotting import (
     BLUE,
     GREY,
-    INK,
     PALE,
     SCALES,
     SKY,
     VERMILION,
     axes_for,
-    check_kind,
     count,
-    name_of,
+    ink,
+    named,
+    percent,
     plural,
     short,
+    shown,
     tidy,
 )
 from ._shares import random_effects_table
@@ -34,6 +37,8 @@ _MAX_LABELLED, _MAX_LINES = 40, 1_000
 _BAND_POINTS = 400
 # More points than this are drawn as an image.
 _MANY = 1_500
+# Half of the width, relative to the intercept, of the one bar of effects that are all 0.
+_NO_SPREAD = 0.01
 
 
 def _headroom(ax: Any, share: float) -> None:
@@ -161,7 +166,7 @@ class RandomEffectsDisplay:
             group_sd=float(np.sqrt(model.variance_components_["group"])),
             intercept=model.intercept_,
             level=level,
-            outcome_name=model._outcome_name or "y",
+            outcome_name=shown(model._outcome_name or "y"),
         )
         return display.plot(ax, kind=kind, scale=scale, extremes=extremes, bins=bins)
 
@@ -181,20 +186,22 @@ class RandomEffectsDisplay:
         ax : matplotlib Axes, default=None
             Where to draw; None makes a figure.
         kind : {"hist", "caterpillar", "qq"}, default="hist"
+            What to draw, as in `from_estimator`.
         scale : {"deviation", "absolute"}, default="deviation"
+            Whether effects are deviations from the fixed intercept, or intercepts of groups.
         extremes : int or None, default=None
-            For "caterpillar".
+            For "caterpillar", how many of the lowest and of the highest groups to show; None shows all.
         bins : int, str or array-like, default="auto"
-            For "hist".
+            For "hist", as numpy.histogram_bin_edges takes them.
 
         Returns
         -------
         display : RandomEffectsDisplay
             Itself, with the artists as attributes.
         """
-        check_kind("kind", kind, _KINDS)
-        check_kind("scale", scale, SCALES)
-        if extremes is not None and (not isinstance(extremes, int) or extremes < 1):
+        check_choice("kind", kind, _KINDS)
+        check_choice("scale", scale, SCALES)
+        if extremes is not None and (not isinstance(extremes, Integral) or isinstance(extremes, bool) or extremes < 1):
             raise ValueError(f"extremes must be a whole number, at least 1, or None; found {extremes!r}.")
         table = self.table.sort_values("effect", kind="stable")
         cut = None
@@ -203,30 +210,32 @@ class RandomEffectsDisplay:
             cut = extremes
         height = 0.19 * len(table) + 1.2 if kind == "caterpillar" and len(table) <= _MAX_LABELLED else 4.4
         size = (5.2, 4.4) if kind == "qq" else (6.4, max(height, 2.4))
-        self.figure_, self.ax_ = axes_for(type(self).__name__, ax, size)
-        self.bars_ = self.points_ = self.intervals_ = None
-        at = self.intercept if scale == "absolute" else 0.0
-        if kind == "hist":
-            self._draw_histogram(at, bins)
-        elif kind == "caterpillar":
-            self._draw_caterpillar(table, at, cut)
-        else:
-            self._draw_quantiles(table, at)
-        tidy(self.ax_)
+        with axes_for(type(self).__name__, ax, size) as self.ax_:
+            self.figure_ = self.ax_.figure
+            self.bars_ = self.points_ = self.intervals_ = None
+            at = self.intercept if scale == "absolute" else 0.0
+            if kind == "hist":
+                self._draw_histogram(at, bins)
+            elif kind == "caterpillar":
+                self._draw_caterpillar(table, at, cut)
+            else:
+                self._draw_quantiles(table, at)
+            tidy(self.ax_)
         return self
 
     def _label(self, at: float) -> str:
         """Return what the axis of effects shows."""
-        noun = name_of(self.table.index, "group")
+        noun = named(self.table.index, "group")
         deviation = f"effect of each {noun} on {self.outcome_name}"
         return f"{f'intercept of each {noun} in {self.outcome_name}' if at else deviation} (EB estimate)"
 
     def _draw_histogram(self, at: float, bins: Any) -> None:
         """Draw how many groups have which effect, and the curve of the model."""
         effects = self.table["effect"].to_numpy() + at
-        edges = np.histogram_bin_edges(effects, bins=bins)
+        span = None if np.ptp(effects) > 0 else (at - _NO_SPREAD * (abs(at) or 1.0), at + _NO_SPREAD * (abs(at) or 1.0))
+        edges = np.histogram_bin_edges(effects, bins=bins, range=span)
         heights, _ = np.histogram(effects, edges)
-        spread = float(np.std(effects, ddof=1))
+        spread = float(self.table["effect"].std())
         self.bars_ = self.ax_.bar(
             edges[:-1],
             heights,
@@ -244,11 +253,11 @@ class RandomEffectsDisplay:
             curve = len(effects) * float(np.mean(np.diff(edges))) * stats.norm.pdf(grid, at, self.group_sd)
             mean = short(at, self.group_sd) if at else "0"
             label = f"true effects by the model: N({mean}, τ²), SD τ = {short(self.group_sd)}"
-            (self.line_,) = self.ax_.plot(grid, curve, color=INK, linewidth=1.8, label=label)
+            (self.line_,) = self.ax_.plot(grid, curve, color=ink(), linewidth=1.8, label=label)
         self.ax_.set(xlabel=self._label(at), ylabel="number of groups")
-        note = (
-            "EB estimates are shrunk, so they spread less than τ" if self.group_sd > 0 else "τ is estimated as 0: no effects"
-        )
+        note = "EB estimates are shrunk" + (", so they spread less than τ" if spread < self.group_sd else " towards 0")
+        if self.group_sd == 0:
+            note = "τ is estimated as 0: no effects"
         handles = [self.bars_, self.line_] if self.line_ else [self.bars_]
         legend = self.ax_.legend(
             handles=handles, title=note, loc="upper left", frameon=False, alignment="left", fontsize="small"
@@ -263,7 +272,7 @@ class RandomEffectsDisplay:
             rank[cut:] += 1.0
         low, mid, high = (table[column].to_numpy() + at for column in ("ci_lower", "effect", "ci_upper"))
         apart = (low > at) | (high < at)
-        self.line_ = self.ax_.axvline(at, color=INK, linewidth=0.8, zorder=2.5)
+        self.line_ = self.ax_.axvline(at, color=ink(), linewidth=0.8, zorder=2.5)
         labelled = len(table) <= _MAX_LABELLED
         if len(table) <= _MAX_LINES:
             colors = np.where(apart, VERMILION, GREY if labelled else PALE)
@@ -278,19 +287,21 @@ class RandomEffectsDisplay:
         (self.points_,) = self.ax_.plot(
             mid, rank, linestyle="none", marker="o", color=BLUE, markersize=4.0 if labelled else 1.5, rasterized=not labelled
         )
-        noun = name_of(table.index, "group")
+        noun = named(table.index, "group")
         if labelled:
-            self.ax_.set_yticks(rank, [str(label) for label in table.index])
+            self.ax_.set_yticks(rank, [shown(label) for label in table.index])
             self.ax_.set_ylabel(noun)
             if cut is not None:
                 left_out = f"{count(len(self.table) - len(table))} groups between"
-                self.ax_.text(at, cut, left_out, ha="center", va="center", fontsize="small", backgroundcolor="white")
+                self.ax_.text(
+                    at, cut, left_out, ha="center", va="center", fontsize="small", backgroundcolor=self.ax_.get_facecolor()
+                )
         else:
             self.ax_.set_ylabel(f"rank among {count(len(table))} {plural(noun)}")
             self.ax_.yaxis.set_major_formatter("{x:,.0f}")
         self.ax_.set(xlabel=self._label(at), ylim=(-0.02 * rank[-1] - 0.6, 1.02 * rank[-1] + 0.6))
-        said = f"{count(apart.sum())} of {count(len(table))} intervals ({self.level:.0%}) leave out"
-        self.ax_.set_title(f"{said} {short(at) if at else '0'}", loc="left", fontsize="medium", color=INK)
+        said = f"{count(apart.sum())} of {count(len(table))} intervals ({percent(self.level)}) leave out"
+        self.ax_.set_title(f"{said} {short(at) if at else '0'}", loc="left", fontsize="medium", color=ink())
 
     def _draw_quantiles(self, table: pd.DataFrame, at: float) -> None:
         """Draw estimates of equal variance against normal quantiles, with the band of samples that are normal."""
@@ -304,19 +315,19 @@ class RandomEffectsDisplay:
         some = np.unique(np.concatenate([ranks[:50], ranks[-50:], np.linspace(1, n, 200).astype(int)]))
         half = (1.0 - self.level) / 2.0
         band = [at + self.group_sd * stats.norm.ppf(stats.beta.ppf(p, some, n + 1 - some)) for p in (half, 1.0 - half)]
-        noun = name_of(table.index, "group")
+        noun = named(table.index, "group")
         self.intervals_ = self.ax_.fill_between(
             normal[some - 1],
             *band,
             color=PALE,
             alpha=0.5,
             linewidth=0,
-            label=f"{self.level:.0%} of normal samples, point by point",
+            label=f"{percent(self.level)} of normal samples, point by point",
         )
         (self.line_,) = self.ax_.plot(
             normal[[0, -1]],
             at + self.group_sd * normal[[0, -1]],
-            color=INK,
+            color=ink(),
             linewidth=1.2,
             label=f"normal, SD τ = {short(self.group_sd)}",
         )

@@ -57,10 +57,15 @@ def reliabilities(model: Any) -> np.ndarray:
 
 
 def residual_means(model: Any) -> np.ndarray:
-    """Return what the fixed part leaves of each group's mean of y."""
-    moments, slopes = model.moments_, model.coef_
-    at_center = moments.center[-1] - moments.center[:-1] @ slopes - model.intercept_
-    return moments.deviations[:, -1] - moments.deviations[:, :-1] @ slopes + at_center
+    """Return what the fixed part leaves of each group's mean of y.
+
+    It differs from group to group by the means relative to the centre, without the digits that the intercept at a distant
+    origin would cost.
+    """
+    fitted, moments = model._fitted_moments, model.moments_
+    contrast = np.append(-model.coef_, 1.0)
+    at_center = np.mean(model._solution.residual_means - fitted.deviations @ contrast)
+    return (moments.deviations + (moments.center - fitted.center)) @ contrast + at_center
 
 
 def criterion_of(model: Any, reml: bool | None = None) -> Criterion:

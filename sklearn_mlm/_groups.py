@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -199,6 +200,27 @@ def label_kind(labels: Any) -> str:
     if getattr(values.dtype, "tz", None) is not None:
         return f"{kind} with time zone"
     return "number" if kind in ("integer", "floating", "mixed-integer-float") else kind
+
+
+def name_of(values: Any) -> str | None:
+    """Return the name of a column of data, if it has one."""
+    name = getattr(values, "name", None)
+    return None if name is None or name == "" else str(name)
+
+
+def warn_of_twins(known: pd.Index, labels: pd.Index, stacklevel: int) -> None:
+    """Warn where labels have come to hold both 1 and "1", say, since other rows had labels of another type."""
+    if labels.dtype != object or len(known) == len(labels):
+        return
+    strings = labels[[isinstance(label, str) for label in labels]]
+    twins = strings.intersection(labels.difference(strings, sort=False).map(str))
+    if len(twins):
+        warnings.warn(
+            f"{len(twins)} label(s) of groups are strings of labels of another type, as {twins[0]!r} is: they count as "
+            "other groups. Pass labels of one type.",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def column_names(X: Any) -> Any:

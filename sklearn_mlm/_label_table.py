@@ -11,6 +11,7 @@ from ._groups import refuse_missing
 
 # Slots for whole numbers between the least and the largest label: so many, or so many for each row of the first batch.
 _SLOTS, _SLOTS_PER_ROW = 1 << 20, 4
+_LARGEST = 1 << 62
 
 
 class NumberedLabels:
@@ -44,6 +45,8 @@ class NumberedLabels:
             return None
         # Later batches may have lower ones; numbers mostly start from 0 or 1.
         start = 0 if 0 <= low <= span else low - min(span, n_slots - span)
+        if start < -_LARGEST or start + n_slots > _LARGEST:
+            return None
         return cls(start, n_slots, labels.dtype)
 
     def encode(self, labels: Any) -> np.ndarray | None:
@@ -103,7 +106,7 @@ class HashedLabels:
             unknown = np.flatnonzero(codes < 0)
             if not len(unknown):
                 return codes
-            found = index.get_indexer(distinct.take(unknown))
+            found = _find_in(index, distinct.take(unknown))
             codes[unknown] = np.where(found >= 0, found + start, -1)
             start += len(index)
         new = np.flatnonzero(codes < 0)
@@ -127,8 +130,17 @@ class HashedLabels:
         return labels if used.all() else labels[used]
 
 
+def _find_in(index: pd.Index, labels: pd.Index) -> np.ndarray:
+    """Return the positions of labels in an index, -1 for none; those equal by Python, as 1 and True, are the same."""
+    kinds = {getattr(one.dtype, "kind", "O").replace("u", "i") for one in (index, labels)}
+    if len(kinds) > 1 and not kinds <= {"i", "f"}:
+        index, labels = index.astype(object), labels.astype(object)
+    return index.get_indexer(labels)
+
+
 def append_labels(labels: list[pd.Index]) -> pd.Index:
     """Return all labels one after the other; pandas would make floats of integers of different types, and lose digits."""
     if any(one.dtype != labels[0].dtype for one in labels):
         labels = [one.astype(object) for one in labels]
-    return labels[0].append(labels[1:])
+    names = {one.name for one in labels} - {None}
+    return labels[0].append(labels[1:]).rename(names.pop() if len(names) == 1 else None)

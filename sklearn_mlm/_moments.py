@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,18 +11,23 @@ import pandas as pd
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length
 
-from ._accumulator import Accumulator
+from ._accumulator import Accumulator, in_rows
 from ._batches import arrow_columns, open_parquet, progress
 from ._groups import as_labels, column_names, factorize
 from ._label_table import append_labels
 from ._rows import NO_WEIGHT, Rows, as_numbers, as_outcome, as_weights, drop_weightless, raise_not_finite
 from ._scatter import central_value, within_and_between
-from ._storage import pack_labels, read, unpack_labels, write
+from ._storage import DAMAGES, pack_labels, read, unpack_labels, write
 
 # Scatter per row that the rounding of the values themselves could leave, relative to their square: two units in the last
 # place.
 _ROUNDING = (2 * np.finfo(np.float64).eps) ** 2
 
+# What a sum of rounding errors may leave of symmetry and of eigenvalues, in columns of unit length.
+_NO_SCATTER = 1e-8
+_MOST_ROWS = 2.0**53
+# Groups of states that are merged at once at least.
+_WORTH_MERGING = 1 << 16
 _ARRAYS = ("counts", "n_rows", "center", "deviations", "within")
 
 
@@ -57,7 +62,7 @@ class GroupedMoments:
         double resolves no more than 1e-4.
     within : ndarray of shape (n_features + 1, n_features + 1)
         The pooled within-group scatter W, in units of (x, y) squared. Columns that are constant in every group have
-        exact zeros.
+        exact zeros; after a merge, zeros to rounding.
     sum_log_weight : float
         Sum of the logarithms of the row weights, 0 without weights.
     feature_names : tuple of str or None
@@ -134,8 +139,9 @@ class GroupedMoments:
     def from_batches(cls, batches: Iterable[Any], *, verbose: int = 0) -> GroupedMoments:
         """Read rows that come in batches, each of them once, into a state.
 
-        Memory is that of the state and of a few batches, whatever the number of rows; batches are read by several threads
-        while the next one comes. The result is that of `from_arrays` of all rows, to rounding, wherever batches are cut.
+        Memory is that of the state and of one batch, whatever the number of rows. The result is that of `from_arrays` of all
+        rows, to rounding, wherever batches are cut. A batch has been read when the next one is asked for, so that both may
+        be in the same arrays. Several threads read it, with BLAS kept to one thread meanwhile.
 
         Parameters
         ----------
@@ -168,11 +174,18 @@ class GroupedMoments:
         >>> model.coef_.round(2)
         array([1., 2.])
         """
-        return _accumulate(cls, (_checked_batch(at, batch) for at, batch in enumerate(batches)), verbose)
+        return _accumulate((_checked_batch(at, batch) for at, batch in enumerate(batches)), verbose, lasting=False)
 
     @classmethod
     def from_arrow(
-        cls, source: Any, *, x: str | Sequence[str], y: str, groups: str, sample_weight: str | None = None, verbose: int = 0
+        cls,
+        source: Any,
+        *,
+        x: str | Sequence[str] | None,
+        y: str,
+        groups: str,
+        sample_weight: str | None = None,
+        verbose: int = 0,
     ) -> GroupedMoments:
         """Read the rows of a table that offers them as an Arrow stream into a state, batch by batch.
 
@@ -181,8 +194,8 @@ class GroupedMoments:
         source : table
             Anything with an Arrow C stream: a table or reader of pyarrow, a relation of DuckDB, a frame of polars; or a
             dataset of pyarrow. Where it can leave out columns, no others are read.
-        x : str or sequence of str
-            Names of the predictors; an empty list for the null model.
+        x : str, sequence of str or None
+            Names of the predictors; None or an empty list for the null model.
         y, groups : str
             Names of the outcome and of the column of group labels.
         sample_weight : str or None, default=None
@@ -209,27 +222,36 @@ class GroupedMoments:
         >>> from sklearn_mlm import GroupedMoments
         >>> table = pa.table({"school": ["north", "south", "south"], "ses": [0.0, 1.0, 4.0], "math": [1.0, 3.0, 5.0]})
         >>> GroupedMoments.from_arrow(table, x="ses", y="math", groups="school").to_frame()
-               n_rows  weight  mean(ses)  mean(y)
-        north       1     1.0        0.0      1.0
-        south       2     2.0        2.5      4.0
+                n_rows  weight  mean(ses)  mean(y)
+        school
+        north        1     1.0        0.0      1.0
+        south        2     2.0        2.5      4.0
         """
-        names = (x,) if isinstance(x, str) else tuple(x)
-        return _accumulate(
-            cls, ((names, *batch) for batch in arrow_columns(source, names, y, groups, sample_weight)), verbose
-        )
+        names = (x,) if isinstance(x, str) else tuple(x or ())
+        columns = arrow_columns(source, names, y, groups, sample_weight)
+        batches = ((names, one.X, one.y, one.groups, groups, one.sample_weight) for one in columns)
+        return _accumulate(batches, verbose, lasting=True)
 
     @classmethod
     def from_parquet(
-        cls, path: Any, *, x: str | Sequence[str], y: str, groups: str, sample_weight: str | None = None, verbose: int = 0
+        cls,
+        path: Any,
+        *,
+        x: str | Sequence[str] | None,
+        y: str,
+        groups: str,
+        sample_weight: str | None = None,
+        verbose: int = 0,
     ) -> GroupedMoments:
         """Read the rows of Parquet files into a state, batch by batch and no other columns than those named.
 
         Parameters
         ----------
         path : str, path, or list of them
-            A file, a folder of files, or several files.
-        x : str or sequence of str
-            Names of the predictors; an empty list for the null model.
+            A file, a folder of files (with columns in the names of its folders, as "year=2024", if it has them), or several
+            files.
+        x : str, sequence of str or None
+            Names of the predictors; None or an empty list for the null model.
         y, groups : str
             Names of the outcome and of the column of group labels.
         sample_weight : str or None, default=None
@@ -240,6 +262,13 @@ class GroupedMoments:
         Returns
         -------
         moments : GroupedMoments
+
+        Raises
+        ------
+        ImportError, ValueError
+            As `from_arrow`.
+        FileNotFoundError
+            Where there is no such file.
 
         Examples
         --------
@@ -278,6 +307,9 @@ class GroupedMoments:
         states: list[GroupedMoments] = []
         for part in parts:
             states.extend([part] if isinstance(part, GroupedMoments) else part)
+        for state in states:
+            if not isinstance(state, GroupedMoments):
+                raise TypeError(f"merge takes GroupedMoments, or an iterable of them; found {type(state).__name__}.")
         _check_same_features(states)
         filled = [state for state in states if state.n_groups] or states[:1]
         if len(filled) == 1:
@@ -359,6 +391,8 @@ class GroupedMoments:
         >>> GroupedMoments.from_frame(moments.to_frame(), moments.within)
         GroupedMoments(n_groups=2, n_features=1, n_rows=3, total_weight=3)
         """
+        if not isinstance(frame, pd.DataFrame):
+            raise TypeError(f"frame must be a pandas DataFrame, as to_frame returns; found {type(frame).__name__}.")
         columns = [str(name) for name in frame.columns]
         of_means = all(name.startswith("mean(") and name.endswith(")") for name in columns[2:])
         if columns[:2] != ["n_rows", "weight"] or columns[-1] != "mean(y)" or not of_means:
@@ -378,7 +412,7 @@ class GroupedMoments:
             cls(
                 labels=labels.rename(frame.index.name),
                 counts=frame["weight"].to_numpy(dtype=np.float64)[order],
-                n_rows=frame["n_rows"].to_numpy(dtype=np.intp)[order],
+                n_rows=_whole(frame["n_rows"].to_numpy())[order],
                 center=center,
                 deviations=means[order] - center,
                 within=np.array(within, dtype=np.float64),
@@ -399,7 +433,7 @@ class GroupedMoments:
         Raises
         ------
         TypeError
-            For labels other than numbers, strings, dates, times, bytes and tuples of them.
+            For labels other than numbers, strings, bytes, dates and tuples of these, or times.
 
         Notes
         -----
@@ -446,16 +480,18 @@ class GroupedMoments:
         header, arrays = read(file)
         try:
             names, said = header["feature_names"], header["labels"]
-            labels = unpack_labels(said, arrays).rename(said["name"])
-            state = cls(
-                labels=labels,
-                sum_log_weight=float(header["sum_log_weight"]),
-                feature_names=None if names is None else tuple(map(str, names)),
-                **{field: arrays[field] for field in _ARRAYS},
+            if not (names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))):
+                raise ValueError(f"feature_names must be a list of names; found {names!r}")
+            return _checked(
+                cls(
+                    labels=unpack_labels(said, arrays).rename(said["name"]),
+                    sum_log_weight=float(header["sum_log_weight"]),
+                    feature_names=None if names is None else tuple(names),
+                    **{field: arrays[field] for field in _ARRAYS},
+                )
             )
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise ValueError(f"{file!r} is a damaged file of moments: {error}.") from error
-        return _checked(state)
+        except DAMAGES as error:
+            raise ValueError(f"{file!r} is a damaged file of moments: {error}") from error
 
     def __add__(self, other: object) -> GroupedMoments:
         if not isinstance(other, GroupedMoments):
@@ -486,8 +522,8 @@ def _checked_rows(X: Any, y: Any, sample_weight: Any) -> tuple[tuple[str, ...] |
     return names, X, y, None if sample_weight is None else as_weights(sample_weight, len(y))
 
 
-def _checked_batch(at: int, batch: Any) -> tuple[tuple[str, ...] | None, Any, np.ndarray, Any, np.ndarray | None]:
-    """Return names of columns and what else a batch holds, checked."""
+def _checked_batch(at: int, batch: Any) -> tuple[Any, ...]:
+    """Return names of columns, predictors, outcome, labels, their name, and weights of a batch, checked."""
     if not isinstance(batch, tuple | list) or len(batch) not in (3, 4):
         found = f"{len(batch)} of them" if isinstance(batch, tuple | list) else type(batch).__name__
         raise TypeError(f"Batch {at} must be a tuple (X, y, groups) or (X, y, groups, sample_weight); found {found}.")
@@ -497,15 +533,21 @@ def _checked_batch(at: int, batch: Any) -> tuple[tuple[str, ...] | None, Any, np
         labels = as_labels(groups, len(y))
     except ValueError as error:
         raise ValueError(f"In batch {at}, counted from 0: {error}") from error
-    return names, X, y, labels, weights
+    return names, X, y, labels, getattr(groups, "name", None) or None, weights
 
 
-def _accumulate(cls: type[GroupedMoments], batches: Iterable[Any], verbose: int) -> GroupedMoments:
-    """Return the state of batches, each of names of columns, predictors, outcome, labels and weights."""
+def _accumulate(batches: Iterable[Any], verbose: int, lasting: bool) -> GroupedMoments:
+    """Return the state of batches, each of names of columns, predictors, outcome, labels, their name, and weights.
+
+    Rows without weights go to an accumulator. Batches with weights are states, which are merged when they have more
+    groups than what they are merged into, so that every row is merged a few times at most.
+    """
     first: tuple[tuple[str, ...] | None, int] | None = None
-    n_read = n_kept = 0
+    name_of_groups = None
+    waiting: list[GroupedMoments] = []
+    n_read = n_kept = n_merged = n_waiting = 0
     with progress(verbose) as tell, Accumulator() as accumulator:
-        for names, X, y, labels, weights in batches:
+        for names, X, y, labels, groups_name, weights in batches:
             n_features = 0 if X is None else len(X) if isinstance(X, list) else X.shape[1]
             first = first or (names, n_features)
             if (names, n_features) != first:
@@ -513,16 +555,21 @@ def _accumulate(cls: type[GroupedMoments], batches: Iterable[Any], verbose: int)
                     f"The batch from row {n_read} on has columns other than the first: found {n_features} "
                     f"({names!r}), and {first[1]} before ({first[0]!r}). Read the same columns, in the same order."
                 )
-            n_read += len(y)
+            name_of_groups = name_of_groups or groups_name
+            start, n_read = n_read, n_read + len(y)
+            if len(y) and weights is None:
+                n_kept += len(y)
+                accumulator.add(_numbers(X), as_numbers(y, "y"), labels, first=start, lasting=lasting)
+            elif len(y) and weights.any():
+                n_kept += len(y)
+                with in_rows(start, len(y)):
+                    codes, levels = factorize(labels)
+                    waiting.append(summarise(X, y, codes, levels, weights, names))
+                n_waiting += waiting[-1].n_groups
+                if n_waiting > max(n_merged, _WORTH_MERGING):
+                    waiting = [GroupedMoments.merge(waiting)]
+                    n_waiting, n_merged = 0, waiting[0].n_groups
             tell(len(y))
-            if weights is not None and not weights.all():
-                if not weights.any():
-                    continue
-                X, y, _, labels, weights = drop_weightless(X, y, np.arange(len(y)), pd.Index(labels), weights)
-                labels = as_labels(labels)
-            n_kept += len(y)
-            if len(y):
-                accumulator.add(_numbers(X), as_numbers(y, "y"), labels, weights)
         if first is None:
             raise ValueError("There are no batches: pass at least one, be it empty, to say what the columns are.")
         names, n_features = first
@@ -530,7 +577,11 @@ def _accumulate(cls: type[GroupedMoments], batches: Iterable[Any], verbose: int)
             raise ValueError(NO_WEIGHT)
         if not n_kept:
             return summarise(np.zeros((0, n_features)), np.zeros(0), np.zeros(0, dtype=np.intp), pd.Index([]), None, names)
-        return cls(**accumulator.finish()._asdict(), feature_names=names)
+        if accumulator.n_batches:
+            result = accumulator.finish()
+            waiting.append(GroupedMoments(n_rows=result.counts.astype(np.intp), feature_names=names, **result._asdict()))
+        moments = GroupedMoments.merge(waiting)
+    return replace(moments, labels=moments.labels.rename(name_of_groups))
 
 
 def _numbers(X: Any) -> Any:
@@ -540,32 +591,36 @@ def _numbers(X: Any) -> Any:
     return None if X is None else as_numbers(X, "X")
 
 
+def _whole(numbers: np.ndarray) -> np.ndarray:
+    """Return numbers as integers, those that are none as they are."""
+    if numbers.dtype.kind == "f" and np.isfinite(numbers).all() and np.array_equal(numbers, np.floor(numbers)):
+        return numbers.astype(np.intp)
+    return numbers
+
+
 def _checked(state: GroupedMoments) -> GroupedMoments:
     """Return a state that came from outside, or raise where it could be of no rows."""
-    n_groups, width = state.n_groups, len(np.atleast_1d(state.center))
+    n_groups, width = state.n_groups, state.center.size
     shapes = {"counts": (n_groups,), "n_rows": (n_groups,), "center": (width,), "deviations": (n_groups, width)}
     for field, shape in {**shapes, "within": (width, width)}.items():
-        values = getattr(state, field)
-        if values.shape != shape or values.dtype.kind not in "fiu":
-            raise ValueError(f"{field} must be numbers of shape {shape}; found {values.dtype} of shape {values.shape}.")
+        values, kinds = getattr(state, field), "iu" if field == "n_rows" else "fiu"
+        if values.shape != shape or values.dtype.kind not in kinds or not width:
+            kind = "whole numbers" if field == "n_rows" else "numbers"
+            raise ValueError(f"{field} must be {kind} of shape {shape}; found {values.dtype} of shape {values.shape}.")
         if not np.isfinite(values).all():
             raise ValueError(f"{field} must be finite; found NaN or infinity.")
-    if (state.counts <= 0).any() or (state.n_rows < 1).any():
-        raise ValueError("Every group must have a row and a positive weight: found one with less in counts or n_rows.")
+    if (state.counts <= 0).any() or (state.n_rows < 1).any() or state.n_rows.sum(dtype=np.float64) > _MOST_ROWS:
+        raise ValueError("Every group must have a row and a positive weight, and not too many: see counts and n_rows.")
     if not np.isfinite(state.sum_log_weight):
         raise ValueError(f"sum_log_weight must be finite; found {state.sum_log_weight!r}.")
     if not state.labels.is_unique or state.labels.isna().any():
         raise ValueError("The labels must differ, and none be missing.")
     if state.feature_names is not None and len(state.feature_names) != width - 1:
         raise ValueError(f"feature_names must be {width - 1} names; found {state.feature_names!r}.")
-    scale = np.sqrt(np.abs(state.within.diagonal()))
-    off = np.abs(state.within - state.within.T) > 1e-8 * np.outer(scale, scale)
-    if (
-        off.any()
-        or (np.abs(state.within) > (1 + 1e-8) * np.outer(scale, scale)).any()
-        or (state.within.diagonal() < 0).any()
-    ):
-        raise ValueError("within must be a scatter matrix: symmetric, and no element larger than its diagonal allows.")
+    length = np.sqrt(np.abs(state.within.diagonal()))
+    scaled = state.within / np.outer(np.where(length > 0, length, 1.0), np.where(length > 0, length, 1.0))
+    if np.abs(scaled - scaled.T).max() > _NO_SCATTER or np.linalg.eigvalsh(scaled).min() < -_NO_SCATTER:
+        raise ValueError("within must be a scatter matrix: symmetric, and without a negative eigenvalue.")
     return state
 
 
@@ -619,6 +674,8 @@ def summarise(
     rows = Rows(X, y)
     n_rows = np.bincount(codes, minlength=len(labels))
     counts = n_rows.astype(np.float64) if weights is None else _sum_by_group(codes, weights, len(labels))
+    if not np.isfinite(counts.sum()):
+        raise ValueError("sample_weight sums to more than a double holds. Divide the weights by a number.")
     if len(codes):
         center, deviations, within = within_and_between(rows, codes, counts, weights)
     else:

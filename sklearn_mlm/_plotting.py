@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
+from ._groups import name_of
 from ._summary import decimals, number_text
 
 # Okabe and Ito's colours, which colour-blind people tell apart, less their yellow, which a light background swallows.
 BLUE, VERMILION, GREEN, PINK, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-INK, GREY, PALE = "#222222", "#767676", "#B8B8B8"
+DARK, GREY, PALE = "#222222", "#767676", "#B8B8B8"
 # Ten groups are told apart by the marker as well as by the colour.
-GROUP_COLORS = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, INK, "#882255", "#999933", "#332288")
+GROUP_COLORS = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GREY, "#882255", "#999933", "#332288")
 GROUP_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 MAX_COLORED = len(GROUP_COLORS)
 SCALES = ("deviation", "absolute")
@@ -27,19 +31,37 @@ def pyplot(caller: str) -> Any:
     return plt
 
 
-def axes_for(caller: str, ax: Any, figsize: tuple[float, float]) -> tuple[Any, Any]:
-    """Return the figure and the axes to draw in: those given, or new ones whose layout leaves room for every label."""
+@contextmanager
+def axes_for(caller: str, ax: Any, figsize: tuple[float, float]) -> Iterator[Any]:
+    """Give the axes to draw in: those given, or new ones whose layout leaves room for every label; closed on an error."""
     plt = pyplot(caller)
-    if ax is None:
-        return plt.subplots(figsize=figsize, layout="constrained")
-    return ax.figure, ax
+    if ax is not None:
+        yield ax
+        return
+    figure, ax = plt.subplots(figsize=figsize, layout="constrained")
+    try:
+        yield ax
+    except BaseException:
+        plt.close(figure)
+        raise
+
+
+def ink() -> str:
+    """Return the colour of text, which the style of the figure sets."""
+    from matplotlib import rcParams
+
+    return str(rcParams["text.color"])
 
 
 def styled(default: dict[str, Any], given: dict[str, Any] | None, artist: Any) -> dict[str, Any]:
     """Return keyword arguments of an artist with those given in the place of defaults, by whatever alias (c for color)."""
     from matplotlib.cbook import normalize_kwargs
 
-    return {**normalize_kwargs(default, artist), **normalize_kwargs(given or {}, artist)}
+    given = normalize_kwargs(given or {}, artist)
+    # Of a collection, c is another option than color, and either may be given.
+    clash = {"c": ("color", "facecolor"), "color": ("c", "cmap")}
+    left_out = {name for one in given for name in clash.get(one, ())}
+    return {**{name: value for name, value in normalize_kwargs(default, artist).items() if name not in left_out}, **given}
 
 
 def tidy(ax: Any) -> None:
@@ -57,10 +79,15 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
-def check_kind(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Raise for an option that is not one of its choices."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; found {value!r}.")
+def percent(share: float) -> str:
+    """Return a share as a percentage, with the decimals it has."""
+    return f"{100.0 * share:g}%"
+
+
+def shown(label: Any) -> str:
+    """Return a label of the data as text, which matplotlib takes neither for mathematics nor for a label to hide."""
+    text = str(label).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def plural(noun: str) -> str:
@@ -68,16 +95,18 @@ def plural(noun: str) -> str:
     return "groups" if noun == "group" else f"groups ({noun})"
 
 
-def name_of(values: Any, default: str) -> str:
-    """Return the name of a column of data, if it has one."""
-    name = getattr(values, "name", None)
-    return default if name is None or name == "" else str(name)
+def named(values: Any, default: str) -> str:
+    """Return the name of a column of data as text, or a default where it has none."""
+    name = name_of(values)
+    return default if name is None else shown(name)
 
 
 def sample(n: int, size: int | None, seed: Any) -> np.ndarray:
     """Return positions of all of n, or of a random sample of so many, in ascending order."""
     from sklearn.utils import check_random_state
 
+    if size is not None and (not isinstance(size, Integral) or isinstance(size, bool) or size < 1):
+        raise ValueError(f"subsample must be a whole number, at least 1, or None; found {size!r}.")
     if size is None or n <= size:
         return np.arange(n)
     return np.sort(check_random_state(seed).choice(n, size, replace=False))

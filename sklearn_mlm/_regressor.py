@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ from ._base import (
 )
 from ._criterion import Criterion
 from ._fitted import reliabilities, residual_means
+from ._groups import name_of, warn_of_twins
 from ._model_summary import ModelSummary, summarise_model
 from ._moments import GroupedMoments
 from ._optimum import minimise
@@ -190,7 +192,7 @@ class RandomInterceptRegressor(GroupedRegressor):
         """
         self._check_parameters()
         with self._unchanged_on_error():
-            self._outcome_name = _name_of(y)
+            self._outcome_name = name_of(y)
             moments = self._read(X, y, groups, sample_weight)
             if not has_groups(moments):
                 warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=2)
@@ -241,7 +243,7 @@ class RandomInterceptRegressor(GroupedRegressor):
         self._check_parameters()
         before: GroupedMoments | None = getattr(self, "moments_", None)
         with self._unchanged_on_error():
-            self._outcome_name = _name_of(y) or self._outcome_name
+            self._outcome_name = name_of(y) or self._outcome_name
             moments = self._read(X, y, groups, sample_weight, reset=before is None, min_rows=0)
             grouped = has_groups(moments)
             if before is not None:
@@ -250,12 +252,16 @@ class RandomInterceptRegressor(GroupedRegressor):
                     raise ValueError(
                         f"partial_fit was given {now}, and {then} before. Pass groups in every call, or in none."
                     )
-                moments = before.merge(moments)
+                moments = _named(before.merge(moments), before)
+                warn_of_twins(before.labels, moments.labels, stacklevel=2)
             elif not grouped:
-                warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=2)
+                warnings.warn(f"partial_{_NO_GROUPS}", GroupsNotPassedWarning, stacklevel=2)
             try:
                 return self._store(moments)
             except TooLittleError:
+                # Rows only add to what identifies a model, unless a parameter or weights below 1 say otherwise.
+                if self.__sklearn_is_fitted__():
+                    raise
                 self.moments_ = moments
                 return self
 
@@ -300,12 +306,15 @@ class RandomInterceptRegressor(GroupedRegressor):
         array([271.7])
         """
         check_is_fitted(self)
+        self._check_parameters()
         with self._unchanged_on_error():
             moments = self._read(X, y, groups, sample_weight, reset=False, min_rows=0)
             if not (self.n_groups_ and has_groups(moments)):
                 without = "no groups were passed" if self.n_groups_ else "the model was fitted without groups"
                 raise ValueError(f"There are no random effects to update: {without}. Pass groups to fit, and here.")
-            self.moments_ = self.moments_.merge(moments)
+            merged = _named(self.moments_.merge(moments), self.moments_)
+            warn_of_twins(self.groups_, merged.labels, stacklevel=2)
+            self.moments_ = merged
             self._set_random_effects(reliabilities(self) * residual_means(self), self.moments_.labels)
         return self
 
@@ -325,6 +334,13 @@ class RandomInterceptRegressor(GroupedRegressor):
         -------
         self : RandomInterceptRegressor
             The fitted model.
+
+        Raises
+        ------
+        TypeError
+            For anything else than moments.
+        ValueError
+            Where there is one group, every group is a single row, or there are no more rows than fixed effects.
 
         Examples
         --------
@@ -535,10 +551,10 @@ class RandomInterceptRegressor(GroupedRegressor):
         return variance
 
 
-def _name_of(y: Any) -> str | None:
-    """Return the name of a column, if it has one."""
-    name = getattr(y, "name", None)
-    return None if name is None or name == "" else str(name)
+def _named(moments: GroupedMoments, before: GroupedMoments) -> GroupedMoments:
+    """Return moments whose labels have the name that they had before, where new rows brought none."""
+    name = moments.labels.name or before.labels.name
+    return replace(moments, labels=moments.labels.rename(name))
 
 
 _NO_GROUPS = f"fit was given no groups: the model is ordinary least squares, with a group variance of 0. {THREE_WAYS}"

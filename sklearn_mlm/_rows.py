@@ -119,6 +119,10 @@ def as_numbers(values: Any, name: str) -> Any:
         return values
     if values.dtype.kind != "O":
         raise ValueError(f"{name} must hold numbers; found {values.dtype}. Turn the values into numbers first.")
+    if len(values) and isinstance(values.flat[0], str):
+        raise ValueError(
+            f"{name} must hold numbers; found strings, such as {values.flat[0]!r}. Turn them into numbers first."
+        )
     return values.astype(np.float64)
 
 

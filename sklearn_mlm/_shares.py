@@ -234,9 +234,10 @@ def clustering_report(model: Any) -> pd.Series:
     [180.0, 18.0, 0.39, 4.55, 39.53]
     """
     check_mixed(model)
-    counts = model.moments_.counts
+    moments = model._fitted_moments
+    counts = moments.counts
     n = float(counts.sum())
-    null = Criterion(without_columns(model.moments_), precision_weights=model.weight_type == "precision")
+    null = Criterion(without_columns(moments), precision_weights=model.weight_type == "precision")
     solution = minimise(null).solution
     total = solution.group_variance + solution.residual_variance
     correlation = solution.group_variance / total if total > 0 else float("nan")

@@ -6,8 +6,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from ._base import check_choice
 from ._fitted import check_mixed, reliabilities, residual_means
-from ._plotting import BLUE, INK, SCALES, VERMILION, axes_for, check_kind, count, name_of, plural, short, styled, tidy
+from ._plotting import BLUE, SCALES, VERMILION, axes_for, count, ink, named, plural, short, shown, styled, tidy
 
 # Points of a marker's area, of the largest and the smallest group, where there are few and where there are more.
 _AREAS, _MORE_AREAS = (130.0, 12.0), (60.0, 6.0)
@@ -33,7 +34,7 @@ class ShrinkageDisplay:
     means, estimates : ndarray of shape (n_groups,)
         Raw means and empirical-Bayes estimates, in units of y.
     reliabilities, sizes : ndarray of shape (n_groups,)
-        The reliability of each group, and its number of rows (or their total weight).
+        The reliability of each group, and its number of rows.
     intercept : float
         The fixed intercept, or 0 where means and estimates are deviations from it.
     adjusted : bool
@@ -111,17 +112,17 @@ class ShrinkageDisplay:
         display : ShrinkageDisplay
         """
         check_mixed(model)
-        check_kind("scale", scale, SCALES)
+        check_choice("scale", scale, SCALES)
         at = model.intercept_ if scale == "absolute" else 0.0
         display = cls(
             means=at + residual_means(model),
             estimates=at + model.random_effects_.to_numpy(),
             reliabilities=reliabilities(model),
-            sizes=model.moments_.counts,
+            sizes=model.moments_.n_rows,
             intercept=at,
             adjusted=len(model.coef_) > 0,
-            group_name=name_of(model.groups_, "group"),
-            outcome_name=model._outcome_name or "y",
+            group_name=named(model.groups_, "group"),
+            outcome_name=shown(model._outcome_name or "y"),
         )
         return display.plot(ax, scatter_kwargs=scatter_kwargs)
 
@@ -140,10 +141,15 @@ class ShrinkageDisplay:
         display : ShrinkageDisplay
             Itself, with the artists as attributes.
         """
-        from matplotlib.collections import PathCollection
+        with axes_for(type(self).__name__, ax, (6.4, 4.8)) as self.ax_:
+            self.figure_ = self.ax_.figure
+            self._draw(scatter_kwargs)
+        return self
 
-        self.figure_, self.ax_ = axes_for(type(self).__name__, ax, (6.4, 4.8))
+    def _draw(self, scatter_kwargs: dict[str, Any] | None) -> None:
+        """Draw the lines and the groups."""
         from matplotlib import colormaps
+        from matplotlib.collections import PathCollection
         from matplotlib.colors import ListedColormap
 
         n = len(self.means)
@@ -161,7 +167,7 @@ class ShrinkageDisplay:
         }
         ends = np.array([self.means.min(), self.means.max()])
         self.lines_ = [
-            *self.ax_.plot(ends, ends, color=INK, linewidth=1.0, linestyle="--", label="no shrinkage: the raw mean"),
+            *self.ax_.plot(ends, ends, color=ink(), linewidth=1.0, linestyle="--", label="no shrinkage: the raw mean"),
             self.ax_.axhline(
                 self.intercept, color=VERMILION, linewidth=1.2, label="all shrinkage: the population", zorder=0.5
             ),
@@ -169,7 +175,7 @@ class ShrinkageDisplay:
         options = styled(default, scatter_kwargs, PathCollection)
         self.scatter_ = self.ax_.scatter(self.means, self.estimates, **options)
         self.colorbar_ = None
-        if not same and "color" not in options:
+        if self.scatter_.get_array() is not None:
             self.colorbar_ = self.figure_.colorbar(self.scatter_, ax=self.ax_, label="reliability λ")
             self.colorbar_.solids.set_alpha(1.0)
             self.colorbar_.outline.set_visible(False)
@@ -178,10 +184,9 @@ class ShrinkageDisplay:
             xlabel=f"raw {mean}, each {self.group_name}",
             ylabel="EB estimate of it",
         )
-        self.ax_.set_title(self._sizes_text(), loc="left", fontsize="medium", color=INK)
+        self.ax_.set_title(self._sizes_text(), loc="left", fontsize="medium", color=ink())
         self.ax_.legend(loc="upper left", frameon=False, fontsize="small")
         tidy(self.ax_)
-        return self
 
     def _sizes_text(self) -> str:
         """Return how many groups there are and how large they are."""

@@ -1,6 +1,6 @@
 """Arrays and group labels to a file and back: a documented format, with nothing in it that could run.
 
-A file is a NumPy archive (.npz, uncompressed): the arrays by name, and "header", the bytes of a JSON object in UTF-8 with
+A file is a NumPy archive (.npz, not compressed): the arrays by name, and "header", the bytes of a JSON object in UTF-8 with
 the keys "format" ("sklearn-mlm moments"), "version" (1) and what else the writer puts there. Group labels are stored by
 kind, which the header has under "labels":
 
@@ -15,14 +15,22 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
+import zlib
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 import pandas as pd
 
 _FORMAT, _VERSION = "sklearn-mlm moments", 1
+DAMAGES = (
+    *(BadZipFile, EOFError, KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError, MemoryError),
+    *(RecursionError, NotImplementedError, RuntimeError, zlib.error),
+)
+"""What reading a damaged or a hostile file may raise."""
+_TIMES = re.compile(r"[mM]8\[(s|ms|us|ns)\]")
 
 
 def write(file: Any, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -60,11 +68,19 @@ def read(file: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         Where the file is none of these, or of a version unknown.
     """
     try:
+        with ZipFile(file) as archive:
+            # So a small file cannot hold large arrays.
+            if any(member.compress_type != ZIP_STORED for member in archive.infolist()):
+                raise ValueError("it is compressed")
+        if hasattr(file, "seek"):
+            file.seek(0)
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         header = json.loads(arrays.pop("header").tobytes().decode())
-    except (BadZipFile, EOFError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{file!r} is no file of moments, or not all of one: {error}.") from error
+    except DAMAGES as error:
+        raise ValueError(
+            f"{file!r} is no file of moments, as GroupedMoments.save writes them, or not all of one."
+        ) from error
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise ValueError(f"{file!r} is no file of moments: its header does not say so. Write one with GroupedMoments.save.")
     if header.get("version") != _VERSION:
@@ -95,7 +111,7 @@ def pack_labels(labels: pd.Index) -> tuple[dict[str, Any], dict[str, np.ndarray]
         plain = {"integer": integer, "boolean": np.bool_, "floating": np.float64}[kind]
         return {"kind": "array"}, {"labels": labels.to_numpy(dtype=plain)}
     if kind == "string":
-        encoded = [str(label).encode() for label in labels]
+        encoded = [str(label).encode(errors="surrogatepass") for label in labels]
         lengths = np.array([len(one) for one in encoded], dtype=np.int64)
         return {"kind": "text"}, {"labels": np.frombuffer(b"".join(encoded), dtype=np.uint8), "label_lengths": lengths}
     pairs = json.dumps([_tagged(label) for label in labels])
@@ -105,15 +121,18 @@ def pack_labels(labels: pd.Index) -> tuple[dict[str, Any], dict[str, np.ndarray]
 def unpack_labels(said: dict[str, Any], arrays: dict[str, np.ndarray]) -> pd.Index:
     """Return labels from what the header says of them and their arrays."""
     kind, values = said.get("kind"), arrays["labels"]
-    if kind == "array":
+    if kind == "array" and values.dtype.kind in "biuf":
         return pd.Index(values)
-    if kind == "time":
+    if kind == "time" and _TIMES.fullmatch(said["dtype"]):
         times = pd.Index(values.view(np.dtype(said["dtype"])))
         return times if said["zone"] is None else times.tz_localize("UTC").tz_convert(said["zone"])
     text = values.tobytes()
     if kind == "text":
         ends = np.cumsum(arrays["label_lengths"]).tolist()
-        return pd.Index([text[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)], dtype="str")
+        return pd.Index(
+            [text[start:end].decode(errors="surrogatepass") for start, end in zip([0, *ends], ends, strict=False)],
+            dtype="str",
+        )
     if kind == "mixed":
         labels = np.empty(len(pairs := json.loads(text.decode())), dtype=object)
         labels[:] = [_untagged(pair) for pair in pairs]

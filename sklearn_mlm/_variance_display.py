@@ -7,8 +7,25 @@ from typing import Any, Self
 import numpy as np
 from scipy import stats
 
+from ._base import check_choice
 from ._fitted import check_level, check_mixed, criterion_of
-from ._plotting import BLUE, GREY, INK, ORANGE, PALE, SKY, VERMILION, axes_for, check_kind, name_of, plural, short, tidy
+from ._plotting import (
+    BLUE,
+    DARK,
+    GREY,
+    ORANGE,
+    PALE,
+    SKY,
+    VERMILION,
+    axes_for,
+    ink,
+    named,
+    percent,
+    plural,
+    short,
+    shown,
+    tidy,
+)
 from ._profile import ratio_limits
 from ._shares import r2
 from .inference import plausible_values_range
@@ -18,6 +35,8 @@ _POINTS = 301
 # A share too narrow for its label inside the bar.
 _NARROW = 0.09
 _NO_SHARE = 1e-9
+# Beyond it the criterion is flat to rounding.
+_LARGEST_ICC = 1.0 - 1e-12
 
 
 class VarianceDisplay:
@@ -147,14 +166,17 @@ class VarianceDisplay:
         check_mixed(model)
         check_level(level)
         tau2, sigma2 = (float(variance) for variance in model.variance_components_)
+        if tau2 + sigma2 == 0:
+            raise ValueError("y is constant: there is no variance to show.")
         if sigma2 == 0:
             raise ValueError("The model leaves no residual (sigma2 = 0): there is no variance within groups to show.")
         criterion = criterion_of(model)
         threshold = float(stats.chi2.ppf(level, 1))
         lower, upper = (1.0 - 1.0 / (1.0 + ratio) for ratio in ratio_limits(criterion, threshold))
-        # A little beyond the interval on both sides, so that the curve is seen to cross.
+        # A little beyond the interval on both sides, so that the curve is seen to cross, but not to where groups are all.
         margin = 0.18 * (upper - lower)
-        grid = np.unique(np.append(np.linspace(max(lower - margin, 0.0), min(upper + margin, 0.999), _POINTS), model.icc_))
+        ends = max(lower - margin, 0.0), min(upper + margin, (1.0 + upper) / 2.0, _LARGEST_ICC)
+        grid = np.unique(np.append(np.linspace(*ends, _POINTS), model.icc_))
         excess = criterion.evaluate(grid / (1.0 - grid))[0] - model.criterion_
         parts = r2(model)
         low, high = plausible_values_range(model, level)
@@ -171,8 +193,8 @@ class VarianceDisplay:
             level=level,
             reml=model.method == "reml",
             predictors=len(model.coef_) > 0,
-            group_name=name_of(model.groups_, "group"),
-            outcome_name=model._outcome_name or "y",
+            group_name=named(model.groups_, "group"),
+            outcome_name=shown(model._outcome_name or "y"),
         )
         return display.plot(ax, kind=kind)
 
@@ -184,30 +206,33 @@ class VarianceDisplay:
         ax : matplotlib Axes, default=None
             Where to draw; None makes a figure.
         kind : {"shares", "range", "profile"}, default="shares"
+            Which of the pictures.
 
         Returns
         -------
         display : VarianceDisplay
             Itself, with the artists as attributes.
         """
-        check_kind("kind", kind, _KINDS)
-        self.figure_, self.ax_ = axes_for(type(self).__name__, ax, (6.8, 2.5) if kind == "shares" else (6.0, 4.0))
-        self.bars_: list[Any] | None = None
-        self.line_ = self.area_ = None
-        {"shares": self._draw_shares, "range": self._draw_range, "profile": self._draw_profile}[kind]()
+        check_choice("kind", kind, _KINDS)
+        size = (6.8, 2.5) if kind == "shares" else (6.0, 4.0)
+        with axes_for(type(self).__name__, ax, size) as self.ax_:
+            self.figure_ = self.ax_.figure
+            self.bars_: list[Any] | None = None
+            self.line_ = self.area_ = None
+            {"shares": self._draw_shares, "range": self._draw_range, "profile": self._draw_profile}[kind]()
         return self
 
     def _draw_shares(self) -> None:
         """Draw the parts of the variance end to end."""
         left = "left " if self.predictors else ""
         parts = {
-            "fixed_between": ("predictors, between groups", SKY, INK),
+            "fixed_between": ("predictors, between groups", SKY, DARK),
             "group": (left + "between " + plural(self.group_name), BLUE, "white"),
-            "fixed_within": ("predictors, within groups", ORANGE, INK),
-            "residual": (left + "within groups", PALE, INK),
+            "fixed_within": ("predictors, within groups", ORANGE, DARK),
+            "residual": (left + "within groups", PALE, DARK),
         }
         bars, start = [], 0.0
-        for name, (label, color, ink) in parts.items():
+        for name, (label, color, on_it) in parts.items():
             share = self.shares[name]
             # What rounding leaves of the share of a predictor that has none.
             if share <= _NO_SHARE:
@@ -215,7 +240,7 @@ class VarianceDisplay:
             said = f"{label}: {share:.1%}"
             bars.append(self.ax_.barh(0, share, left=start, height=0.7, color=color, edgecolor="white", label=said))
             if share >= _NARROW:
-                self.ax_.text(start + share / 2.0, 0, f"{share:.1%}", ha="center", va="center", color=ink)
+                self.ax_.text(start + share / 2.0, 0, f"{share:.1%}", ha="center", va="center", color=on_it)
             start += share
         self.bars_ = bars
         self.ax_.set(
@@ -229,8 +254,8 @@ class VarianceDisplay:
         self.ax_.legend(loc="upper left", ncols=2, frameon=False, fontsize="small", borderaxespad=0.0)
         low, high = self._range()
         where = ", all predictors 0" if self.predictors else ""
-        said = f"Plausible values range: {self.level:.0%} of the groups' intercepts from {low} to {high}{where}"
-        self.ax_.set_title(said, loc="left", fontsize="medium", color=INK)
+        said = f"Plausible values range: {percent(self.level)} of the groups' intercepts from {low} to {high}{where}"
+        self.ax_.set_title(said, loc="left", fontsize="medium", color=ink())
 
     def _range(self) -> tuple[str, str]:
         """Return the ends of the plausible values range as text."""
@@ -255,7 +280,7 @@ class VarianceDisplay:
                 color=BLUE,
                 alpha=0.3,
                 linewidth=0,
-                label=f"plausible values range: {self.level:.0%} of them, {low} to {high}",
+                label=f"plausible values range: {percent(self.level)} of them, {low} to {high}",
             )
             top = max(groups.max(), rows.max())
         else:
@@ -274,9 +299,9 @@ class VarianceDisplay:
         lower, upper = self.icc_limits
         # Two significant digits of the width.
         size = 10.0 * max(upper - lower, 1e-3)
-        what = "restricted log-likelihood" if self.reml else "log-likelihood"
-        (self.line_,) = self.ax_.plot(at, excess, color=BLUE, linewidth=1.8, label=f"-2 {what}")
-        label = f"{self.level:.0%} interval: {short(lower, size)} to {short(upper, size)}"
+        what = "REML criterion" if self.reml else "deviance"
+        (self.line_,) = self.ax_.plot(at, excess, color=BLUE, linewidth=1.8, label=what)
+        label = f"{percent(self.level)} interval: {short(lower, size)} to {short(upper, size)}"
         inside = (at >= lower) & (at <= upper)
         self.area_ = self.ax_.fill_between(
             at[inside], excess[inside], self.threshold, color=BLUE, alpha=0.15, linewidth=0, label=label
@@ -284,7 +309,9 @@ class VarianceDisplay:
         self.ax_.axhline(self.threshold, color=GREY, linewidth=1.0, linestyle="--")
         label = f"estimate: {short(self.icc, size)}"
         self.ax_.vlines(self.icc, 0.0, self.threshold, color=VERMILION, linewidth=1.2, label=label)
-        self.ax_.set(xlabel="intraclass correlation (ICC)", ylabel=f"-2 {what} above its minimum", xlim=(at[0], at[-1]))
+        self.ax_.set(xlabel="intraclass correlation (ICC)", ylabel=f"{what} above its minimum", xlim=(at[0], at[-1]))
         self.ax_.set_ylim(0, 2.0 * self.threshold)
+        # ICCs near 1 have long numbers.
+        self.ax_.locator_params(axis="x", nbins=6)
         self.ax_.legend(loc="upper center", frameon=True, framealpha=0.9, edgecolor="none", fontsize="small")
         tidy(self.ax_)
