@@ -201,3 +201,69 @@ def test_empty_batches_alone_are_the_state_of_no_rows():
 def test_names_of_columns_are_kept():
     frame = pd.DataFrame({"ses": [1.0, 2.0], "female": [0.0, 1.0]})
     assert GroupedMoments.from_batches([(frame, [1.0, 2.0], [1, 2])]).feature_names == ("ses", "female")
+
+
+def test_batches_may_be_in_the_same_arrays_one_after_the_other():
+    X, y, groups = simulate(400, 800, 4, level_2=False)
+    n = len(y) // 50_000 * 50_000
+    rows, labels = np.empty((50_000, 5), order="F"), np.empty(50_000, dtype=int)
+
+    def batches():
+        for start in range(0, n, 50_000):
+            rows[:, :4], rows[:, 4] = X[start : start + 50_000], y[start : start + 50_000]
+            labels[:] = groups[start : start + 50_000]
+            yield rows[:, :4], rows[:, 4], labels
+
+    assert_same(GroupedMoments.from_batches(batches()), GroupedMoments.from_arrays(X[:n], y[:n], groups[:n]))
+
+
+@pytest.mark.parametrize("weight", [1e-6, 1e-16])
+@pytest.mark.parametrize("size", [500, 20_000])
+def test_first_rows_far_off_that_hardly_count_cost_no_digits(size, weight):
+    rng = np.random.default_rng(0)
+    groups = np.tile(np.arange(200), 100)
+    X, y, weights = rng.standard_normal((20_000, 1)), rng.standard_normal(20_000), np.ones(20_000)
+    y[:200], weights[:200] = 1e8, weight
+    whole = GroupedMoments.from_arrays(X, y, groups, weights)
+    moments = GroupedMoments.from_batches(cut(X, y, groups, size, weights))
+    np.testing.assert_allclose(moments.within, whole.within, rtol=1e-12, atol=1e-12 * whole.within.max())
+    np.testing.assert_allclose(moments.means, whole.means, rtol=1e-12, atol=1e-12)
+
+
+def test_labels_that_python_holds_for_equal_are_one_group_whatever_their_batch():
+    batches = [(None, [1.0, 2.0], [True, False]), (None, [3.0, 4.0], [1, 2]), (None, [5.0], [1.0])]
+    moments = GroupedMoments.from_batches(batches)
+    assert moments.labels.is_unique
+    assert moments.n_rows.tolist() == [1, 3, 1]
+    assert moments.labels.tolist() == [False, True, 2]
+
+
+@pytest.mark.parametrize(
+    "labels", [np.array([2**63 + 5, 2**63 + 6] * 2, dtype=np.uint64), np.array([-(2**63), 3 - 2**63] * 2)]
+)
+def test_labels_at_the_ends_of_integers_are_labels(labels):
+    y = [1.0, 2.0, 3.0, 5.0]
+    assert_same(GroupedMoments.from_batches([(None, y, labels)]), GroupedMoments.from_arrays(None, y, labels))
+
+
+def test_weights_whose_sum_is_infinite_are_refused_by_name():
+    for read in (lambda *rows: GroupedMoments.from_batches([rows]), GroupedMoments.from_arrays):
+        with pytest.raises(ValueError, match="sample_weight sums to more"):
+            read(None, [1.0, 2.0], ["a", "a"], [1e308, 1e308])
+
+
+def test_rows_of_weight_zero_count_in_the_numbers_of_rows_that_errors_name_and_their_labels_are_looked_at():
+    weights = np.append(np.zeros(50), np.ones(50))
+    good = (None, np.ones(100), np.zeros(100, dtype=int), weights)
+    nan = (None, np.append(np.ones(99), np.nan), np.zeros(100, dtype=int), np.ones(100))
+    with pytest.raises(ValueError, match="In rows 100 to 199, counted from 0: Input y contains NaN"):
+        GroupedMoments.from_batches([good, nan])
+    missing = (None, np.ones(2), ["a", None], [1.0, 0.0])
+    with pytest.raises(ValueError, match="1 missing label"):
+        GroupedMoments.from_batches([missing])
+
+
+def test_the_groups_keep_the_name_of_their_column():
+    frame = pd.DataFrame({"y": [1.0, 2.0, 4.0], "school": ["b", "a", "a"]})
+    assert GroupedMoments.from_batches([(None, frame["y"], frame["school"])]).labels.name == "school"
+    assert GroupedMoments.from_batches([(None, frame["y"], frame["school"], [1, 2, 3])]).labels.name == "school"

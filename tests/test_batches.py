@@ -169,3 +169,55 @@ def test_without_what_the_extra_brings_the_error_names_it(missing, call, message
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == f"{message}: pip install 'sklearn-mlm[arrow]'."
+
+
+class OnlyAStream:
+    """A table that offers its stream and nothing else."""
+
+    def __init__(self, table):
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+def test_a_column_that_a_stream_lacks_or_has_twice_is_refused(frame, expected):
+    table = pa.Table.from_pandas(frame)
+    assert_same(GroupedMoments.from_arrow(OnlyAStream(table), **NAMES), expected)
+    with pytest.raises(ValueError, match="source has no column 'typo'; it has 'a', 'b', 'c', 'y', 'school'"):
+        GroupedMoments.from_arrow(OnlyAStream(table), **{**NAMES, "x": "typo"})
+    twice = table.append_column("a", table["b"])
+    for source in (twice, twice.to_reader(), OnlyAStream(twice)):
+        with pytest.raises(ValueError, match="source has two columns 'a'"):
+            GroupedMoments.from_arrow(source, **NAMES)
+        assert GroupedMoments.from_arrow(twice, x=["b"], y="y", groups="school").n_features == 1
+
+
+@pytest.mark.parametrize(
+    "values", [pd.date_range("2020", periods=3), ["1", "2", "3"], [[1.0], [2.0], [3.0]]], ids=["times", "strings", "lists"]
+)
+def test_columns_that_hold_no_numbers_are_refused(values):
+    table = pa.table({"x": pa.array(values), "y": [1.0, 2.0, 4.0], "g": [1, 1, 2]})
+    with pytest.raises(ValueError, match=r"x must hold numbers|setting an array element"):
+        GroupedMoments.from_arrow(table, x="x", y="y", groups="g")
+
+
+def test_decimals_and_small_integers_are_numbers():
+    from decimal import Decimal
+
+    table = pa.table({"x": [Decimal("1.5"), Decimal("2.5")], "y": pa.array([1, 3], pa.int8()), "g": [1, 1]})
+    assert GroupedMoments.from_arrow(table, x="x", y="y", groups="g").means.tolist() == [[2.0, 2.0]]
+
+
+def test_a_table_without_rows_is_the_state_of_none(frame):
+    moments = GroupedMoments.from_arrow(pa.Table.from_pandas(frame[:0]), **NAMES)
+    assert (moments.n_groups, moments.feature_names) == (0, ("a", "b", "c"))
+
+
+def test_folders_named_for_a_column_hold_it(frame, tmp_path):
+    table = pa.Table.from_pandas(frame.assign(year=np.arange(len(frame)) % 2 + 2020), preserve_index=False)
+    pyarrow.parquet.write_to_dataset(table, tmp_path, partition_cols=["year"])
+    moments = GroupedMoments.from_parquet(tmp_path, x=None, y="y", groups="year")
+    assert moments.labels.tolist() == [2020, 2021]
+    assert moments.labels.name == "year"
+    assert moments.n_rows.sum() == len(frame)

@@ -205,6 +205,8 @@ def test_drawing_leaves_the_global_random_state_alone(schools):
         ({"x": [2.0] * 4}, "x is constant"),
         ({"groups": ["a", "b"]}, "groups must hold one label per row"),
         ({"groups": ["a", None, "b", "b"]}, "1 missing label"),
+        ({"x": np.ones((4, 2))}, r"x must be one predictor, of shape \(n_samples,\); found shape \(4, 2\)"),
+        ({"subsample": -1}, "subsample must be a whole number, at least 1, or None; found -1"),
     ],
 )
 def test_bad_data_are_refused_before_anything_is_drawn(change, message):
@@ -224,6 +226,48 @@ def test_options_of_artists_may_be_given_by_any_of_their_names(schools):
     )
     assert display.scatter_[0].get_sizes().tolist() == [3]
     assert (display.line_.get_color(), display.line_.get_linewidth()) == ("red", 5)
+
+
+def test_names_and_labels_of_the_data_are_shown_as_they_are(schools):
+    names = {1: "_under", 2: "$5 to $10", 3: r"$\frac$", 4: "x_{$"}
+    four = schools[schools["school"] <= 4]
+    x, y = four["ses"].rename("cost $ per $"), four["math"].rename("_math")
+    groups = four["school"].map(names)
+    display = ClusteringDisplay.from_data(x, y, groups, lines="group")
+    display.figure_.canvas.draw()
+    shown = {text.get_text().strip().replace(r"\$", "$") for text in display.ax_.get_legend().get_texts()}
+    assert shown == set(names.values())
+    assert display.ax_.get_xlabel() == r"cost \$ per \$"
+    model = RandomInterceptRegressor().fit(None, y, groups=groups)
+    for kind in ("hist", "caterpillar", "qq"):
+        RandomEffectsDisplay.from_estimator(model, kind=kind).figure_.canvas.draw()
+    comparison = compare_with_ols(four[["ses"]].rename(columns={"ses": "x$_{$"}), y, groups, random_state=0)
+    CoefficientComparisonDisplay.from_comparison(comparison).figure_.canvas.draw()
+
+
+def test_text_has_the_colour_of_the_style(schools, null):
+    with mpl.style.context("dark_background"):
+        display = RandomEffectsDisplay.from_estimator(null, kind="caterpillar", extremes=2)
+        title = next(text for text in (display.ax_._left_title, display.ax_.title) if text.get_text())
+        assert mpl.colors.same_color(title.get_color(), "white")
+        lines = ClusteringDisplay.from_data(schools["ses"], schools["math"], schools["school"], lines="model")
+        assert mpl.colors.same_color(lines.line_.get_color(), "white")
+
+
+def test_colours_may_be_given_as_c_too(schools, null):
+    for given in ({"c": schools["math"]}, {"color": "red"}):
+        display = ClusteringDisplay.from_data(schools["ses"], schools["math"], schools["school"], scatter_kwargs=given)
+        assert len(display.scatter_[0].get_offsets()) == 240
+    for given in ({"c": np.arange(12)}, {"color": "red"}):
+        ShrinkageDisplay.from_estimator(null, scatter_kwargs=given)
+
+
+def test_a_figure_that_cannot_be_finished_is_closed(schools, null):
+    with pytest.raises(ValueError, match="nonsense"):
+        RandomEffectsDisplay.from_estimator(null, bins="nonsense")
+    with pytest.raises(AttributeError):
+        ClusteringDisplay.from_data(schools["ses"], schools["math"], schools["school"], line_kwargs={"nonsense": 1})
+    assert not plt.get_fignums()
 
 
 # ---- random effects
@@ -314,6 +358,7 @@ def test_effects_that_are_all_zero_are_drawn_and_said_to_be():
         ({"scale": "raw"}, "scale must be one of"),
         ({"level": 95}, "level must be between 0 and 1"),
         ({"extremes": 0}, "extremes must be a whole number"),
+        ({"extremes": True}, "extremes must be a whole number"),
     ],
 )
 def test_bad_options_of_effects_are_refused(null, options, message):
@@ -472,3 +517,50 @@ def test_a_display_looks_as_it_did(schools, null, comparison, name, tmp_path):
         figure.savefig(path, dpi=50)
     difference = compare_images(str(expected), str(path), TOLERANCE, in_decorator=True)
     assert difference is None, f"differs by {difference['rms']:.1f}"
+
+
+def test_levels_are_said_with_their_decimals(null):
+    display = RandomEffectsDisplay.from_estimator(null, kind="caterpillar", level=0.995)
+    assert "(99.5%)" in display.ax_.get_title(loc="left")
+
+
+def test_the_profile_is_a_curve_on_both_sides_of_an_icc_near_1():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(30), 20)
+    model = RandomInterceptRegressor().fit(
+        None, 100 * rng.standard_normal(30)[groups] + rng.standard_normal(600), groups=groups
+    )
+    display = VarianceDisplay.from_estimator(model, kind="profile")
+    at, excess = display.line_.get_data()
+    assert model.icc_ > 0.999
+    assert (at > model.icc_).sum() > 50
+    assert excess[-1] > display.threshold
+
+
+def test_what_the_note_on_shrinkage_says_is_true():
+    # By maximum likelihood tau can be less than the spread of the estimates.
+    groups = np.repeat([0, 1, 2], 20)
+    y = np.array([0.0, 3.0, 7.0])[groups] + np.tile([-1.0, 1.0], 30)
+    ml, reml = (RandomInterceptRegressor(method=method).fit(None, y, groups=groups) for method in ("ml", "reml"))
+    notes = [RandomEffectsDisplay.from_estimator(model).ax_.get_legend().get_title().get_text() for model in (ml, reml)]
+    assert ml.random_effects_.std() > np.sqrt(ml.variance_components_["group"])
+    assert notes == ["EB estimates are shrunk towards 0", "EB estimates are shrunk, so they spread less than τ"]
+
+
+def test_a_constant_outcome_has_no_variance_to_show():
+    with pytest.warns(UserWarning, match="y is constant"):
+        model = RandomInterceptRegressor().fit(None, np.ones(6), groups=[1, 1, 2, 2, 3, 3])
+    with pytest.raises(ValueError, match="y is constant"):
+        VarianceDisplay.from_estimator(model)
+
+
+@pytest.mark.parametrize("name", ["ShrinkageDisplay", "RandomEffectsDisplay", "VarianceDisplay"])
+def test_every_display_of_a_model_names_the_extra(name):
+    code = (
+        "import sys; sys.modules['matplotlib'] = None\n"
+        "from sklearn_mlm import RandomInterceptRegressor, display\n"
+        "model = RandomInterceptRegressor().fit(None, [1.0, 2.0, 4.0, 5.0], groups=[1, 1, 2, 2])\n"
+        f"try:\n    display.{name}.from_estimator(model)\nexcept ImportError as error:\n    print(error)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == f"{name} draws with matplotlib: pip install 'sklearn-mlm[plot]'."

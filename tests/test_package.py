@@ -12,7 +12,7 @@ ORDER = """
     _degrees_of_freedom _profile _variance_tests _fitted _fixed _shares inference _summary _model_summary _base _regressor
     model_selection _cluster_robust _within _folds _conclusions _comparison baselines _plotting _clustering_display
     _effects_display _shrinkage_display _variance_display _comparison_display display datasets _dask_partitions dask __init__
-""".split()
+""".split()  # noqa: SIM905
 
 
 def test_files_import_only_from_files_above_them(project):

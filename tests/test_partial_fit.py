@@ -177,3 +177,42 @@ def test_models_without_groups_have_no_effects_to_update(design):
         model = RandomInterceptRegressor().fit(X, y)
     with pytest.raises(ValueError, match="the model was fitted without groups"):
         model.update_random_effects(X, y, groups)
+
+
+def test_a_fit_that_later_rows_leave_without_enough_of_them_stays_as_it_was():
+    # Weights below 1 let the rows fall behind the columns that come to vary.
+    model = RandomInterceptRegressor().partial_fit([[0, 0], [1, 0], [2, 0]], [0, 1, 3], [5, 5, 6], [1, 0.6, 0.7])
+    before = dict(model.__dict__)
+    with pytest.raises(ValueError, match="more rows than fixed effects"):
+        model.partial_fit([[1, 1]], [9], [1], [0.1])
+    assert all(model.__dict__[name] is value for name, value in before.items())
+
+
+def test_labels_of_another_type_are_warned_of(design):
+    X, y, groups = design
+    model = RandomInterceptRegressor().fit(X, y, groups=groups)
+    for method in (model.update_random_effects, model.partial_fit):
+        with pytest.warns(UserWarning, match=r"label\(s\) of groups are strings of labels of another type") as caught:
+            method(X, y, groups.astype(str))
+        assert caught[0].filename == __file__
+        model.fit(X, y, groups=groups)
+
+
+def test_an_update_keeps_digits_far_from_zero_and_the_name_of_the_groups(design):
+    X, y, groups = design
+    far = RandomInterceptRegressor().fit(X + 1e9, y + 1e9, groups=pd.Series(groups, name="school"))
+    before = far.random_effects_
+    far.update_random_effects(X[:0], y[:0], groups=groups[:0])
+    np.testing.assert_allclose(far.random_effects_, before, rtol=1e-12, atol=1e-12)
+    assert far.groups_.name == "school"
+
+
+def test_an_update_changes_no_report_and_checks_parameters(design):
+    X, y, groups = design
+    model = RandomInterceptRegressor().fit(X[:40], y[:40], groups=groups[:40])
+    report = inference.clustering_report(model)
+    model.update_random_effects(X[40:], y[40:], groups=groups[40:])
+    pd.testing.assert_series_equal(inference.clustering_report(model), report)
+    model.set_params(weight_type="bogus")
+    with pytest.raises(ValueError, match="weight_type must be one of"):
+        model.update_random_effects(X, y, groups)

@@ -107,6 +107,7 @@ def test_the_table_is_for_people_too():
         (lambda f, w: (pd.concat([f, f]), w), "a row for each group: found 4 rows of 2 labels"),
         (lambda f, w: (f.assign(weight=[1.0, 0.0]), w), "positive weight"),
         (lambda f, w: (f.assign(n_rows=[0, 1]), w), "Every group must have a row"),
+        (lambda f, w: (f.assign(n_rows=[1.5, 1.0]), w), "n_rows must be whole numbers"),
         (lambda f, w: (f.replace(f.iloc[0, 2], np.nan), w), "must be finite"),
         (lambda f, w: (f, w[:-1]), r"within must be numbers of shape \(3, 3\)"),
         (lambda f, w: (f, -w), "within must be a scatter matrix"),
@@ -146,6 +147,16 @@ def rewritten(file, change):
         (lambda h, a: a.update(counts=a["counts"][1:]), "counts must be numbers of shape"),
         (lambda h, a: a.update(labels=a["labels"] * 0), "labels must differ"),
         (lambda h, a: a.update(deviations=a["deviations"].astype(str)), "deviations must be numbers"),
+        (lambda h, a: a.update(n_rows=a["n_rows"] + 0.5), "n_rows must be whole numbers"),
+        (lambda h, a: a.update(n_rows=a["n_rows"] * 0 + 2**60), "not too many"),
+        (lambda h, a: a.update(labels=a["labels"] + 1j), "labels of kind 'array' are not known"),
+        (lambda h, a: h["labels"].update(kind="time", dtype="V8", zone=None), "labels of kind 'time' are not known"),
+        (lambda h, a: h.update(feature_names="abc"), "feature_names must be a list of names"),
+        (
+            lambda h, a: a.update(center=a["center"][:0], deviations=a["deviations"][:, :0], within=a["within"][:0, :0]),
+            "must be",
+        ),
+        (lambda h, a: a.update(within=3.8 * np.eye(4) - 1.9), "without a negative eigenvalue"),
     ],
 )
 def test_files_that_no_state_wrote_are_refused(change, message):
@@ -168,10 +179,47 @@ def test_other_files_are_refused_and_nothing_in_them_runs(tmp_path):
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w") as archive:
         archive.writestr("a.txt", "text")
-    for content in (evil, truncated, zipped, io.BytesIO(pickle.dumps(Evil())), io.BytesIO(b"text"), io.BytesIO()):
+    compressed, deep, huge = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    np.savez_compressed(compressed, header=np.zeros(10**6, dtype=np.uint8))
+    np.savez(deep, header=np.frombuffer(b"[" * 100_000, dtype=np.uint8))
+    with zipfile.ZipFile(huge, "w") as archive:
+        header = "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000000,), }".ljust(117) + "\n"
+        archive.writestr("header.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+    for content in (
+        evil,
+        truncated,
+        zipped,
+        compressed,
+        deep,
+        huge,
+        io.BytesIO(pickle.dumps(Evil())),
+        io.BytesIO(b"text"),
+        io.BytesIO(),
+    ):
         content.seek(0)
-        with pytest.raises(ValueError, match="no file of moments"):
+        with pytest.raises(ValueError, match="no file of moments") as caught:
             GroupedMoments.load(content)
+        assert "allow_pickle" not in str(caught.value)
     assert not ran.exists()
     with pytest.raises(FileNotFoundError):
         GroupedMoments.load(tmp_path / "none")
+
+
+def test_what_is_no_table_and_no_state_is_refused_by_type():
+    with pytest.raises(TypeError, match=r"frame must be a pandas DataFrame.*found dict"):
+        GroupedMoments.from_frame({}, [[1.0]])
+    with pytest.raises(TypeError, match=r"merge takes GroupedMoments.*found int"):
+        GroupedMoments.merge([1])
+
+
+def test_a_file_bent_anywhere_is_read_or_refused():
+    X, y, groups = simulate()
+    content = saved(GroupedMoments.from_arrays(X, y, [f"s{group}" for group in groups])).getvalue()
+    rng = np.random.default_rng(0)
+    for at in rng.integers(0, len(content), 300):
+        bent = bytearray(content)
+        bent[at] ^= 1 << int(rng.integers(0, 8))
+        try:
+            GroupedMoments.load(io.BytesIO(bytes(bent)))
+        except ValueError as error:
+            assert "file of moments" in str(error)  # noqa: PT017
