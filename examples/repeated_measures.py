@@ -36,7 +36,7 @@ X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
 # The null model divides the variance between persons and within. What is within contains the trend over the days, and
 # a line through the days takes from it. It cannot explain why persons differ, who all had the same days; yet tau2
 # rises. The variance of the persons' means stays as it is, and tau2 is estimated as that variance less sigma2 / n,
-# for the noise in the means.
+# for the residuals in the means.
 
 null = RandomInterceptRegressor().fit(None, y, groups=subject)
 growth = RandomInterceptRegressor().fit(X, y, groups=subject)
@@ -83,17 +83,17 @@ print(f"the SD is {sd.iloc[0]:.0f} on the first day, and {sd.iloc[-1]:.0f} on th
 # Do slopes differ?
 # -----------------
 # Lines that fan out do both: days near each other are more alike, and later days vary more. Every person has the same
-# ten days, so that an exact test is short: the variance of the persons' own slopes, over that which the noise about
+# ten days, so that an exact test is short: the variance of the persons' own slopes, over that which the residuals about
 # their own lines gives to a slope.
 
 days = by_day.columns.to_numpy(dtype=float)
 slopes, intercepts = np.polyfit(days, by_day.T, 1)
 df = n_persons - 1, n_persons * (n_days - 2)
-noise = ((by_day - intercepts[:, None] - np.outer(slopes, days)) ** 2).to_numpy().sum() / df[1]
-of_slope = noise / ((days - days.mean()) ** 2).sum()
+residual = ((by_day - intercepts[:, None] - np.outer(slopes, days)) ** 2).to_numpy().sum() / df[1]
+of_slope = residual / ((days - days.mean()) ** 2).sum()
 statistic = slopes.var(ddof=1) / of_slope
 p_value = stats.f.sf(statistic, *df)
-print(f"Slopes from {slopes.min():.1f} to {slopes.max():.1f} ms a day, SD {slopes.std(ddof=1):.1f}; noise alone", end=" ")
+print(f"Slopes from {slopes.min():.1f} to {slopes.max():.1f} ms a day, SD {slopes.std(ddof=1):.1f}; residuals alone", end=" ")
 print(f"would give them an SD of {of_slope**0.5:.1f}.")
 print(f"F({df[0]}, {df[1]}) = {statistic:.2f}, p {'< 0.001' if p_value < 0.001 else f'= {p_value:.3f}'}\n")
 
@@ -101,7 +101,7 @@ print(f"F({df[0]}, {df[1]}) = {statistic:.2f}, p {'< 0.001' if p_value < 0.001 e
 # What it costs: the standard error
 # ---------------------------------
 # Where all have the same days, the estimate is the mean of the persons' slopes, and right whether they differ or not.
-# Its standard error is not: the model takes the drift of persons for noise, which many days average out. Least
+# Its standard error is not: the model takes the drift of persons for residuals, which many days average out. Least
 # squares with cluster-robust standard errors (CR2) has the same estimate here, and allows for any likeness within
 # persons. If slopes differ, its standard error is the one to trust.
 
@@ -131,7 +131,7 @@ table = pd.DataFrame(
         "own line": [*(f"{intercepts[at] + 10 * slopes[at]:.0f}" for at in (flat, steep)), "-"],
     }
 )
-table.index = [f"{who[0]}, the flattest line", f"{who[1]}, the steepest line", "a new person"]
+table.index = [f"{who[0]}, the lowest slope", f"{who[1]}, the highest slope", "a new person"]
 print(table.to_string(), "\n")
 said = "A random intercept serves for the levels of persons and, with robust standard errors, for the mean trend. "
 said += "For trends of single persons, and for predictions beyond the days measured, slopes have to be random too, in "

@@ -43,8 +43,8 @@ class Result(NamedTuple):
 class Accumulator:
     """Reads batches of rows (x, y) into sums by group and a scatter matrix, on several threads while the next batch comes.
 
-    With f_j a point near the rows of group j, kept from batch to batch, d_ij = z_ij - f_j, s_j = sum_i w_ij d_ij and
-    S = sum_ij w_ij d_ij d_ij',
+    With f_j a point near the rows of group j, kept from batch to batch, d_ij = z_ij - f_j, s_j = sum_i d_ij and
+    S = sum_ij d_ij d_ij',
 
         m_j = f_j + s_j / n_j,    W = S - sum_j s_j s_j' / n_j,
 

@@ -185,7 +185,7 @@ def test_repeated_measures_have_the_corpus_figures(printed, reference):
     day_10 = reml["beta"][0] + 10 * reml["beta"][1]
     assert numbers(text, "a new person")[0] == near(day_10, 0)
     effect = dict(zip(reml["ranef"]["group"], reml["ranef"]["condval"], strict=True))["335"]
-    assert numbers(text, "335, the flattest line")[0] == near(day_10 + effect, 0)
+    assert numbers(text, "335, the lowest slope")[0] == near(day_10 + effect, 0)
 
 
 def test_slopes_of_persons_differ_by_the_f_test_of_nested_least_squares(printed):
