@@ -93,8 +93,8 @@ residual = ((by_day - intercepts[:, None] - np.outer(slopes, days)) ** 2).to_num
 of_slope = residual / ((days - days.mean()) ** 2).sum()
 statistic = slopes.var(ddof=1) / of_slope
 p_value = stats.f.sf(statistic, *df)
-print(f"Slopes from {slopes.min():.1f} to {slopes.max():.1f} ms a day, SD {slopes.std(ddof=1):.1f}; residuals alone", end=" ")
-print(f"would give them an SD of {of_slope**0.5:.1f}.")
+print(f"Slopes from {slopes.min():.1f} to {slopes.max():.1f} ms a day, SD {slopes.std(ddof=1):.1f};", end=" ")
+print(f"residuals alone would give them an SD of {of_slope**0.5:.1f}.")
 print(f"F({df[0]}, {df[1]}) = {statistic:.2f}, p {'< 0.001' if p_value < 0.001 else f'= {p_value:.3f}'}\n")
 
 # %%

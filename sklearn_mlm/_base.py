@@ -17,7 +17,6 @@ from sklearn.utils import check_array
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_consistent_length, validate_data
 
-from ._criterion import Criterion
 from ._groups import MISSING, UNSEEN, as_labels, encode, factorize, label_kind, split_group_column
 from ._moments import GroupedMoments, summarise
 from ._rows import as_outcome, as_weights
@@ -65,10 +64,6 @@ class GroupsNotPassedWarning(UserWarning):
         ...
     GroupsNotPassedWarning: fit was given no groups: ...
     """
-
-
-class TooLittleError(ValueError):
-    """There are too few rows or groups to estimate anything; more of them may mend it."""
 
 
 class GroupedRegressor(RegressorMixin, BaseEstimator):
@@ -264,32 +259,3 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
 def has_groups(moments: GroupedMoments) -> bool:
     """Return whether rows were read by groups, rather than into the one group of no label."""
     return not moments.n_groups or moments.labels[0] is not _Label.NO_GROUP
-
-
-def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """Raise for a parameter that is not one of its choices."""
-    if not isinstance(value, str | bool | np.bool_) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; found {value!r}.")
-
-
-def check_more_rows_than_effects(n_rows: float, rank: int, note: str = "") -> None:
-    """Raise where there are no more rows than fixed effects."""
-    if n_rows <= rank:
-        raise TooLittleError(
-            f"There must be more rows than fixed effects: found n_samples={n_rows:g} and {rank} independent fixed effects "
-            f"(the intercept included). Fit more rows or fewer columns.{note}"
-        )
-
-
-def warn_of_dropped_columns(criterion: Criterion, stacklevel: int) -> None:
-    """Warn of columns that depend on those before them, by name."""
-    if not len(criterion.dropped):
-        return
-    names = criterion.moments.feature_names
-    dropped = [f"x{i}" if names is None else names[i] for i in criterion.dropped]
-    warnings.warn(
-        f"{len(dropped)} column(s) of X depend on the columns before them (or are constant) and get the coefficient 0: "
-        f"{', '.join(dropped)}. Predictions are not affected; drop them to silence this.",
-        UserWarning,
-        stacklevel=stacklevel + 1,
-    )

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ._base import check_choice
+from ._checks import check_choice
 from ._fitted import check_level, check_mixed
 from ._plotting import (
     BLUE,

@@ -15,12 +15,9 @@ from ._base import (
     THREE_WAYS,
     GroupedRegressor,
     GroupsNotPassedWarning,
-    TooLittleError,
-    check_choice,
-    check_more_rows_than_effects,
     has_groups,
-    warn_of_dropped_columns,
 )
+from ._checks import TooLittleError, check_choice, check_groups, check_rows, warn_of_peculiar_data
 from ._criterion import Criterion
 from ._fitted import reliabilities, residual_means
 from ._groups import name_of, warn_of_twins
@@ -481,9 +478,9 @@ class RandomInterceptRegressor(GroupedRegressor):
     def _store(self, moments: GroupedMoments) -> Self:
         """Solve for moments and set the fitted attributes."""
         grouped = has_groups(moments)
-        _check_groups(moments, grouped, self.weight_type)
+        check_groups(moments, grouped, self.weight_type)
         criterion = self._criterion(moments)
-        _check_rows(criterion, grouped)
+        check_rows(criterion, grouped)
         if grouped:
             optimum = minimise(criterion)
             solution, boundary, identified = optimum.solution, optimum.boundary, optimum.identified
@@ -507,7 +504,7 @@ class RandomInterceptRegressor(GroupedRegressor):
         self.log_likelihood_ = -0.5 * solution.value
         self.aic_ = solution.value + 2 * n_parameters
         self.bic_ = solution.value + float(np.log(criterion.n_observations)) * n_parameters
-        _warn_of_peculiar_data(criterion, identified)
+        warn_of_peculiar_data(criterion, identified)
         return self
 
     def _set_random_effects(self, effects: np.ndarray, labels: pd.Index) -> None:
@@ -558,51 +555,3 @@ def _named(moments: GroupedMoments, before: GroupedMoments) -> GroupedMoments:
 
 
 _NO_GROUPS = f"fit was given no groups: the model is ordinary least squares, with a group variance of 0. {THREE_WAYS}"
-
-
-def _check_groups(moments: GroupedMoments, grouped: bool, weight_type: str) -> None:
-    """Raise where the groups cannot tell tau2 and sigma2 apart, saying why."""
-    if moments.n_groups == 0:
-        raise TooLittleError("The moments hold no rows: found n_samples=0. Read some rows into them first.")
-    if grouped and moments.n_groups < 2:
-        raise TooLittleError(
-            f"groups holds one group only ({moments.labels.tolist()[0]!r}): how much groups vary cannot be estimated from "
-            "one. Fit at least two groups, or LinearRegression if there is nothing to group by."
-        )
-    copies = weight_type == "frequency" and moments.counts.max() > 1
-    if grouped and moments.n_rows.max() == 1 and not copies:
-        raise TooLittleError(
-            f"Every one of the {moments.n_groups} groups is a single row: the group variance and the residual variance are "
-            "only identified by rows that share a group. Check that groups holds the label of a group, not of a row."
-        )
-
-
-def _check_rows(criterion: Criterion, grouped: bool) -> None:
-    """Raise where there are no more rows than fixed effects."""
-    moments = criterion.moments
-    n_rows, total_weight = float(moments.n_rows.sum()), float(moments.counts.sum())
-    # Least squares are the same whatever the weights mean, so that without groups the larger number counts.
-    found = criterion.n_observations if grouped else max(n_rows, total_weight)
-    copies = (
-        f" The weights of the {n_rows:g} rows sum to {total_weight:g}, the number of copies they stand for: "
-        'weight_type="precision" is for weights that are not numbers of copies.'
-    )
-    check_more_rows_than_effects(found, criterion.rank, copies if found < n_rows else "")
-
-
-def _warn_of_peculiar_data(criterion: Criterion, identified: bool) -> None:
-    """Warn of columns that were dropped, and of an outcome or groups with nothing to estimate."""
-    warn_of_dropped_columns(criterion, stacklevel=4)
-    if criterion.outcome_constant:
-        warnings.warn(
-            "y is constant: both variance components are 0 and the intraclass correlation is undefined (NaN).",
-            UserWarning,
-            stacklevel=4,
-        )
-    elif not identified:
-        warnings.warn(
-            "The likelihood is the same at every group variance: the fixed effects leave nothing to tell it from the "
-            "residual variance by. 0 is returned; fit fewer columns or more rows.",
-            UserWarning,
-            stacklevel=4,
-        )

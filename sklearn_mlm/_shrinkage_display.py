@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ._base import check_choice
+from ._checks import check_choice
 from ._fitted import check_mixed, reliabilities, residual_means
 from ._plotting import BLUE, SCALES, VERMILION, axes_for, count, ink, named, plural, short, shown, styled, tidy
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from scipy import stats
 
-from ._base import check_choice
+from ._checks import check_choice
 from ._fitted import check_level, check_mixed, criterion_of
 from ._plotting import (
     BLUE,

@@ -18,9 +18,8 @@ from ._base import (
     THREE_WAYS,
     GroupedRegressor,
     GroupsNotPassedWarning,
-    check_choice,
-    warn_of_dropped_columns,
 )
+from ._checks import check_choice, warn_of_dropped_columns
 from ._cluster_robust import cluster_robust
 from ._comparison import Comparison, compare
 from ._criterion import Criterion

@@ -1,0 +1,92 @@
+"""What is refused and warned of before and after a fit: choices, groups and rows that are too few, peculiar data."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from ._criterion import Criterion
+from ._moments import GroupedMoments
+
+
+class TooLittleError(ValueError):
+    """There are too few rows or groups to estimate anything; more of them may mend it."""
+
+
+def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Raise for a parameter that is not one of its choices."""
+    if not isinstance(value, str | bool | np.bool_) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; found {value!r}.")
+
+
+def check_more_rows_than_effects(n_rows: float, rank: int, note: str = "") -> None:
+    """Raise where there are no more rows than fixed effects."""
+    if n_rows <= rank:
+        raise TooLittleError(
+            f"There must be more rows than fixed effects: found n_samples={n_rows:g} and {rank} independent fixed effects "
+            f"(the intercept included). Fit more rows or fewer columns.{note}"
+        )
+
+
+def warn_of_dropped_columns(criterion: Criterion, stacklevel: int) -> None:
+    """Warn of columns that depend on those before them, by name."""
+    if not len(criterion.dropped):
+        return
+    names = criterion.moments.feature_names
+    dropped = [f"x{i}" if names is None else names[i] for i in criterion.dropped]
+    warnings.warn(
+        f"{len(dropped)} column(s) of X depend on the columns before them (or are constant) and get the coefficient 0: "
+        f"{', '.join(dropped)}. Predictions are not affected; drop them to silence this.",
+        UserWarning,
+        stacklevel=stacklevel + 1,
+    )
+
+
+def check_groups(moments: GroupedMoments, grouped: bool, weight_type: str) -> None:
+    """Raise where the groups cannot tell tau2 and sigma2 apart, saying why."""
+    if moments.n_groups == 0:
+        raise TooLittleError("The moments hold no rows: found n_samples=0. Read some rows into them first.")
+    if grouped and moments.n_groups < 2:
+        raise TooLittleError(
+            f"groups holds one group only ({moments.labels.tolist()[0]!r}): how much groups vary cannot be estimated from "
+            "one. Fit at least two groups, or LinearRegression if there is nothing to group by."
+        )
+    copies = weight_type == "frequency" and moments.counts.max() > 1
+    if grouped and moments.n_rows.max() == 1 and not copies:
+        raise TooLittleError(
+            f"Every one of the {moments.n_groups} groups is a single row: the group variance and the residual variance are "
+            "only identified by rows that share a group. Check that groups holds the label of a group, not of a row."
+        )
+
+
+def check_rows(criterion: Criterion, grouped: bool) -> None:
+    """Raise where there are no more rows than fixed effects."""
+    moments = criterion.moments
+    n_rows, total_weight = float(moments.n_rows.sum()), float(moments.counts.sum())
+    # Least squares are the same whatever the weights mean, so that without groups the larger number counts.
+    found = criterion.n_observations if grouped else max(n_rows, total_weight)
+    copies = (
+        f" The weights of the {n_rows:g} rows sum to {total_weight:g}, the number of copies they stand for: "
+        'weight_type="precision" is for weights that are not numbers of copies.'
+    )
+    check_more_rows_than_effects(found, criterion.rank, copies if found < n_rows else "")
+
+
+def warn_of_peculiar_data(criterion: Criterion, identified: bool) -> None:
+    """Warn of columns that were dropped, and of an outcome or groups with nothing to estimate."""
+    warn_of_dropped_columns(criterion, stacklevel=4)
+    if criterion.outcome_constant:
+        warnings.warn(
+            "y is constant: both variance components are 0 and the intraclass correlation is undefined (NaN).",
+            UserWarning,
+            stacklevel=4,
+        )
+    elif not identified:
+        warnings.warn(
+            "The likelihood is the same at every group variance: the fixed effects leave nothing to tell it from the "
+            "residual variance by. 0 is returned; fit fewer columns or more rows.",
+            UserWarning,
+            stacklevel=4,
+        )
