@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -300,3 +301,24 @@ def test_group_level_columns_do_not_vary_within_groups_however_they_were_merged(
     merged = GroupedMoments.merge(parts)
     assert merged.within[1, 1] < 1e-20
     assert varies_within(merged).tolist() == [True, False, False, True]
+
+
+def peak_of_reading(X, y, groups):
+    """Memory that reading takes above what the rows have, in bytes."""
+    tracemalloc.start()
+    GroupedMoments.from_arrays(X, y, groups)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_single_precision_is_not_copied_to_double_and_sparse_rows_stay_sparse():
+    rng = np.random.default_rng(0)
+    groups, y = rng.integers(0, 500, 200_000), rng.standard_normal(200_000)
+    single = rng.standard_normal((200_000, 40), dtype=np.float32)
+    # 64 MB in double precision; codes of groups and buffers take 10.
+    assert peak_of_reading(single, y.astype(np.float32), groups) < single.nbytes / 2
+    column = rng.integers(0, 300, 200_000)
+    one_hot = sparse.csr_matrix((np.ones(200_000), column, np.arange(200_001)), shape=(200_000, 300))
+    # 480 MB if it were dense.
+    assert peak_of_reading(one_hot, y, groups) < 40e6
