@@ -8,24 +8,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.utils import check_array
-from sklearn.utils.validation import check_consistent_length
 
 from ._accumulator import Accumulator, in_rows
-from ._batches import arrow_columns, open_parquet, progress
-from ._groups import as_labels, column_names, factorize
+from ._batches import arrow_columns, checked_batch, open_parquet, progress
+from ._groups import factorize
 from ._label_table import append_labels
-from ._rows import NO_WEIGHT, Rows, as_numbers, as_outcome, as_weights, drop_weightless, raise_not_finite
+from ._rows import NO_WEIGHT, Rows, as_numbers, checked_rows, drop_weightless, predictors_as_numbers, raise_not_finite
 from ._scatter import central_value, within_and_between
-from ._storage import DAMAGES, pack_labels, read, unpack_labels, write
+from ._storage import DAMAGES, checked, pack_labels, read, unpack_labels, whole, write
 
 # Scatter per row that the rounding of the values themselves could leave, relative to their square: two units in the last
 # place.
 _ROUNDING = (2 * np.finfo(np.float64).eps) ** 2
 
-# What a sum of rounding errors may leave of symmetry and of eigenvalues, in columns of unit length.
-_NO_SCATTER = 1e-8
-_MOST_ROWS = 2.0**53
 # Groups of states that are merged at once at least.
 _WORTH_MERGING = 1 << 16
 _ARRAYS = ("counts", "n_rows", "center", "deviations", "within")
@@ -131,7 +126,7 @@ class GroupedMoments:
         ValueError
             Where values are missing or infinite, lengths differ, or a weight is negative.
         """
-        names, X, y, weights = _checked_rows(X, y, sample_weight)
+        names, X, y, weights = checked_rows(X, y, sample_weight)
         codes, labels = factorize(groups, len(y))
         return summarise(X, y, codes, labels, weights, names)
 
@@ -174,7 +169,7 @@ class GroupedMoments:
         >>> model.coef_.round(2)
         array([1., 2.])
         """
-        return _accumulate((_checked_batch(at, batch) for at, batch in enumerate(batches)), verbose, lasting=False)
+        return _accumulate((checked_batch(at, batch) for at, batch in enumerate(batches)), verbose, lasting=False)
 
     @classmethod
     def from_arrow(
@@ -408,11 +403,11 @@ class GroupedMoments:
         if len(labels) < len(codes):
             raise ValueError(f"frame must have a row for each group: found {len(codes)} rows of {len(labels)} labels.")
         order = np.argsort(codes)
-        return _checked(
+        return checked(
             cls(
                 labels=labels.rename(frame.index.name),
                 counts=frame["weight"].to_numpy(dtype=np.float64)[order],
-                n_rows=_whole(frame["n_rows"].to_numpy())[order],
+                n_rows=whole(frame["n_rows"].to_numpy())[order],
                 center=center,
                 deviations=means[order] - center,
                 within=np.array(within, dtype=np.float64),
@@ -482,7 +477,7 @@ class GroupedMoments:
             names, said = header["feature_names"], header["labels"]
             if not (names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))):
                 raise ValueError(f"feature_names must be a list of names; found {names!r}")
-            return _checked(
+            return checked(
                 cls(
                     labels=unpack_labels(said, arrays).rename(said["name"]),
                     sum_log_weight=float(header["sum_log_weight"]),
@@ -509,33 +504,6 @@ class GroupedMoments:
         )
 
 
-def _checked_rows(X: Any, y: Any, sample_weight: Any) -> tuple[tuple[str, ...] | None, Any, np.ndarray, np.ndarray | None]:
-    """Return names of columns, predictors, outcome and weights, checked but for values that are not finite."""
-    names = None
-    if X is not None:
-        columns = column_names(X)
-        names = tuple(columns) if columns is not None and all(isinstance(name, str) for name in columns) else None
-        X = check_array(X, accept_sparse=["csr", "csc"], ensure_all_finite=False, ensure_min_samples=0)
-    y = as_outcome(y)
-    if X is not None:
-        check_consistent_length(X, y)
-    return names, X, y, None if sample_weight is None else as_weights(sample_weight, len(y))
-
-
-def _checked_batch(at: int, batch: Any) -> tuple[Any, ...]:
-    """Return names of columns, predictors, outcome, labels, their name, and weights of a batch, checked."""
-    if not isinstance(batch, tuple | list) or len(batch) not in (3, 4):
-        found = f"{len(batch)} of them" if isinstance(batch, tuple | list) else type(batch).__name__
-        raise TypeError(f"Batch {at} must be a tuple (X, y, groups) or (X, y, groups, sample_weight); found {found}.")
-    X, y, groups, *weight = batch
-    try:
-        names, X, y, weights = _checked_rows(X, y, weight[0] if weight else None)
-        labels = as_labels(groups, len(y))
-    except ValueError as error:
-        raise ValueError(f"In batch {at}, counted from 0: {error}") from error
-    return names, X, y, labels, getattr(groups, "name", None) or None, weights
-
-
 def _accumulate(batches: Iterable[Any], verbose: int, lasting: bool) -> GroupedMoments:
     """Return the state of batches, each of names of columns, predictors, outcome, labels, their name, and weights.
 
@@ -559,7 +527,7 @@ def _accumulate(batches: Iterable[Any], verbose: int, lasting: bool) -> GroupedM
             start, n_read = n_read, n_read + len(y)
             if len(y) and weights is None:
                 n_kept += len(y)
-                accumulator.add(_numbers(X), as_numbers(y, "y"), labels, first=start, lasting=lasting)
+                accumulator.add(predictors_as_numbers(X), as_numbers(y, "y"), labels, first=start, lasting=lasting)
             elif len(y) and weights.any():
                 n_kept += len(y)
                 with in_rows(start, len(y)):
@@ -582,46 +550,6 @@ def _accumulate(batches: Iterable[Any], verbose: int, lasting: bool) -> GroupedM
             waiting.append(GroupedMoments(n_rows=result.counts.astype(np.intp), feature_names=names, **result._asdict()))
         moments = GroupedMoments.merge(waiting)
     return replace(moments, labels=moments.labels.rename(name_of_groups))
-
-
-def _numbers(X: Any) -> Any:
-    """Return predictors, in a matrix or in columns, of a numeric type."""
-    if isinstance(X, list):
-        return [as_numbers(column, "X") for column in X]
-    return None if X is None else as_numbers(X, "X")
-
-
-def _whole(numbers: np.ndarray) -> np.ndarray:
-    """Return numbers as integers, those that are none as they are."""
-    if numbers.dtype.kind == "f" and np.isfinite(numbers).all() and np.array_equal(numbers, np.floor(numbers)):
-        return numbers.astype(np.intp)
-    return numbers
-
-
-def _checked(state: GroupedMoments) -> GroupedMoments:
-    """Return a state that came from outside, or raise where it could be of no rows."""
-    n_groups, width = state.n_groups, state.center.size
-    shapes = {"counts": (n_groups,), "n_rows": (n_groups,), "center": (width,), "deviations": (n_groups, width)}
-    for field, shape in {**shapes, "within": (width, width)}.items():
-        values, kinds = getattr(state, field), "iu" if field == "n_rows" else "fiu"
-        if values.shape != shape or values.dtype.kind not in kinds or not width:
-            kind = "whole numbers" if field == "n_rows" else "numbers"
-            raise ValueError(f"{field} must be {kind} of shape {shape}; found {values.dtype} of shape {values.shape}.")
-        if not np.isfinite(values).all():
-            raise ValueError(f"{field} must be finite; found NaN or infinity.")
-    if (state.counts <= 0).any() or (state.n_rows < 1).any() or state.n_rows.sum(dtype=np.float64) > _MOST_ROWS:
-        raise ValueError("Every group must have a row and a positive weight, and not too many: see counts and n_rows.")
-    if not np.isfinite(state.sum_log_weight):
-        raise ValueError(f"sum_log_weight must be finite; found {state.sum_log_weight!r}.")
-    if not state.labels.is_unique or state.labels.isna().any():
-        raise ValueError("The labels must differ, and none be missing.")
-    if state.feature_names is not None and len(state.feature_names) != width - 1:
-        raise ValueError(f"feature_names must be {width - 1} names; found {state.feature_names!r}.")
-    length = np.sqrt(np.abs(state.within.diagonal()))
-    scaled = state.within / np.outer(np.where(length > 0, length, 1.0), np.where(length > 0, length, 1.0))
-    if np.abs(scaled - scaled.T).max() > _NO_SCATTER or np.linalg.eigvalsh(scaled).min() < -_NO_SCATTER:
-        raise ValueError("within must be a scatter matrix: symmetric, and without a negative eigenvalue.")
-    return state
 
 
 def _check_same_features(states: Sequence[GroupedMoments]) -> None:
@@ -670,7 +598,7 @@ def summarise(
     """
     if weights is not None:
         X, y, codes, labels, weights = drop_weightless(X, y, codes, labels, weights)
-    X, y = _numbers(X), as_numbers(y, "y")
+    X, y = predictors_as_numbers(X), as_numbers(y, "y")
     rows = Rows(X, y)
     n_rows = np.bincount(codes, minlength=len(labels))
     counts = n_rows.astype(np.float64) if weights is None else _sum_by_group(codes, weights, len(labels))

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 from sklearn.utils import check_array
-from sklearn.utils.validation import assert_all_finite, column_or_1d
+from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d
 
-from ._groups import factorize
+from ._groups import column_names, factorize
 
 # Blocks of this size stay in cache from one step to the next; below the least number of rows matrix products suffer.
 _BLOCK_BYTES = 1 << 20
@@ -171,3 +171,23 @@ def _check_finite(X: Any, y: np.ndarray) -> None:
         for part in values if isinstance(values, list) else [values]:
             if part is not None:
                 assert_all_finite(part, input_name=name)
+
+
+def checked_rows(X: Any, y: Any, sample_weight: Any) -> tuple[tuple[str, ...] | None, Any, np.ndarray, np.ndarray | None]:
+    """Return names of columns, predictors, outcome and weights, checked but for values that are not finite."""
+    names = None
+    if X is not None:
+        columns = column_names(X)
+        names = tuple(columns) if columns is not None and all(isinstance(name, str) for name in columns) else None
+        X = check_array(X, accept_sparse=["csr", "csc"], ensure_all_finite=False, ensure_min_samples=0)
+    y = as_outcome(y)
+    if X is not None:
+        check_consistent_length(X, y)
+    return names, X, y, None if sample_weight is None else as_weights(sample_weight, len(y))
+
+
+def predictors_as_numbers(X: Any) -> Any:
+    """Return predictors, in a matrix or in columns, of a numeric type."""
+    if isinstance(X, list):
+        return [as_numbers(column, "X") for column in X]
+    return None if X is None else as_numbers(X, "X")

@@ -30,6 +30,9 @@ DAMAGES = (
     *(RecursionError, NotImplementedError, RuntimeError, zlib.error),
 )
 """What reading a damaged or a hostile file may raise."""
+# What a sum of rounding errors may leave of symmetry and of eigenvalues, in columns of unit length.
+_NO_SCATTER = 1e-8
+_MOST_ROWS = 2.0**53
 _TIMES = re.compile(r"[mM]8\[(s|ms|us|ns)\]")
 
 
@@ -176,3 +179,36 @@ def _untagged(pair: Any) -> Any:
         "date": datetime.date.fromisoformat,
     }
     return makers[of_type](value)
+
+
+def whole(numbers: np.ndarray) -> np.ndarray:
+    """Return numbers as integers, those that are none as they are."""
+    if numbers.dtype.kind == "f" and np.isfinite(numbers).all() and np.array_equal(numbers, np.floor(numbers)):
+        return numbers.astype(np.intp)
+    return numbers
+
+
+def checked(state: Any) -> Any:
+    """Return a state that came from outside, or raise where it could be of no rows."""
+    n_groups, width = state.n_groups, state.center.size
+    shapes = {"counts": (n_groups,), "n_rows": (n_groups,), "center": (width,), "deviations": (n_groups, width)}
+    for field, shape in {**shapes, "within": (width, width)}.items():
+        values, kinds = getattr(state, field), "iu" if field == "n_rows" else "fiu"
+        if values.shape != shape or values.dtype.kind not in kinds or not width:
+            kind = "whole numbers" if field == "n_rows" else "numbers"
+            raise ValueError(f"{field} must be {kind} of shape {shape}; found {values.dtype} of shape {values.shape}.")
+        if not np.isfinite(values).all():
+            raise ValueError(f"{field} must be finite; found NaN or infinity.")
+    if (state.counts <= 0).any() or (state.n_rows < 1).any() or state.n_rows.sum(dtype=np.float64) > _MOST_ROWS:
+        raise ValueError("Every group must have a row and a positive weight, and not too many: see counts and n_rows.")
+    if not np.isfinite(state.sum_log_weight):
+        raise ValueError(f"sum_log_weight must be finite; found {state.sum_log_weight!r}.")
+    if not state.labels.is_unique or state.labels.isna().any():
+        raise ValueError("The labels must differ, and none be missing.")
+    if state.feature_names is not None and len(state.feature_names) != width - 1:
+        raise ValueError(f"feature_names must be {width - 1} names; found {state.feature_names!r}.")
+    length = np.sqrt(np.abs(state.within.diagonal()))
+    scaled = state.within / np.outer(np.where(length > 0, length, 1.0), np.where(length > 0, length, 1.0))
+    if np.abs(scaled - scaled.T).max() > _NO_SCATTER or np.linalg.eigvalsh(scaled).min() < -_NO_SCATTER:
+        raise ValueError("within must be a scatter matrix: symmetric, and without a negative eigenvalue.")
+    return state
