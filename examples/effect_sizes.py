@@ -13,6 +13,7 @@ random, take part in a programme that adds 2 points to the scores of their pupil
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import fill
 
@@ -27,6 +28,8 @@ from sklearn_mlm.inference import clustering_report, confidence_intervals, fixed
 parser = argparse.ArgumentParser(description="Standardised coefficients, shares of variance, and what clustering costs.")
 parser.add_argument("--output", type=Path, help="a folder to save the figures to (default: none are drawn)")
 options = parser.parse_args()
+if options.output is not None and find_spec("matplotlib") is None:
+    parser.error("--output needs matplotlib: pip install '.[plot]'")
 
 pupils = make_schools(n_groups=120, n_samples=2400, as_frame=True, random_state=1).frame
 chosen = np.random.default_rng(1).permutation(120)[:60] + 1

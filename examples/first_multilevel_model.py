@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -44,6 +45,8 @@ parser.add_argument("--x", default="ses", help="name of the predictor column (de
 parser.add_argument("--groups", default="schcode", help="name of the column of group labels (default: schcode)")
 parser.add_argument("--output", type=Path, help="a folder to save the figures to (default: none are drawn)")
 options = parser.parse_args()
+if options.output is not None and find_spec("matplotlib") is None:
+    parser.error("--output needs matplotlib: pip install '.[plot]'")
 y_name, x_name, group_name = options.y, options.x, options.groups
 if options.data is None:
     pupils = make_schools(as_frame=True, random_state=0).frame.rename(
@@ -55,8 +58,8 @@ else:
         pupils = pupils[[y_name, x_name, group_name]].dropna()
     except (OSError, ValueError) as error:
         parser.error(f"cannot read {options.data}: {error}")
-    except KeyError as error:
-        parser.error(f"{options.data} lacks a column: {error.args[0]}")
+    except KeyError:
+        parser.error(f"{options.data} has no columns {y_name!r}, {x_name!r} and {group_name!r}: name them by options")
 
 
 def save(name: str, draw: Callable[..., Any], *arguments: Any, **how: Any) -> None:
@@ -203,10 +206,12 @@ print(effects.head(3).rename_axis(None).to_string(float_format="{:.3f}".format))
 # Their mean is 0 by construction (weighted by reliability), and they spread less than the true effects would, since each is
 # shrunk.
 
-share = effects["effect"].between(-5, 5).mean()
+# One and a half standard deviations, to one digit.
+bound = float(f"{1.5 * np.sqrt(tau2):.1g}")
+share = effects["effect"].between(-bound, bound).mean()
 of_all = effects["effect"].agg(["mean", "std", "min", "max"])
 print(f"\n{len(effects)} estimates: mean {of_all['mean']:.2f}, SD {of_all['std']:.2f} (tau is {np.sqrt(tau2):.2f}),")
-print(f"from {of_all['min']:.1f} to {of_all['max']:.1f}, {share:.0%} of them between -5 and 5")
+print(f"from {of_all['min']:.1f} to {of_all['max']:.1f}, {share:.0%} of them between {-bound:g} and {bound:g}")
 save("4_effects_histogram", RandomEffectsDisplay.from_estimator, null_model)
 save("4_effects_ordered", RandomEffectsDisplay.from_estimator, null_model, kind="caterpillar")
 save("4_effects_extreme", RandomEffectsDisplay.from_estimator, null_model, kind="caterpillar", extremes=8)

@@ -16,6 +16,7 @@ schcode, the school-level predictor public is added as well, and `--output` save
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import fill
 
@@ -30,6 +31,8 @@ parser = argparse.ArgumentParser(description="Add predictors of pupils and of sc
 parser.add_argument("--data", help="a CSV file with the columns math, ses, public and schcode (default: simulated pupils)")
 parser.add_argument("--output", type=Path, help="a folder to save the figures to (default: none are drawn)")
 options = parser.parse_args()
+if options.output is not None and find_spec("matplotlib") is None:
+    parser.error("--output needs matplotlib: pip install '.[plot]'")
 if options.data is None:
     pupils = make_schools(as_frame=True, random_state=0).frame.rename(columns={"school": "schcode"})
 else:

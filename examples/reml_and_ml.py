@@ -13,6 +13,7 @@ matters. In return, REML criteria cannot be compared between models with differe
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import fill
 
@@ -27,6 +28,8 @@ from sklearn_mlm.inference import contrast_test, fixed_effects, likelihood_ratio
 parser = argparse.ArgumentParser(description="What differs between REML and ML, and when each is needed.")
 parser.add_argument("--output", type=Path, help="a folder to save the figures to (default: none are drawn)")
 options = parser.parse_args()
+if options.output is not None and find_spec("matplotlib") is None:
+    parser.error("--output needs matplotlib: pip install '.[plot]'")
 
 # %%
 # The same pupils, by both

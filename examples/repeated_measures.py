@@ -13,6 +13,7 @@ they get worse is not in the model; this script shows how to see it, and what it
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import fill
 
@@ -28,6 +29,8 @@ from sklearn_mlm.inference import confidence_intervals, fixed_effects, predict_i
 parser = argparse.ArgumentParser(description="A random intercept for each person, over days of measurement.")
 parser.add_argument("--output", type=Path, help="a folder to save the figures to (default: none are drawn)")
 options = parser.parse_args()
+if options.output is not None and find_spec("matplotlib") is None:
+    parser.error("--output needs matplotlib: pip install '.[plot]'")
 X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
 
 # %%

@@ -15,6 +15,7 @@ Run as it is, it simulates pupils in schools. With a file of your own, whose col
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,8 @@ parser = argparse.ArgumentParser(description="Within, between and contextual eff
 parser.add_argument("--data", help="a CSV file with the columns math, ses and schcode (default: simulated pupils)")
 parser.add_argument("--output", type=Path, help="a folder to save the figures to (default: none are drawn)")
 options = parser.parse_args()
+if options.output is not None and find_spec("matplotlib") is None:
+    parser.error("--output needs matplotlib: pip install '.[plot]'")
 if options.data is None:
     pupils = make_schools(as_frame=True, random_state=0).frame.rename(columns={"school": "schcode"})
 else:

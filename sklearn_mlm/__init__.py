@@ -1,5 +1,6 @@
 """Multilevel models that belong in scikit-learn."""
 
+from . import datasets, display, inference
 from ._base import GroupsNotPassedWarning
 from ._comparison import Comparison
 from ._model_summary import ModelSummary
@@ -18,6 +19,9 @@ __all__ = [
     "WithinOLS",
     "compare_with_ols",
     "cross_validate_groups",
+    "datasets",
+    "display",
+    "inference",
     "make_group_scorer",
     "request_groups",
 ]

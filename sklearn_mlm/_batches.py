@@ -79,7 +79,8 @@ def _reader(pa: Any, source: Any, needed: list[str]) -> Any:
     if not (hasattr(source, "__arrow_c_stream__") or hasattr(source, "scanner")):
         raise TypeError(
             f"source must offer an Arrow stream, as tables and readers of pyarrow, relations of DuckDB and frames of polars "
-            f"do (and datasets of pyarrow, which are scanned); found {type(source).__name__}. Collect a lazy frame first."
+            f"do (and datasets of pyarrow, which are scanned); found {type(source).__name__}."
+            + (" Collect the lazy frame first." if hasattr(source, "collect") else "")
         )
     known = set(needed) <= set(_names(source))
     if hasattr(source, "scanner"):

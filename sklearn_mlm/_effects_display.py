@@ -208,11 +208,12 @@ class RandomEffectsDisplay:
         if kind == "caterpillar" and extremes is not None and 2 * extremes < len(table):
             table = pd.concat([table.iloc[:extremes], table.iloc[-extremes:]])
             cut = extremes
-        height = 0.19 * len(table) + 1.2 if kind == "caterpillar" and len(table) <= _MAX_LABELLED else 4.4
+        height = 0.19 * len(table) + 1.2 if kind == "caterpillar" and (cut or len(table) <= _MAX_LABELLED) else 4.4
         size = (5.2, 4.4) if kind == "qq" else (6.4, max(height, 2.4))
         with axes_for(type(self).__name__, ax, size) as self.ax_:
             self.figure_ = self.ax_.figure
-            self.bars_ = self.points_ = self.intervals_ = None
+            self.bars_ = self.points_ = None
+            self.intervals_: Any = None
             at = self.intercept if scale == "absolute" else 0.0
             if kind == "hist":
                 self._draw_histogram(at, bins)
@@ -267,16 +268,19 @@ class RandomEffectsDisplay:
 
     def _draw_caterpillar(self, table: pd.DataFrame, at: float, cut: int | None) -> None:
         """Draw groups from the lowest effect up, each with its interval."""
-        rank = np.arange(len(table), dtype=np.float64)
+        rank = np.arange(1.0, len(table) + 1.0)
         if cut is not None:
             rank[cut:] += 1.0
         low, mid, high = (table[column].to_numpy() + at for column in ("ci_lower", "effect", "ci_upper"))
         apart = (low > at) | (high < at)
         self.line_ = self.ax_.axvline(at, color=ink(), linewidth=0.8, zorder=2.5)
-        labelled = len(table) <= _MAX_LABELLED
-        if len(table) <= _MAX_LINES:
+        labelled = cut is not None or len(table) <= _MAX_LABELLED
+        colored = labelled or len(table) <= _MAX_LINES
+        if colored:
             colors = np.where(apart, VERMILION, GREY if labelled else PALE)
             self.intervals_ = self.ax_.hlines(rank, low, high, colors=colors.tolist(), linewidth=1.6 if labelled else 0.8)
+            # Lines moved to whole pixels would leave stripes.
+            self.intervals_.set_snap(False)
         else:
             # Each step of the band is the mean of the groups of neighbouring ranks.
             ends = np.linspace(0, len(table), _BAND_POINTS + 1).astype(int)
@@ -294,14 +298,21 @@ class RandomEffectsDisplay:
             if cut is not None:
                 left_out = f"{count(len(self.table) - len(table))} groups between"
                 self.ax_.text(
-                    at, cut, left_out, ha="center", va="center", fontsize="small", backgroundcolor=self.ax_.get_facecolor()
+                    at,
+                    cut + 1.0,
+                    left_out,
+                    ha="center",
+                    va="center",
+                    fontsize="small",
+                    backgroundcolor=self.ax_.get_facecolor(),
                 )
         else:
             self.ax_.set_ylabel(f"rank among {count(len(table))} {plural(noun)}")
             self.ax_.yaxis.set_major_formatter("{x:,.0f}")
-        self.ax_.set(xlabel=self._label(at), ylim=(-0.02 * rank[-1] - 0.6, 1.02 * rank[-1] + 0.6))
+        self.ax_.set(xlabel=self._label(at), ylim=(0.4 - 0.02 * rank[-1], 1.02 * rank[-1] + 0.6))
         said = f"{count(apart.sum())} of {count(len(table))} intervals ({percent(self.level)}) leave out"
-        self.ax_.set_title(f"{said} {short(at) if at else '0'}", loc="left", fontsize="medium", color=ink())
+        color = " (orange)" if colored and apart.any() else ""
+        self.ax_.set_title(f"{said} {short(at) if at else '0'}{color}", loc="left", fontsize="medium", color=ink())
 
     def _draw_quantiles(self, table: pd.DataFrame, at: float) -> None:
         """Draw estimates of equal variance against normal quantiles, with the band of samples that are normal."""

@@ -187,8 +187,8 @@ class GroupedMoments:
         Parameters
         ----------
         source : table
-            Anything with an Arrow C stream: a table or reader of pyarrow, a relation of DuckDB, a frame of polars; or a
-            dataset of pyarrow. Where it can leave out columns, no others are read.
+            Anything with an Arrow C stream: a table or reader of pyarrow, a relation of DuckDB, a frame of polars or pandas;
+            or a dataset of pyarrow. Where it can leave out columns, no others are read.
         x : str, sequence of str or None
             Names of the predictors; None or an empty list for the null model.
         y, groups : str
@@ -196,7 +196,7 @@ class GroupedMoments:
         sample_weight : str or None, default=None
             Name of the column of row weights.
         verbose : int, default=0
-            1 shows how many rows were read, and how fast.
+            1 shows how many rows were read, and how fast; with tqdm, which the extra brings too.
 
         Returns
         -------
@@ -252,7 +252,7 @@ class GroupedMoments:
         sample_weight : str or None, default=None
             Name of the column of row weights.
         verbose : int, default=0
-            1 shows how many rows were read, and how fast.
+            1 shows how many rows were read, and how fast; with tqdm, which the extra brings too.
 
         Returns
         -------

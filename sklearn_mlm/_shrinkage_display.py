@@ -11,7 +11,7 @@ from ._fitted import check_mixed, reliabilities, residual_means
 from ._plotting import BLUE, SCALES, VERMILION, axes_for, count, ink, named, plural, short, shown, styled, tidy
 
 # Points of a marker's area, of the largest and the smallest group, where there are few and where there are more.
-_AREAS, _MORE_AREAS = (130.0, 12.0), (60.0, 6.0)
+_AREAS, _MORE_AREAS = (100.0, 12.0), (60.0, 6.0)
 # More points than this are drawn as an image.
 _MANY = 1_500
 # The end of the colour map that a light background swallows.
@@ -182,7 +182,7 @@ class ShrinkageDisplay:
         mean = f"mean of {self.outcome_name}" + (" given the predictors" if self.adjusted else "")
         self.ax_.set(
             xlabel=f"raw {mean}, each {self.group_name}",
-            ylabel="EB estimate of it",
+            ylabel="EB estimate of this mean",
         )
         self.ax_.set_title(self._sizes_text(), loc="left", fontsize="medium", color=ink())
         self.ax_.legend(loc="upper left", frameon=False, fontsize="small")

@@ -297,7 +297,7 @@ def test_the_caterpillar_is_the_table_of_random_effects_in_order(null):
     np.testing.assert_allclose(segments[:, :, 0], table[["ci_lower", "ci_upper"]])
     assert [label.get_text() for label in display.ax_.get_yticklabels()] == [str(label) for label in table.index]
     apart = ((table["ci_lower"] > 0) | (table["ci_upper"] < 0)).sum()
-    assert display.ax_.get_title(loc="left") == f"{apart} of 12 intervals (80%) leave out 0"
+    assert display.ax_.get_title(loc="left") == f"{apart} of 12 intervals (80%) leave out 0 (orange)"
 
 
 def test_extremes_are_the_lowest_and_the_highest_groups_by_name(null):
@@ -306,6 +306,11 @@ def test_extremes_are_the_lowest_and_the_highest_groups_by_name(null):
     shown = [label.get_text() for label in display.ax_.get_yticklabels()]
     assert shown == [str(label) for label in [*order[:2], *order[-2:]]]
     assert "8 groups between" in [text.get_text() for text in display.ax_.texts]
+    data = make_schools(100, 500, random_state=0, as_frame=True).frame
+    model = RandomInterceptRegressor().fit(None, data["math"], groups=data["school"])
+    many = RandomEffectsDisplay.from_estimator(model, kind="caterpillar", extremes=30)
+    assert len(many.ax_.get_yticks()) == 60
+    assert many.ax_.get_ylabel() == "school"
     all_of_them = RandomEffectsDisplay.from_estimator(null, kind="caterpillar", extremes=6)
     assert len(all_of_them.ax_.get_yticks()) == 12
 

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from types import ModuleType
 
 import sklearn_mlm
 
@@ -21,7 +22,8 @@ def test_files_import_only_from_files_above_them(project):
         allowed = ORDER[: ORDER.index(path.stem)]
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.level:
-                assert node.module in allowed, f"{path.name} imports {node.module}"
+                for module in [node.module] if node.module else [name.name for name in node.names]:
+                    assert module in allowed, f"{path.name} imports {module}"
 
 
 def test_the_import_loads_nothing_that_is_an_extra():
@@ -35,4 +37,5 @@ def test_the_import_loads_nothing_that_is_an_extra():
 
 def test_public_names_are_there_and_documented():
     for name in sklearn_mlm.__all__:
-        assert len(getattr(sklearn_mlm, name).__doc__) > 500
+        public = getattr(sklearn_mlm, name)
+        assert len(public.__doc__) > (60 if isinstance(public, ModuleType) else 500)
