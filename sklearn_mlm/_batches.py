@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._groups import as_labels
+from ._groups import as_labels, name_of
 from ._rows import as_numbers, as_weights, checked_rows
 
 # Batches are put together to at least so many rows, and cut to at most so many: fewer do not pay the call, and more do not
@@ -145,17 +145,18 @@ def _labels(pa: Any, array: Any) -> Any:
 
 
 def checked_batch(at: int, batch: Any) -> tuple[Any, ...]:
-    """Return names of columns, predictors, outcome, labels, their name, and weights of a batch, checked."""
+    """Return names of columns, predictors, outcome and its name, labels and theirs, and weights of a batch, checked."""
     if not isinstance(batch, tuple | list) or len(batch) not in (3, 4):
         found = f"{len(batch)} of them" if isinstance(batch, tuple | list) else type(batch).__name__
         raise TypeError(f"Batch {at} must be a tuple (X, y, groups) or (X, y, groups, sample_weight); found {found}.")
     X, y, groups, *weight = batch
+    y_name, groups_name = name_of(y), name_of(groups)
     try:
         names, X, y, weights = checked_rows(X, y, weight[0] if weight else None)
         labels = as_labels(groups, len(y))
     except ValueError as error:
         raise ValueError(f"In batch {at}, counted from 0: {error}") from error
-    return names, X, y, labels, getattr(groups, "name", None) or None, weights
+    return names, X, y, y_name, labels, groups_name, weights
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ._accumulator import Accumulator, in_rows
 from ._batches import arrow_columns, checked_batch, open_parquet, progress
-from ._groups import factorize
+from ._groups import factorize, name_of
 from ._label_table import append_labels
 from ._rows import NO_WEIGHT, Rows, as_numbers, checked_rows, drop_weightless, predictors_as_numbers, raise_not_finite
 from ._scatter import central_value, within_and_between
@@ -62,6 +62,8 @@ class GroupedMoments:
         Sum of the logarithms of the row weights, 0 without weights.
     feature_names : tuple of str or None
         Names of the columns of x, where they have names.
+    outcome_name : str or None
+        The name of y, where it has one.
 
     References
     ----------
@@ -86,6 +88,7 @@ class GroupedMoments:
     within: np.ndarray
     sum_log_weight: float = 0.0
     feature_names: tuple[str, ...] | None = None
+    outcome_name: str | None = None
 
     @property
     def means(self) -> np.ndarray:
@@ -126,9 +129,10 @@ class GroupedMoments:
         ValueError
             Where values are missing or infinite, lengths differ, or a weight is negative.
         """
+        outcome_name = name_of(y)
         names, X, y, weights = checked_rows(X, y, sample_weight)
         codes, labels = factorize(groups, len(y))
-        return summarise(X, y, codes, labels, weights, names)
+        return replace(summarise(X, y, codes, labels, weights, names), outcome_name=outcome_name)
 
     @classmethod
     def from_batches(cls, batches: Iterable[Any], *, verbose: int = 0) -> GroupedMoments:
@@ -217,14 +221,14 @@ class GroupedMoments:
         >>> from sklearn_mlm import GroupedMoments
         >>> table = pa.table({"school": ["north", "south", "south"], "ses": [0.0, 1.0, 4.0], "math": [1.0, 3.0, 5.0]})
         >>> GroupedMoments.from_arrow(table, x="ses", y="math", groups="school").to_frame()
-                n_rows  weight  mean(ses)  mean(y)
+                n_rows  weight  mean(ses)  mean(math)
         school
-        north        1     1.0        0.0      1.0
-        south        2     2.0        2.5      4.0
+        north        1     1.0        0.0         1.0
+        south        2     2.0        2.5         4.0
         """
         names = (x,) if isinstance(x, str) else tuple(x or ())
         columns = arrow_columns(source, names, y, groups, sample_weight)
-        batches = ((names, one.X, one.y, one.groups, groups, one.sample_weight) for one in columns)
+        batches = ((names, one.X, one.y, y, one.groups, groups, one.sample_weight) for one in columns)
         return _accumulate(batches, verbose, lasting=True)
 
     @classmethod
@@ -324,6 +328,7 @@ class GroupedMoments:
             within=sum((state.within for state in filled), merged.within),
             sum_log_weight=sum(state.sum_log_weight for state in filled),
             feature_names=filled[0].feature_names,
+            outcome_name=_agreed(state.outcome_name for state in filled),
         )
 
     def to_frame(self) -> pd.DataFrame:
@@ -335,7 +340,7 @@ class GroupedMoments:
         -------
         frame : pandas.DataFrame of shape (n_groups, n_features + 3)
             Indexed by group label: "n_rows", "weight" (n_j), "mean(...)" of each feature by name (x0, x1, ... without), and
-            "mean(y)".
+            "mean(...)" of the outcome by name ("mean(y)" without).
 
         See Also
         --------
@@ -351,7 +356,8 @@ class GroupedMoments:
         south       2     2.0       2.5      4.0
         """
         names = self.feature_names or tuple(f"x{i}" for i in range(self.n_features))
-        means = pd.DataFrame(self.means, index=self.labels, columns=[*(f"mean({name})" for name in names), "mean(y)"])
+        columns = [f"mean({name})" for name in (*names, self.outcome_name or "y")]
+        means = pd.DataFrame(self.means, index=self.labels, columns=columns)
         means.insert(0, "n_rows", self.n_rows)
         means.insert(1, "weight", self.counts)
         return means
@@ -390,10 +396,10 @@ class GroupedMoments:
             raise TypeError(f"frame must be a pandas DataFrame, as to_frame returns; found {type(frame).__name__}.")
         columns = [str(name) for name in frame.columns]
         of_means = all(name.startswith("mean(") and name.endswith(")") for name in columns[2:])
-        if columns[:2] != ["n_rows", "weight"] or columns[-1] != "mean(y)" or not of_means:
+        if columns[:2] != ["n_rows", "weight"] or len(columns) < 3 or not of_means:
             raise ValueError(
-                'frame must have the columns "n_rows", "weight", a "mean(...)" for each feature and "mean(y)", in that '
-                f"order, as to_frame gives them; found {columns!r}."
+                'frame must have the columns "n_rows", "weight", a "mean(...)" for each feature and one of the outcome, in '
+                f"that order, as to_frame gives them; found {columns!r}."
             )
         names = tuple(name[5:-1] for name in columns[2:-1])
         unnamed = names == tuple(f"x{i}" for i in range(len(names)))
@@ -413,6 +419,7 @@ class GroupedMoments:
                 within=np.array(within, dtype=np.float64),
                 sum_log_weight=float(sum_log_weight),
                 feature_names=None if unnamed else names,
+                outcome_name=None if columns[-1] == "mean(y)" else columns[-1][5:-1],
             )
         )
 
@@ -451,6 +458,7 @@ class GroupedMoments:
         header = {
             "labels": {**said, "name": name if isinstance(name, str) else None},
             "feature_names": self.feature_names,
+            "outcome_name": self.outcome_name,
             "sum_log_weight": self.sum_log_weight,
         }
         write(file, header, {**arrays, **{field: getattr(self, field) for field in _ARRAYS}})
@@ -482,6 +490,7 @@ class GroupedMoments:
                     labels=unpack_labels(said, arrays).rename(said["name"]),
                     sum_log_weight=float(header["sum_log_weight"]),
                     feature_names=None if names is None else tuple(names),
+                    outcome_name=None if header["outcome_name"] is None else str(header["outcome_name"]),
                     **{field: arrays[field] for field in _ARRAYS},
                 )
             )
@@ -505,17 +514,17 @@ class GroupedMoments:
 
 
 def _accumulate(batches: Iterable[Any], verbose: int, lasting: bool) -> GroupedMoments:
-    """Return the state of batches, each of names of columns, predictors, outcome, labels, their name, and weights.
+    """Return the state of batches as `checked_batch` returns them.
 
     Rows without weights go to an accumulator. Batches with weights are states, which are merged when they have more
     groups than what they are merged into, so that every row is merged a few times at most.
     """
     first: tuple[tuple[str, ...] | None, int] | None = None
-    name_of_groups = None
+    name_of_groups = name_of_outcome = None
     waiting: list[GroupedMoments] = []
     n_read = n_kept = n_merged = n_waiting = 0
     with progress(verbose) as tell, Accumulator() as accumulator:
-        for names, X, y, labels, groups_name, weights in batches:
+        for names, X, y, y_name, labels, groups_name, weights in batches:
             n_features = 0 if X is None else len(X) if isinstance(X, list) else X.shape[1]
             first = first or (names, n_features)
             if (names, n_features) != first:
@@ -523,7 +532,7 @@ def _accumulate(batches: Iterable[Any], verbose: int, lasting: bool) -> GroupedM
                     f"The batch from row {n_read} on has columns other than the first: found {n_features} "
                     f"({names!r}), and {first[1]} before ({first[0]!r}). Read the same columns, in the same order."
                 )
-            name_of_groups = name_of_groups or groups_name
+            name_of_groups, name_of_outcome = name_of_groups or groups_name, name_of_outcome or y_name
             start, n_read = n_read, n_read + len(y)
             if len(y) and weights is None:
                 n_kept += len(y)
@@ -549,7 +558,13 @@ def _accumulate(batches: Iterable[Any], verbose: int, lasting: bool) -> GroupedM
             result = accumulator.finish()
             waiting.append(GroupedMoments(n_rows=result.counts.astype(np.intp), feature_names=names, **result._asdict()))
         moments = GroupedMoments.merge(waiting)
-    return replace(moments, labels=moments.labels.rename(name_of_groups))
+    return replace(moments, labels=moments.labels.rename(name_of_groups), outcome_name=name_of_outcome)
+
+
+def _agreed(names: Iterable[str | None]) -> str | None:
+    """Return the one name among names, if there is one."""
+    found = {name for name in names if name is not None}
+    return found.pop() if len(found) == 1 else None
 
 
 def _check_same_features(states: Sequence[GroupedMoments]) -> None:

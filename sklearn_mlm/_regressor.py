@@ -190,7 +190,7 @@ class RandomInterceptRegressor(GroupedRegressor):
         self._check_parameters()
         with self._unchanged_on_error():
             self._outcome_name = name_of(y)
-            moments = self._read(X, y, groups, sample_weight)
+            moments = replace(self._read(X, y, groups, sample_weight), outcome_name=self._outcome_name)
             if not has_groups(moments):
                 warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=2)
             return self._store(moments)
@@ -253,6 +253,7 @@ class RandomInterceptRegressor(GroupedRegressor):
                 warn_of_twins(before.labels, moments.labels, stacklevel=2)
             elif not grouped:
                 warnings.warn(f"partial_{_NO_GROUPS}", GroupsNotPassedWarning, stacklevel=2)
+            moments = replace(moments, outcome_name=self._outcome_name)
             try:
                 return self._store(moments)
             except TooLittleError:
@@ -357,6 +358,7 @@ class RandomInterceptRegressor(GroupedRegressor):
         with self._unchanged_on_error():
             for name in ("n_features_in_", "feature_names_in_", "_outcome_name"):
                 self.__dict__.pop(name, None)
+            self._outcome_name = moments.outcome_name
             # Where a column of X is to hold the groups, moments do not say which.
             if self.group_feature is None:
                 self.n_features_in_ = moments.n_features

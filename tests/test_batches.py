@@ -46,6 +46,7 @@ def test_every_table_gives_the_state_of_its_rows(frame, expected, kind):
     moments = GroupedMoments.from_arrow(SOURCES[kind](frame), **NAMES)
     assert_same(moments, expected)
     assert moments.feature_names == ("a", "b", "c")
+    assert (moments.outcome_name, moments.labels.name) == ("y", "school")
     weighted = GroupedMoments.from_arrow(SOURCES[kind](frame), **NAMES, sample_weight="w")
     assert_same(weighted, GroupedMoments.from_arrays(frame[["a", "b", "c"]], frame["y"], frame["school"], frame["w"]))
 

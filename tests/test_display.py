@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import integrate, stats
 
-from sklearn_mlm import RandomInterceptRegressor, compare_with_ols, inference
+from sklearn_mlm import GroupedMoments, RandomInterceptRegressor, compare_with_ols, inference
 from sklearn_mlm.datasets import load_dyestuff, load_sleepstudy, make_schools
 from sklearn_mlm.display import (
     ClusteringDisplay,
@@ -403,6 +403,17 @@ def test_with_predictors_means_are_what_they_leave(schools):
     left = schools["math"] - model.predict(schools[["ses"]], "population")
     np.testing.assert_allclose(display.means, left.groupby(schools["school"]).mean())
     assert display.ax_.get_xlabel() == "raw mean of math given the predictors, each school"
+
+
+def test_moments_that_were_read_by_name_are_called_by_it(schools):
+    halves = [(part[["ses"]], part["math"], part["school"]) for part in (schools[:100], schools[100:])]
+    for moments in (
+        GroupedMoments.from_batches(halves),
+        GroupedMoments.merge(GroupedMoments.from_arrays(*half) for half in halves),
+        RandomInterceptRegressor().fit(schools[["ses"]], schools["math"], groups=schools["school"]).moments_,
+    ):
+        display = RandomEffectsDisplay.from_estimator(RandomInterceptRegressor().fit_moments(moments))
+        assert display.ax_.get_xlabel() == "effect of each school on math (EB estimate)"
 
 
 def test_equal_reliabilities_need_no_colour_bar():

@@ -88,13 +88,14 @@ def test_the_table_is_for_people_too():
     frame = pd.DataFrame({"ses": [0.0, 1.0, 3.0], "math": [1.0, 2.0, 6.0]})
     moments = GroupedMoments.from_arrays(frame[["ses"]], frame["math"], pd.Series(["b", "a", "a"], name="school"), [2, 1, 1])
     table = moments.to_frame()
-    assert table.columns.tolist() == ["n_rows", "weight", "mean(ses)", "mean(y)"]
+    assert table.columns.tolist() == ["n_rows", "weight", "mean(ses)", "mean(math)"]
     assert table.index.name == "school"
     assert table.loc["a"].tolist() == [2.0, 2.0, 2.0, 4.0]
     again = GroupedMoments.from_frame(table.loc[["b", "a"]], moments.within, sum_log_weight=moments.sum_log_weight)
     assert_same(again, moments)
     assert again.labels.name == "school"
     assert again.feature_names == ("ses",)
+    assert again.outcome_name == GroupedMoments.load(saved(moments)).outcome_name == "math"
     unnamed = GroupedMoments.from_arrays(frame[["ses"]].to_numpy(), frame["math"], [1, 2, 2])
     assert GroupedMoments.from_frame(unnamed.to_frame(), unnamed.within).feature_names is None
 
@@ -103,6 +104,7 @@ def test_the_table_is_for_people_too():
     ("change", "message"),
     [
         (lambda f, w: (f.rename(columns={"mean(y)": "y"}), w), "frame must have the columns"),
+        (lambda f, w: (f.iloc[:, :2], w), "frame must have the columns"),
         (lambda f, w: (f.drop(columns="n_rows"), w), "frame must have the columns"),
         (lambda f, w: (pd.concat([f, f]), w), "a row for each group: found 4 rows of 2 labels"),
         (lambda f, w: (f.assign(weight=[1.0, 0.0]), w), "positive weight"),
