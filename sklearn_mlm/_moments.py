@@ -11,7 +11,7 @@ import pandas as pd
 
 from ._accumulator import Accumulator, in_rows
 from ._batches import arrow_columns, checked_batch, open_parquet, progress
-from ._groups import factorize, name_of
+from ._groups import factorize, name_of, warn_of_twins
 from ._label_table import append_labels
 from ._rows import NO_WEIGHT, Rows, as_numbers, checked_rows, drop_weightless, predictors_as_numbers, raise_not_finite
 from ._scatter import central_value, within_and_between
@@ -558,6 +558,7 @@ def _accumulate(batches: Iterable[Any], verbose: int, lasting: bool) -> GroupedM
             result = accumulator.finish()
             waiting.append(GroupedMoments(n_rows=result.counts.astype(np.intp), feature_names=names, **result._asdict()))
         moments = GroupedMoments.merge(waiting)
+    warn_of_twins(moments.labels[:0], moments.labels, stacklevel=3)
     return replace(moments, labels=moments.labels.rename(name_of_groups), outcome_name=name_of_outcome)
 
 

@@ -267,3 +267,12 @@ def test_the_groups_keep_the_name_of_their_column():
     frame = pd.DataFrame({"y": [1.0, 2.0, 4.0], "school": ["b", "a", "a"]})
     assert GroupedMoments.from_batches([(None, frame["y"], frame["school"])]).labels.name == "school"
     assert GroupedMoments.from_batches([(None, frame["y"], frame["school"], [1, 2, 3])]).labels.name == "school"
+
+
+def test_a_label_and_its_string_in_different_batches_are_warned_of():
+    with pytest.warns(
+        UserWarning, match=r"1 label\(s\) of groups are strings of labels of another type, as '2' is"
+    ) as caught:
+        moments = GroupedMoments.from_batches([(None, [1.0, 2.0], [1, 2]), (None, [3.0, 4.0], ["2", "c"])])
+    assert caught[0].filename == __file__
+    assert moments.n_groups == 4
