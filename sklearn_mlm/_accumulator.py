@@ -91,7 +91,7 @@ class Accumulator:
         """
         rows = Rows(X, y)
         with in_rows(first, len(rows)):
-            codes = self._encode(labels)
+            codes = self._encode(labels, rows.n_columns)
         if not self._parts:
             self._start(rows, codes)
         elif self._reference is None and self._strays(rows):
@@ -133,10 +133,10 @@ class Accumulator:
 
     # ---- labels
 
-    def _encode(self, labels: Any) -> np.ndarray:
+    def _encode(self, labels: Any, width: int) -> np.ndarray:
         """Return the codes of labels, of whole numbers without looking them up as long as their range is narrow."""
         if not self._parts:
-            self._table = NumberedLabels.starting_with(labels) or HashedLabels()
+            self._table = NumberedLabels.starting_with(labels, width) or HashedLabels()
         codes = self._table.encode(labels)
         return self._hash_labels().encode(labels) if codes is None else codes
 

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_consistent_length, validate_data
 
 from ._groups import MISSING, UNSEEN, as_labels, encode, factorize, label_kind, split_group_column
 from ._moments import GroupedMoments, summarise
-from ._rows import as_outcome, as_weights
+from ._rows import as_outcome, as_weights, check_some_weight
 
 POPULATION = "population"
 """What `predict` takes for `groups` where a prediction without any group's effect is meant."""
@@ -197,12 +197,12 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
     def _moments(self, X: Any, y: np.ndarray, groups: Any, sample_weight: Any, *, min_rows: int = 1) -> GroupedMoments:
         """Return the moments of validated rows, those of a single group where there are no groups."""
         weights = None if sample_weight is None else as_weights(sample_weight, len(y))
+        if min_rows:
+            check_some_weight(weights)
         if groups is None:
             codes, labels = np.zeros(len(y), dtype=np.intp), NO_LABEL[: len(y)]
         else:
             codes, labels = factorize(groups, len(y))
-        if min_rows == 0 and weights is not None and not weights.any():
-            X, y, codes, labels, weights = None if X is None else X[:0], y[:0], codes[:0], labels[:0], None
         return summarise(X, y, codes, labels, weights, self._predictor_names())
 
     def _predictor_names(self) -> tuple[str, ...] | None:

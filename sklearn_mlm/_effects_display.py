@@ -214,7 +214,8 @@ class RandomEffectsDisplay:
             self.figure_ = self.ax_.figure
             self.bars_ = self.points_ = None
             self.intervals_: Any = None
-            at = self.intercept if scale == "absolute" else 0.0
+            self._absolute = scale == "absolute"
+            at = self.intercept if self._absolute else 0.0
             if kind == "hist":
                 self._draw_histogram(at, bins)
             elif kind == "caterpillar":
@@ -224,11 +225,11 @@ class RandomEffectsDisplay:
             tidy(self.ax_)
         return self
 
-    def _label(self, at: float) -> str:
+    def _label(self) -> str:
         """Return what the axis of effects shows."""
         noun = named(self.table.index, "group")
         deviation = f"effect of each {noun} on {self.outcome_name}"
-        return f"{f'intercept of each {noun} in {self.outcome_name}' if at else deviation} (EB estimate)"
+        return f"{f'intercept of each {noun} in {self.outcome_name}' if self._absolute else deviation} (EB estimate)"
 
     def _draw_histogram(self, at: float, bins: Any) -> None:
         """Draw how many groups have which effect, and the curve of the model."""
@@ -252,10 +253,10 @@ class RandomEffectsDisplay:
             low, high = min(edges[0], at - 3.3 * self.group_sd), max(edges[-1], at + 3.3 * self.group_sd)
             grid = np.linspace(low, high, 400)
             curve = len(effects) * float(np.mean(np.diff(edges))) * stats.norm.pdf(grid, at, self.group_sd)
-            mean = short(at, self.group_sd) if at else "0"
+            mean = short(at, self.group_sd) if self._absolute else "0"
             label = f"true effects by the model: N({mean}, τ²), SD τ = {short(self.group_sd)}"
             (self.line_,) = self.ax_.plot(grid, curve, color=ink(), linewidth=1.8, label=label)
-        self.ax_.set(xlabel=self._label(at), ylabel="number of groups")
+        self.ax_.set(xlabel=self._label(), ylabel="number of groups")
         note = "EB estimates are shrunk" + (", so they spread less than τ" if spread < self.group_sd else " towards 0")
         if self.group_sd == 0:
             note = "τ is estimated as 0: no effects"
@@ -309,10 +310,12 @@ class RandomEffectsDisplay:
         else:
             self.ax_.set_ylabel(f"rank among {count(len(table))} {plural(noun)}")
             self.ax_.yaxis.set_major_formatter("{x:,.0f}")
-        self.ax_.set(xlabel=self._label(at), ylim=(0.4 - 0.02 * rank[-1], 1.02 * rank[-1] + 0.6))
+        self.ax_.set(xlabel=self._label(), ylim=(0.4 - 0.02 * rank[-1], 1.02 * rank[-1] + 0.6))
         said = f"{count(apart.sum())} of {count(len(table))} intervals ({percent(self.level)}) leave out"
         color = " (orange)" if colored and apart.any() else ""
-        self.ax_.set_title(f"{said} {short(at) if at else '0'}{color}", loc="left", fontsize="medium", color=ink())
+        self.ax_.set_title(
+            f"{said} {short(at) if self._absolute else '0'}{color}", loc="left", fontsize="medium", color=ink()
+        )
 
     def _draw_quantiles(self, table: pd.DataFrame, at: float) -> None:
         """Draw estimates of equal variance against normal quantiles, with the band of samples that are normal."""
@@ -352,9 +355,7 @@ class RandomEffectsDisplay:
             rasterized=n > _MANY,
             label=f"{count(n)} {plural(noun)}",
         )
-        what = f"{'intercept' if at else 'effect'} of each {noun}"
-        self.ax_.set(xlabel="normal quantile", ylabel=f"{what} on {self.outcome_name}, EB / √reliability")
-        if at:
-            self.ax_.set_ylabel(f"{what} in {self.outcome_name}, EB / √reliability")
+        what = f"intercept of each {noun} in" if self._absolute else f"effect of each {noun} on"
+        self.ax_.set(xlabel="normal quantile", ylabel=f"{what} {self.outcome_name}, EB / √reliability")
         self.ax_.legend(loc="upper left", frameon=False, fontsize="small")
         _headroom(self.ax_, 0.2)

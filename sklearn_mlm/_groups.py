@@ -109,12 +109,12 @@ def _factorize(labels: Any) -> tuple[np.ndarray, pd.Index]:
     """Return `factorize` of an array of labels."""
     if isinstance(labels, pd.Categorical):
         refuse_missing(labels.codes)
-        codes, used = _factorize_by_table(labels.codes)
+        codes, used = factorize_by_table(labels.codes)
         return _sort_levels(codes, labels.categories.take(used))
     if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu" and len(labels):
         span = int(labels.max()) - int(labels.min())
         if span < _TABLE_ENTRIES_PER_ROW * len(labels):
-            codes, used = _factorize_by_table(labels)
+            codes, used = factorize_by_table(labels)
             return codes, pd.Index(used)
     try:
         codes, levels = pd.factorize(labels)
@@ -134,7 +134,7 @@ def refuse_missing(codes: np.ndarray) -> None:
         )
 
 
-def _factorize_by_table(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def factorize_by_table(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return codes and sorted levels of integers of a narrow range: look-ups in a table, where hashing would cost more."""
     if not len(labels):
         return np.empty(0, dtype=np.intp), labels

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ._groups import refuse_missing
+from ._groups import factorize_by_table, refuse_missing
 
-# Slots for whole numbers between the least and the largest label: so many, or so many for each row of the first batch.
-_SLOTS, _SLOTS_PER_ROW = 1 << 20, 4
+# Slots for whole numbers between the least and the largest label: so many for each label of the first batch, or as many as
+# sums of so many numbers (64 MB) have room for.
+_SLOTS_PER_LABEL, _SPARE_NUMBERS = 8, 1 << 23
 _LARGEST = 1 << 62
 
 
@@ -34,13 +35,23 @@ class NumberedLabels:
         self.size = 0
 
     @classmethod
-    def starting_with(cls, labels: Any) -> NumberedLabels | None:
-        """Return such a table for labels like these and some below and above them, or None where they are no such labels."""
+    def starting_with(cls, labels: Any, width: int) -> NumberedLabels | None:
+        """Return such a table for labels like these and some about them, or None where they are no such labels.
+
+        Parameters
+        ----------
+        labels : ndarray or pandas ExtensionArray of shape (n_samples,)
+        width : int
+            How many numbers are kept for each slot.
+        """
         if not (isinstance(labels, np.ndarray) and labels.dtype.kind in "iu" and len(labels)):
             return None
         low, high = int(labels.min()), int(labels.max())
         span = high - low + 1
-        n_slots = max(_SLOTS, _SLOTS_PER_ROW * len(labels))
+        spare = _SPARE_NUMBERS // width
+        if span > max(spare, _SLOTS_PER_LABEL * len(labels)):
+            return None
+        n_slots = max(spare, _SLOTS_PER_LABEL * len(factorize_by_table(labels)[1]))
         if span > n_slots:
             return None
         # Later batches may have lower ones; numbers mostly start from 0 or 1.

@@ -13,9 +13,18 @@ from ._accumulator import Accumulator, in_rows
 from ._batches import arrow_columns, checked_batch, open_parquet, progress
 from ._groups import factorize, name_of, warn_of_twins
 from ._label_table import append_labels
-from ._rows import NO_WEIGHT, Rows, as_numbers, checked_rows, drop_weightless, predictors_as_numbers, raise_not_finite
+from ._rows import (
+    NO_WEIGHT,
+    Rows,
+    as_numbers,
+    check_some_weight,
+    checked_rows,
+    drop_weightless,
+    predictors_as_numbers,
+    raise_not_finite,
+)
 from ._scatter import central_value, within_and_between
-from ._storage import DAMAGES, checked, pack_labels, read, unpack_labels, whole, write
+from ._storage import DAMAGES, checked_state, pack_labels, read, unpack_labels, whole_numbers, write
 
 # Scatter per row that the rounding of the values themselves could leave, relative to their square: two units in the last
 # place.
@@ -131,6 +140,7 @@ class GroupedMoments:
         """
         outcome_name = name_of(y)
         names, X, y, weights = checked_rows(X, y, sample_weight)
+        check_some_weight(weights)
         codes, labels = factorize(groups, len(y))
         return replace(summarise(X, y, codes, labels, weights, names), outcome_name=outcome_name)
 
@@ -409,11 +419,11 @@ class GroupedMoments:
         if len(labels) < len(codes):
             raise ValueError(f"frame must have a row for each group: found {len(codes)} rows of {len(labels)} labels.")
         order = np.argsort(codes)
-        return checked(
+        return checked_state(
             cls(
                 labels=labels.rename(frame.index.name),
                 counts=frame["weight"].to_numpy(dtype=np.float64)[order],
-                n_rows=whole(frame["n_rows"].to_numpy())[order],
+                n_rows=whole_numbers(frame["n_rows"].to_numpy())[order],
                 center=center,
                 deviations=means[order] - center,
                 within=np.array(within, dtype=np.float64),
@@ -485,7 +495,7 @@ class GroupedMoments:
             names, said = header["feature_names"], header["labels"]
             if not (names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))):
                 raise ValueError(f"feature_names must be a list of names; found {names!r}")
-            return checked(
+            return checked_state(
                 cls(
                     labels=unpack_labels(said, arrays).rename(said["name"]),
                     sum_log_weight=float(header["sum_log_weight"]),
@@ -537,8 +547,8 @@ def _accumulate(batches: Iterable[Any], verbose: int, lasting: bool) -> GroupedM
             if len(y) and weights is None:
                 n_kept += len(y)
                 accumulator.add(predictors_as_numbers(X), as_numbers(y, "y"), labels, first=start, lasting=lasting)
-            elif len(y) and weights.any():
-                n_kept += len(y)
+            elif len(y):
+                n_kept += int(np.count_nonzero(weights))
                 with in_rows(start, len(y)):
                     codes, levels = factorize(labels)
                     waiting.append(summarise(X, y, codes, levels, weights, names))

@@ -8,6 +8,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_random_state
 
 from ._groups import name_of
 from ._summary import decimals, number_text
@@ -103,8 +104,6 @@ def named(values: Any, default: str) -> str:
 
 def sample(n: int, size: int | None, seed: Any) -> np.ndarray:
     """Return positions of all of n, or of a random sample of so many, in ascending order."""
-    from sklearn.utils import check_random_state
-
     if size is not None and (not isinstance(size, Integral) or isinstance(size, bool) or size < 1):
         raise ValueError(f"subsample must be a whole number, at least 1, or None; found {size!r}.")
     if size is None or n <= size:

@@ -356,7 +356,7 @@ class RandomInterceptRegressor(GroupedRegressor):
                 f"moments must be a GroupedMoments; found {type(moments).__name__}. To fit rows, call fit(X, y, groups)."
             )
         with self._unchanged_on_error():
-            for name in ("n_features_in_", "feature_names_in_", "_outcome_name"):
+            for name in ("n_features_in_", "feature_names_in_"):
                 self.__dict__.pop(name, None)
             self._outcome_name = moments.outcome_name
             # Where a column of X is to hold the groups, moments do not say which.

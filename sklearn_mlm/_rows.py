@@ -148,8 +148,6 @@ def drop_weightless(X: Any, y: np.ndarray, codes: np.ndarray, labels: pd.Index, 
     kept = weights > 0
     if kept.all():
         return X, y, codes, labels, weights
-    if not kept.any():
-        raise ValueError(NO_WEIGHT)
     _check_finite(X, y)
     if isinstance(X, list):
         X = [column[kept] for column in X]
@@ -157,6 +155,12 @@ def drop_weightless(X: Any, y: np.ndarray, codes: np.ndarray, labels: pd.Index, 
         X = (X.tocsr() if sparse.issparse(X) else X)[kept]
     codes, used = factorize(codes[kept])
     return X, y[kept], codes, labels.take(used.to_numpy()), weights[kept]
+
+
+def check_some_weight(weights: np.ndarray | None) -> None:
+    """Raise where there are weights, all of them zero."""
+    if weights is not None and len(weights) and not weights.any():
+        raise ValueError(NO_WEIGHT)
 
 
 def raise_not_finite(X: Any, y: np.ndarray) -> None:

@@ -160,6 +160,7 @@ class Adder:
     def __init__(self, n_columns: int, width: int):
         self._n_columns = n_columns
         self._block, self._taken = np.zeros((0, width)), np.empty((0, n_columns))
+        self._ones, self._pointers = np.ones(0), np.arange(1)
 
     def _make_room(self, n_rows: int, width: int) -> None:
         """Make buffers for so many rows, or for a block of them."""

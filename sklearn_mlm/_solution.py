@@ -53,11 +53,6 @@ class Solution:
         """Empirical-Bayes estimates u_j = lambda_j e_j, of shape (n_groups,)."""
         return self.reliabilities * self.residual_means
 
-    @property
-    def conditional_variances(self) -> np.ndarray:
-        """Variance of each u_j given the data and the fixed effects, tau2 (1 - lambda_j), of shape (n_groups,)."""
-        return self.group_variance * (1.0 - self.reliabilities)
-
 
 @dataclass(frozen=True, eq=False)
 class State:

@@ -181,14 +181,14 @@ def _untagged(pair: Any) -> Any:
     return makers[of_type](value)
 
 
-def whole(numbers: np.ndarray) -> np.ndarray:
+def whole_numbers(numbers: np.ndarray) -> np.ndarray:
     """Return numbers as integers, those that are none as they are."""
     if numbers.dtype.kind == "f" and np.isfinite(numbers).all() and np.array_equal(numbers, np.floor(numbers)):
         return numbers.astype(np.intp)
     return numbers
 
 
-def checked(state: Any) -> Any:
+def checked_state(state: Any) -> Any:
     """Return a state that came from outside, or raise where it could be of no rows."""
     n_groups, width = state.n_groups, state.center.size
     shapes = {"counts": (n_groups,), "n_rows": (n_groups,), "center": (width,), "deviations": (n_groups, width)}

@@ -27,7 +27,7 @@ from ._fitted import INTERCEPT
 from ._folds import read_folds
 from ._groups import factorize
 from ._moments import GroupedMoments, summarise
-from ._rows import as_weights, drop_weightless
+from ._rows import as_weights, check_some_weight, drop_weightless
 from ._within import within_estimate
 
 _COV_TYPES = ("nonrobust", "CR0", "CR1", "CR2", "CR3")
@@ -164,6 +164,7 @@ class ClusterRobustOLS(GroupedRegressor):
             weights = None
             if sample_weight is not None:
                 weights = as_weights(sample_weight, len(y))
+                check_some_weight(weights)
                 X, y, codes, labels, weights = drop_weightless(X, y, codes, labels, weights)
                 weights = weights / weights.mean()
             robust = self.cov_type != "nonrobust"

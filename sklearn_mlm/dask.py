@@ -364,11 +364,7 @@ def _read_rows(
     model: RandomInterceptRegressor, X: Any, y: Any, groups: Any, sample_weight: Any
 ) -> tuple[int, GroupedMoments]:
     """Return the number of rows of a partition, and their moments."""
-    n_rows = y.shape[0]
-    if sample_weight is not None and not as_weights(sample_weight, n_rows).any():
-        # No rows, then, without an error; but their values are checked as those of other rows are.
-        model._read(X, y, groups, None, reset=False, min_rows=0)
-    return n_rows, model._read(X, y, groups, sample_weight, reset=False, min_rows=0)
+    return y.shape[0], model._read(X, y, groups, sample_weight, reset=False, min_rows=0)
 
 
 def _merge_moments(parts: tuple[tuple[int, GroupedMoments], ...]) -> tuple[int, GroupedMoments]:

@@ -342,6 +342,14 @@ def test_quantiles_of_effects_of_equal_variance_follow_the_line_of_tau():
     np.testing.assert_allclose(y / x, np.sqrt(model.variance_components_["group"]))
 
 
+def test_an_intercept_of_exactly_zero_is_one_on_the_absolute_scale(schools):
+    model = RandomInterceptRegressor(fit_intercept=False).fit(schools[["ses"]], schools["math"], groups=schools["school"])
+    assert model.intercept_ == 0
+    for kind, axis in (("hist", "xlabel"), ("caterpillar", "xlabel"), ("qq", "ylabel")):
+        display = RandomEffectsDisplay.from_estimator(model, kind=kind, scale="absolute")
+        assert getattr(display.ax_, f"get_{axis}")().startswith("intercept of each school in math")
+
+
 def test_effects_that_are_all_zero_are_drawn_and_said_to_be():
     y = np.tile([1.0, 2.0, 3.0], 5)
     model = RandomInterceptRegressor().fit(None, y, groups=np.repeat(range(5), 3))

@@ -37,7 +37,7 @@ def test_a_label_is_itself_whatever_the_type_of_its_batch():
 
 
 def test_numbers_have_their_distance_for_a_code_as_long_as_they_are_in_range():
-    table = NumberedLabels.starting_with(np.array([5, 2, 9]))
+    table = NumberedLabels.starting_with(np.array([5, 2, 9]), 3)
     assert table.encode(np.array([5, 2, 9])).tolist() == [5, 2, 9]
     assert table.size == 10
     used = np.zeros(10, dtype=bool)
@@ -50,7 +50,7 @@ def test_numbers_have_their_distance_for_a_code_as_long_as_they_are_in_range():
 
 
 def test_numbers_far_from_zero_leave_room_below():
-    table = NumberedLabels.starting_with(np.array([10**15, 10**15 + 100]))
+    table = NumberedLabels.starting_with(np.array([10**15, 10**15 + 100]), 3)
     assert (table.encode(np.array([10**15 - 50])) >= 0).all()
     codes = table.encode(np.array([10**15 - 50, 10**15]))
     assert codes[1] - codes[0] == 50
@@ -58,4 +58,24 @@ def test_numbers_far_from_zero_leave_room_below():
 
 @pytest.mark.parametrize("labels", [np.array([0, 10**9]), np.array([0.0, 1.0]), np.array(["a"]), np.array([], dtype=int)])
 def test_labels_without_a_narrow_range_of_numbers_have_no_such_table(labels):
-    assert NumberedLabels.starting_with(labels) is None
+    assert NumberedLabels.starting_with(labels, 3) is None
+
+
+def test_few_numbers_far_apart_take_no_more_slots_than_sums_of_64_megabytes():
+    # A hundred groups among 100,000 numbers, in so many rows that a slot a row would be no matter.
+    labels = np.tile(np.arange(0, 100_000, 1_000), 10_000)
+    assert NumberedLabels.starting_with(labels, 5) is not None
+    assert NumberedLabels.starting_with(labels, 500) is None
+    assert NumberedLabels.starting_with(np.arange(100_000), 500) is not None
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint64])
+def test_numbers_of_any_width_have_slots(dtype):
+    info = np.iinfo(dtype)
+    labels = np.array([max(info.min, -128), 0, min(info.max, 100)], dtype=dtype)
+    # With no slots to spare, the number of labels counts, which has to be found without an overflow.
+    assert NumberedLabels.starting_with(labels, 10**9) is None
+    table = NumberedLabels.starting_with(labels, 3)
+    assert np.array_equal(np.diff(table.encode(labels)), np.diff(labels.astype(int)))
+    near = np.arange(100, 110).astype(dtype)
+    assert NumberedLabels.starting_with(near, 10**9).encode(near).tolist() == list(range(10, 20))

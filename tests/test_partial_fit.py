@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from test_regressor import assert_same_fit
 
-from sklearn_mlm import GroupsNotPassedWarning, RandomInterceptRegressor, inference
+from sklearn_mlm import GroupedMoments, GroupsNotPassedWarning, RandomInterceptRegressor, inference
 
 
 # The first few rows leave nothing to tell the variances apart by, or columns that depend on others.
@@ -216,3 +216,17 @@ def test_an_update_changes_no_report_and_checks_parameters(design):
     model.set_params(weight_type="bogus")
     with pytest.raises(ValueError, match="weight_type must be one of"):
         model.update_random_effects(X, y, groups)
+
+
+def test_rows_of_no_weight_are_looked_at_all_the_same(design):
+    X, y, groups = design
+    model = RandomInterceptRegressor().fit(X, y, groups=groups)
+    nan = np.append(np.nan, y[1:])
+    for method in (model.partial_fit, model.update_random_effects):
+        with pytest.raises(ValueError, match="Input y contains NaN"):
+            method(X, nan, groups, np.zeros(len(y)))
+    with pytest.raises(ValueError, match="NaN"):
+        GroupedMoments.from_batches([(X, y, groups), (X, nan, groups, np.zeros(len(y)))])
+    before = model.random_effects_
+    model.update_random_effects(X, y, groups + 100, np.zeros(len(y)))
+    np.testing.assert_array_equal(model.random_effects_.index, before.index)
