@@ -17,6 +17,7 @@ import json
 import os
 import re
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
@@ -103,10 +104,11 @@ def pack_labels(labels: pd.Index) -> tuple[dict[str, Any], dict[str, np.ndarray]
         For labels of a type that the format does not know.
     """
     kind = str(pd.api.types.infer_dtype(labels, skipna=False))
+    if kind in ("datetime64", "datetime", "timedelta64", "timedelta"):
+        labels = labels.infer_objects()
     if isinstance(labels, pd.DatetimeIndex | pd.TimedeltaIndex):
-        zone = getattr(labels, "tz", None)
         of_time = {"kind": "time", "dtype": f"{labels.dtype.kind}8[{labels.unit}]"}
-        return {**of_time, "zone": None if zone is None else str(zone)}, {"labels": labels.asi8}
+        return {**of_time, "zone": _zone_name(labels)}, {"labels": labels.asi8}
     if isinstance(labels.dtype, np.dtype) and labels.dtype.kind in "biuf":
         return {"kind": "array"}, {"labels": labels.to_numpy()}
     if kind in ("integer", "boolean", "floating") and not isinstance(labels.dtype, np.dtype):
@@ -119,6 +121,43 @@ def pack_labels(labels: pd.Index) -> tuple[dict[str, Any], dict[str, np.ndarray]
         return {"kind": "text"}, {"labels": np.frombuffer(b"".join(encoded), dtype=np.uint8), "label_lengths": lengths}
     pairs = json.dumps([_tagged(label) for label in labels])
     return {"kind": "mixed"}, {"labels": np.frombuffer(pairs.encode(), dtype=np.uint8)}
+
+
+def _zone_name(times: Any) -> str | None:
+    """Return the name of the time zone of labels, None for none.
+
+    Raises
+    ------
+    TypeError
+        For a zone that no name leads back to.
+    """
+    zone = getattr(times, "tz", None)
+    if zone is None:
+        return None
+    for name in _candidate_names(zone):
+        try:
+            if times.tz_convert(name).tz_localize(None).equals(times.tz_localize(None)):
+                return name
+        except (KeyError, ValueError, OSError, AttributeError):
+            continue
+    raise TypeError(
+        f"groups has labels in the time zone {zone!r}, which has no name that a file of moments could hold. Convert them "
+        'to a named zone, as by tz_convert("UTC").'
+    )
+
+
+def _candidate_names(zone: Any) -> Iterator[str]:
+    """Yield names by which pandas may find a time zone on any machine."""
+    if "(" not in str(zone):
+        yield str(zone)
+    # dateutil prints the file that it read a zone from, and pandas takes that file's name within the database of zones.
+    _, _, within = getattr(zone, "_filename", "").partition("zoneinfo/")
+    if within:
+        yield f"dateutil/{within}"
+    offset = zone.utcoffset(None)
+    if offset is not None:
+        minutes = int(offset.total_seconds() // 60)
+        yield f"UTC{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}" if minutes else "UTC"
 
 
 def unpack_labels(said: dict[str, Any], arrays: dict[str, np.ndarray]) -> pd.Index:

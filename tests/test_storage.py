@@ -5,9 +5,13 @@ import io
 import json
 import pickle
 import zipfile
+import zoneinfo
+from pathlib import Path
 
+import dateutil.tz
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from designs import assert_same, simulate
 
@@ -51,6 +55,64 @@ def test_a_file_holds_the_state_to_the_last_digit(kind):
     assert loaded.sum_log_weight == moments.sum_log_weight
     assert loaded.feature_names == moments.feature_names == ("é", "b")
     assert (loaded + moments).n_groups == moments.n_groups
+
+
+TIMES = pd.Series(pd.date_range("2000-03-25 12:00", periods=4, tz="UTC"))
+ZONES = {
+    "Europe/Berlin": "Europe/Berlin",
+    "half an hour": datetime.timezone(datetime.timedelta(hours=5, minutes=30)),
+    "west": datetime.timezone(-datetime.timedelta(hours=3, minutes=30)),
+    "a name of its own": datetime.timezone(datetime.timedelta(hours=1), "somewhere"),
+    "dateutil's UTC": dateutil.tz.tzutc(),
+    "dateutil's offset": dateutil.tz.tzoffset("somewhere", 3600),
+    "dateutil": "dateutil/Europe/Berlin",
+}
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_what_is_saved_of_times_in_a_zone_is_loaded(zone):
+    times = TIMES.dt.tz_convert(ZONES[zone])
+    moments = GroupedMoments.from_arrays(None, np.arange(8.0), pd.concat([times, times]))
+    try:
+        file = saved(moments)
+    except TypeError as error:
+        # pandas before 3 cannot convert to a zone of today's dateutil.
+        assert zone == "dateutil"
+        assert "time zone" in str(error)  # noqa: PT017
+        return
+    loaded = GroupedMoments.load(file)
+    assert [time.tz_localize(None) for time in loaded.labels] == [time.tz_localize(None) for time in moments.labels]
+    assert (loaded + moments).n_groups == 4
+
+
+def test_times_in_a_zone_without_a_name_are_refused_and_the_file_stays(tmp_path):
+    of_berlin = next((path for root in zoneinfo.TZPATH if (path := Path(root, "Europe", "Berlin")).is_file()), None)
+    if of_berlin is None:
+        pytest.skip("there is no database of time zones on this machine")
+    with of_berlin.open("rb") as stream:
+        nameless = zoneinfo.ZoneInfo.from_file(stream)
+    path = tmp_path / "state.moments"
+    GroupedMoments.from_arrays(None, np.arange(8.0), [*TIMES, *TIMES]).save(path)
+    before = path.read_bytes()
+    times = TIMES.dt.tz_convert(nameless)
+    with pytest.raises(TypeError, match=r"groups has labels in the time zone .*tz_convert"):
+        GroupedMoments.from_arrays(None, np.arange(8.0), [*times, *times]).save(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "of", [pa.timestamp("us"), pa.timestamp("ms", tz="Europe/Berlin"), pa.duration("us"), pa.date32()], ids=str
+)
+def test_dates_and_times_that_pandas_keeps_in_pyarrow_are_saved(of):
+    times = TIMES.dt.tz_localize(None) if getattr(of, "tz", None) is None else TIMES
+    labels = (times - times[0] if str(of).startswith("duration") else times).astype(
+        pd.ArrowDtype(pa.timestamp("us") if str(of).startswith("date") else of)
+    )
+    labels = labels.astype(pd.ArrowDtype(of))
+    moments = GroupedMoments.from_arrays(None, np.arange(8.0), pd.concat([labels, labels]))
+    loaded = GroupedMoments.load(saved(moments))
+    assert loaded.labels.tolist() == moments.labels.tolist()
+    assert (loaded + moments).n_groups == 4
 
 
 def test_a_path_is_written_whole_or_not_at_all(tmp_path):
