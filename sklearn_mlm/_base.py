@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_consistent_length, validate_data
 
 from ._groups import MISSING, UNSEEN, as_labels, encode, factorize, label_kind, split_group_column
 from ._moments import GroupedMoments, summarise
-from ._rows import as_outcome, as_weights, check_some_weight
+from ._rows import as_outcome, as_weights, check_containers, check_some_weight
 
 POPULATION = "population"
 """What `predict` takes for `groups` where a prediction without any group's effect is meant."""
@@ -123,6 +123,7 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
         score : float
             At most 1; 0 for a model that predicts the mean of y.
         """
+        check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
         return float(r2_score(y, self.predict(X, groups), sample_weight=sample_weight))
 
     def _check_group_feature(self) -> None:
@@ -143,13 +144,14 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
             raise
 
     def _validate_rows(
-        self, X: Any, y: Any, groups: Any, *, reset: bool = True, min_rows: int = 1
+        self, X: Any, y: Any, groups: Any, sample_weight: Any, *, reset: bool = True, min_rows: int = 1
     ) -> tuple[Any, np.ndarray, Any]:
         """Return what `fit` was given, checked; predictors are None where there are none.
 
         That X is finite is left to the moments, which see every value anyway. Without `reset` the columns must be those
         of before.
         """
+        check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
         if X is None:
             if y is None:
                 raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
@@ -177,6 +179,7 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
 
     def _validate_new_rows(self, X: Any, groups: Any) -> tuple[Any, Any, int]:
         """Return predictors (None if there are none), groups and the number of rows of a prediction, checked."""
+        check_containers(X=X, groups=groups)
         if X is None:
             if len(self.coef_):
                 raise ValueError(f"X is None, but the model was fitted with {len(self.coef_)} predictor(s). Pass them.")

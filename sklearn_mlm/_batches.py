@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._groups import as_labels, name_of
-from ._rows import as_numbers, as_weights, checked_rows
+from ._rows import as_numbers, as_weights, check_containers, checked_rows
 
 # Batches are put together to at least so many rows, and cut to at most so many: fewer do not pay the call, and more do not
 # keep all threads at work.
@@ -152,6 +152,7 @@ def checked_batch(at: int, batch: Any) -> tuple[Any, ...]:
     X, y, groups, *weight = batch
     y_name, groups_name = name_of(y), name_of(groups)
     try:
+        check_containers(X=X, y=y, groups=groups, sample_weight=weight[0] if weight else None)
         names, X, y, weights = checked_rows(X, y, weight[0] if weight else None)
         labels = as_labels(groups, len(y))
     except ValueError as error:

@@ -29,7 +29,7 @@ from ._plotting import (
     tidy,
 )
 from ._regressor import RandomInterceptRegressor
-from ._rows import as_outcome
+from ._rows import as_outcome, check_containers
 
 _LINES = ("pooled", "group", "model")
 # More lines than the first number hide one another; of more groups than that, so many as the second are drawn.
@@ -165,6 +165,7 @@ class ClusteringDisplay:
             Where values or labels are missing, lengths differ, or x is constant.
         """
         check_choice("lines", lines, _LINES)
+        check_containers(x=x, y=y, groups=groups)
         two = column_names(x)
         x_name = named(x, "x") if two is None or len(two) != 1 else shown(two[0])
         y_name = named(y, "y")

@@ -7,6 +7,7 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
+from pandas.util import hash_pandas_object
 
 # So many results are merged by one task: few enough to be in memory together, enough for a flat tree.
 _FAN_IN = 8
@@ -178,6 +179,42 @@ def merge_by_tree(merge: Callable, parts: list[Any]) -> Any:
     while len(parts) > 1:
         parts = [task(merge, *parts[i : i + _FAN_IN]) for i in range(0, len(parts), _FAN_IN)]
     return parts[0]
+
+
+def index_difference(framed: tuple) -> np.ndarray:
+    """Return how the index of each frame of a partition differs from that of the first.
+
+    A digest of an index is the sum of the hashes of its labels, which does not depend on their order. Over all partitions,
+    frames with the same labels in different orders differ in some partition and have the same digest.
+
+    Returns
+    -------
+    difference : ndarray of shape (2, n_frames), dtype uint64
+        Whether the index differs, and the digest less that of the first frame, modulo 2**64.
+    """
+    n_frames = sum(hasattr(piece, "index") for piece in framed)
+    difference = np.zeros((2, n_frames), dtype=np.uint64)
+    for at in range(1, n_frames):
+        index, first = framed[at].index, framed[0].index
+        if not index.equals(first):
+            hashes = [hash_pandas_object(one, index=False).to_numpy() for one in (index, first)]
+            difference[:, at] = 1, hashes[0].sum(dtype=np.uint64) - hashes[1].sum(dtype=np.uint64)
+    return difference
+
+
+def merge_differences(parts: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Return what `index_difference` returns of all rows of parts."""
+    return np.array(parts).sum(axis=0, dtype=np.uint64)
+
+
+def refuse_another_order(names: Names, difference: np.ndarray) -> None:
+    """Raise if a frame holds the index of the first in another order."""
+    for at in np.flatnonzero((difference[0] > 0) & (difference[1] == 0)):
+        first, name = names.lazy[0], names.lazy[at]
+        raise ValueError(
+            f"{first} and {name} hold the same index in different orders, so that pairing their rows by position would mix "
+            "them up. Take both from one frame, or sort both by their index."
+        )
 
 
 def _pack(*pieces: Any) -> tuple[Any, ...]:

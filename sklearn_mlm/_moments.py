@@ -17,6 +17,7 @@ from ._rows import (
     NO_WEIGHT,
     Rows,
     as_numbers,
+    check_containers,
     check_some_weight,
     checked_rows,
     drop_weightless,
@@ -139,6 +140,7 @@ class GroupedMoments:
             Where values are missing or infinite, lengths differ, or a weight is negative.
         """
         outcome_name = name_of(y)
+        check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
         names, X, y, weights = checked_rows(X, y, sample_weight)
         check_some_weight(weights)
         codes, labels = factorize(groups, len(y))

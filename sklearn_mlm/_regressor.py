@@ -24,7 +24,7 @@ from ._groups import name_of, warn_of_twins
 from ._model_summary import ModelSummary, summarise_model
 from ._moments import GroupedMoments
 from ._optimum import minimise
-from ._rows import as_outcome, as_weights
+from ._rows import as_outcome, as_weights, check_containers
 from ._solution import Solution, reliabilities_of
 
 _CHOICES = {
@@ -455,6 +455,7 @@ class RandomInterceptRegressor(GroupedRegressor):
         check_is_fitted(self)
         scaled = None
         if y is not None:
+            check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
             residuals = as_outcome(y) - self.predict(X, groups)
             if sample_weight is not None and self.weight_type == "precision":
                 residuals = residuals * np.sqrt(as_weights(sample_weight, len(residuals)))
@@ -474,7 +475,7 @@ class RandomInterceptRegressor(GroupedRegressor):
         self, X: Any, y: Any, groups: Any, sample_weight: Any, *, reset: bool = True, min_rows: int = 1
     ) -> GroupedMoments:
         """Return the moments of rows; this alone depends on where they are."""
-        X, y, groups = self._validate_rows(X, y, groups, reset=reset, min_rows=min_rows)
+        X, y, groups = self._validate_rows(X, y, groups, sample_weight, reset=reset, min_rows=min_rows)
         return self._moments(X, y, groups, sample_weight, min_rows=min_rows)
 
     def _store(self, moments: GroupedMoments) -> Self:

@@ -177,6 +177,54 @@ def _check_finite(X: Any, y: np.ndarray) -> None:
                 assert_all_finite(part, input_name=name)
 
 
+def check_containers(**arguments: Any) -> None:
+    """Raise if arguments say by a mask or by their index that their rows are not what they look like.
+
+    Rows are paired by position, as everywhere in scikit-learn. Two pandas arguments that hold the same index in different
+    orders are refused, because one of them was sorted or merged and the other was not.
+
+    Parameters
+    ----------
+    **arguments
+        By name; None, and what is no container, is left alone.
+
+    Raises
+    ------
+    ValueError
+        For a masked value outside `groups`, and for two orders of one index.
+    """
+    first: tuple[str, pd.Index] | None = None
+    for name, values in arguments.items():
+        if name != "groups" and np.ma.is_masked(values):
+            raise ValueError(
+                f"{name} is a masked array with {np.ma.count_masked(values)} masked value(s), which are missing values. "
+                "Drop these rows, or impute the values."
+            )
+        if not isinstance(values, pd.DataFrame | pd.Series):
+            continue
+        if first is None:
+            first = name, values.index
+        elif _reordered(first[1], values.index):
+            raise ValueError(
+                f"{first[0]} and {name} hold the same index in different orders, so that pairing their rows by position "
+                f"would mix them up. Bring both into one order, as by {name}.loc[{first[0]}.index] or reindex; to pair them "
+                "by position on purpose, pass to_numpy() of one."
+            )
+
+
+def _reordered(index: pd.Index, other: pd.Index) -> bool:
+    """Return whether two indexes hold the same labels in different orders."""
+    if index is other or len(index) != len(other) or index.equals(other):
+        return False
+    try:
+        if index[:1].isin(other).all() and other[:1].isin(index).all():
+            return bool(index.sort_values().equals(other.sort_values()))
+    except TypeError:
+        # Labels that cannot be sorted.
+        return bool(index.is_unique and other.is_unique and index.isin(other).all())
+    return False
+
+
 def checked_rows(X: Any, y: Any, sample_weight: Any) -> tuple[tuple[str, ...] | None, Any, np.ndarray, np.ndarray | None]:
     """Return names of columns, predictors, outcome and weights, checked but for values that are not finite."""
     names = None

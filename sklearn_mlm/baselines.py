@@ -159,7 +159,7 @@ class ClusterRobustOLS(GroupedRegressor):
         """
         self._check_parameters()
         with self._unchanged_on_error():
-            X, y, groups = self._validate_rows(X, y, groups)
+            X, y, groups = self._validate_rows(X, y, groups, sample_weight)
             codes, labels = (np.arange(len(y)), pd.RangeIndex(len(y))) if groups is None else factorize(groups, len(y))
             weights = None
             if sample_weight is not None:
@@ -331,7 +331,7 @@ class WithinOLS(GroupedRegressor):
         check_choice("new_groups", self.new_groups, NEW_GROUPS)
         self._check_group_feature()
         with self._unchanged_on_error():
-            X, y, groups = self._validate_rows(X, y, groups)
+            X, y, groups = self._validate_rows(X, y, groups, sample_weight)
             if groups is None:
                 warnings.warn(_NO_GROUPS_WITHIN, GroupsNotPassedWarning, stacklevel=2)
             moments = self._moments(X, y, groups, sample_weight)
@@ -459,7 +459,7 @@ def compare_with_ols(X: Any, y: Any, groups: Any, *, cv: int = 5, random_state: 
             f"groups must hold the group label of each row; found {groups!r}. Without groups there is nothing to compare."
         )
     reader = ClusterRobustOLS()
-    X, y, groups = reader._validate_rows(X, y, groups)
+    X, y, groups = reader._validate_rows(X, y, groups, None)
     names = reader._predictor_names()
     twice = pd.Index([INTERCEPT, *(names or ())])
     if twice.has_duplicates:

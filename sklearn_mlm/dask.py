@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from copy import copy
-from threading import Lock
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +12,20 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
 
 from ._base import POPULATION, PREDICT_WITHOUT_GROUPS, GroupsNotPassedWarning
-from ._dask_partitions import Names, Parts, any_lazy, as_arrays, check_lazy, is_frame, merge_by_tree, partition, without_rows
+from ._dask_partitions import (
+    Names,
+    Parts,
+    any_lazy,
+    as_arrays,
+    check_lazy,
+    index_difference,
+    is_frame,
+    merge_by_tree,
+    merge_differences,
+    partition,
+    refuse_another_order,
+    without_rows,
+)
 from ._groups import as_labels, label_kind, split_group_column
 from ._model_summary import ModelSummary, summarise_model
 from ._moments import GroupedMoments
@@ -23,8 +35,6 @@ from ._rows import NO_WEIGHT, as_outcome, as_weights
 _OF_COLUMNS = ("n_features_in_", "feature_names_in_")
 # What a prediction takes of a model where no standard deviation is asked for: the smaller part of it.
 _FOR_MEANS = ("coef_", "intercept_", "groups_", "n_groups_", "random_effects_")
-# An index makes its hash table when it is first asked, and finds nothing, or errs, where two threads ask at once.
-_first_look_up = Lock()
 
 
 class DaskRandomInterceptRegressor(RandomInterceptRegressor):
@@ -61,9 +71,11 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
     -----
     `X` is a Dask DataFrame or Array (or None), `y`, `groups` and `sample_weight` are Series or one-dimensional Arrays; of
     unknown lengths, with empty partitions, unknown categories and groups that lie across partitions, as they come. They
-    are paired partition by partition and row by row, and the index of a frame says nothing, as in the local class; but
-    frames of unequal known divisions are brought to those of the first, and Arrays of known chunks to its chunks. All of
-    them in memory are fitted by the local class.
+    are paired partition by partition and row by row, whatever the index of a frame is, as in the local class; but
+    frames of unequal known divisions are brought to those of the first, and Arrays of known chunks to its chunks. Frames
+    that hold the same index in different orders are refused: `fit`, `partial_fit`, `score` and `summary` compare all
+    partitions, a lazy prediction compares the rows of each partition. If all arguments are in memory, the local class fits
+    them.
 
     An error of a value is the local one, and says which partition it was found in.
 
@@ -176,7 +188,8 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         check_is_fitted(self)
         rows = {"X": X, "y": y, "groups": groups, "sample_weight": sample_weight}
         parts = partition(self._check_new_rows(rows, stacklevel=2))
-        sums = self._compute(merge_by_tree(_merge_errors, self._each(_errors, parts, self._bare(_FOR_MEANS))))
+        merged = merge_by_tree(_merge_errors, self._each(_errors, parts, self._bare(_FOR_MEANS)))
+        sums = self._compute_in_order(merged, parts)
         n_rows, _, _, scatter, squared_error = sums
         if n_rows < 2:
             # scikit-learn's answer to so few rows, whatever it is.
@@ -210,7 +223,8 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         weights = sample_weight if self.weight_type == "precision" else None
         rows = {"X": X, "y": y, "groups": groups, "sample_weight": weights}
         parts = partition(self._check_new_rows(rows, stacklevel=2))
-        residuals = self._compute(merge_by_tree(np.concatenate, self._each(_residuals, parts, self._bare(_FOR_MEANS))))
+        merged = merge_by_tree(np.concatenate, self._each(_residuals, parts, self._bare(_FOR_MEANS)))
+        residuals = self._compute_in_order(merged, parts)
         sigma = float(np.sqrt(self.variance_components_["residual"]))
         return summarise_model(self, residuals / sigma if sigma > 0 else None, ddf)
 
@@ -254,7 +268,8 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         if self._outcome_name == getattr(y, "name", None) and not is_frame(y):
             self._outcome_name = None  # the name of an Array is the key of its graph
         parts = partition(arguments)
-        n_rows, moments = self._compute(merge_by_tree(_merge_moments, self._each(_read_rows, parts, self._bare())))
+        read = merge_by_tree(_merge_moments, self._each(_read_rows, parts, self._bare()))
+        n_rows, moments = self._compute_in_order(read, parts)
         if n_rows < min_rows:
             raise ValueError(f"Found no rows in the {len(parts.pieces)} partition(s). Fit at least {min_rows}.")
         if min_rows and not moments.n_groups:
@@ -311,12 +326,23 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         sent, task = dask.delayed(_itself, traverse=False)(model), dask.delayed(_apply)
         return [task(function, arguments, sent, number, parts.names, *pieces) for number, pieces in enumerate(parts.pieces)]
 
-    def _compute(self, value: Any) -> Any:
-        """Return a delayed value, computed where `client` says."""
-        return value.compute() if self.client is None else self.client.compute(value, sync=True)
+    def _compute_in_order(self, value: Any, parts: Parts) -> Any:
+        """Return a delayed value of all partitions, computed where `client` says, and refuse two orders of one index."""
+        import dask
+
+        task = dask.delayed(index_difference)
+        difference = merge_by_tree(merge_differences, [task(pieces[0]) for pieces in parts.pieces])
+        both = dask.delayed(_pair)(value, difference)
+        value, difference = both.compute() if self.client is None else self.client.compute(both, sync=True)
+        refuse_another_order(parts.names, difference)
+        return value
 
 
 # ---- tasks
+
+
+def _pair(*values: Any) -> tuple[Any, ...]:
+    return values
 
 
 def _itself(value: Any) -> Any:
@@ -376,8 +402,6 @@ def _predict(model: RandomInterceptRegressor, return_std: bool, X: Any, groups: 
     """Return the prediction of a partition, which may have no rows."""
     if not (groups if X is None else X).shape[0]:
         return (np.empty(0), np.empty(0)) if return_std else np.empty(0)
-    with _first_look_up:
-        model.groups_.get_indexer(model.groups_[:1])
     return model.predict(X, groups, return_std)
 
 

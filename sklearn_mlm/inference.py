@@ -15,7 +15,7 @@ from ._fitted import check_level, check_mixed, coefficient_names, criterion_of, 
 from ._fixed import check_ddf, coefficient_table, covariance_and_df, joint_df
 from ._optimum import minimise
 from ._profile import profile_limits
-from ._rows import as_weights
+from ._rows import as_weights, check_containers
 from ._shares import clustering_report, icc, r2, random_effects_table
 from ._solution import Solution
 from ._variance_tests import FPivot, simulate_null
@@ -325,6 +325,7 @@ def predict_interval(
     check_level(level)
     if kind not in ("mean", "observation"):
         raise ValueError(f"kind must be 'mean' or 'observation'; found {kind!r}.")
+    check_containers(X=X, groups=groups, sample_weight=sample_weight)
     criterion = criterion_of(model)
     X, codes = model._locate(X, groups)
     mean = model._mean(X, codes, model.random_effects_)

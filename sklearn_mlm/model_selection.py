@@ -18,9 +18,9 @@ from sklearn.model_selection import GroupKFold, KFold, cross_validate
 from sklearn.utils.metadata_routing import UNCHANGED, MetadataRequest, get_routing_for_object
 
 from ._base import GroupedRegressor
-from ._groups import as_labels, column_names, factorize, split_group_column
+from ._groups import as_labels, column_names, factorize, name_of, split_group_column
 from ._regressor import RandomInterceptRegressor
-from ._rows import as_weights
+from ._rows import as_weights, check_containers
 
 _METHODS = ("fit", "partial_fit", "predict", "score", "transform", "inverse_transform")
 _DEFAULT_SCORING = ("neg_root_mean_squared_error", "r2")
@@ -303,6 +303,7 @@ def cross_validate_groups(
     >>> bool(table.loc[("known", "model"), ("r2", "mean")] > table.loc[("known", "OLS"), ("r2", "mean")])
     True
     """
+    check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
     scorers = _scorers(scoring)
     labels = _labels(model, X, y, groups)
     codes, levels = factorize(labels)
@@ -389,7 +390,9 @@ def _labels(model: Any, X: Any, y: Any, groups: Any) -> pd.Series:
                 "groups is None, and the model's group_feature names no column of X: pass groups, a label for each row."
             )
         groups = split_group_column(X, key)[0]
-    return pd.Series(as_labels(groups, len(y)), name=getattr(groups, "name", None))
+    # With the index of X, since models refuse another order of it.
+    index = X.index if isinstance(X, pd.DataFrame | pd.Series) and len(X) == len(y) else None
+    return pd.Series(as_labels(groups, len(y)), index=index, name=name_of(groups))
 
 
 class _PooledOLS(RandomInterceptRegressor):
@@ -399,7 +402,7 @@ class _PooledOLS(RandomInterceptRegressor):
         """Fit without groups, on purpose."""
         self._check_parameters()
         with self._unchanged_on_error():
-            X, y, _ = self._validate_rows(X, y, groups)
+            X, y, _ = self._validate_rows(X, y, groups, sample_weight)
             return self._store(self._moments(X, y, None, sample_weight))
 
     def predict(self, X: Any, groups: Any = None, return_std: bool = False) -> Any:
