@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from numbers import Integral
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,11 @@ UNSEEN, MISSING = -1, -2
 
 # A table of this many entries per row is still cheaper to fill than a hash table.
 _TABLE_ENTRIES_PER_ROW = 4
+# Whole numbers up to this size are doubles.
+_EXACT = 2**53
+# pandas builds the hash table of an index at its first look-up; before pandas 3, two threads that ask at once get errors or
+# wrong positions.
+_FIRST_LOOK_UP = Lock()
 
 
 def as_labels(groups: Any, n_samples: int | None = None) -> Any:
@@ -58,22 +65,52 @@ def as_labels(groups: Any, n_samples: int | None = None) -> Any:
 
 def _as_array(groups: Any) -> Any:
     """Return labels as an array of a type that pandas can hash, with a missing value where there is none."""
+    if hasattr(groups, "to_native"):
+        groups = groups.to_native()  # a column of narwhals
     if isinstance(groups, pd.Series | pd.Index):
         groups = groups.array if isinstance(groups.dtype, pd.api.extensions.ExtensionDtype) else groups.to_numpy()
     if isinstance(groups, pd.api.extensions.ExtensionArray):
-        # pandas cannot factorize what pyarrow keeps as a dictionary.
-        return np.asarray(groups, dtype=object) if str(groups.dtype).startswith("dictionary") else groups
+        return _of_pyarrow(groups) if isinstance(groups.dtype, pd.ArrowDtype) else groups
     if isinstance(groups, list | tuple):
-        # Through pandas, since NumPy would make "1" of 1 in [1, "a"] and a matrix of a list of tuples.
-        return pd.Series(groups, dtype=None if len(groups) else object).to_numpy()
+        return _of_list(groups)
     if isinstance(groups, np.ma.MaskedArray):
         labels = groups.data.astype(object)
         labels[np.ma.getmaskarray(groups)] = None
         return labels
     labels = np.asarray(groups)
+    declared = getattr(groups, "type", getattr(groups, "dtype", None))
+    if labels.dtype.kind == "f" and str(declared).lower().startswith(("int", "uint")):
+        # NumPy makes floats of the integers of polars and pyarrow where one is missing.
+        return _of_list(groups.to_pylist() if hasattr(groups, "to_pylist") else groups.to_list())
+    zone = getattr(declared, "tz", getattr(declared, "time_zone", None))
+    if zone is not None and labels.dtype.kind == "M":
+        # NumPy drops the time zone of polars and pyarrow, and keeps UTC.
+        return pd.DatetimeIndex(labels).tz_localize("UTC").tz_convert(zone).array
     if labels.dtype.kind == "f" and labels.dtype.itemsize not in (4, 8):
         return labels.astype(np.float64)
     return labels if labels.dtype.isnative else labels.astype(labels.dtype.newbyteorder("="))
+
+
+def _of_pyarrow(groups: Any) -> Any:
+    """Return labels that pandas keeps in pyarrow in a type in which pandas finds them among labels from elsewhere."""
+    of = groups.dtype.pyarrow_dtype
+    if str(of).startswith(("timestamp", "duration")):
+        letter, zone = groups.dtype.kind, getattr(of, "tz", None)
+        return groups.astype(f"{letter}8[{of.unit}]" if zone is None else pd.DatetimeTZDtype(of.unit, zone))
+    # pandas cannot factorize what pyarrow keeps as a dictionary.
+    return np.asarray(groups, dtype=object) if str(of).startswith(("dictionary", "date")) else groups
+
+
+def _of_list(groups: list | tuple) -> Any:
+    """Return the labels of a list as an array, with integers beyond 2**53 as they are.
+
+    pandas reads the list because NumPy would make "1" of 1 in [1, "a"] and a matrix of a list of tuples. pandas makes floats
+    of integers that stand beside floats or missing values.
+    """
+    labels = pd.Series(groups, dtype=None if len(groups) else object)
+    if labels.dtype.kind == "f" and any(isinstance(label, Integral) and abs(int(label)) > _EXACT for label in groups):
+        labels = pd.Series(groups, dtype=object)
+    return labels.array if isinstance(labels.dtype, pd.DatetimeTZDtype | pd.IntervalDtype) else labels.to_numpy()
 
 
 def factorize(groups: Any, n_samples: int | None = None) -> tuple[np.ndarray, pd.Index]:
@@ -105,6 +142,23 @@ def factorize(groups: Any, n_samples: int | None = None) -> tuple[np.ndarray, pd
     return codes, levels.rename(getattr(groups, "name", None) or None)
 
 
+def hashed_codes(labels: Any) -> tuple[np.ndarray, pd.Index]:
+    """Return the code of each label, -1 for a missing one, and the distinct labels in order of appearance.
+
+    Raises
+    ------
+    ValueError
+        If labels are not hashable.
+    """
+    try:
+        codes, levels = pd.factorize(labels)
+    except (TypeError, NotImplementedError) as error:
+        # pyarrow's own error, for structs and lists, is a NotImplementedError.
+        kind = getattr(labels, "dtype", type(labels).__name__)
+        raise ValueError(f"groups must hold hashable labels; found {kind}: {error}.") from error
+    return codes, pd.Index(levels, tupleize_cols=False)
+
+
 def _factorize(labels: Any) -> tuple[np.ndarray, pd.Index]:
     """Return `factorize` of an array of labels."""
     if isinstance(labels, pd.Categorical):
@@ -116,12 +170,9 @@ def _factorize(labels: Any) -> tuple[np.ndarray, pd.Index]:
         if span < _TABLE_ENTRIES_PER_ROW * len(labels):
             codes, used = factorize_by_table(labels)
             return codes, pd.Index(used)
-    try:
-        codes, levels = pd.factorize(labels)
-    except TypeError as error:
-        raise ValueError(f"groups must hold hashable labels: {error}.") from error
+    codes, levels = hashed_codes(labels)
     refuse_missing(codes)
-    return _sort_levels(codes, pd.Index(levels))
+    return _sort_levels(codes, levels)
 
 
 def refuse_missing(codes: np.ndarray) -> None:
@@ -185,12 +236,46 @@ def encode(groups: Any, levels: pd.Index, n_samples: int | None = None) -> np.nd
     """
     labels = as_labels(groups, n_samples)
     if isinstance(labels, pd.Categorical):
-        of_category = np.append(levels.get_indexer(labels.categories), MISSING)
+        of_category = np.append(positions(levels, labels.categories), MISSING)
         return of_category[labels.codes]
-    codes = levels.get_indexer(pd.Index(labels))
+    codes = positions(levels, pd.Index(labels))
     if (codes < 0).any():
         codes = np.where(pd.isna(labels), MISSING, codes)
     return codes
+
+
+def positions(levels: pd.Index, labels: pd.Index) -> np.ndarray:
+    """Return the position of each label among distinct levels, -1 for a label that is none of them.
+
+    A label is found only if it equals a level: a number is not found in the interval that contains it, nor an integer beyond
+    2**53 by the double nearest to it. Threads may look up labels in the same levels.
+
+    Parameters
+    ----------
+    levels : pandas.Index of shape (n_groups,)
+    labels : pandas.Index of shape (n_labels,)
+
+    Returns
+    -------
+    positions : ndarray of shape (n_labels,), dtype intp
+    """
+    both = (levels, labels)
+    of_intervals = any(isinstance(one.dtype, pd.IntervalDtype) for one in both)
+    kinds = {getattr(one.dtype, "kind", "O") for one in both}
+    if of_intervals or (len(kinds) > 1 and kinds <= set("iuf") and any(map(_beyond_doubles, both))):
+        # Python compares these by value.
+        levels, labels = levels.astype(object), labels.astype(object)
+    with _FIRST_LOOK_UP:
+        levels.get_indexer(levels[:1])
+    return np.asarray(levels.get_indexer(labels), dtype=np.intp)
+
+
+def _beyond_doubles(numbers: pd.Index) -> bool:
+    """Return whether an index holds whole numbers that may not be doubles."""
+    if not len(numbers):
+        return False
+    low, high = numbers.min(), numbers.max()
+    return bool(low < -_EXACT or high > _EXACT)
 
 
 def label_kind(labels: Any) -> str:
@@ -203,8 +288,13 @@ def label_kind(labels: Any) -> str:
 
 
 def name_of(values: Any) -> str | None:
-    """Return the name of a column of data, if it has one."""
-    name = getattr(values, "name", None)
+    """Return the name of a column of data, or of the one column of a frame, if it has one."""
+    columns = column_names(values)
+    if columns is not None:
+        # A frame with a column called "name" has that column as its attribute.
+        name = next(iter(columns)) if len(columns) == 1 and isinstance(next(iter(columns)), str) else None
+    else:
+        name = getattr(values, "name", None)
     return None if name is None or name == "" else str(name)
 
 
@@ -263,6 +353,8 @@ def split_group_column(X: Any, key: str | int) -> tuple[Any, Any]:
         if not -width <= key < width:
             raise ValueError(f"group_feature={key!r} is not a position in X of shape {tuple(X.shape)}.")
         position = int(key) % width
+    if sparse.issparse(X) and X.format not in ("csr", "csc"):
+        X = X.tocsr()  # other formats have no columns to take
     others = [i for i in range(X.shape[1]) if i != position]
     if hasattr(X, "iloc"):
         return X.iloc[:, position], X.iloc[:, others] if others else None

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ._groups import factorize_by_table, refuse_missing
+from ._groups import factorize_by_table, hashed_codes, positions, refuse_missing
 
 # Slots for whole numbers between the least and the largest label: so many for each label of the first batch, or as many as
 # sums of so many numbers (64 MB) have room for.
@@ -102,12 +102,9 @@ class HashedLabels:
             of_category = np.zeros(len(labels.categories), dtype=np.intp)
             of_category[used] = self._find(labels.categories.take(used))
             return of_category[labels.codes]
-        try:
-            codes, distinct = pd.factorize(labels)
-        except TypeError as error:
-            raise ValueError(f"groups must hold hashable labels: {error}.") from error
+        codes, distinct = hashed_codes(labels)
         refuse_missing(codes)
-        return self._find(pd.Index(distinct, tupleize_cols=False))[codes]
+        return self._find(distinct)[codes]
 
     def _find(self, distinct: pd.Index) -> np.ndarray:
         """Return the codes of distinct labels, those new among them included."""
@@ -146,12 +143,14 @@ def _find_in(index: pd.Index, labels: pd.Index) -> np.ndarray:
     kinds = {getattr(one.dtype, "kind", "O").replace("u", "i") for one in (index, labels)}
     if len(kinds) > 1 and not kinds <= {"i", "f"}:
         index, labels = index.astype(object), labels.astype(object)
-    return index.get_indexer(labels)
+    return positions(index, labels)
 
 
 def append_labels(labels: list[pd.Index]) -> pd.Index:
     """Return all labels one after the other; pandas would make floats of integers of different types, and lose digits."""
-    if any(one.dtype != labels[0].dtype for one in labels):
-        labels = [one.astype(object) for one in labels]
     names = {one.name for one in labels} - {None}
-    return labels[0].append(labels[1:]).rename(names.pop() if len(names) == 1 else None)
+    name = names.pop() if len(names) == 1 else None
+    if all(one.dtype == labels[0].dtype and one.dtype != object for one in labels):
+        return labels[0].append(labels[1:]).rename(name)
+    values = np.concatenate([one.astype(object).to_numpy() for one in labels])
+    return pd.Index(values, dtype=object, tupleize_cols=False, name=name)

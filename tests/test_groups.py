@@ -1,4 +1,7 @@
 import datetime
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import numpy as np
 import pandas as pd
@@ -7,7 +10,17 @@ import pyarrow as pa
 import pytest
 from scipy import sparse
 
-from sklearn_mlm._groups import MISSING, UNSEEN, column_names, encode, factorize, label_kind, split_group_column
+from sklearn_mlm._groups import (
+    MISSING,
+    UNSEEN,
+    column_names,
+    encode,
+    factorize,
+    label_kind,
+    name_of,
+    positions,
+    split_group_column,
+)
 
 STRINGS = ["b", "a", "b", "c"]
 KINDS = {
@@ -194,3 +207,120 @@ def test_a_group_column_that_is_not_there():
         split_group_column(FRAME, "school")
     with pytest.raises(ValueError, match=r"group_feature=3 is not a position in X of shape \(2, 3\)"):
         split_group_column(FRAME, 3)
+
+
+IDS = [2**60 + i for i in range(4)]
+COLUMNS_OF_IDS = {
+    "list": lambda ids: list(ids),
+    "tuple": lambda ids: tuple(ids),
+    "object array": lambda ids: np.array(ids, dtype=object),
+    "Int64": lambda ids: pd.Series(ids, dtype="Int64"),
+    "pandas on pyarrow": lambda ids: pd.Series(ids, dtype=pd.ArrowDtype(pa.int64())),
+    "polars": pl.Series,
+    "polars unsigned": lambda ids: pl.Series(ids, dtype=pl.UInt64),
+    "pyarrow": pa.array,
+    "pyarrow chunks": lambda ids: pa.chunked_array([ids[:2], ids[2:]]),
+}
+
+
+@pytest.mark.parametrize("kind", COLUMNS_OF_IDS)
+def test_ids_beside_a_missing_label_are_found_as_the_integers_they_are(kind):
+    labels = COLUMNS_OF_IDS[kind]([*IDS, None])
+    np.testing.assert_array_equal(encode(labels, pd.Index(IDS)), [0, 1, 2, 3, MISSING])
+
+
+def test_ids_beside_floats_stay_the_integers_they_are():
+    codes, levels = factorize([*IDS, 0.5])
+    assert levels.tolist() == [0.5, *IDS]
+    np.testing.assert_array_equal(codes, [1, 2, 3, 4, 0])
+
+
+def test_a_double_is_found_among_ids_only_if_it_equals_one():
+    labels = np.array([float(IDS[0]), float(IDS[0]) + 256, np.nan])
+    np.testing.assert_array_equal(encode(labels, pd.Index(IDS)), [0, UNSEEN, MISSING])
+
+
+@pytest.mark.parametrize("step", [10, 4], ids=["apart", "overlapping"])
+def test_intervals_are_found_by_equality(step):
+    intervals = [pd.Interval(at, at + 10) for at in range(0, 3 * step, step)]
+    _, levels = factorize(intervals)
+    np.testing.assert_array_equal(encode(intervals, levels), [0, 1, 2])
+    np.testing.assert_array_equal(encode(pd.Categorical(intervals), levels), [0, 1, 2])
+    # The numbers lie in the intervals.
+    np.testing.assert_array_equal(encode([5, 6.0, 7], levels), [UNSEEN] * 3)
+    other_side = [pd.Interval(at, at + 10, closed="left") for at in range(0, 3 * step, step)]
+    np.testing.assert_array_equal(encode(other_side, levels), [UNSEEN] * 3)
+
+
+TIMES = pd.Series(pd.date_range("2000-03-25 23:30", periods=4, tz="Europe/Berlin"))
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        list,
+        np.asarray,
+        pl.Series,
+        pa.array,
+        lambda times: pa.chunked_array([pa.array(times[:1]), pa.array(times[1:])]),
+        lambda times: times.astype(pd.ArrowDtype(pa.timestamp("us", tz="Europe/Berlin"))),
+        lambda times: times.astype("category"),
+    ],
+    ids=["list", "objects", "polars", "pyarrow", "pyarrow chunks", "pandas on pyarrow", "categories"],
+)
+def test_time_zones_are_kept_from_every_library(convert):
+    codes, levels = factorize(convert(TIMES))
+    assert [str(level) for level in levels] == [str(time) for time in TIMES]
+    np.testing.assert_array_equal(codes, [0, 1, 2, 3])
+    np.testing.assert_array_equal(encode(TIMES, levels), codes)
+    np.testing.assert_array_equal(encode(convert(TIMES), factorize(TIMES)[1]), codes)
+
+
+@pytest.mark.parametrize("of", [pa.timestamp("ms"), pa.duration("s"), pa.date32()], ids=str)
+def test_dates_and_times_that_pandas_keeps_in_pyarrow_are_those_of_pandas(of):
+    plain = pd.Series(pd.date_range("2000-01-01", periods=3))
+    plain = plain - plain[0] if str(of).startswith("duration") else plain
+    labels = plain.astype(pd.ArrowDtype(of if of != pa.date32() else pa.timestamp("ms"))).astype(pd.ArrowDtype(of))
+    other = plain.dt.date if of == pa.date32() else plain
+    np.testing.assert_array_equal(encode(labels, factorize(other)[1]), [0, 1, 2])
+    np.testing.assert_array_equal(encode(other, factorize(labels)[1]), [0, 1, 2])
+
+
+@pytest.mark.parametrize("of", [pa.struct([("a", pa.int64())]), pa.list_(pa.int64())], ids=["struct", "list"])
+def test_labels_that_pyarrow_cannot_hash_are_refused_by_type(of):
+    values = [{"a": 1}, {"a": 2}] if pa.types.is_struct(of) else [[1], [2]]
+    with pytest.raises(ValueError, match=r"groups must (hold hashable labels; found|be one-dimensional)"):
+        factorize(pd.Series(values, dtype=pd.ArrowDtype(of)))
+
+
+def test_threads_find_labels_in_an_index_that_none_has_asked_before():
+    labels = np.random.default_rng(0).permutation(100_000) * 7
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            for _ in range(10):
+                # A copy has no hash table yet, like the labels of a model that was just loaded.
+                levels, start = pd.Index(labels.copy()), Barrier(8)
+                found = [pool.submit(lambda: (start.wait(), positions(levels, levels[:40]))[1]) for _ in range(8)]
+                for one in found:
+                    np.testing.assert_array_equal(one.result(), np.arange(40))
+    finally:
+        sys.setswitchinterval(before)
+
+
+@pytest.mark.parametrize("position", [0, 1, -1])
+@pytest.mark.parametrize("form", ["coo", "bsr", "dia", "lil", "dok"])
+@pytest.mark.parametrize("kind", [sparse.coo_array, sparse.coo_matrix])
+def test_the_group_column_of_a_sparse_matrix_of_any_format(form, kind, position):
+    X = np.arange(1.0, 13.0).reshape(4, 3)
+    column, rest = split_group_column(kind(X).asformat(form), position)
+    np.testing.assert_array_equal(column, X[:, position])
+    np.testing.assert_array_equal(rest.toarray(), np.delete(X, position, axis=1))
+
+
+def test_the_name_of_a_frame_is_that_of_its_one_column():
+    assert name_of(pd.DataFrame({"name": [1.0]})) == "name"
+    assert name_of(pd.DataFrame({"math": [1.0]})) == "math"
+    assert name_of(pd.DataFrame({"name": [1.0], "b": [2.0]})) is None
+    assert name_of(pd.DataFrame([[1.0]])) is None

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_mlm._label_table import HashedLabels, NumberedLabels
+from sklearn_mlm._label_table import HashedLabels, NumberedLabels, append_labels
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,16 @@ def test_hashed_labels_keep_their_codes_from_batch_to_batch(convert):
     assert [known[label] for label in labels] == list(range(len(known)))
     # A few indexes, however many batches there were.
     assert len(table._indexes) <= 9
+
+
+def test_integers_beyond_doubles_stay_apart_beside_other_labels():
+    ids = pd.Index([2**60 + at for at in range(3)])
+    both = append_labels([ids, pd.Index([0.5]), pd.Index(["a"])])
+    assert both.tolist() == [*ids, 0.5, "a"]
+    table = HashedLabels()
+    assert table.encode(ids.to_numpy()).tolist() == [0, 1, 2]
+    assert table.encode(np.array([0.5])).tolist() == [3]
+    assert table.encode(ids.to_numpy(dtype=object)).tolist() == [0, 1, 2]
 
 
 def test_a_label_is_itself_whatever_the_type_of_its_batch():

@@ -230,3 +230,18 @@ def test_rows_of_no_weight_are_looked_at_all_the_same(design):
     before = model.random_effects_
     model.update_random_effects(X, y, groups + 100, np.zeros(len(y)))
     np.testing.assert_array_equal(model.random_effects_.index, before.index)
+
+
+def test_integer_ids_stay_apart_beside_labels_that_are_floats(design):
+    X, y, groups = design
+    ids, halves = groups + 2**60, [0.5, 0.5]
+    n_groups = len(np.unique(groups)) + 1
+    first, second = GroupedMoments.from_arrays(X, y, ids), GroupedMoments.from_arrays(X[:2], y[:2], halves)
+    expected = [0.5, *sorted(set(ids.tolist()))]
+    assert (first + second).labels.tolist() == (second + first).labels.tolist() == expected
+    assert RandomInterceptRegressor().partial_fit(X, y, ids).partial_fit(X[:2], y[:2], halves).n_groups_ == n_groups
+    updated = RandomInterceptRegressor().fit(X, y, groups=ids).update_random_effects(X[:2], y[:2], halves)
+    assert updated.groups_.tolist() == expected
+    for weights in ((), (np.ones(len(y)),)):
+        batches = [(X, y, ids, *weights), (X[:2], y[:2], halves, *(one[:2] for one in weights))]
+        assert GroupedMoments.from_batches(batches).labels.tolist() == expected

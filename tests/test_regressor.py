@@ -3,7 +3,9 @@
 import inspect
 import pickle
 import re
+import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -19,7 +21,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_mlm import GroupedMoments, RandomInterceptRegressor
+from sklearn_mlm import GroupedMoments, RandomInterceptRegressor, WithinOLS
 from sklearn_mlm.datasets import load_sleepstudy, make_schools
 
 
@@ -678,3 +680,53 @@ def test_bad_moments(design):
     assert model.n_features_in_ == 3
     with pytest.raises(ValueError, match="one group only"):
         RandomInterceptRegressor().fit_moments(GroupedMoments.from_arrays(X, y, np.zeros(len(y))))
+
+
+def test_bin_numbers_are_not_looked_up_in_the_bins():
+    x = np.linspace(0.5, 29.5, 60)
+    bins = pd.cut(x, [0, 10, 20, 30])
+    y = np.repeat([0.0, 5.0, -5.0], 20) + np.sin(np.arange(60))
+    model = RandomInterceptRegressor(new_groups="error").fit(None, y, groups=bins)
+    known = model.predict(None, groups=bins)
+    np.testing.assert_array_equal(known[[0, 20, 40]], model.intercept_ + model.random_effects_.to_numpy())
+    with pytest.raises(ValueError, match="has not seen"):
+        model.predict(None, groups=pd.cut(x, [0, 10, 20, 30], labels=False) + 1)
+    with pytest.warns(UserWarning, match=r"another type \(number\) than those of fit \(interval\)"):
+        model.set_params(new_groups="population").predict(None, groups=[5.0, 15.0, 25.0])
+
+
+def test_groups_may_be_intervals_that_overlap(design):
+    X, y, groups = design
+    windows = [pd.Interval(at, at + 10) for at in groups]
+    model, plain = RandomInterceptRegressor().fit(X, y, groups=windows), RandomInterceptRegressor().fit(X, y, groups=groups)
+    np.testing.assert_array_equal(model.predict(X, groups=windows), plain.predict(X, groups=groups))
+    assert model.score(X, y, groups=windows) == plain.score(X, y, groups=groups)
+    assert str(model.summary(X, y, windows)) == str(plain.summary(X, y, groups))
+
+
+@pytest.mark.parametrize("kind", [RandomInterceptRegressor, WithinOLS])
+def test_threads_predict_with_a_model_just_loaded(kind):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(rng.permutation(50_000) * 7, 2)
+    model = kind().fit(None, rng.standard_normal(len(labels)), groups=labels)
+    saved, expected = pickle.dumps(model), model.predict(None, groups=labels[:40])
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            for _ in range(5):
+                loaded = pickle.loads(saved)
+                for one in [pool.submit(loaded.predict, None, groups=labels[:40]) for _ in range(8)]:
+                    np.testing.assert_array_equal(one.result(), expected)
+    finally:
+        sys.setswitchinterval(before)
+
+
+def test_time_zones_of_labels_are_kept(design):
+    X, y, groups = design
+    times = pd.Series(pd.date_range("2000", periods=groups.max() + 1, tz="Europe/Berlin")[groups])
+    expected = RandomInterceptRegressor().fit(X, y, groups=times)
+    for column in (pl.Series(times), pa.array(times), list(times)):
+        model = RandomInterceptRegressor().fit(X, y, groups=column)
+        assert [str(label) for label in model.groups_] == [str(label) for label in expected.groups_]
+        np.testing.assert_array_equal(expected.predict(X, groups=column), model.predict(X, groups=times))
