@@ -17,7 +17,7 @@ from sklearn.utils import check_array
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_consistent_length, validate_data
 
-from ._groups import MISSING, UNSEEN, as_labels, encode, factorize, label_kind, split_group_column
+from ._groups import MISSING, UNSEEN, as_labels, encode, factorize, group_position, label_kind, split_group_column
 from ._moments import GroupedMoments, summarise
 from ._rows import as_outcome, as_weights, check_containers, check_some_weight
 
@@ -69,9 +69,16 @@ class GroupsNotPassedWarning(UserWarning):
 class GroupedRegressor(RegressorMixin, BaseEstimator):
     """Base of the regressors whose rows belong to groups, given as `groups` or as a column of X named by `group_feature`.
 
-    A subclass has the parameter `group_feature`, the fitted `coef_`, and, to look groups up, `groups_`, `n_groups_` and
-    the parameter `new_groups`.
+    A subclass has the parameter `group_feature`, calls `_set_coefficients` in `fit`, and has, to look groups up, `groups_`,
+    `n_groups_` and the parameter `new_groups`.
+
+    A parameter that is set after `fit` changes nothing that was estimated, nor where the groups of new rows are looked for:
+    `_group_key` is the `group_feature` of `fit`, and `_group_position` the position of that column.
     """
+
+    _group_key: str | int | None = None
+    _group_position: int | None = None
+    _slopes: np.ndarray
 
     group_feature: str | int | None
     n_features_in_: int
@@ -126,6 +133,12 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
         check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
         return float(r2_score(y, self.predict(X, groups), sample_weight=sample_weight))
 
+    def _set_coefficients(self, slopes: np.ndarray) -> None:
+        """Set `coef_`, with an entry for each column of X, from the coefficients of the predictors."""
+        at = self._group_position
+        self._slopes = slopes
+        self.coef_ = slopes if at is None else np.insert(slopes, at, 0.0)
+
     def _check_group_feature(self) -> None:
         """Raise for a group_feature that is neither a name nor a position."""
         key = self.group_feature
@@ -152,12 +165,15 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
         of before.
         """
         check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
+        if reset:
+            self._group_key, self._group_position = self.group_feature, None
+        key = self._group_key
         if X is None:
             if y is None:
                 raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
-            if groups is None and self.group_feature is not None:
+            if groups is None and key is not None:
                 raise ValueError(
-                    f"X is None, but group_feature={self.group_feature!r} is a column of it. Pass a frame that holds the "
+                    f"X is None, but group_feature={key!r} is a column of it. Pass a frame that holds the "
                     "column, or pass groups."
                 )
             if not reset and self.n_features_in_:
@@ -166,11 +182,12 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
             self.n_features_in_ = 0
             return None, as_outcome(y), groups
         checks = {"accept_sparse": ["csr", "csc"], "ensure_all_finite": False, "ensure_min_samples": min_rows}
-        if self.group_feature is None:
+        if key is None:
             X, y = validate_data(self, X, y, reset=reset, y_numeric=True, **checks)
             return X, y, groups
         validate_data(self, X, y, reset=reset, skip_check_array=True)
-        column, X = split_group_column(X, self.group_feature)
+        self._group_position = group_position(X, key)
+        column, X = split_group_column(X, key)
         y = as_outcome(y)
         check_consistent_length(column, y)
         if X is not None:
@@ -181,18 +198,18 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
         """Return predictors (None if there are none), groups and the number of rows of a prediction, checked."""
         check_containers(X=X, groups=groups)
         if X is None:
-            if len(self.coef_):
-                raise ValueError(f"X is None, but the model was fitted with {len(self.coef_)} predictor(s). Pass them.")
+            if len(self._slopes):
+                raise ValueError(f"X is None, but the model was fitted with {len(self._slopes)} predictor(s). Pass them.")
             if groups is None:
                 raise ValueError("X and groups are both None: pass groups, one label for each row to predict.")
             groups = as_labels(groups)
             return None, groups, len(groups)
-        if self.group_feature is None:
+        if self._group_key is None:
             X = validate_data(self, X, reset=False, accept_sparse=["csr", "csc"])
             return X, groups, X.shape[0]
         if hasattr(self, "n_features_in_"):
             validate_data(self, X, reset=False, skip_check_array=True)
-        column, X = split_group_column(X, self.group_feature)
+        column, X = split_group_column(X, self._group_key)
         if X is not None:
             X = check_array(X, input_name="X", estimator=self, accept_sparse=["csr", "csc"])
         return X, column if groups is None else groups, len(column)
@@ -213,10 +230,7 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         if names is None:
             return None
-        names = list(names)
-        if self.group_feature is not None:
-            names.pop(names.index(self.group_feature) if isinstance(self.group_feature, str) else self.group_feature)
-        return tuple(names)
+        return tuple(name for at, name in enumerate(names) if at != self._group_position)
 
     def _locate(self, X: Any, groups: Any) -> tuple[Any, np.ndarray]:
         """Return the predictors of new rows, checked, and the code of each row's group."""
@@ -234,7 +248,7 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
         mean = np.append(effects.to_numpy(), [0.0, np.nan if self.new_groups == "nan" else 0.0])[codes]
         mean += self.intercept_
         if X is not None:
-            mean += safe_sparse_dot(X, self.coef_, dense_output=True)
+            mean += safe_sparse_dot(X, self._slopes, dense_output=True)
         return mean
 
     def _encode(self, groups: Any, n_samples: int) -> np.ndarray:

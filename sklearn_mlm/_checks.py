@@ -44,8 +44,8 @@ def warn_of_dropped_columns(criterion: Criterion, stacklevel: int) -> None:
     )
 
 
-def check_groups(moments: GroupedMoments, grouped: bool, weight_type: str) -> None:
-    """Raise where the groups cannot tell tau2 and sigma2 apart, saying why."""
+def check_groups(moments: GroupedMoments, grouped: bool, weight_type: str, note: str = "") -> None:
+    """Raise where the groups cannot tell tau2 and sigma2 apart, saying why; `note` says what else may be the reason."""
     if moments.n_groups == 0:
         raise TooLittleError("The moments hold no rows: found n_samples=0. Read some rows into them first.")
     if grouped and moments.n_groups < 2:
@@ -57,7 +57,7 @@ def check_groups(moments: GroupedMoments, grouped: bool, weight_type: str) -> No
     if grouped and moments.n_rows.max() == 1 and not copies:
         raise TooLittleError(
             f"Every one of the {moments.n_groups} groups is a single row: the group variance and the residual variance are "
-            "only identified by rows that share a group. Check that groups holds the label of a group, not of a row."
+            "only identified by rows that share a group. Check that groups holds the label of a group, not of a row." + note
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -41,14 +42,14 @@ def coefficient_names(model: Any) -> list[str]:
     if hasattr(model, "moments_"):
         names = feature_names(model.moments_)
     else:
-        names = list(model._predictor_names() or (f"x{i}" for i in range(len(model.coef_))))
+        names = list(model._predictor_names() or (f"x{i}" for i in range(len(model._slopes))))
     return [INTERCEPT] * (len(model.cov_fixed_) - len(names)) + names
 
 
 def estimates(model: Any) -> np.ndarray:
     """Return the fixed effects, the intercept first where the covariance has it."""
-    with_intercept = len(model.cov_fixed_) > len(model.coef_)
-    return np.append(model.intercept_, model.coef_) if with_intercept else np.asarray(model.coef_)
+    with_intercept = len(model.cov_fixed_) > len(model._slopes)
+    return np.append(model.intercept_, model._slopes) if with_intercept else np.asarray(model._slopes)
 
 
 def reliabilities(model: Any) -> np.ndarray:
@@ -63,16 +64,36 @@ def residual_means(model: Any) -> np.ndarray:
     origin would cost.
     """
     fitted, moments = model._fitted_moments, model.moments_
-    contrast = np.append(-model.coef_, 1.0)
+    contrast = np.append(-model._slopes, 1.0)
     at_center = np.mean(model._solution.residual_means - fitted.deviations @ contrast)
     return (moments.deviations + (moments.center - fitted.center)) @ contrast + at_center
 
 
+@dataclass(frozen=True)
+class Options:
+    """The parameters of a model that its estimates depend on, as they were in `fit`.
+
+    Attributes
+    ----------
+    method : {"reml", "ml"}
+    fit_intercept : bool
+    weight_type : {"frequency", "precision"}
+    """
+
+    method: str = "reml"
+    fit_intercept: bool = True
+    weight_type: str = "frequency"
+
+    def criterion(self, moments: GroupedMoments, reml: bool | None = None) -> Criterion:
+        """Return the criterion of moments, or the restricted or full one."""
+        return Criterion(
+            moments,
+            fit_intercept=self.fit_intercept,
+            reml=self.method == "reml" if reml is None else reml,
+            precision_weights=self.weight_type == "precision",
+        )
+
+
 def criterion_of(model: Any, reml: bool | None = None) -> Criterion:
     """Return the criterion of a fitted model, or the restricted or full one of the same rows."""
-    return Criterion(
-        model._fitted_moments,
-        fit_intercept=bool(model.fit_intercept),
-        reml=model.method == "reml" if reml is None else reml,
-        precision_weights=model.weight_type == "precision",
-    )
+    return model._options.criterion(model._fitted_moments, reml)

@@ -319,6 +319,40 @@ def column_names(X: Any) -> Any:
     return getattr(X, "columns", None) if names is None else names
 
 
+def group_position(X: Any, key: str | int) -> int:
+    """Return the position of the group column of X, counted from the start.
+
+    Parameters
+    ----------
+    X : sparse matrix, frame, table or array-like with a shape, of shape (n_samples, n_features)
+    key : str or int
+        Name or position of the column; negative positions count from the end.
+
+    Raises
+    ------
+    ValueError
+        If there is no such column.
+    """
+    names = column_names(X)
+    if isinstance(key, str):
+        if names is None:
+            raise ValueError(
+                f"group_feature={key!r} is a name, but X is a {type(X).__name__} without column names. Pass a data frame, "
+                'or the position of the column. In a pipeline, set_output(transform="pandas") keeps the names.'
+            )
+        if list(names).count(key) != 1:
+            raise ValueError(
+                f"group_feature={key!r} must name one column of X; found {list(names).count(key)} among {list(names)!r}. A "
+                "ColumnTransformer keeps names as they are with verbose_feature_names_out=False."
+            )
+        return int(list(names).index(key))
+    shape = np.shape(X) if names is None and not hasattr(X, "shape") else X.shape
+    width = shape[1] if len(shape) == 2 else 0
+    if not -width <= key < width:
+        raise ValueError(f"group_feature={key!r} is not a position in X of shape {tuple(shape)}.")
+    return int(key) % width
+
+
 def split_group_column(X: Any, key: str | int) -> tuple[Any, Any]:
     """Return the group column of X, and X without it (None where no column is left).
 
@@ -334,25 +368,9 @@ def split_group_column(X: Any, key: str | int) -> tuple[Any, Any]:
         Where there is no such column.
     """
     names = column_names(X)
-    if isinstance(key, str):
-        if names is None:
-            raise ValueError(
-                f"group_feature={key!r} is a name, but X is a {type(X).__name__} without column names. Pass a data frame, "
-                'or the position of the column. In a pipeline, set_output(transform="pandas") keeps the names.'
-            )
-        if list(names).count(key) != 1:
-            raise ValueError(
-                f"group_feature={key!r} must name one column of X; found {list(names).count(key)} among {list(names)!r}. A "
-                "ColumnTransformer keeps names as they are with verbose_feature_names_out=False."
-            )
-        position = list(names).index(key)
-    else:
-        if names is None and not hasattr(X, "shape"):
-            X = np.array(X, dtype=object)
-        width = X.shape[1] if len(X.shape) == 2 else 0
-        if not -width <= key < width:
-            raise ValueError(f"group_feature={key!r} is not a position in X of shape {tuple(X.shape)}.")
-        position = int(key) % width
+    if names is None and not hasattr(X, "shape") and not isinstance(key, str):
+        X = np.array(X, dtype=object)
+    position = group_position(X, key)
     if sparse.issparse(X) and X.format not in ("csr", "csc"):
         X = X.tocsr()  # other formats have no columns to take
     others = [i for i in range(X.shape[1]) if i != position]

@@ -157,7 +157,7 @@ def summarise_model(model: Any, scaled_residuals: np.ndarray | None, ddf: str) -
         n_samples=int(model._fitted_moments.n_rows.sum()),
         n_groups=model._fitted_moments.n_groups,
         group_name=str(model.groups_.name or "group"),
-        method=model.method,
+        method=model._options.method,
         ddf=ddf,
         boundary=model.boundary_,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -18,8 +19,7 @@ from ._base import (
     has_groups,
 )
 from ._checks import TooLittleError, check_choice, check_groups, check_rows, warn_of_peculiar_data
-from ._criterion import Criterion
-from ._fitted import reliabilities, residual_means
+from ._fitted import Options, reliabilities, residual_means
 from ._groups import name_of, warn_of_twins
 from ._model_summary import ModelSummary, summarise_model
 from ._moments import GroupedMoments
@@ -72,9 +72,10 @@ class RandomInterceptRegressor(GroupedRegressor):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_predictors,)
-        Fixed effects of the columns of X, without the group column, in units of y per unit of x. A column that depends on
-        those before it gets 0. `sklearn_mlm.inference.fixed_effects` has them by name.
+    coef_ : ndarray of shape (n_features_in_,)
+        Fixed effects of the columns of X, in units of y per unit of x, in the order of `feature_names_in_`: 0 for the group
+        column, which is no predictor, and for a column that depends on those before it.
+        `sklearn_mlm.inference.fixed_effects` is a table of them by name, without the group column.
     intercept_ : float
         Fixed intercept, in units of y; 0 without `fit_intercept`.
     variance_components_ : pandas.Series of shape (2,)
@@ -358,6 +359,7 @@ class RandomInterceptRegressor(GroupedRegressor):
         with self._unchanged_on_error():
             for name in ("n_features_in_", "feature_names_in_"):
                 self.__dict__.pop(name, None)
+            self._group_key, self._group_position = self.group_feature, None
             self._outcome_name = moments.outcome_name
             # Where a column of X is to hold the groups, moments do not say which.
             if self.group_feature is None:
@@ -457,7 +459,7 @@ class RandomInterceptRegressor(GroupedRegressor):
         if y is not None:
             check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
             residuals = as_outcome(y) - self.predict(X, groups)
-            if sample_weight is not None and self.weight_type == "precision":
+            if sample_weight is not None and self._options.weight_type == "precision":
                 residuals = residuals * np.sqrt(as_weights(sample_weight, len(residuals)))
             sigma = float(np.sqrt(self.variance_components_["residual"]))
             scaled = residuals / sigma if sigma > 0 else None
@@ -481,21 +483,22 @@ class RandomInterceptRegressor(GroupedRegressor):
     def _store(self, moments: GroupedMoments) -> Self:
         """Solve for moments and set the fitted attributes."""
         grouped = has_groups(moments)
-        check_groups(moments, grouped, self.weight_type)
-        criterion = self._criterion(moments)
+        options = Options(self.method, bool(self.fit_intercept), self.weight_type)
+        check_groups(moments, grouped, options.weight_type, _IF_DROPPED if isinstance(self._group_key, Integral) else "")
+        criterion = options.criterion(moments)
         check_rows(criterion, grouped)
         if grouped:
             optimum = minimise(criterion)
             solution, boundary, identified = optimum.solution, optimum.boundary, optimum.identified
         else:
             solution, boundary, identified = criterion.solution(0.0), "group", True
-        self._solution = solution
+        self._options, self._solution = options, solution
         # What tests and the summary take, so that their cost does not depend on the number of groups.
         self._state = criterion.state(0.0 if np.isinf(solution.ratio) else solution.ratio)
         # What the estimates are of; rows that only update random effects are in `moments_` besides.
         self.moments_ = self._fitted_moments = moments
         self.boundary_ = boundary
-        self.coef_ = solution.coefficients
+        self._set_coefficients(solution.coefficients)
         self.intercept_ = solution.intercept
         tau2, sigma2 = solution.group_variance, solution.residual_variance
         self.variance_components_ = pd.Series(np.array([tau2, sigma2]), index=_COMPONENTS, name="variance")
@@ -516,15 +519,6 @@ class RandomInterceptRegressor(GroupedRegressor):
         self.n_groups_ = len(labels)
         self.random_effects_ = pd.Series(effects[: len(labels)], index=labels, name="random_effect")
 
-    def _criterion(self, moments: GroupedMoments) -> Criterion:
-        """Return the criterion of this model's parameters for moments."""
-        return Criterion(
-            moments,
-            fit_intercept=bool(self.fit_intercept),
-            reml=self.method == "reml",
-            precision_weights=self.weight_type == "precision",
-        )
-
     def _prediction_variance(self, X: Any, codes: np.ndarray, solution: Solution) -> np.ndarray:
         """Return the variance of predicted means, by a solution of the criterion.
 
@@ -544,7 +538,7 @@ class RandomInterceptRegressor(GroupedRegressor):
             if X is not None:
                 rows = X[start : start + step]
                 d += (rows.toarray() if hasattr(rows, "toarray") else rows) - solution.center
-            if self.fit_intercept:
+            if self._options.fit_intercept:
                 d = np.column_stack([1.0 - reliabilities[code], d])
             of_fixed = np.einsum("ij,ij->i", d @ solution.centered_covariance, d)
             variance[start : start + step] = np.maximum(of_fixed, 0.0) + variances[code]
@@ -557,4 +551,8 @@ def _named(moments: GroupedMoments, before: GroupedMoments) -> GroupedMoments:
     return replace(moments, labels=moments.labels.rename(name))
 
 
+_IF_DROPPED = (
+    " A selector that drops columns, such as RFE, drops the group column first unless it is given "
+    "importance_getter=sklearn_mlm.model_selection.coefficient_importances."
+)
 _NO_GROUPS = f"fit was given no groups: the model is ordinary least squares, with a group variance of 0. {THREE_WAYS}"

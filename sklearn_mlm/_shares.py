@@ -145,10 +145,10 @@ def _fixed_variances(model: Any, X: Any, groups: Any) -> tuple[float, float]:
         X, codes = model._locate(X, groups)
         if (codes < 0).any():
             raise ValueError("groups must hold the labels of fit: found rows of unknown groups, or without a label.")
-        fixed = safe_sparse_dot(X, model.coef_, dense_output=True) if X is not None else np.zeros(len(codes))
+        fixed = safe_sparse_dot(X, model._slopes, dense_output=True) if X is not None else np.zeros(len(codes))
         means = (np.bincount(codes, fixed - fixed.mean()) / np.maximum(np.bincount(codes), 1))[codes]
         return float(np.var(fixed - means)) * len(fixed) / (len(fixed) - 1), float(np.var(means, ddof=1))
-    moments, slopes = model._fitted_moments, model.coef_
+    moments, slopes = model._fitted_moments, model._slopes
     within = float(slopes @ moments.within[:-1, :-1] @ slopes)
     levels = moments.deviations[:, :-1] @ slopes
     weight = float(moments.counts.sum())
@@ -237,7 +237,7 @@ def clustering_report(model: Any) -> pd.Series:
     moments = model._fitted_moments
     counts = moments.counts
     n = float(counts.sum())
-    null = Criterion(without_columns(moments), precision_weights=model.weight_type == "precision")
+    null = Criterion(without_columns(moments), precision_weights=model._options.weight_type == "precision")
     solution = minimise(null).solution
     total = solution.group_variance + solution.residual_variance
     correlation = solution.group_variance / total if total > 0 else float("nan")

@@ -120,7 +120,7 @@ class ShrinkageDisplay:
             reliabilities=reliabilities(model),
             sizes=model.moments_.n_rows,
             intercept=at,
-            adjusted=len(model.coef_) > 0,
+            adjusted=len(model._slopes) > 0,
             group_name=named(model.groups_, "group"),
             outcome_name=shown(model._outcome_name or "y"),
         )

@@ -191,8 +191,8 @@ class VarianceDisplay:
             icc_limits=(lower, upper),
             threshold=threshold,
             level=level,
-            reml=model.method == "reml",
-            predictors=len(model.coef_) > 0,
+            reml=model._options.method == "reml",
+            predictors=len(model._slopes) > 0,
             group_name=named(model.groups_, "group"),
             outcome_name=shown(model._outcome_name or "y"),
         )

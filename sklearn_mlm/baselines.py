@@ -65,8 +65,9 @@ class ClusterRobustOLS(GroupedRegressor):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_predictors,)
-        Coefficients of the columns of X, without the group column. A column that depends on those before it gets 0.
+    coef_ : ndarray of shape (n_features_in_,)
+        Coefficients of the columns of X, in the order of `feature_names_in_`: 0 for the group column, which is no predictor,
+        and for a column that depends on those before it.
     intercept_ : float
         Intercept; 0 without `fit_intercept`.
     cov_fixed_ : ndarray of shape (k, k)
@@ -189,7 +190,8 @@ class ClusterRobustOLS(GroupedRegressor):
                 covariance, df, alone = cluster_robust(
                     X, y, codes, weights, moments, solution, self.fit_intercept, criterion.dropped, self.cov_type
                 )
-            self.coef_, self.intercept_ = solution.coefficients, solution.intercept
+            self._set_coefficients(solution.coefficients)
+            self.intercept_ = solution.intercept
             self.cov_fixed_, self.df_ = covariance, df
             self.n_groups_ = 0 if groups is None else len(labels)
             warn_of_dropped_columns(criterion, stacklevel=2)
@@ -214,7 +216,7 @@ class ClusterRobustOLS(GroupedRegressor):
         check_is_fitted(self)
         X, _, n_samples = self._validate_new_rows(X, groups)
         return np.full(n_samples, self.intercept_) + (
-            0.0 if X is None else safe_sparse_dot(X, self.coef_, dense_output=True)
+            0.0 if X is None else safe_sparse_dot(X, self._slopes, dense_output=True)
         )
 
     def _check_parameters(self) -> None:
@@ -253,15 +255,16 @@ class WithinOLS(GroupedRegressor):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_predictors,)
-        Coefficients of the columns of X, without the group column; 0 for columns that are constant in every group, or
-        there depend on those before them.
+    coef_ : ndarray of shape (n_features_in_,)
+        Coefficients of the columns of X, in the order of `feature_names_in_`; 0 for the group column, which is no predictor,
+        and for columns that are constant in every group, or there depend on those before them.
     intercept_ : float
         Average of the groups' intercepts, each weighing as much as its rows; in units of y.
     group_effects_ : pandas.Series of shape (n_groups,)
         Each group's intercept less the average, by group label: not shrunk.
     cov_fixed_ : ndarray of shape (n_predictors, n_predictors)
-        Covariance of `coef_`; 0 for columns without a coefficient. The square roots of its diagonal are the standard errors.
+        Covariance of the coefficients of the predictors; 0 for columns without a coefficient. The square roots of its
+        diagonal are the standard errors.
     df_ : ndarray of shape (n_predictors,)
         Degrees of freedom n - J - k; NaN for columns without a coefficient.
     residual_variance_ : float
@@ -337,7 +340,8 @@ class WithinOLS(GroupedRegressor):
             moments = self._moments(X, y, groups, sample_weight)
             estimate = within_estimate(moments)
             free = estimate.degrees_of_freedom
-            self.coef_, self.intercept_ = estimate.coefficients, estimate.intercept
+            self._set_coefficients(estimate.coefficients)
+            self.intercept_ = estimate.intercept
             self.cov_fixed_ = estimate.covariance
             if free <= 0:
                 warnings.warn(_NO_DF, UserWarning, stacklevel=2)

@@ -32,9 +32,9 @@ from ._moments import GroupedMoments
 from ._regressor import RandomInterceptRegressor
 from ._rows import NO_WEIGHT, as_outcome, as_weights
 
-_OF_COLUMNS = ("n_features_in_", "feature_names_in_")
+_OF_COLUMNS = ("n_features_in_", "feature_names_in_", "_group_key", "_group_position")
 # What a prediction takes of a model where no standard deviation is asked for: the smaller part of it.
-_FOR_MEANS = ("coef_", "intercept_", "groups_", "n_groups_", "random_effects_")
+_FOR_MEANS = ("coef_", "_slopes", "intercept_", "groups_", "n_groups_", "random_effects_")
 
 
 class DaskRandomInterceptRegressor(RandomInterceptRegressor):
@@ -220,7 +220,7 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         if not any_lazy(X, y, groups, sample_weight):
             return super().summary(X, y, groups, sample_weight=sample_weight, ddf=ddf)
         check_is_fitted(self)
-        weights = sample_weight if self.weight_type == "precision" else None
+        weights = sample_weight if self._options.weight_type == "precision" else None
         rows = {"X": X, "y": y, "groups": groups, "sample_weight": weights}
         parts = partition(self._check_new_rows(rows, stacklevel=2))
         merged = merge_by_tree(np.concatenate, self._each(_residuals, parts, self._bare(_FOR_MEANS)))
@@ -287,8 +287,8 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
             validate_data(self, columns, reset=False, skip_check_array=True)
         population = isinstance(groups, str) and groups == POPULATION
         labels = None if groups is None or population else without_rows(groups)
-        if X is not None and self.group_feature is not None:
-            column, _ = split_group_column(columns, self.group_feature)
+        if X is not None and self._group_key is not None:
+            column, _ = split_group_column(columns, self._group_key)
             labels = column if groups is None else labels
         if groups is None and labels is None and self.n_groups_:
             warnings.warn(PREDICT_WITHOUT_GROUPS, GroupsNotPassedWarning, stacklevel=stacklevel + 1)

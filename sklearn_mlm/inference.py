@@ -90,7 +90,7 @@ def fixed_effects(model: Any, *, ddf: str = "satterthwaite", level: float = 0.95
         dropped = np.flatnonzero(np.isnan(df) & (np.diag(covariance) == 0))
     else:
         covariance, df = covariance_and_df(model, ddf)
-        dropped = int(model.fit_intercept) + model._state.dropped
+        dropped = int(model._options.fit_intercept) + model._state.dropped
     table = coefficient_table(estimates(model), covariance, df, names, dropped)
     half = stats.t.ppf(0.5 + level / 2.0, table["df"]) * table["std_error"]
     table.insert(3, "t", table["estimate"] / table["std_error"])
@@ -521,5 +521,6 @@ def _check_nested(small: Any, large: Any, criteria: list[Criterion]) -> None:
             f"large must have the columns of small and more: found {criteria[0].rank} independent fixed effects in small "
             f"and {criteria[1].rank} in large.{extra}"
         )
-    if small.weight_type != large.weight_type or (small.fit_intercept and not large.fit_intercept):
+    of_small, of_large = small._options, large._options
+    if of_small.weight_type != of_large.weight_type or (of_small.fit_intercept and not of_large.fit_intercept):
         raise ValueError("The models differ in weight_type or fit_intercept: they are not nested.")

@@ -106,6 +106,55 @@ def _parts(estimator: Any) -> list[Any]:
     return parts
 
 
+def coefficient_importances(estimator: Any) -> np.ndarray:
+    """Return the absolute coefficients of a fitted model, with the group column above all others.
+
+    Pass the function as `importance_getter` to scikit-learn's selectors that drop columns one after the other, `RFE` and
+    `RFECV`: by `coef_`, which is 0 for the group column, they would drop that column first. The group column must be the
+    first or the last of X, because a selector keeps the order of columns and passes no names on. With routed groups, which
+    are no column of X, the selectors need no getter.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted model of this package, or a pipeline whose last step is one.
+
+    Returns
+    -------
+    importances : ndarray of shape (n_features_in_,)
+
+    Raises
+    ------
+    ValueError
+        If `group_feature` is neither 0 nor -1, so that dropping a column would make another one the group column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.feature_selection import RFE
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import make_schools
+    >>> from sklearn_mlm.model_selection import coefficient_importances
+    >>> X, math, school = make_schools(50, 2_000, random_state=0, return_X_y_groups=True)
+    >>> noise = np.random.default_rng(0).standard_normal((2_000, 2))
+    >>> model = RandomInterceptRegressor(group_feature=-1)
+    >>> selector = RFE(model, n_features_to_select=2, importance_getter=coefficient_importances)
+    >>> selector.fit(np.column_stack([noise[:, 0], X[:, 0], noise[:, 1], school]), math).support_
+    array([False,  True, False,  True])
+    """
+    model = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    importances = np.abs(model.coef_)
+    at = model._group_position
+    if at is not None:
+        if model._group_key not in (0, -1):
+            raise ValueError(
+                f"group_feature={model._group_key!r} names a column that moves as columns before or after it are dropped. "
+                "Make the group column the first or the last of X, with group_feature=0 or -1, or route groups."
+            )
+        importances[at] = 1.0 + 2.0 * importances.max()
+    return importances
+
+
 class GroupScorer:
     """A scorer that passes groups on to `predict`. Made by `make_group_scorer`.
 

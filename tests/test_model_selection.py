@@ -11,6 +11,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import BaggingRegressor, StackingRegressor
+from sklearn.feature_selection import RFE, RFECV, SelectFromModel, SequentialFeatureSelector
 from sklearn.impute import SimpleImputer
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LinearRegression
@@ -38,6 +39,7 @@ from sklearn_mlm import (
     make_group_scorer,
     request_groups,
 )
+from sklearn_mlm.model_selection import coefficient_importances
 
 LOG = []
 # Before, scikit-learn's scoring=None knew of no requests but those of set_score_request on the estimator itself.
@@ -549,3 +551,74 @@ def test_stacking_with_routed_groups_is_refused_by_its_final_model():
     model = StackingRegressor([("mlm", Spy())], LinearRegression(), cv=ROWS)
     with config_context(enable_metadata_routing=True), pytest.raises(TypeError, match="groups"):
         model.fit(NUMBERS, Y, groups=SCHOOL)
+
+
+# ---- selectors of columns
+
+
+def selection(position):
+    """X with the group column at a position, y, and which columns explain y: 0, 2 and 5 of the others."""
+    rng = np.random.default_rng(5)
+    school = np.repeat(np.arange(30), 8)
+    others = rng.standard_normal((240, 6))
+    y = others @ [3.0, 0, 2, 0, 0, 1] + 2 * rng.standard_normal(30)[school] + rng.standard_normal(240)
+    relevant = np.insert(np.array([True, False, True, False, False, True]), position, False)
+    return np.insert(others, position, school, axis=1), y, relevant
+
+
+@pytest.mark.parametrize("position", [0, 3, 6])
+@pytest.mark.parametrize("threshold", [0.5, "mean"])
+def test_select_from_model_chooses_columns_wherever_the_group_column_is(position, threshold):
+    X, y, relevant = selection(position)
+    selector = SelectFromModel(RandomInterceptRegressor(group_feature=position), threshold=threshold).fit(X, y)
+    np.testing.assert_array_equal(selector.get_support(), relevant)
+    assert selector.transform(X).shape == (240, 3)
+    frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(7)])
+    selector = SelectFromModel(RandomInterceptRegressor(group_feature=f"x{position}"), threshold=threshold).fit(frame, y)
+    np.testing.assert_array_equal(selector.get_feature_names_out(), frame.columns[relevant])
+
+
+@pytest.mark.parametrize(("position", "key"), [(0, 0), (6, -1)])
+@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: make_pipeline("passthrough", model)])
+@pytest.mark.parametrize("kind", [RandomInterceptRegressor, WithinOLS])
+def test_selectors_that_drop_columns_keep_a_group_column_that_is_first_or_last(position, key, wrap, kind):
+    X, y, relevant = selection(position)
+    relevant[position] = True
+    model = wrap(kind(group_feature=key))
+    selector = RFE(model, n_features_to_select=4, importance_getter=coefficient_importances).fit(X, y)
+    np.testing.assert_array_equal(selector.support_, relevant)
+    selector = RFECV(model, min_features_to_select=4, cv=ROWS, importance_getter=coefficient_importances).fit(X, y)
+    np.testing.assert_array_equal(selector.support_, relevant)
+
+
+@pytest.mark.parametrize("position", [0, 3, 6])
+def test_selectors_that_drop_the_group_column_fail_and_the_error_says_what_to_do(position):
+    X, y, _ = selection(position)
+    key = -1 if position == 6 else position
+    with pytest.raises(ValueError, match=r"importance_getter=sklearn_mlm\.model_selection\.coefficient_importances"):
+        RFE(RandomInterceptRegressor(group_feature=key), n_features_to_select=4).fit(X, y)
+
+
+@pytest.mark.parametrize("key", [3, -4, 6])
+def test_a_group_column_that_would_move_is_refused(key):
+    X, y, _ = selection(key % 7)
+    selector = RFE(RandomInterceptRegressor(group_feature=key), importance_getter=coefficient_importances)
+    with pytest.raises(ValueError, match=f"group_feature={key} names a column that moves"):
+        selector.fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        RFE(RandomInterceptRegressor(), n_features_to_select=3),
+        RFECV(RandomInterceptRegressor(), min_features_to_select=3, scoring=make_group_scorer("r2")),
+        SelectFromModel(RandomInterceptRegressor(), threshold=0.5),
+        SequentialFeatureSelector(RandomInterceptRegressor(), n_features_to_select=3, scoring=make_group_scorer("r2")),
+    ],
+    ids=lambda selector: type(selector).__name__,
+)
+def test_selectors_choose_right_with_routed_groups(selector):
+    X, y, relevant = selection(0)
+    with config_context(enable_metadata_routing=True):
+        selector = clone(selector).fit(X[:, 1:], y, groups=X[:, 0])
+    np.testing.assert_array_equal(selector.get_support(), relevant[1:])

@@ -39,7 +39,9 @@ def test_rows_of_a_frame_with_a_group_column_and_without_predictors():
         model.partial_fit(frame[start : start + 6], y[start : start + 6])
     assert_same_fit(model, RandomInterceptRegressor(group_feature="school").fit(frame, y), 1e-12)
     null = RandomInterceptRegressor().partial_fit(None, y[:12], frame["school"][:12])
-    assert_same_fit(null.partial_fit(None, y[12:], frame["school"][12:]), model, 1e-12)
+    whole = RandomInterceptRegressor().fit(None, y, frame["school"])
+    assert_same_fit(null.partial_fit(None, y[12:], frame["school"][12:]), whole, 1e-12)
+    np.testing.assert_allclose(model.variance_components_, whole.variance_components_, rtol=1e-12)
 
 
 def test_it_goes_on_from_a_fit_and_fit_starts_anew(design):

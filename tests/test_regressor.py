@@ -21,7 +21,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_mlm import GroupedMoments, RandomInterceptRegressor, WithinOLS
+from sklearn_mlm import ClusterRobustOLS, GroupedMoments, RandomInterceptRegressor, WithinOLS, inference
 from sklearn_mlm.datasets import load_sleepstudy, make_schools
 
 
@@ -254,8 +254,10 @@ def test_the_null_model_by_none_and_by_a_frame_of_groups_alone():
     by_frame = RandomInterceptRegressor(group_feature="school").fit(schools.frame[["school"]], schools.target)
     by_array = RandomInterceptRegressor(group_feature=0).fit(schools.frame[["school"]].to_numpy(), schools.target)
     for model in (by_frame, by_array):
-        assert_same_fit(model, by_none)
+        np.testing.assert_allclose(model.variance_components_, by_none.variance_components_, rtol=1e-10)
+        np.testing.assert_allclose(model.random_effects_, by_none.random_effects_, rtol=1e-10)
         assert model.n_features_in_ == 1
+        assert model.coef_.tolist() == [0.0]
     assert by_none.n_features_in_ == 0
     assert by_none.coef_.shape == (0,)
     rows = schools.frame[["school"]].iloc[:5]
@@ -284,8 +286,9 @@ def test_the_group_feature_takes_the_place_of_groups(key):
     frame = pd.DataFrame(X, columns=["a", "b"]).assign(g=pd.Series(groups).map("group {:02}".format))
     plain = fit(X, y, groups)
     model = RandomInterceptRegressor(group_feature=key).fit(frame, y)
-    assert_same_fit(model, plain)
-    assert model.coef_.shape == (2,)
+    # The group column is no predictor, but names and coefficients stand side by side.
+    np.testing.assert_allclose(model.coef_, [*plain.coef_, 0.0], rtol=1e-12)
+    np.testing.assert_allclose(model.variance_components_, plain.variance_components_, rtol=1e-12)
     assert model.n_features_in_ == 3
     assert model.moments_.feature_names == ("a", "b")
     assert list(model.feature_names_in_) == ["a", "b", "g"]
@@ -299,7 +302,9 @@ def test_groups_given_take_the_place_of_the_group_feature(design):
     X, y, groups = design
     with_column = np.column_stack([X, np.zeros(len(y))])
     model = RandomInterceptRegressor(group_feature=3).fit(with_column, y, groups=groups)
-    assert_same_fit(model, fit(X, y, groups))
+    plain = fit(X, y, groups)
+    np.testing.assert_allclose(model.coef_, [*plain.coef_, 0.0], rtol=1e-12)
+    np.testing.assert_allclose(model.random_effects_, plain.random_effects_, rtol=1e-10)
     np.testing.assert_allclose(model.predict(with_column, groups), fit(X, y, groups).predict(X, groups))
 
 
@@ -730,3 +735,67 @@ def test_time_zones_of_labels_are_kept(design):
         model = RandomInterceptRegressor().fit(X, y, groups=column)
         assert [str(label) for label in model.groups_] == [str(label) for label in expected.groups_]
         np.testing.assert_array_equal(expected.predict(X, groups=column), model.predict(X, groups=times))
+
+
+@pytest.mark.parametrize("key", ["g", 0, 1, 2, -1, -2])
+@pytest.mark.parametrize("kind", [RandomInterceptRegressor, WithinOLS, ClusterRobustOLS])
+def test_coefficients_stand_beside_the_names_of_the_columns(kind, key):
+    X, y, groups = simulate(n_columns=2, level_2=False)
+    at = 1 if key == "g" else key % 3
+    frame = pd.DataFrame(X, columns=["a", "b"])
+    frame.insert(at, "g", groups)
+    model, plain = kind(group_feature=key).fit(frame, y), kind().fit(X, y, groups=groups)
+    coefficients = pd.Series(model.coef_, index=model.feature_names_in_)
+    np.testing.assert_allclose(coefficients[["a", "b", "g"]], [*plain.coef_, 0.0], rtol=1e-12)
+    np.testing.assert_allclose(model.predict(frame), plain.predict(X, groups), rtol=1e-12)
+    table = inference.fixed_effects(model)
+    assert [name for name in table.index if name != "(Intercept)"] == ["a", "b"]
+
+
+CHANGES = ({"fit_intercept": False}, {"method": "ml"}, {"weight_type": "precision"}, {"group_feature": 0})
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
+def test_a_parameter_set_after_fit_changes_nothing_that_was_estimated(design, change):
+    X, y, groups = design
+    weights = 1.0 + np.arange(len(y)) % 3
+    model = fit(X, y, groups, weights)
+    small = fit(X[:, :2], y, groups, weights)
+    said = {
+        "predict": lambda: model.predict(X, groups, return_std=True),
+        "predict_interval": lambda: inference.predict_interval(model, X, groups),
+        "summary": lambda: str(model.summary(X, y, groups, sample_weight=weights)),
+        "fixed_effects": lambda: inference.fixed_effects(model, ddf="kenward_roger"),
+        "contrast_test": lambda: inference.contrast_test(model, np.eye(4)[1:3]),
+        "profile": lambda: inference.confidence_intervals(model),
+        "exact": lambda: inference.confidence_intervals(model, method="exact"),
+        "random_intercept_test": lambda: inference.random_intercept_test(model, method="naive"),
+        "likelihood_ratio_test": lambda: inference.likelihood_ratio_test(small, model),
+        "icc": lambda: inference.icc(model, kind="unadjusted"),
+        "r2": lambda: inference.r2(model),
+        "clustering_report": lambda: inference.clustering_report(model),
+        "random_effects_table": lambda: inference.random_effects_table(model),
+        "update_random_effects": lambda: clone_fitted(model).update_random_effects(X, y, groups, weights).random_effects_,
+    }
+    before = {name: function() for name, function in said.items()}
+    model.set_params(**change)
+    for name, function in said.items():
+        if isinstance(before[name], str):
+            assert function() == before[name]
+        else:
+            after, expected = np.asarray(function(), dtype=float), np.asarray(before[name], dtype=float)
+            np.testing.assert_array_equal(after, expected, name)
+
+
+def clone_fitted(model):
+    """A copy of a fitted model that shares nothing with it."""
+    return pickle.loads(pickle.dumps(model))
+
+
+def test_a_parameter_set_after_fit_counts_in_the_next_fit(design):
+    X, y, groups = design
+    model = fit(X, y, groups).set_params(method="ml", fit_intercept=False)
+    assert_same_fit(model.fit(X, y, groups), fit(X, y, groups, method="ml", fit_intercept=False), 1e-15)
+    half = len(y) // 2
+    model = fit(X[:half], y[:half], groups[:half]).set_params(method="ml")
+    assert_same_fit(model.partial_fit(X[half:], y[half:], groups[half:]), fit(X, y, groups, method="ml"), 1e-9)
