@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
 from numbers import Integral
 from typing import Any
 
@@ -17,20 +16,13 @@ from sklearn.utils import check_array
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_consistent_length, validate_data
 
-from ._groups import MISSING, UNSEEN, as_labels, encode, factorize, group_position, label_kind, split_group_column
+from ._groups import MISSING, NO_LABEL, UNSEEN, as_labels, encode, factorize, group_position, label_kind, split_group_column
 from ._moments import GroupedMoments, summarise
 from ._rows import as_outcome, as_weights, check_containers, check_some_weight
 
 POPULATION = "population"
 """What `predict` takes for `groups` where a prediction without any group's effect is meant."""
 
-
-class _Label(Enum):
-    NO_GROUP = "no group"
-
-
-NO_LABEL = pd.Index([_Label.NO_GROUP], dtype=object)
-"""The label of the one group that rows without groups are read into."""
 
 NEW_GROUPS = ("population", "error", "nan")
 _ROUTED_METHODS = ("fit", "partial_fit", "predict", "score")
@@ -271,8 +263,3 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
                 stacklevel=4,
             )
         return codes
-
-
-def has_groups(moments: GroupedMoments) -> bool:
-    """Return whether rows were read by groups, rather than into the one group of no label."""
-    return not moments.n_groups or moments.labels[0] is not _Label.NO_GROUP

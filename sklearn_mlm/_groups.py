@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from enum import Enum
 from numbers import Integral
 from threading import Lock
 from typing import Any
@@ -13,6 +14,17 @@ from scipy import sparse
 
 UNSEEN, MISSING = -1, -2
 """Codes that `encode` gives to a label it does not know, and to no label at all."""
+
+
+class _Label(Enum):
+    NO_GROUP = "no group"
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+NO_LABEL = pd.Index([_Label.NO_GROUP], dtype=object)
+"""The label of the one group that rows without groups are read into."""
 
 # A table of this many entries per row is still cheaper to fill than a hash table.
 _TABLE_ENTRIES_PER_ROW = 4
@@ -311,6 +323,11 @@ def warn_of_twins(known: pd.Index, labels: pd.Index, stacklevel: int) -> None:
             UserWarning,
             stacklevel=stacklevel + 1,
         )
+
+
+def has_groups(labels: pd.Index) -> bool:
+    """Return whether distinct labels are those of groups, rather than the one label of rows without groups."""
+    return not len(labels) or labels[0] is not _Label.NO_GROUP
 
 
 def column_names(X: Any) -> Any:

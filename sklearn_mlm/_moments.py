@@ -11,7 +11,7 @@ import pandas as pd
 
 from ._accumulator import Accumulator, in_rows
 from ._batches import arrow_columns, checked_batch, open_parquet, progress
-from ._groups import factorize, name_of, warn_of_twins
+from ._groups import factorize, has_groups, name_of, warn_of_twins
 from ._label_table import append_labels
 from ._rows import (
     NO_WEIGHT,
@@ -104,6 +104,22 @@ class GroupedMoments:
     def means(self) -> np.ndarray:
         """Weighted mean of (x, y) in each group, of shape (n_groups, n_features + 1)."""
         return self.center + self.deviations
+
+    def __post_init__(self) -> None:
+        # What is fitted from moments must not change under a model that keeps them.
+        for name in _ARRAYS:
+            view = np.asarray(getattr(self, name)).view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
+
+    @property
+    def _shown_names(self) -> tuple[str, ...]:
+        """Names of the columns of x, x0, x1, ... where they have none."""
+        return self.feature_names or tuple(f"x{i}" for i in range(self.n_features))
 
     @property
     def n_groups(self) -> int:
@@ -323,6 +339,11 @@ class GroupedMoments:
                 raise TypeError(f"merge takes GroupedMoments, or an iterable of them; found {type(state).__name__}.")
         _check_same_features(states)
         filled = [state for state in states if state.n_groups] or states[:1]
+        if len({has_groups(state.labels) for state in filled}) > 1:
+            raise ValueError(
+                "Cannot merge moments of rows that were read with groups and without: how rows without groups are grouped "
+                "is not known. Read all rows with groups, or all without."
+            )
         if len(filled) == 1:
             return filled[0]
         codes, labels = factorize(append_labels([state.labels for state in filled]))
@@ -339,14 +360,15 @@ class GroupedMoments:
             deviations=merged.deviations + merged.center,
             within=sum((state.within for state in filled), merged.within),
             sum_log_weight=sum(state.sum_log_weight for state in filled),
-            feature_names=filled[0].feature_names,
+            feature_names=next((state.feature_names for state in filled if state.feature_names is not None), None),
             outcome_name=_agreed(state.outcome_name for state in filled),
         )
 
     def to_frame(self) -> pd.DataFrame:
         """Return the groups as a table, a row each, for people and for other programs.
 
-        With `within` (and `sum_log_weight`, where rows have weights) it is the whole state, to the digits of the means.
+        With `within` it is the whole state, to the digits of the means. The frame's `attrs` hold what its columns do not:
+        whether the columns of x and y have names, and `sum_log_weight`. Formats such as CSV leave them out.
 
         Returns
         -------
@@ -367,26 +389,27 @@ class GroupedMoments:
         north       1     1.0       0.0      1.0
         south       2     2.0       2.5      4.0
         """
-        names = self.feature_names or tuple(f"x{i}" for i in range(self.n_features))
-        columns = [f"mean({name})" for name in (*names, self.outcome_name or "y")]
+        columns = [f"mean({name})" for name in (*self._shown_names, self.outcome_name or "y")]
         means = pd.DataFrame(self.means, index=self.labels, columns=columns)
         means.insert(0, "n_rows", self.n_rows)
         means.insert(1, "weight", self.counts)
+        means.attrs.update(
+            named=self.feature_names is not None, outcome_name=self.outcome_name, sum_log_weight=self.sum_log_weight
+        )
         return means
 
     @classmethod
-    def from_frame(cls, frame: pd.DataFrame, within: Any, *, sum_log_weight: float = 0.0) -> GroupedMoments:
+    def from_frame(cls, frame: pd.DataFrame, within: Any, *, sum_log_weight: float | None = None) -> GroupedMoments:
         """Return the state that a table of groups and a within-group scatter are of.
 
         Parameters
         ----------
         frame : pandas.DataFrame of shape (n_groups, n_features + 3)
-            As `to_frame` returns it: indexed by label, with the columns in that order. Names x0, x1, ... stand for features
-            without names.
+            As `to_frame` returns it: indexed by label, with the columns in that order.
         within : array-like of shape (n_features + 1, n_features + 1)
             The pooled within-group scatter of (x, y).
-        sum_log_weight : float, default=0.0
-            The sum of the logarithms of the row weights.
+        sum_log_weight : float or None, default=None
+            The sum of the logarithms of the row weights. None takes it from the `attrs` of the frame, 0 if they are lost.
 
         Returns
         -------
@@ -414,7 +437,7 @@ class GroupedMoments:
                 f"that order, as to_frame gives them; found {columns!r}."
             )
         names = tuple(name[5:-1] for name in columns[2:-1])
-        unnamed = names == tuple(f"x{i}" for i in range(len(names)))
+        outcome_name = frame.attrs.get("outcome_name", None if columns[-1] == "mean(y)" else columns[-1][5:-1])
         means = frame.iloc[:, 2:].to_numpy(dtype=np.float64)
         center = central_value(means) if len(means) else np.zeros(means.shape[1])
         codes, labels = factorize(frame.index)
@@ -429,9 +452,9 @@ class GroupedMoments:
                 center=center,
                 deviations=means[order] - center,
                 within=np.array(within, dtype=np.float64),
-                sum_log_weight=float(sum_log_weight),
-                feature_names=None if unnamed else names,
-                outcome_name=None if columns[-1] == "mean(y)" else columns[-1][5:-1],
+                sum_log_weight=float(frame.attrs.get("sum_log_weight", 0.0) if sum_log_weight is None else sum_log_weight),
+                feature_names=names if frame.attrs.get("named", True) else None,
+                outcome_name=outcome_name,
             )
         )
 
@@ -591,7 +614,7 @@ def _check_same_features(states: Sequence[GroupedMoments]) -> None:
                 f"Cannot merge moments of {first.n_features} features with moments of {state.n_features}: "
                 "read the same columns into every part."
             )
-        if state.n_groups and state.feature_names != first.feature_names:
+        if state.n_groups and state._shown_names != first._shown_names:
             raise ValueError(
                 f"Cannot merge moments of features {first.feature_names!r} with moments of {state.feature_names!r}: "
                 "read the same columns, in the same order, into every part."

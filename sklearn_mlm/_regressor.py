@@ -11,16 +11,10 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import (
-    NEW_GROUPS,
-    THREE_WAYS,
-    GroupedRegressor,
-    GroupsNotPassedWarning,
-    has_groups,
-)
+from ._base import NEW_GROUPS, THREE_WAYS, GroupedRegressor, GroupsNotPassedWarning
 from ._checks import TooLittleError, check_choice, check_groups, check_rows, warn_of_peculiar_data
 from ._fitted import Options, reliabilities, residual_means
-from ._groups import name_of, warn_of_twins
+from ._groups import has_groups, name_of, warn_of_twins
 from ._model_summary import ModelSummary, summarise_model
 from ._moments import GroupedMoments
 from ._optimum import minimise
@@ -192,7 +186,7 @@ class RandomInterceptRegressor(GroupedRegressor):
         with self._unchanged_on_error():
             self._outcome_name = name_of(y)
             moments = replace(self._read(X, y, groups, sample_weight), outcome_name=self._outcome_name)
-            if not has_groups(moments):
+            if not has_groups(moments.labels):
                 warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=2)
             return self._store(moments)
 
@@ -243,9 +237,9 @@ class RandomInterceptRegressor(GroupedRegressor):
         with self._unchanged_on_error():
             self._outcome_name = name_of(y) or self._outcome_name
             moments = self._read(X, y, groups, sample_weight, reset=before is None, min_rows=0)
-            grouped = has_groups(moments)
+            grouped = has_groups(moments.labels)
             if before is not None:
-                if moments.n_groups and before.n_groups and grouped != has_groups(before):
+                if moments.n_groups and before.n_groups and grouped != has_groups(before.labels):
                     now, then = ("groups", "none") if grouped else ("no groups", "some")
                     raise ValueError(
                         f"partial_fit was given {now}, and {then} before. Pass groups in every call, or in none."
@@ -308,7 +302,7 @@ class RandomInterceptRegressor(GroupedRegressor):
         self._check_parameters()
         with self._unchanged_on_error():
             moments = self._read(X, y, groups, sample_weight, reset=False, min_rows=0)
-            if not (self.n_groups_ and has_groups(moments)):
+            if not (self.n_groups_ and has_groups(moments.labels)):
                 without = "no groups were passed" if self.n_groups_ else "the model was fitted without groups"
                 raise ValueError(f"There are no random effects to update: {without}. Pass groups to fit, and here.")
             merged = _named(self.moments_.merge(moments), self.moments_)
@@ -482,7 +476,7 @@ class RandomInterceptRegressor(GroupedRegressor):
 
     def _store(self, moments: GroupedMoments) -> Self:
         """Solve for moments and set the fitted attributes."""
-        grouped = has_groups(moments)
+        grouped = has_groups(moments.labels)
         options = Options(self.method, bool(self.fit_intercept), self.weight_type)
         check_groups(moments, grouped, options.weight_type, _IF_DROPPED if isinstance(self._group_key, Integral) else "")
         criterion = options.criterion(moments)

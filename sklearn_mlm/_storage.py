@@ -7,6 +7,7 @@ kind, which the header has under "labels":
 - "array": numbers and booleans, as the array "labels";
 - "time": dates and times or spans of time, as 64-bit integers in the array "labels", with "dtype" in the header;
 - "text": strings, as the array "labels" of the bytes of all of them in UTF-8, and "label_lengths" of how many each has;
+- "none": rows that were read without groups, which have the one label of no group;
 - "mixed": others, as the array "labels" of the bytes of a JSON list in UTF-8 of pairs (type, value).
 """
 
@@ -24,6 +25,8 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 import pandas as pd
+
+from ._groups import NO_LABEL, has_groups
 
 _FORMAT, _VERSION = "sklearn-mlm moments", 1
 DAMAGES = (
@@ -103,6 +106,8 @@ def pack_labels(labels: pd.Index) -> tuple[dict[str, Any], dict[str, np.ndarray]
     TypeError
         For labels of a type that the format does not know.
     """
+    if not has_groups(labels):
+        return {"kind": "none"}, {"labels": np.zeros(len(labels), dtype=np.uint8)}
     kind = str(pd.api.types.infer_dtype(labels, skipna=False))
     if kind in ("datetime64", "datetime", "timedelta64", "timedelta"):
         labels = labels.infer_objects()
@@ -168,6 +173,8 @@ def unpack_labels(said: dict[str, Any], arrays: dict[str, np.ndarray]) -> pd.Ind
     if kind == "time" and _TIMES.fullmatch(said["dtype"]):
         times = pd.Index(values.view(np.dtype(said["dtype"])))
         return times if said["zone"] is None else times.tz_localize("UTC").tz_convert(said["zone"])
+    if kind == "none":
+        return NO_LABEL
     text = values.tobytes()
     if kind == "text":
         ends = np.cumsum(arrays["label_lengths"]).tolist()

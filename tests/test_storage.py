@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from designs import assert_same, simulate
 
-from sklearn_mlm import GroupedMoments, RandomInterceptRegressor
+from sklearn_mlm import GroupedMoments, GroupsNotPassedWarning, RandomInterceptRegressor
 
 LABELS = {
     "strings": ["a", "é", "", "long " * 50],
@@ -158,6 +158,9 @@ def test_the_table_is_for_people_too():
     assert again.labels.name == "school"
     assert again.feature_names == ("ses",)
     assert again.outcome_name == GroupedMoments.load(saved(moments)).outcome_name == "math"
+    # Without the attributes of the frame, as after a CSV file, names are those of the columns.
+    table.attrs.clear()
+    assert GroupedMoments.from_frame(table, moments.within).feature_names == ("ses",)
     unnamed = GroupedMoments.from_arrays(frame[["ses"]].to_numpy(), frame["math"], [1, 2, 2])
     assert GroupedMoments.from_frame(unnamed.to_frame(), unnamed.within).feature_names is None
 
@@ -287,3 +290,50 @@ def test_a_file_bent_anywhere_is_read_or_refused():
             GroupedMoments.load(io.BytesIO(bytes(bent)))
         except ValueError as error:
             assert "file of moments" in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize("names", [None, ("x0", "x1"), ("x1", "x0"), ("a", "x0")])
+@pytest.mark.parametrize("outcome", [None, "y", "math"])
+def test_a_table_and_a_file_keep_names_and_weights(names, outcome):
+    X, y, groups = simulate(n_columns=2)
+    weights = 1.0 + np.arange(len(y)) % 3
+    X = X if names is None else pd.DataFrame(X, columns=names)
+    moments = GroupedMoments.from_arrays(X, pd.Series(y, name=outcome), groups, weights)
+    by_table = GroupedMoments.from_frame(moments.to_frame(), moments.within)
+    for again in (by_table, GroupedMoments.load(saved(moments))):
+        assert (again.feature_names, again.outcome_name) == (names, outcome)
+        assert again.sum_log_weight == moments.sum_log_weight
+        assert (again + moments).n_rows.sum() == (moments + again).n_rows.sum() == 2 * len(y)
+    by_csv = GroupedMoments.from_frame(
+        pd.read_csv(io.StringIO(moments.to_frame().to_csv()), index_col=0),
+        moments.within,
+        sum_log_weight=moments.sum_log_weight,
+    )
+    assert_same(by_csv + moments, moments + moments)
+
+
+def test_moments_without_groups_are_saved_and_merge_among_themselves_only():
+    X, y, groups = simulate()
+    with pytest.warns(GroupsNotPassedWarning):
+        without = RandomInterceptRegressor().fit(X, y).moments_
+    grouped = GroupedMoments.from_arrays(X, y, groups)
+    for parts in ((without, grouped), (grouped, without), (without, without, grouped)):
+        with pytest.raises(ValueError, match="Cannot merge moments of rows that were read with groups and without"):
+            GroupedMoments.merge(parts)
+    empty = GroupedMoments.from_arrays(X[:0], y[:0], groups[:0])
+    for loaded in (GroupedMoments.load(saved(without)), GroupedMoments.from_frame(without.to_frame(), without.within)):
+        assert RandomInterceptRegressor().fit_moments(loaded).n_groups_ == 0
+        assert (loaded + without + empty).n_groups == 1
+
+
+def test_arrays_of_moments_cannot_be_written_to():
+    X, y, groups = simulate()
+    counts = np.bincount(groups).astype(float)
+    moments = GroupedMoments.from_arrays(X, y, groups)
+    for state in (moments, moments + moments, GroupedMoments.load(saved(moments)), pickle.loads(pickle.dumps(moments))):
+        for field in ("counts", "n_rows", "center", "deviations", "within"):
+            with pytest.raises(ValueError, match="read-only"):
+                getattr(state, field)[:1] = 0
+    # The caller's own arrays stay writeable.
+    GroupedMoments(moments.labels, counts, moments.n_rows, moments.center, moments.deviations, moments.within)
+    counts[0] = 1.0
