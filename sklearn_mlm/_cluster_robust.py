@@ -85,7 +85,7 @@ def cluster_robust(
     df : ndarray of shape (k,)
         NaN for a column that was dropped.
     alone : ndarray of shape (k,), bool
-        Coefficients that rest on one group alone, whose variance cannot be estimated (CR2 and CR3).
+        Coefficients that rest on one group alone, whose variance cannot be estimated from how groups differ.
 
     References
     ----------
@@ -107,15 +107,12 @@ def cluster_robust(
     cross = rows.working_cross() if doubled else -np.eye(len(target))
     working = _Satterthwaite(cross, len(to_columns))
     for block in rows.blocks(codes, n_groups, doubled=doubled):
+        alone |= _rest_on_one(block, to_columns.T, doubled)
         if cov_type == "CR2":
-            a, y_of_a, scores, on_one = _bias_reduced(block, target, cross if doubled else None)
+            a, y_of_a, scores = _bias_reduced(block, target, cross if doubled else None)
             working.add(a, y_of_a)
-            alone |= on_one
-        elif cov_type == "CR3":
-            scores, on_one = _without_group(block, target)
-            alone |= on_one
         else:
-            scores = block.score @ target
+            scores = _without_group(block, target) if cov_type == "CR3" else block.score @ target
         sum_of_squares += scores.T @ scores
     if cov_type == "CR2":
         df, factor = working.degrees_of_freedom(), 1.0
@@ -240,9 +237,7 @@ class _ResidualRows:
         return np.block([[squared, -eye], [-eye, np.zeros((k, k))]])
 
 
-def _bias_reduced(
-    block: _Block, target: np.ndarray, cross: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _bias_reduced(block: _Block, target: np.ndarray, cross: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what CR2 makes of groups: its symmetric root, in an orthonormal basis of each group.
 
     The group's block of (I-H)(I-H)' is I + D_j C D_j', and leaves alone what is not in the span of D_j. With D_j = U L', U
@@ -264,7 +259,6 @@ def _bias_reduced(
         D_j' a_j.
     scores : ndarray of shape (n_groups, n_coefficients)
         a_j' e_j.
-    alone : ndarray of shape (n_coefficients,), bool
     """
     if block.columns is not None and block.residuals is not None:
         columns, residuals = block.columns, block.residuals
@@ -273,7 +267,7 @@ def _bias_reduced(
         in_basis = axes.transpose(0, 2, 1) @ (columns @ target)
         a = axes @ (_inverse_root(left)[:, :, None] * in_basis)
         scores = (residuals[:, None, :] @ a)[:, 0, :]
-        return a, columns.transpose(0, 2, 1) @ a, scores, _rests_on_one(in_basis, left, target)
+        return a, columns.transpose(0, 2, 1) @ a, scores
     gram, score = np.asarray(block.gram), block.score
     # Columns of W z may be of another size than those of z.
     size = np.sqrt(np.diagonal(gram, axis1=1, axis2=2)) if cross is not None else np.ones_like(score)
@@ -288,13 +282,11 @@ def _bias_reduced(
     if cross is None:
         left = 1.0 - share
         a = _inverse_root(left)[:, :, None] * in_basis
-        alone = _rests_on_one(in_basis, left, target)
     else:
         left, rotation = np.linalg.eigh(np.eye(len(target)) + span.transpose(0, 2, 1) @ cross @ span)
         in_basis = rotation.transpose(0, 2, 1) @ in_basis
         a = rotation @ (_inverse_root(left)[:, :, None] * in_basis)
-        alone = _rests_on_one(in_basis, left, target)
-    return a, span @ a, (in_span[:, None, :] @ a)[:, 0, :], alone
+    return a, span @ a, (in_span[:, None, :] @ a)[:, 0, :]
 
 
 def _inverse_root(left: np.ndarray) -> np.ndarray:
@@ -302,8 +294,8 @@ def _inverse_root(left: np.ndarray) -> np.ndarray:
     return np.where(left > _ALONE, np.maximum(left, _ALONE) ** -0.5, 0.0)
 
 
-def _without_group(block: _Block, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return by how much each coefficient changes without each group, target' (I - D_j' D_j)^-1 D_j' e_j; what rests on one.
+def _without_group(block: _Block, target: np.ndarray) -> np.ndarray:
+    """Return by how much each coefficient changes without each group, target' (I - D_j' D_j)^-1 D_j' e_j.
 
     In a group of fewer rows than columns, the same is target' D_j' (I - D_j D_j')^-1 e_j.
     """
@@ -317,12 +309,38 @@ def _without_group(block: _Block, target: np.ndarray) -> tuple[np.ndarray, np.nd
         in_basis = axes.transpose(0, 2, 1) @ target
         along = (block.score[:, None, :] @ axes)[:, 0, :]
     along = np.where(left > _ALONE, along / np.maximum(left, _ALONE), 0.0)
-    return (along[:, None, :] @ in_basis)[:, 0, :], _rests_on_one(in_basis, left, target)
+    return (along[:, None, :] @ in_basis)[:, 0, :]
 
 
-def _rests_on_one(in_span: np.ndarray, left: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return which coefficients depend on a direction that one group alone determines."""
-    part = np.where(left[:, :, None] > _ALONE, 0.0, np.abs(in_span)).max(axis=(0, 1), initial=0.0)
+def _rest_on_one(block: _Block, target: np.ndarray, doubled: bool) -> np.ndarray:
+    """Return which coefficients depend on a direction that one of these groups alone determines.
+
+    A direction that a group alone determines is an eigenvector of its z' W z with the eigenvalue 1, because these matrices
+    of all groups add up to the identity. The eigenvalues are at most the trace, and the traces of all groups add up to k, so
+    that few groups have to be decomposed.
+
+    Parameters
+    ----------
+    block : _Block
+    target : ndarray of shape (k, n_coefficients)
+    doubled : bool
+        Whether the columns of the block are (z, W z), rather than z times the root of W.
+
+    Returns
+    -------
+    alone : ndarray of shape (n_coefficients,), bool
+    """
+    k = len(target)
+    if block.columns is None:
+        gram = np.asarray(block.gram)[:, :k, -k:] if doubled else np.asarray(block.gram)
+        gram = gram[np.trace(gram, axis1=1, axis2=2) > 1.0 - 2.0 * _ALONE]
+    else:
+        z, weighted = block.columns[:, :, :k], block.columns[:, :, -k:]
+        suspects = (z * weighted).sum(axis=(1, 2)) > 1.0 - 2.0 * _ALONE
+        gram = z[suspects].transpose(0, 2, 1) @ weighted[suspects]
+    share, axes = np.linalg.eigh(gram)
+    in_span = np.abs(axes.transpose(0, 2, 1) @ target)
+    part = np.where(1.0 - share[:, :, None] > _ALONE, 0.0, in_span).max(axis=(0, 1), initial=0.0)
     return part > _NOTICEABLE * np.linalg.norm(target, axis=0)
 
 

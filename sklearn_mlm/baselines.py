@@ -71,11 +71,11 @@ class ClusterRobustOLS(GroupedRegressor):
     intercept_ : float
         Intercept; 0 without `fit_intercept`.
     cov_fixed_ : ndarray of shape (k, k)
-        Covariance of the coefficients, the intercept first if there is one; 0 for dropped columns. The square roots of its
-        diagonal are the standard errors.
+        Covariance of the coefficients, the intercept first if there is one; 0 for dropped columns, NaN for coefficients that
+        rest on one group alone. The square roots of its diagonal are the standard errors.
     df_ : ndarray of shape (k,)
         Degrees of freedom for t tests and intervals: n - k for "nonrobust", Satterthwaite's for "CR2", J - 1 for the others;
-        NaN for dropped columns.
+        NaN for dropped columns and for coefficients that rest on one group alone.
     n_groups_ : int
         Number of groups J; 0 where the model was fitted without.
     n_features_in_ : int
@@ -192,6 +192,8 @@ class ClusterRobustOLS(GroupedRegressor):
                 )
             self._set_coefficients(solution.coefficients)
             self.intercept_ = solution.intercept
+            # What one group alone determines has no standard error.
+            covariance[alone], covariance[:, alone], df[alone] = np.nan, np.nan, np.nan
             self.cov_fixed_, self.df_ = covariance, df
             self.n_groups_ = 0 if groups is None else len(labels)
             warn_of_dropped_columns(criterion, stacklevel=2)
@@ -232,8 +234,8 @@ class ClusterRobustOLS(GroupedRegressor):
         if marked:
             warnings.warn(
                 f"The coefficient(s) of {', '.join(marked)} rest on one group in part: that part of their variance cannot "
-                "be estimated from how groups differ, and the standard errors are too small. Drop columns that single out "
-                "a group.",
+                "be estimated from how groups differ, and their standard errors are NaN. Drop columns that single out a "
+                "group, or use RandomInterceptRegressor, which estimates how much groups vary from all of them.",
                 UserWarning,
                 stacklevel=3,
             )

@@ -5,7 +5,8 @@ import pytest
 from designs import simulate
 from scipy import sparse
 
-from sklearn_mlm import ClusterRobustOLS
+from sklearn_mlm import ClusterRobustOLS, RandomInterceptRegressor, compare_with_ols
+from sklearn_mlm.inference import fixed_effects
 
 
 def dense(X, y, groups, weights, cov_type):
@@ -136,18 +137,38 @@ def test_dropped_columns_have_no_variance_and_no_df():
     assert not model.cov_fixed_[2].any()
 
 
-@pytest.mark.parametrize("cov_type", ["CR2", "CR3"])
-def test_a_column_that_singles_out_a_group_is_warned_of(cov_type):
-    X, y, groups = simulate(9, 7, 2)
+@pytest.mark.parametrize("n_columns", [2, 12], ids=["rows than columns", "columns than rows"])
+@pytest.mark.parametrize("weighting", ["none", "any"])
+@pytest.mark.parametrize("cov_type", ["CR0", "CR1", "CR2", "CR3"])
+def test_a_coefficient_that_rests_on_one_group_has_no_standard_error(cov_type, weighting, n_columns):
+    X, y, groups = simulate(30, 4, n_columns, level_2=False)
     X[:, 1] = groups == 4
+    weights = weights_of(weighting, len(y))
     with pytest.warns(UserWarning, match=r"The coefficient\(s\) of x1 rest on one group in part"):
-        model = ClusterRobustOLS(cov_type=cov_type).fit(X, y, groups)
-    assert np.isfinite(model.cov_fixed_).all()
-    if cov_type == "CR2":
+        model = ClusterRobustOLS(cov_type=cov_type).fit(X, y, groups, weights)
+    table = fixed_effects(model)
+    assert table.loc["x1", ["std_error", "df", "t", "p_value", "ci_lower", "ci_upper"]].isna().all()
+    assert np.isfinite(table.loc["x1", "estimate"])
+    others = [0, 1, *range(3, n_columns + 1)]
+    assert np.isfinite(table.iloc[others]).all(axis=None)
+    if cov_type == "CR2" and weighting == "none":
         # As clubSandwich does it: the direction is left out of the root.
         covariance, df = dense(np.column_stack([np.ones(len(y)), X]), y, groups, None, "CR2")
-        np.testing.assert_allclose(model.cov_fixed_, covariance, rtol=1e-7, atol=1e-12)
-        np.testing.assert_allclose(model.df_, df, rtol=1e-7)
+        kept = np.ix_(others, others)
+        np.testing.assert_allclose(model.cov_fixed_[kept], covariance[kept], rtol=1e-7, atol=1e-12)
+        np.testing.assert_allclose(model.df_[others], df[others], rtol=1e-7)
+
+
+def test_one_treated_group_has_a_standard_error_by_the_model_alone():
+    _, y, groups = simulate(30, 8, 0)
+    treated = (groups == 7).astype(float)[:, None]
+    textbook = fixed_effects(ClusterRobustOLS(cov_type="nonrobust").fit(treated, y, groups))
+    assert np.isfinite(textbook).all(axis=None)
+    mixed = fixed_effects(RandomInterceptRegressor().fit(treated, y, groups)).loc["x0"]
+    # One group's mean tells of the effect, so that its standard error is at least the groups' own spread, 1.
+    assert 0.8 < mixed["std_error"] < 1.5
+    table = compare_with_ols(treated, y, groups, random_state=0).coefficients
+    assert np.isnan(table.loc[("x0", "cluster-robust OLS"), "std_error"])
 
 
 @pytest.mark.parametrize("weighting", ["none", "any"])
