@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn.utils.extmath import safe_sparse_dot
 
 from ._criterion import Criterion
-from ._fitted import check_level, check_mixed, reliabilities
+from ._fitted import check_level, check_mixed, criterion_of, reliabilities
 from ._moments import GroupedMoments
 from ._optimum import minimise
 
@@ -140,11 +140,19 @@ def r2(model: Any, X: Any = None, groups: Any = None) -> pd.Series:
 
 
 def _fixed_variances(model: Any, X: Any, groups: Any) -> tuple[float, float]:
-    """Return the variance of the fixed part over the rows, within and between groups; over n - 1, as R's var has it."""
+    """Return the variance of the fixed part over the rows, within and between groups; over n - 1, as R's var has it.
+
+    From moments it is the weighted mean square times n / (n - 1), with n the number of observations, which does not depend
+    on the unit of precision weights.
+    """
     if X is not None:
         X, codes = model._locate(X, groups)
         if (codes < 0).any():
             raise ValueError("groups must hold the labels of fit: found rows of unknown groups, or without a label.")
+        if len(codes) < 2:
+            raise ValueError(
+                f"X must hold the rows of fit: a variance takes two rows at least; found n_samples={len(codes)}."
+            )
         fixed = safe_sparse_dot(X, model._slopes, dense_output=True) if X is not None else np.zeros(len(codes))
         means = (np.bincount(codes, fixed - fixed.mean()) / np.maximum(np.bincount(codes), 1))[codes]
         return float(np.var(fixed - means)) * len(fixed) / (len(fixed) - 1), float(np.var(means, ddof=1))
@@ -153,7 +161,9 @@ def _fixed_variances(model: Any, X: Any, groups: Any) -> tuple[float, float]:
     levels = moments.deviations[:, :-1] @ slopes
     weight = float(moments.counts.sum())
     between = float(moments.counts @ (levels - moments.counts @ levels / weight) ** 2)
-    return within / (weight - 1.0), between / (weight - 1.0)
+    n = criterion_of(model).n_observations
+    divisor = weight * (n - 1.0) / n
+    return within / divisor, between / divisor
 
 
 def random_effects_table(model: Any, level: float = 0.95) -> pd.DataFrame:
@@ -215,9 +225,10 @@ def clustering_report(model: Any) -> pd.Series:
     Returns
     -------
     report : pandas.Series
-        "n" (rows, or their total weight), "n_groups", "size_min", "size_mean", "size_median", "size_max", "icc" (of y: the
-        null model's), "design_effect" (1 + (m - 1) icc, m = sum n_j^2 / n, the factor by which groups inflate the variance
-        of the mean of y), "effective_sample_size" (n over it).
+        "n" (rows, or copies of rows with frequency weights), "n_groups", "size_min", "size_mean", "size_median", "size_max",
+        "icc" (of y: the null model's), "design_effect" (1 + (m - 1) icc, m = sum n_j^2 / n, the factor by which groups
+        inflate the variance of the mean of y), "effective_sample_size" (n over it). With precision weights, sizes count rows
+        and the ICC is that of two rows of average precision, so that the unit of the weights makes no difference.
 
     References
     ----------
@@ -235,21 +246,23 @@ def clustering_report(model: Any) -> pd.Series:
     """
     check_mixed(model)
     moments = model._fitted_moments
-    counts = moments.counts
-    n = float(counts.sum())
-    null = Criterion(without_columns(moments), precision_weights=model._options.weight_type == "precision")
+    precision = model._options.weight_type == "precision"
+    sizes = moments.n_rows.astype(np.float64) if precision else moments.counts
+    n = float(sizes.sum())
+    null = Criterion(without_columns(moments), precision_weights=precision)
     solution = minimise(null).solution
-    total = solution.group_variance + solution.residual_variance
+    residual = solution.residual_variance * (n / float(moments.counts.sum()) if precision else 1.0)
+    total = solution.group_variance + residual
     correlation = solution.group_variance / total if total > 0 else float("nan")
-    design_effect = 1.0 + (float(counts @ counts) / n - 1.0) * correlation
+    design_effect = 1.0 + (float(sizes @ sizes) / n - 1.0) * correlation
     return pd.Series(
         {
             "n": n,
-            "n_groups": float(len(counts)),
-            "size_min": float(counts.min()),
-            "size_mean": n / len(counts),
-            "size_median": float(np.median(counts)),
-            "size_max": float(counts.max()),
+            "n_groups": float(len(sizes)),
+            "size_min": float(sizes.min()),
+            "size_mean": n / len(sizes),
+            "size_median": float(np.median(sizes)),
+            "size_max": float(sizes.max()),
             "icc": correlation,
             "design_effect": design_effect,
             "effective_sample_size": n / design_effect,

@@ -301,6 +301,41 @@ def test_the_report_on_clustering(model, design):
     np.testing.assert_allclose(report["effective_sample_size"], len(y) / report["design_effect"])
 
 
+@pytest.mark.parametrize("unit", [1e-8, 1e-3, 0.005, 1.0, 1e6])
+def test_shares_and_the_report_do_not_depend_on_the_unit_of_precision_weights(design, unit):
+    X, y, groups = design
+    weights = np.exp(np.random.default_rng(0).standard_normal(len(y)))
+    model, other = (
+        RandomInterceptRegressor(weight_type="precision").fit(X, y, groups, scale * weights) for scale in (1.0, unit)
+    )
+    # tau2 and the variance of the fixed part have no unit of the weights, and sigma2 is that of a row of weight 1.
+    tau2, sigma2 = model.variance_components_
+    fixed = inference.r2(model)["marginal"] / inference.r2(model)["residual"] * sigma2
+    expected = fixed / (fixed + tau2 + unit * sigma2)
+    np.testing.assert_allclose(inference.r2(other)["marginal"], expected, rtol=1e-9)
+    np.testing.assert_allclose(inference.icc(other, kind="unadjusted"), tau2 / (fixed + tau2 + unit * sigma2), rtol=1e-9)
+    np.testing.assert_allclose(inference.clustering_report(other), inference.clustering_report(model), rtol=1e-9)
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1.0, 100.0])
+def test_equal_precisions_cluster_as_rows_without_weights(design, unit):
+    X, y, groups = design
+    weighted = RandomInterceptRegressor(weight_type="precision").fit(X, y, groups, np.full(len(y), unit))
+    np.testing.assert_allclose(
+        inference.clustering_report(weighted),
+        inference.clustering_report(RandomInterceptRegressor().fit(X, y, groups)),
+        rtol=1e-9,
+    )
+    # The variance of the fixed part over the rows, each counted once.
+    np.testing.assert_allclose(inference.r2(weighted), inference.r2(weighted, X, groups), rtol=1e-9)
+
+
+def test_a_variance_of_one_row_is_refused(model, design):
+    X, _, groups = design
+    with pytest.raises(ValueError, match=r"a variance takes two rows at least; found n_samples=1"):
+        inference.r2(model, X[:1], groups[:1])
+
+
 def test_models_that_are_not_mixed_are_refused(design):
     X, y, groups = design
     with pytest.raises(TypeError, match="must be a RandomInterceptRegressor; found ClusterRobustOLS"):
