@@ -8,6 +8,9 @@ import numpy as np
 
 from ._solution import State
 
+# Relative to the terms it is the difference of, information this small is rounding.
+_NO_INFORMATION = 1e-10
+
 
 @dataclass(frozen=True, eq=False)
 class Satterthwaite:
@@ -114,6 +117,11 @@ class KenwardRoger:
     information_inverse : ndarray of shape (2, 2)
         W.
 
+    Raises
+    ------
+    ValueError
+        If the fixed effects leave no information on one of the variances, or none to tell them apart.
+
     References
     ----------
     M. G. Kenward and J. H. Roger (1997), "Small sample inference for fixed effects from restricted maximum likelihood",
@@ -147,6 +155,7 @@ class KenwardRoger:
         information = np.empty((2, 2))
         for r, s in pairs:
             information[r, s] = (t[r][s] - 2.0 * np.vdot(phi, q[r][s]) + np.vdot(phi @ p[r], (phi @ p[s]).T)) / 2.0
+        _check_informative(information, np.array([t_tt, t_ss]) / 2.0)
         inverse = np.linalg.inv(information)
         change = sum(inverse[r, s] * (q[r][s] - p[r] @ phi @ p[s]) for r, s in pairs)
         to_columns = state.to_columns
@@ -187,6 +196,28 @@ class KenwardRoger:
         rho = (shrunk / (1.0 - c2 * b)) ** 2 * (1.0 + c1 * b) / (1.0 - c3 * b) / q
         df = 4.0 + (q + 2.0) / (q * rho - 1.0)
         return float(df), float(df * shrunk / (df - 2.0)) if abs(df - 2.0) > 1e-2 else 1.0
+
+
+def _check_informative(information: np.ndarray, of_all: np.ndarray) -> None:
+    """Raise if the data do not tell the two variances apart once the fixed effects are estimated.
+
+    Parameters
+    ----------
+    information : ndarray of shape (2, 2)
+        Of (tau2, sigma2), what the fixed effects take off deducted.
+    of_all : ndarray of shape (2,)
+        Its diagonal if there were no fixed effects.
+    """
+    diagonal = information.diagonal()
+    if (diagonal > _NO_INFORMATION * of_all).all():
+        correlation = information[0, 1] ** 2 / diagonal.prod()
+        if correlation < 1.0 - _NO_INFORMATION:
+            return
+    raise ValueError(
+        'ddf="kenward_roger" adjusts for the estimation of both variances, but the fixed effects leave nothing of the data '
+        "to tell the group variance from the residual variance by. Fit fewer columns or more groups, or use "
+        'ddf="satterthwaite".'
+    )
 
 
 def quadratic(contrasts: np.ndarray, matrix: np.ndarray) -> np.ndarray:

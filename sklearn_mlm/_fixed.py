@@ -59,6 +59,11 @@ def coefficient_table(
     return table
 
 
+def t_statistics(table: pd.DataFrame) -> pd.Series:
+    """Return estimates over standard errors; NaN for a coefficient that is known without error, which has no test."""
+    return table["estimate"] / table["std_error"].where(table["std_error"] > 0)
+
+
 def check_ddf(ddf: str) -> None:
     """Raise for an unknown kind of degrees of freedom."""
     if ddf not in DDF:

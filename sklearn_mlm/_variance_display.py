@@ -166,11 +166,12 @@ class VarianceDisplay:
         check_mixed(model)
         check_level(level)
         tau2, sigma2 = (float(variance) for variance in model.variance_components_)
+        criterion = criterion_of(model)
         if tau2 + sigma2 == 0:
-            raise ValueError("y is constant: there is no variance to show.")
+            reason = "y is constant" if criterion.outcome_constant else "The fixed effects determine y"
+            raise ValueError(f"{reason}: there is no variance to show.")
         if sigma2 == 0:
             raise ValueError("The model leaves no residual (sigma2 = 0): there is no variance within groups to show.")
-        criterion = criterion_of(model)
         threshold = float(stats.chi2.ppf(level, 1))
         lower, upper = (1.0 - 1.0 / (1.0 + ratio) for ratio in ratio_limits(criterion, threshold))
         # A little beyond the interval on both sides, so that the curve is seen to cross, but not to where groups are all.

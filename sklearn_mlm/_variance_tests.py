@@ -52,12 +52,12 @@ class FPivot:
 
     def statistic(self, ratio: float) -> float:
         """Return F(gamma); infinity where nothing is left over within groups, NaN without degrees of freedom."""
-        if not self.defined:
+        if not self.defined or self._criterion.exact_fit:
             return np.nan
         within = self._criterion.within_residual
         between = self._criterion.state(ratio).r2 - within
         if within <= 0:
-            return np.inf if between > 0 and not self._criterion.outcome_constant else np.nan
+            return np.inf if between > 0 else np.nan
         return float(between / self.df1 / (within / self.df2))
 
     def limits(self, level: float) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._criterion import Criterion
 from ._degrees_of_freedom import Satterthwaite
 from ._fitted import check_level, check_mixed, coefficient_names, criterion_of, estimates
-from ._fixed import check_ddf, coefficient_table, covariance_and_df, joint_df
+from ._fixed import check_ddf, coefficient_table, covariance_and_df, joint_df, t_statistics
 from ._optimum import minimise
 from ._profile import profile_limits
 from ._rows import as_weights, check_containers
@@ -33,6 +33,12 @@ __all__ = [
     "random_effects_table",
     "random_intercept_test",
 ]
+
+
+_UNBOUNDED = (
+    "The likelihood of {} has no maximum: the fixed effects leave no residual (sigma2 = 0) within groups, and the "
+    "likelihood grows without bound as the residual variance goes to 0. Fit fewer columns or more rows."
+)
 
 
 # ---- fixed effects
@@ -93,7 +99,7 @@ def fixed_effects(model: Any, *, ddf: str = "satterthwaite", level: float = 0.95
         dropped = int(model._options.fit_intercept) + model._state.dropped
     table = coefficient_table(estimates(model), covariance, df, names, dropped)
     half = stats.t.ppf(0.5 + level / 2.0, table["df"]) * table["std_error"]
-    table.insert(3, "t", table["estimate"] / table["std_error"])
+    table.insert(3, "t", t_statistics(table))
     table["ci_lower"], table["ci_upper"] = table["estimate"] - half, table["estimate"] + half
     return table
 
@@ -198,7 +204,8 @@ def confidence_intervals(model: Any, *, method: str = "profile", level: float = 
     Raises
     ------
     ValueError
-        Where the model leaves no residual, so that the likelihood has no maximum.
+        If the fixed effects leave no residual within groups, so that the full likelihood has no maximum. That happens by
+        chance alone where there are no more rows than groups and coefficients together.
 
     References
     ----------
@@ -236,7 +243,10 @@ def confidence_intervals(model: Any, *, method: str = "profile", level: float = 
     elif method == "profile":
         if model.variance_components_["residual"] == 0:
             raise ValueError("The model leaves no residual (sigma2 = 0): the likelihood has no maximum to profile about.")
-        profile = profile_limits(criterion_of(model, reml=False), float(stats.chi2.ppf(level, 1)))
+        criterion = criterion_of(model, reml=False)
+        if np.isneginf(minimise(criterion).solution.value):
+            raise ValueError(_UNBOUNDED.format("the model"))
+        profile = profile_limits(criterion, float(stats.chi2.ppf(level, 1)))
         limits[0], limits[1], limits[3:] = profile.group_sd, profile.residual_sd, profile.coefficients
         limits[2] = _icc_of_ratio(np.array(profile.ratio))
     else:
@@ -409,6 +419,8 @@ def random_intercept_test(
     criterion = criterion_of(model, reml=True)
     if criterion.outcome_constant:
         raise ValueError("y is constant: there is no variance to test.")
+    if criterion.exact_fit:
+        raise ValueError("The fixed effects determine y: they leave no variance to test. Fit fewer columns.")
     if method == "f":
         return f_test(FPivot(criterion))
     statistic = max(criterion.value(0.0) - minimise(criterion).solution.value, 0.0)
@@ -446,7 +458,8 @@ def likelihood_ratio_test(small: Any, large: Any) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        Where the models are of different rows or groups, or not nested.
+        If the models are of different rows or groups, or not nested, or if one of them leaves no residual within groups, so
+        that its full likelihood has no maximum.
 
     Examples
     --------
@@ -466,6 +479,9 @@ def likelihood_ratio_test(small: Any, large: Any) -> pd.DataFrame:
     criteria = [criterion_of(model, reml=False) for model in (small, large)]
     _check_nested(small, large, criteria)
     deviance = np.array([minimise(criterion).solution.value for criterion in criteria])
+    for name, value in zip(("small", "large"), deviance, strict=True):
+        if np.isneginf(value):
+            raise ValueError(_UNBOUNDED.format(name))
     n_parameters = np.array([criterion.rank + 2 for criterion in criteria])
     chi2, df = float(deviance[0] - deviance[1]), int(n_parameters[1] - n_parameters[0])
     return pd.DataFrame(
