@@ -10,6 +10,9 @@ import numpy as np
 from ._criterion import Criterion
 from ._moments import GroupedMoments
 
+# Digits of the residual variance below which a warning says how many they are.
+_ENOUGH_DIGITS = 6.0
+
 
 class TooLittleError(ValueError):
     """There are too few rows or groups to estimate anything; more of them may mend it."""
@@ -77,6 +80,14 @@ def check_rows(criterion: Criterion, grouped: bool) -> None:
 def warn_of_peculiar_data(criterion: Criterion, identified: bool) -> None:
     """Warn of columns that were dropped, and of an outcome or groups with nothing to estimate."""
     warn_of_dropped_columns(criterion, stacklevel=4)
+    if criterion.digits < _ENOUGH_DIGITS and not criterion.outcome_constant and criterion.moments.remainder is None:
+        warnings.warn(
+            f"The predictors explain nearly all of y within groups: the moments hold about {criterion.digits:.0f} digits of "
+            "what they leave, and so do the variances and standard errors. Fit the rows themselves, with fit(X, y, groups), "
+            "which reads them a second time, or subtract a known part from y first.",
+            UserWarning,
+            stacklevel=4,
+        )
     if criterion.outcome_constant:
         warnings.warn(
             "y is constant: both variance components are 0 and the intraclass correlation is undefined (NaN).",

@@ -108,15 +108,17 @@ def compare(X: Any, y: np.ndarray, codes: np.ndarray, folds: Folds) -> Compariso
     if Criterion(moments).outcome_constant:
         raise ValueError("y is constant: there is nothing to compare. Check that y is the outcome.")
     model = RandomInterceptRegressor().fit_moments(moments)
-    icc = RandomInterceptRegressor().fit_moments(without_columns(moments)).icc_
+    known = np.zeros(moments.n_features) if folds.known_slopes is None else folds.known_slopes
+    icc = RandomInterceptRegressor().fit_moments(without_columns(moments.about_slopes(-known)[0])).icc_
     counts = moments.counts
     design_effect = 1.0 + (float(counts @ counts) / counts.sum() - 1.0) * icc
     table, test = _within_between(moments)
+    table[["within", "between"]] += known[[feature_names(moments).index(name) for name in table.index], None]
     by_fold = cross_validated_errors(folds)
     # A fold in which y is constant has no R^2: the mean is over the others.
     predictions = by_fold.groupby(level=["groups", "model"], sort=False).mean()
     comparison = Comparison(
-        coefficients=_coefficients(X, y, codes, model),
+        coefficients=_coefficients(X, y, codes, model, known),
         predictions=predictions,
         fold_predictions=by_fold,
         within_between=table,
@@ -136,8 +138,13 @@ def compare(X: Any, y: np.ndarray, codes: np.ndarray, folds: Folds) -> Compariso
 # ---- coefficients
 
 
-def _coefficients(X: Any, y: np.ndarray, codes: np.ndarray, model: RandomInterceptRegressor) -> pd.DataFrame:
-    """Return estimates, standard errors, degrees of freedom and p-values of each coefficient by each model."""
+def _coefficients(
+    X: Any, y: np.ndarray, codes: np.ndarray, model: RandomInterceptRegressor, known: np.ndarray
+) -> pd.DataFrame:
+    """Return estimates, standard errors, degrees of freedom and p-values of each coefficient by each model.
+
+    The outcome is y plus x times the known slopes.
+    """
     moments, solution = model.moments_, model._solution
     criterion = Criterion(moments)
     pooled, within = criterion.solution(0.0), within_estimate(moments)
@@ -147,14 +154,16 @@ def _coefficients(X: Any, y: np.ndarray, codes: np.ndarray, model: RandomInterce
         robust, robust_df, alone = cluster_robust(X, y, codes, None, moments, pooled, True, criterion.dropped, "CR2")
         robust[np.diag_indices_from(robust)] = np.where(alone, np.nan, np.diag(robust))
         robust_df[alone] = np.nan
-    values, dropped = np.append(pooled.intercept, pooled.coefficients), 1 + criterion.dropped
-    mixed = np.append(solution.intercept, solution.coefficients)
+    values, dropped = np.append(pooled.intercept, known + pooled.coefficients), 1 + criterion.dropped
+    mixed = np.append(solution.intercept, known + solution.coefficients)
     mixed_df = satterthwaite_degrees_of_freedom(model._state, solution.covariance, model.boundary_, np.eye(len(names)))
     absorbed = np.flatnonzero(~within.identified)
     tables = {
         OLS: coefficient_table(values, pooled.covariance, criterion.degrees_of_freedom, names, dropped),
         ROBUST: coefficient_table(values, robust, robust_df, names, dropped),
-        WITHIN: coefficient_table(within.coefficients, within.covariance, within.degrees_of_freedom, names[1:], absorbed),
+        WITHIN: coefficient_table(
+            known + within.coefficients, within.covariance, within.degrees_of_freedom, names[1:], absorbed
+        ),
         MIXED: coefficient_table(mixed, solution.covariance, mixed_df, names, dropped),
     }
     table = pd.concat(tables, names=["model", "coefficient"]).swaplevel()

@@ -10,6 +10,7 @@ from scipy.linalg import solve_triangular
 
 from ._linalg import (
     DEPENDENT,
+    SMALL_REST,
     dots,
     independent_columns,
     separate_between_columns,
@@ -24,6 +25,9 @@ from ._solution import Solution, State, reliabilities_of
 # Scatter of the group means that an exact fit could leave, relative to that of y: means are not squares.
 _EXACT_BETWEEN = 1e-20
 _TINY = np.finfo(np.float64).tiny
+# What rounding leaves of scatter, relative to it.
+_SPACING = 4 * np.finfo(np.float64).eps
+_MOST_DIGITS = 16.0
 # Scatter matrices of the distinct group sizes are kept up to this many numbers (128 MB), and rows are summed beyond it.
 _MAX_SCATTER_NUMBERS = 1 << 24
 # Numbers that the matrices of one vectorised evaluation may hold.
@@ -94,6 +98,7 @@ class Criterion:
         self.reml = reml
         self.n_observations = float(moments.n_rows.sum() if precision_weights else moments.counts.sum())
         self._sum_log_weight = moments.sum_log_weight if precision_weights else 0.0
+        self._rest, self._known_slopes = moments.about_slopes()
         self._set_columns()
         self.degrees_of_freedom = self.n_observations - (self.rank if reml else 0)
         self._set_groups()
@@ -103,9 +108,10 @@ class Criterion:
     def _set_columns(self) -> None:
         """Set the within scatter in well-conditioned coordinates, and the affine map to them from the columns given.
 
-        A row t_j = (1, mean of x, mean of y) less the origin, times the map, is the row in these coordinates.
+        A row t_j = (1, mean of x, mean of y) less the origin, times the map, is the row in these coordinates. If the moments
+        have a remainder, y is that remainder throughout, and its slopes are added to the coefficients in the end.
         """
-        moments = self.moments
+        moments = self._rest
         leading = int(self.fit_intercept)
         total_weight = moments.counts.sum()
         means = moments.deviations if self.fit_intercept else moments.means
@@ -119,6 +125,8 @@ class Criterion:
         total[leading:, leading:] = moments.within + weighted_scatter(means, moments.counts, grand)
         # What the values' own rounding could have left of a column that is in truth constant in each group, or at all.
         noise = rounding_scatter(total_weight, self._origin, total.diagonal()[leading:])
+        if self.moments.remainder is not None:
+            noise[-1] = self.moments.remainder.noise
         within_noise = np.append(np.zeros(leading), noise)
         zero_columns(within, within.diagonal() <= within_noise)
         zero_columns(total, total.diagonal() <= within_noise)
@@ -128,7 +136,8 @@ class Criterion:
         scale = np.sqrt(np.where(total.diagonal() > 0, total.diagonal(), 1.0))
         within, total = within / np.outer(scale, scale), total / np.outer(scale, scale)
         self._y_scale = float(scale[-1])
-        self.outcome_constant = bool(total[-1, -1] == 0.0)
+        nothing_left = bool(total[-1, -1] == 0.0)
+        self.outcome_constant = nothing_left and self.moments.remainder is None
         kept = independent_columns(total[:-1, :-1])
         kept = self._no_more_than_groups(kept, within, means, grand, scale)
         self._kept = kept
@@ -143,11 +152,12 @@ class Criterion:
         self.within_rank = int(self._is_within.sum())
         slopes = self._set_within_fit(change.T @ within @ change)
         self._between_total = max(total[-1, -1] - within[-1, -1], 0.0)
-        crude = self._crude_slopes(change, scale, means, grand, within)
+        crude = np.zeros(self.rank) if nothing_left else self._crude_slopes(change, scale, means, grand, within)
         self._within_slopes = np.where(self._is_within, slopes - crude, 0.0)
+        self._within_total = float(within[-1, -1])
         change[:, -1] -= change[:, :-1] @ crude
         self._map = change / scale[:, None]
-        if self.outcome_constant:
+        if nothing_left:
             self._map[:, -1] = 0.0
 
     def _no_more_than_groups(
@@ -222,7 +232,7 @@ class Criterion:
 
     def _set_groups(self) -> None:
         """Set the groups' rows in order of their size, the distinct sizes, how many have each, and their summed t_j t_j'."""
-        moments = self.moments
+        moments = self._rest
         leading = int(self.fit_intercept)
         self._sizes, code, self._multiplicity = _distinct(moments.counts)
         self._order = np.argsort(code, kind="stable")
@@ -324,7 +334,8 @@ class Criterion:
         root, _, beta, r2 = (part[0] for part in self._profile(first[None]))
         contrast = np.append(-beta, 1.0)
         second_e = second @ contrast
-        coefficients, intercept = self._fixed_effects(beta)
+        rest, intercept = self._fixed_effects(beta)
+        coefficients = self._known_slopes + rest
         return State(
             ratio=float(ratio),
             reml=self.reml,
@@ -388,6 +399,25 @@ class Criterion:
         contrast = _contrast(self._profile(between)[2])
         left = float(dots(contrast, between @ contrast)[0])
         return left <= _EXACT_BETWEEN * (self._between_total or 1.0)
+
+    @property
+    def digits(self) -> float:
+        """About how many digits the moments hold of the residual within groups, at most those of a double."""
+        if self._within_total == 0.0 or self.within_degrees_of_freedom <= 0:
+            return _MOST_DIGITS
+        lost = _SPACING * self._within_total / max(self.within_residual, _SPACING * self._within_total)
+        return 0.0 - float(np.log10(lost))
+
+    def slopes_to_read_about(self) -> np.ndarray | None:
+        """Return slopes that leave so little of y that y's own moments have lost digits of it; None if they have lost few.
+
+        They are those within groups, and a first guess for the columns that vary between groups only.
+        """
+        means_left = self._rows[:, -1] ** 2 @ self.moments.counts[self._order]
+        within = self.within_degrees_of_freedom > 0 and self.within_residual < SMALL_REST * self._within_total
+        if not self.outcome_constant and (within or means_left < SMALL_REST * self._between_total):
+            return self._known_slopes + self._fixed_effects(self._within_slopes)[0]
+        return None
 
     # ---- the ends of the scale
 
@@ -516,14 +546,15 @@ class Criterion:
     ) -> Solution:
         """Return the record of a solution given in rotated, scaled columns and groups by size, in those of the data."""
         centered, covariance = self._in_columns(covariance)
-        coefficients, intercept = self._fixed_effects(beta)
+        rest, intercept = self._fixed_effects(beta)
         residual_means = np.empty(self.moments.n_groups)
         residual_means[self._order] = self._y_scale * residuals
         return Solution(
             ratio=float(ratio),
             group_variance=float(tau2) * self._y_scale**2,
             residual_variance=float(sigma2) * self._y_scale**2,
-            coefficients=coefficients,
+            coefficients=self._known_slopes + rest,
+            rest_coefficients=rest,
             intercept=intercept,
             covariance=covariance,
             center=self._origin[:-1],
@@ -534,12 +565,13 @@ class Criterion:
         )
 
     def _fixed_effects(self, beta: np.ndarray) -> tuple[np.ndarray, float]:
-        """Return slopes and intercept (0 without one) of the data's columns."""
+        """Return slopes, less those of the remainder, and intercept (0 without one) of the data's columns."""
         leading = int(self.fit_intercept)
         # The map's last column is y less its fit, over the scale of y.
         full = self._y_scale * (self._map[:-1, :-1] @ beta - self._map[:-1, -1])
         slopes = full[leading:]
-        return slopes, float(self._origin[-1] + full[0] - self._origin[:-1] @ slopes) if leading else 0.0
+        intercept = float(self._origin[-1] + full[0] - self._origin[:-1] @ slopes) if leading else 0.0
+        return slopes, intercept
 
     def _to_columns(self, at_origin: bool = True) -> np.ndarray:
         """Return the map of changes of coefficients to the data's columns, the intercept at 0 or else at the centre."""

@@ -63,10 +63,12 @@ def residual_means(model: Any) -> np.ndarray:
     It differs from group to group by the means relative to the centre, without the digits that the intercept at a distant
     origin would cost.
     """
-    fitted, moments = model._fitted_moments, model.moments_
-    contrast = np.append(-model._slopes, 1.0)
+    (fitted, slopes), (moments, slopes_now) = model._fitted_moments.about_slopes(), model.moments_.about_slopes()
+    contrast = np.append(-model._solution.rest_coefficients, 1.0)
+    contrast_now = contrast + np.append(slopes_now - slopes, 0.0)
     at_center = np.mean(model._solution.residual_means - fitted.deviations @ contrast)
-    return (moments.deviations + (moments.center - fitted.center)) @ contrast + at_center
+    of_center = moments.center @ contrast_now - fitted.center @ contrast
+    return moments.deviations @ contrast_now + of_center + at_center
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ._criterion import Criterion
-from ._groups import factorize
+from ._groups import factorize, positions
 from ._moments import GroupedMoments, summarise
 from ._optimum import minimise
 from ._within import within_estimate
@@ -23,11 +23,15 @@ _MAX_CELLS = 400
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """Moments of all rows, and of the training and the test rows of each fold: of rows ("known"), of groups ("new")."""
+    """Moments of all rows, and of the training and the test rows of each fold: of rows ("known"), of groups ("new").
+
+    If predictors explain nearly all of y, they are moments of y less x times `known_slopes`, which is None elsewhere.
+    """
 
     whole: GroupedMoments
     known: list[tuple[GroupedMoments, GroupedMoments]]
     new: list[tuple[GroupedMoments, GroupedMoments]]
+    known_slopes: np.ndarray | None = None
 
 
 def read_folds(
@@ -55,9 +59,9 @@ def read_folds(
         order = np.argsort(cell, kind="stable")
         ends = np.cumsum(np.bincount(cell, minlength=n_cells))
         parts = []
-        for positions in np.split(order, ends[:-1]):
-            local, used = factorize(codes[positions])
-            parts.append(summarise(None if X is None else X[positions], y[positions], local, used, None, names))
+        for members in np.split(order, ends[:-1]):
+            local, used = factorize(codes[members])
+            parts.append(summarise(None if X is None else X[members], y[members], local, used, None, names))
         return parts
 
     if n_row_folds * n_group_folds <= _MAX_CELLS:
@@ -90,34 +94,47 @@ def cross_validated_errors(folds: Folds) -> pd.DataFrame:
     rows = {}
     for kind, pairs in (("known", folds.known), ("new", folds.new)):
         for fold, (train, test) in enumerate(pairs):
-            for name, score in _scores(train, test).items():
+            for name, score in _scores(train, test, folds.known_slopes).items():
                 rows[kind, name, fold] = score
     index = pd.MultiIndex.from_tuples(rows, names=["groups", "model", "fold"])
     return pd.DataFrame(list(rows.values()), index=index, columns=["rmse", "r2"])
 
 
-def _scores(train: GroupedMoments, test: GroupedMoments) -> dict[str, tuple[float, float]]:
+def _scores(train: GroupedMoments, test: GroupedMoments, known_slopes: np.ndarray | None) -> dict[str, tuple[float, float]]:
     """Return root mean squared error and R^2 in the test rows of each model fitted to the training rows."""
     criterion = Criterion(train)
     pooled, mixed, within = criterion.solution(0.0), minimise(criterion).solution, within_estimate(train)
-    ols = _score(test, pooled.coefficients, pooled.intercept, np.zeros(test.n_groups))
-    position = train.labels.get_indexer(test.labels)
+    outcome, test_within = test, test
+    if known_slopes is not None:
+        outcome = test.about_slopes(-known_slopes)[0]
+        # What is known of columns that are constant in every group is nothing the within estimator could know.
+        absorbed = np.where(within.identified, 0.0, known_slopes)
+        within = within_estimate(train.about_slopes(-absorbed)[0])
+        test_within = test.about_slopes(-absorbed)[0]
+    levels = outcome.deviations[:, -1]
+    total = outcome.within[-1, -1] + outcome.counts @ (levels - outcome.counts @ levels / outcome.counts.sum()) ** 2
+    position = positions(train.labels, test.labels)
+
+    def score(rows: GroupedMoments, coefficients: np.ndarray, intercept: float, effects: np.ndarray) -> tuple[float, float]:
+        return _score(rows, float(total), coefficients, intercept, np.append(effects, 0.0)[position])
+
+    ols = score(test, pooled.coefficients, pooled.intercept, np.zeros(train.n_groups))
     return {
         OLS: ols,
         ROBUST: ols,
-        WITHIN: _score(test, within.coefficients, within.intercept, np.append(within.group_effects, 0.0)[position]),
-        MIXED: _score(test, mixed.coefficients, mixed.intercept, np.append(mixed.random_effects, 0.0)[position]),
+        WITHIN: score(test_within, within.coefficients, within.intercept, within.group_effects),
+        MIXED: score(test, mixed.coefficients, mixed.intercept, mixed.random_effects),
     }
 
 
-def _score(moments: GroupedMoments, coefficients: np.ndarray, intercept: float, effects: np.ndarray) -> tuple[float, float]:
-    """Return root mean squared error and R^2 of predictions, from the moments of the rows predicted.
+def _score(
+    moments: GroupedMoments, total: float, coefficients: np.ndarray, intercept: float, effects: np.ndarray
+) -> tuple[float, float]:
+    """Return root mean squared error and R^2 of predictions, from the moments of the rows predicted and the scatter of y.
 
     With c = (-coefficients, 1), the squared errors sum to c' W c + sum_j n_j (mean residual_j - effect_j)^2.
     """
     contrast = np.append(-coefficients, 1.0)
     residuals = moments.deviations @ contrast + (moments.center @ contrast - intercept) - effects
     left = float(contrast @ moments.within @ contrast + moments.counts @ residuals**2)
-    levels = moments.deviations[:, -1]
-    total = moments.within[-1, -1] + moments.counts @ (levels - moments.counts @ levels / moments.counts.sum()) ** 2
-    return float(np.sqrt(max(left, 0.0) / moments.counts.sum())), 1.0 - left / float(total) if total > 0 else np.nan
+    return float(np.sqrt(max(left, 0.0) / moments.counts.sum())), 1.0 - left / total if total > 0 else np.nan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from ._accumulator import Accumulator, in_rows
 from ._batches import arrow_columns, checked_batch, open_parquet, progress
 from ._groups import factorize, has_groups, name_of, warn_of_twins
 from ._label_table import append_labels
+from ._remainder import Remainder, remainders, unit_rounding
 from ._rows import (
     NO_WEIGHT,
     Rows,
@@ -34,6 +35,7 @@ _ROUNDING = (2 * np.finfo(np.float64).eps) ** 2
 # Groups of states that are merged at once at least.
 _WORTH_MERGING = 1 << 16
 _ARRAYS = ("counts", "n_rows", "center", "deviations", "within")
+_REMAINDER_ARRAYS = ("slopes", "deviations", "within")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +76,9 @@ class GroupedMoments:
         Names of the columns of x, where they have names.
     outcome_name : str or None
         The name of y, where it has one.
+    remainder : Remainder or None
+        Moments of what some slopes leave of y, if predictors explain so much of y that `within` holds few digits of the
+        rest. `RandomInterceptRegressor.fit` reads the rows a second time for them.
 
     References
     ----------
@@ -99,6 +104,7 @@ class GroupedMoments:
     sum_log_weight: float = 0.0
     feature_names: tuple[str, ...] | None = None
     outcome_name: str | None = None
+    remainder: Remainder | None = None
 
     @property
     def means(self) -> np.ndarray:
@@ -130,6 +136,47 @@ class GroupedMoments:
     def n_features(self) -> int:
         """Number of columns of x."""
         return len(self.center) - 1
+
+    def about_slopes(self, slopes: np.ndarray | None = None) -> tuple[GroupedMoments, np.ndarray]:
+        """Return the moments of (x, y - x'b), and b.
+
+        Parameters
+        ----------
+        slopes : ndarray of shape (n_features,) or None, default=None
+            b; None takes the slopes of the remainder, 0 if there is none.
+
+        Returns
+        -------
+        moments : GroupedMoments
+        slopes : ndarray of shape (n_features,)
+        """
+        rest = self.remainder
+        if rest is None:
+            moments, known = self, np.zeros(self.n_features)
+        else:
+            known, within = rest.slopes, self.within.copy()
+            within[-1] = within[:, -1] = rest.within
+            moments = replace(
+                self,
+                center=np.append(self.center[:-1], rest.center),
+                deviations=np.column_stack([self.deviations[:, :-1], rest.deviations]),
+                within=within,
+                remainder=None,
+            )
+        change = np.zeros(self.n_features) if slopes is None else slopes - known
+        if not change.any():
+            return moments, known
+        to_rest = np.eye(self.n_features + 1)
+        to_rest[:-1, -1] = -change
+        return (
+            replace(
+                moments,
+                center=moments.center @ to_rest,
+                deviations=moments.deviations @ to_rest,
+                within=to_rest.T @ moments.within @ to_rest,
+            ),
+            known + change,
+        )
 
     @classmethod
     def from_arrays(cls, X: Any, y: Any, groups: Any, sample_weight: Any = None) -> GroupedMoments:
@@ -346,6 +393,9 @@ class GroupedMoments:
             )
         if len(filled) == 1:
             return filled[0]
+        rests = [state for state in filled if state.remainder is not None]
+        if rests:
+            return _merge_remainders(filled, max(rests, key=lambda state: state.counts.sum()).remainder)
         codes, labels = factorize(append_labels([state.labels for state in filled]))
         center = filled[0].center
         # A part's group is a row that weighs as much as its rows: what they lack of the scatter is the parts' own.
@@ -496,7 +546,11 @@ class GroupedMoments:
             "outcome_name": self.outcome_name,
             "sum_log_weight": self.sum_log_weight,
         }
-        write(file, header, {**arrays, **{field: getattr(self, field) for field in _ARRAYS}})
+        arrays |= {field: getattr(self, field) for field in _ARRAYS}
+        if self.remainder is not None:
+            header["remainder"] = {"center": self.remainder.center, "noise": self.remainder.noise}
+            arrays |= {f"remainder_{field}": getattr(self.remainder, field) for field in _REMAINDER_ARRAYS}
+        write(file, header, arrays)
 
     @classmethod
     def load(cls, file: Any) -> GroupedMoments:
@@ -526,6 +580,7 @@ class GroupedMoments:
                     sum_log_weight=float(header["sum_log_weight"]),
                     feature_names=None if names is None else tuple(names),
                     outcome_name=None if header["outcome_name"] is None else str(header["outcome_name"]),
+                    remainder=_loaded_remainder(header.get("remainder"), arrays),
                     **{field: arrays[field] for field in _ARRAYS},
                 )
             )
@@ -595,6 +650,75 @@ def _accumulate(batches: Iterable[Any], verbose: int, lasting: bool) -> GroupedM
         moments = GroupedMoments.merge(waiting)
     warn_of_twins(moments.labels[:0], moments.labels, stacklevel=3)
     return replace(moments, labels=moments.labels.rename(name_of_groups), outcome_name=name_of_outcome)
+
+
+def with_remainder(
+    moments: GroupedMoments, slopes: np.ndarray, X: Any, y: np.ndarray, rest: GroupedMoments
+) -> GroupedMoments:
+    """Return moments with a remainder.
+
+    Parameters
+    ----------
+    moments : GroupedMoments
+        Of rows (x, y).
+    slopes : ndarray of shape (n_features,)
+        b.
+    X, y
+        The rows.
+    rest : GroupedMoments
+        Of the rows (x, y - x'b).
+    """
+    total_weight = moments.counts.sum()
+    mean = moments.counts @ moments.deviations / total_weight
+    scatter = moments.within.diagonal() + moments.counts @ (moments.deviations - mean) ** 2
+    squares = total_weight * (moments.center + mean) ** 2 + scatter
+    # Each of the sums that make up y has been rounded.
+    n_sums = 1.0 + np.count_nonzero(slopes) / 8.0
+    noise = n_sums * (unit_rounding(y) ** 2 * squares[-1] + unit_rounding(X) ** 2 * slopes**2 @ squares[:-1])
+    return replace(
+        moments, remainder=Remainder(slopes, float(rest.center[-1]), rest.deviations[:, -1], rest.within[-1], float(noise))
+    )
+
+
+def read_about(
+    moments: GroupedMoments, slopes: np.ndarray, X: Any, y: np.ndarray, read: Callable[[np.ndarray], GroupedMoments]
+) -> tuple[np.ndarray, GroupedMoments] | None:
+    """Return what slopes leave of y and its moments with x, or None if within groups that is nothing but rounding.
+
+    Parameters
+    ----------
+    moments : GroupedMoments
+        Of rows (x, y).
+    slopes : ndarray of shape (n_features,)
+    X, y
+        The rows.
+    read : callable
+        Returns the moments of the rows with another outcome.
+    """
+    left = remainders(X, y, slopes)
+    rest = read(left)
+    noise = with_remainder(moments, slopes, X, y, rest).remainder
+    return None if noise is None or rest.within[-1, -1] <= noise.noise else (left, rest)
+
+
+def _loaded_remainder(said: dict[str, Any] | None, arrays: dict[str, np.ndarray]) -> Remainder | None:
+    """Return the remainder of a file, from what its header says and its arrays."""
+    if said is None:
+        return None
+    parts = {field: arrays[f"remainder_{field}"] for field in _REMAINDER_ARRAYS}
+    return Remainder(center=float(said["center"]), noise=float(said["noise"]), **parts)
+
+
+def _merge_remainders(states: list[GroupedMoments], first: Remainder | None) -> GroupedMoments:
+    """Return the state of the rows of all parts together, with a remainder about the slopes of one of them."""
+    assert first is not None
+    whole = GroupedMoments.merge(replace(state, remainder=None) for state in states)
+    rest = GroupedMoments.merge(state.about_slopes(first.slopes)[0] for state in states)
+    noise = sum(first.noise if state.remainder is None else state.remainder.noise for state in states)
+    return replace(
+        whole,
+        remainder=Remainder(first.slopes, float(rest.center[-1]), rest.deviations[:, -1], rest.within[-1], noise),
+    )
 
 
 def _agreed(names: Iterable[str | None]) -> str | None:

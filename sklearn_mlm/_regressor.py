@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import NEW_GROUPS, THREE_WAYS, GroupedRegressor, GroupsNotPassedWarning
@@ -16,8 +19,9 @@ from ._checks import TooLittleError, check_choice, check_groups, check_rows, war
 from ._fitted import Options, reliabilities, residual_means
 from ._groups import has_groups, name_of, warn_of_twins
 from ._model_summary import ModelSummary, summarise_model
-from ._moments import GroupedMoments
+from ._moments import GroupedMoments, with_remainder
 from ._optimum import minimise
+from ._remainder import remainders
 from ._rows import as_outcome, as_weights, check_containers
 from ._solution import Solution, reliabilities_of
 
@@ -188,7 +192,7 @@ class RandomInterceptRegressor(GroupedRegressor):
             moments = replace(self._read(X, y, groups, sample_weight), outcome_name=self._outcome_name)
             if not has_groups(moments.labels):
                 warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=2)
-            return self._store(moments)
+            return self._store(moments, partial(self._read_about, X, y, groups, sample_weight))
 
     def partial_fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
         """Add rows to those fitted before, and estimate everything anew from the moments of all of them.
@@ -237,6 +241,8 @@ class RandomInterceptRegressor(GroupedRegressor):
         with self._unchanged_on_error():
             self._outcome_name = name_of(y) or self._outcome_name
             moments = self._read(X, y, groups, sample_weight, reset=before is None, min_rows=0)
+            if before is not None:
+                moments = self._read_as_before(X, y, groups, sample_weight, moments, before)
             grouped = has_groups(moments.labels)
             if before is not None:
                 if moments.n_groups and before.n_groups and grouped != has_groups(before.labels):
@@ -302,6 +308,7 @@ class RandomInterceptRegressor(GroupedRegressor):
         self._check_parameters()
         with self._unchanged_on_error():
             moments = self._read(X, y, groups, sample_weight, reset=False, min_rows=0)
+            moments = self._read_as_before(X, y, groups, sample_weight, moments, self.moments_)
             if not (self.n_groups_ and has_groups(moments.labels)):
                 without = "no groups were passed" if self.n_groups_ else "the model was fitted without groups"
                 raise ValueError(f"There are no random effects to update: {without}. Pass groups to fit, and here.")
@@ -452,7 +459,7 @@ class RandomInterceptRegressor(GroupedRegressor):
         scaled = None
         if y is not None:
             check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
-            residuals = as_outcome(y) - self.predict(X, groups)
+            residuals = self._residuals(X, as_outcome(y), groups)
             if sample_weight is not None and self._options.weight_type == "precision":
                 residuals = residuals * np.sqrt(as_weights(sample_weight, len(residuals)))
             sigma = float(np.sqrt(self.variance_components_["residual"]))
@@ -460,6 +467,17 @@ class RandomInterceptRegressor(GroupedRegressor):
         return summarise_model(self, scaled, ddf)
 
     # ---- what the methods above are made of
+
+    def _residuals(self, X: Any, y: np.ndarray, groups: Any) -> np.ndarray:
+        """Return y less its prediction, to the digits of what the slopes leave of y where they explain nearly all of it."""
+        predicted = self.predict(X, groups)
+        if self._fitted_moments.remainder is None or X is None:
+            return y - predicted
+        X, codes = self._locate(X, groups)
+        _, slopes = self._fitted_moments.about_slopes()
+        explained = safe_sparse_dot(X, self._solution.rest_coefficients)
+        effects = np.append(self.random_effects_.to_numpy(), [0.0, 0.0])[codes]
+        return remainders(X, y, slopes) - explained - self.intercept_ - effects
 
     def _check_parameters(self) -> None:
         """Raise for a parameter outside its choices."""
@@ -474,13 +492,40 @@ class RandomInterceptRegressor(GroupedRegressor):
         X, y, groups = self._validate_rows(X, y, groups, sample_weight, reset=reset, min_rows=min_rows)
         return self._moments(X, y, groups, sample_weight, min_rows=min_rows)
 
-    def _store(self, moments: GroupedMoments) -> Self:
-        """Solve for moments and set the fitted attributes."""
+    def _read_about(
+        self, X: Any, y: Any, groups: Any, sample_weight: Any, moments: GroupedMoments, slopes: np.ndarray
+    ) -> GroupedMoments:
+        """Return the moments of rows with those of what some slopes leave of y, for which the rows are read again."""
+        X, y, groups = self._validate_rows(X, y, groups, sample_weight, reset=False, min_rows=0)
+        left = remainders(X, y, slopes)
+        return with_remainder(moments, slopes, X, y, self._moments(X, left, groups, sample_weight))
+
+    def _read_as_before(
+        self, X: Any, y: Any, groups: Any, sample_weight: Any, moments: GroupedMoments, before: GroupedMoments
+    ) -> GroupedMoments:
+        """Return the moments of new rows, with a remainder if those they are merged into have one."""
+        if before.remainder is None or not moments.n_groups or moments.n_features != before.n_features:
+            return moments
+        return self._read_about(X, y, groups, sample_weight, moments, before.remainder.slopes)
+
+    def _store(self, moments: GroupedMoments, read_about: Callable[..., GroupedMoments] | None = None) -> Self:
+        """Solve for moments and set the fitted attributes.
+
+        Parameters
+        ----------
+        moments : GroupedMoments
+        read_about : callable or None, default=None
+            Reads the rows again, about slopes; None where there are no rows to read.
+        """
         grouped = has_groups(moments.labels)
         options = Options(self.method, bool(self.fit_intercept), self.weight_type)
         check_groups(moments, grouped, options.weight_type, _IF_DROPPED if isinstance(self._group_key, Integral) else "")
         criterion = options.criterion(moments)
         check_rows(criterion, grouped)
+        slopes = None if read_about is None else criterion.slopes_to_read_about()
+        if read_about is not None and slopes is not None:
+            moments = read_about(moments, slopes)
+            criterion = options.criterion(moments)
         if grouped:
             optimum = minimise(criterion)
             solution, boundary, identified = optimum.solution, optimum.boundary, optimum.identified

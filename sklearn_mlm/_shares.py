@@ -24,6 +24,7 @@ def without_columns(moments: GroupedMoments) -> GroupedMoments:
         deviations=moments.deviations[:, -1:],
         within=moments.within[-1:, -1:],
         feature_names=None,
+        remainder=None,
     )
 
 

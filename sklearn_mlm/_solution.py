@@ -19,6 +19,8 @@ class Solution:
         tau2 and sigma2, in units of y squared.
     coefficients : ndarray of shape (n_features,)
         Slopes; 0 for a column that depends on those before it.
+    rest_coefficients : ndarray of shape (n_features,)
+        Slopes less those of the moments' remainder: the same as `coefficients` if there is none.
     intercept : float
         0 in a model without one.
     covariance : ndarray of shape (k, k)
@@ -40,6 +42,7 @@ class Solution:
     group_variance: float
     residual_variance: float
     coefficients: np.ndarray
+    rest_coefficients: np.ndarray
     intercept: float
     covariance: np.ndarray
     center: np.ndarray

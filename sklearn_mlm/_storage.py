@@ -253,6 +253,14 @@ def checked_state(state: Any) -> Any:
         raise ValueError("The labels must differ, and none be missing.")
     if state.feature_names is not None and len(state.feature_names) != width - 1:
         raise ValueError(f"feature_names must be {width - 1} names; found {state.feature_names!r}.")
+    rest = state.remainder
+    if rest is not None:
+        for field, shape in {"slopes": (width - 1,), "deviations": (n_groups,), "within": (width,)}.items():
+            values = getattr(rest, field)
+            if values.shape != shape or values.dtype.kind != "f" or not np.isfinite(values).all():
+                raise ValueError(f"remainder_{field} must be finite numbers of shape {shape}; found shape {values.shape}.")
+        if not np.isfinite([rest.center, rest.noise]).all() or rest.noise < 0:
+            raise ValueError(f"The remainder must have a finite center and noise; found {rest.center!r} and {rest.noise!r}.")
     length = np.sqrt(np.abs(state.within.diagonal()))
     scaled = state.within / np.outer(np.where(length > 0, length, 1.0), np.where(length > 0, length, 1.0))
     if np.abs(scaled - scaled.T).max() > _NO_SCATTER or np.linalg.eigvalsh(scaled).min() < -_NO_SCATTER:

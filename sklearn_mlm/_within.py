@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._linalg import DEPENDENT, independent_columns, solve_positive, zero_columns
+from ._linalg import DEPENDENT, SMALL_REST, independent_columns, solve_positive, zero_columns
 from ._moments import GroupedMoments, varies_within
 
 
@@ -30,6 +30,8 @@ class WithinEstimate:
         Average of the groups' intercepts, each weighing as much as its rows.
     group_effects : ndarray of shape (n_groups,)
         The groups' intercepts less their average.
+    small_rest : bool
+        Whether the columns explain so much of y within groups that digits of the rest are lost.
     """
 
     coefficients: np.ndarray
@@ -39,6 +41,7 @@ class WithinEstimate:
     degrees_of_freedom: float
     intercept: float
     group_effects: np.ndarray
+    small_rest: bool
 
 
 def within_estimate(moments: GroupedMoments) -> WithinEstimate:
@@ -86,4 +89,5 @@ def within_estimate(moments: GroupedMoments) -> WithinEstimate:
         degrees_of_freedom=free,
         intercept=float(moments.center @ residual) + average,
         group_effects=levels - average,
+        small_rest=bool(free > 0 and scaled[-1, -1] > 0 and left < SMALL_REST),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, Self
 
@@ -26,7 +27,7 @@ from ._criterion import Criterion
 from ._fitted import INTERCEPT
 from ._folds import read_folds
 from ._groups import factorize
-from ._moments import GroupedMoments, summarise
+from ._moments import GroupedMoments, read_about, summarise
 from ._rows import as_weights, check_some_weight, drop_weightless
 from ._within import within_estimate
 
@@ -171,9 +172,16 @@ class ClusterRobustOLS(GroupedRegressor):
             robust = self.cov_type != "nonrobust"
             if groups is None and robust:
                 warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=2)
-            # Least squares are the same whatever the groups, and soonest with one.
-            moments = summarise(X, y, np.zeros(len(y), dtype=np.intp), pd.Index([None]), weights, self._predictor_names())
+            moments = self._of_one_group(X, y, weights)
             criterion = Criterion(moments, fit_intercept=bool(self.fit_intercept), precision_weights=True)
+            known = criterion.slopes_to_read_about() if moments.n_features else None
+            if known is not None:
+                # Nearly all of y is explained: least squares of what is left of it keep the digits.
+                again = read_about(moments, known, X, y, lambda left: self._of_one_group(X, left, weights))
+                known = None if again is None else known
+                if again is not None:
+                    y, moments = again
+                    criterion = Criterion(moments, fit_intercept=bool(self.fit_intercept), precision_weights=True)
             if robust and len(labels) < 2:
                 raise ValueError(
                     f"groups holds one group only ({labels.tolist()[0]!r}, n_samples={len(y)}): cluster-robust standard "
@@ -190,7 +198,7 @@ class ClusterRobustOLS(GroupedRegressor):
                 covariance, df, alone = cluster_robust(
                     X, y, codes, weights, moments, solution, self.fit_intercept, criterion.dropped, self.cov_type
                 )
-            self._set_coefficients(solution.coefficients)
+            self._set_coefficients(solution.coefficients if known is None else solution.coefficients + known)
             self.intercept_ = solution.intercept
             # What one group alone determines has no standard error.
             covariance[alone], covariance[:, alone], df[alone] = np.nan, np.nan, np.nan
@@ -226,6 +234,10 @@ class ClusterRobustOLS(GroupedRegressor):
         check_choice("cov_type", self.cov_type, _COV_TYPES)
         check_choice("fit_intercept", self.fit_intercept, (True, False))
         self._check_group_feature()
+
+    def _of_one_group(self, X: Any, y: np.ndarray, weights: np.ndarray | None) -> GroupedMoments:
+        """Return the moments of rows in one group: least squares are the same whatever the groups, and soonest with one."""
+        return summarise(X, y, np.zeros(len(y), dtype=np.intp), pd.Index([None]), weights, self._predictor_names())
 
     def _warn_of_single_groups(self, alone: np.ndarray, moments: GroupedMoments) -> None:
         """Warn of coefficients whose variance one group alone would have to tell."""
@@ -341,6 +353,12 @@ class WithinOLS(GroupedRegressor):
                 warnings.warn(_NO_GROUPS_WITHIN, GroupsNotPassedWarning, stacklevel=2)
             moments = self._moments(X, y, groups, sample_weight)
             estimate = within_estimate(moments)
+            if estimate.small_rest:
+                known = estimate.coefficients
+                again = read_about(moments, known, X, y, lambda left: self._moments(X, left, groups, sample_weight))
+                if again is not None:
+                    estimate = within_estimate(again[1])
+                    estimate = replace(estimate, coefficients=known + estimate.coefficients)
             free = estimate.degrees_of_freedom
             self._set_coefficients(estimate.coefficients)
             self.intercept_ = estimate.intercept
@@ -486,4 +504,10 @@ def compare_with_ols(X: Any, y: Any, groups: Any, *, cv: int = 5, random_state: 
         fold_of_group[codes[test]] = fold
     X = X.tocsr() if sparse.issparse(X) else X
     folds = read_folds(X, y, codes, labels, names, fold_of_row, fold_of_group)
+    known = Criterion(folds.whole).slopes_to_read_about() if X is not None else None
+    if known is not None:
+        again = read_about(folds.whole, known, X, y, lambda left: summarise(X, left, *factorize(codes), None, names))
+        if again is not None:
+            y = again[0]
+            folds = replace(read_folds(X, y, codes, labels, names, fold_of_row, fold_of_group), known_slopes=known)
     return compare(X, y, codes, folds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from copy import copy
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -276,6 +277,18 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
             raise ValueError(NO_WEIGHT)
         return moments
 
+    def _read_about(
+        self, X: Any, y: Any, groups: Any, sample_weight: Any, moments: GroupedMoments, slopes: np.ndarray
+    ) -> GroupedMoments:
+        """Return the moments of rows with those of what some slopes leave of y: a second pass over the partitions."""
+        if not any_lazy(X, y, groups, sample_weight):
+            return super()._read_about(X, y, groups, sample_weight, moments, slopes)
+        parts = partition({"X": X, "y": y, "groups": groups, "sample_weight": sample_weight})
+        _, both = self._compute_in_order(
+            merge_by_tree(_merge_moments, self._each(_read_rows_about, parts, self._bare(), slopes)), parts
+        )
+        return replace(moments, remainder=both.remainder)
+
     def _check_new_rows(self, arguments: dict[str, Any], stacklevel: int) -> dict[str, Any]:
         """Return the arguments of `predict` or `score`, checked without their rows, with a warning for no groups."""
         check_lazy(arguments)
@@ -391,6 +404,14 @@ def _read_rows(
 ) -> tuple[int, GroupedMoments]:
     """Return the number of rows of a partition, and their moments."""
     return y.shape[0], model._read(X, y, groups, sample_weight, reset=False, min_rows=0)
+
+
+def _read_rows_about(
+    model: RandomInterceptRegressor, slopes: np.ndarray, X: Any, y: Any, groups: Any, sample_weight: Any
+) -> tuple[int, GroupedMoments]:
+    """Return the number of rows of a partition, and their moments with those of what some slopes leave of y."""
+    n_rows, moments = _read_rows(model, X, y, groups, sample_weight)
+    return n_rows, model._read_about(X, y, groups, sample_weight, moments, slopes) if n_rows else moments
 
 
 def _merge_moments(parts: tuple[tuple[int, GroupedMoments], ...]) -> tuple[int, GroupedMoments]:
