@@ -66,8 +66,9 @@ class Accumulator:
     A thread stops in front of a block of rows that would take its S past the limit. Once all threads are idle, the limit is
     raised if W has grown enough. If it has not, a run of the rows that are left is summarised about its own group means,
     without any difference of large numbers. If S stays below C / 4 times the W that now includes these rows, the summary is
-    added to the sums. Otherwise the points are at fault: W so far is put aside, the points move to the group means so that
-    S and s_j are zero, and the summary is merged by the update of Chan, Golub and LeVeque (1983, equation 2.1),
+    added to the sums. Otherwise the points are at fault. If one point serves all groups, each new group gets a point of its
+    own from then on. If they have their own, W so far is put aside, the points move to the group means so that S and s_j
+    are zero, and the summary is merged by the update of Chan, Golub and LeVeque (1983, equation 2.1),
 
         W += W_b + sum_j (n_a n_b / n) (m_b - m_a)(m_b - m_a)',    m = m_a + (n_b / n) (m_b - m_a),
 
@@ -288,9 +289,14 @@ class Accumulator:
             with in_rows(first, len(rows)):
                 raise_not_finite(rows.X, rows.y)
         self._limit = np.maximum(self._limit, _MAX_RATIO * within)
+        points_serve = np.all(total.scatter.diagonal() + about_points.diagonal() <= _MAX_RATIO / 4 * within)
+        if not points_serve and self._reference is None:
+            part.left = task
+            self._refer(total.counts > 0)
+            return
         part.sums = _grown(part.sums, self._table.size)
         part.sums[new.groups, width] += new.counts
-        if np.all(total.scatter.diagonal() + about_points.diagonal() <= _MAX_RATIO / 4 * within):
+        if points_serve:
             part.sums[new.groups, :width] += from_points * new.counts[:, None]
             part.scatter[:width, :width] += about_points
         else:
@@ -301,8 +307,11 @@ class Accumulator:
     # ---- the points f_j
 
     def _refer(self, met: np.ndarray) -> None:
-        """Take points of the groups' own: the centre for those that have rows, until the others are met."""
+        """Take points of the groups' own: the centre for those that have rows, and the first of the rows left for others."""
         self._met, self._reference = met, np.tile(self._center, (len(met), 1))
+        for part in self._parts:
+            if part.left is not None:
+                self._meet(part.left)
 
     def _make_room(self) -> None:
         """Make room for the points of groups that the table of labels has got since."""
@@ -336,13 +345,8 @@ class Accumulator:
         used = total.counts > 0
         shifts, within = about_means(total.sums, total.scatter, np.where(used, total.counts, 1.0))
         self._within += within
-        if self._reference is None:
-            self._refer(used)
-            for part in self._parts:
-                if part.left is not None:
-                    self._meet(part.left)
         if self._shift is None:
-            self._shift = np.zeros_like(self._reference)
+            self._shift = np.zeros_like(cast(np.ndarray, self._reference))
         # The sums of groups without rows are zero.
         self._shift[: len(used)] += shifts
         for part in self._parts:
@@ -359,7 +363,6 @@ class Accumulator:
             share > 0.5, new.shifts - (1.0 - share) * from_means, shift[new.groups] + share * from_means
         )
         reference[new.groups] = np.where(share > 0.5, new.reference, reference[new.groups])
-        self._met[new.groups] = True
 
 
 class Sums(NamedTuple):
