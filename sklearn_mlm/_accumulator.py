@@ -198,7 +198,7 @@ class Accumulator:
             part.add(*arguments)
 
     def _wait_for(self, parts: list[_Part]) -> None:
-        """Wait until parts have read all their rows; what any part has left is read by then, too, if one of these has."""
+        """Wait until parts have read all their rows. If one of them has stopped, all parts finish before this returns."""
         for part in parts:
             part.wait()
         if all(part.left is None for part in parts):
@@ -241,8 +241,8 @@ class Accumulator:
         member = np.zeros(self._table.size, dtype=np.intp)
         member[codes] = np.arange(len(codes))
         self._center = central_value(rows.at(np.unique(member[codes[:SAMPLE]])))
-        # Rows and another row of the group of each. Much fewer rows than a quarter of a block would have a W so small that a
-        # block of ordinary rows exceeds the limit.
+        # Some rows, and another row of the group of each. W of much fewer rows than a quarter of a block would be so small
+        # that a block of ordinary rows exceeds the limit.
         n_sampled = min(len(rows), max(SAMPLE, block_rows(width) // 4))
         sample = np.linspace(0, len(rows) - 1, n_sampled).astype(np.intp)
         sample = np.unique(np.concatenate([sample, member[codes[sample]]]))
@@ -255,7 +255,15 @@ class Accumulator:
             self._refer(np.zeros(self._table.size, dtype=bool))
 
     def _raise_limit(self, total: Sums, within: np.ndarray) -> bool:
-        """Raise the limit to what W so far allows, and return whether the points serve and a column gains by it."""
+        """Raise the limit to C times W so far; return False if the points do not serve, or W has hardly grown.
+
+        Parameters
+        ----------
+        total : Sums
+            Those of all parts.
+        within : ndarray of shape (n_columns,)
+            The diagonal of W so far.
+        """
         limit = _MAX_RATIO * within
         if np.any(total.scatter.diagonal() > limit / 4) or not np.any(limit > 2 * self._limit):
             return False
@@ -274,7 +282,7 @@ class Accumulator:
             The diagonal of W before this run.
         """
         rows, codes, start, last, first = task = cast(_Task, part.left)
-        # Taking stock before each run costs time in proportion to all groups, so a run has a share of their number.
+        # The sums of all groups are added up before each run, so its length grows with their number.
         stop = min(last, start + max(block_rows(rows.n_columns), self._table.size // 8))
         part.left = task._replace(start=stop) if stop < last else None
         new = _summary(rows.at(np.arange(start, stop)), codes[start:stop])
@@ -307,14 +315,14 @@ class Accumulator:
     # ---- the points f_j
 
     def _refer(self, met: np.ndarray) -> None:
-        """Take points of the groups' own: the centre for those that have rows, and the first of the rows left for others."""
+        """Give each group a point of its own: the centre if it has rows already, and else the first of its rows left."""
         self._met, self._reference = met, np.tile(self._center, (len(met), 1))
         for part in self._parts:
             if part.left is not None:
                 self._meet(part.left)
 
     def _make_room(self) -> None:
-        """Make room for the points of groups that the table of labels has got since."""
+        """Make room for the points of all groups that the table of labels knows."""
         n_groups = self._table.size
         if self._reference is not None:
             self._reference, self._met = _grown(self._reference, n_groups), _grown(self._met, n_groups)
@@ -322,7 +330,7 @@ class Accumulator:
             self._shift = _grown(self._shift, n_groups)
 
     def _meet(self, task: _Task) -> None:
-        """Take the first row of each new group for its point, if groups have points of their own."""
+        """Take the first row of each new group as its point, if groups have points of their own."""
         if self._reference is None:
             return
         self._make_room()
@@ -341,7 +349,7 @@ class Accumulator:
         return difference + new.shifts
 
     def _settle(self, total: Sums) -> None:
-        """Put the scatter about the means aside, and move the points to the means; `total` is overwritten."""
+        """Put W so far aside, and move the points to the means; `total` is overwritten."""
         used = total.counts > 0
         shifts, within = about_means(total.sums, total.scatter, np.where(used, total.counts, 1.0))
         self._within += within
@@ -353,9 +361,17 @@ class Accumulator:
             part.sums[:, : len(self._within)], part.scatter[:] = 0.0, 0.0
 
     def _move_points(self, new: _Summary, old_counts: np.ndarray, from_means: np.ndarray) -> None:
-        """Move points from the means of old rows to those of old and new rows.
+        """Move points from the means of the old rows to the means of old and new rows together.
 
-        The shift is smaller, and has less rounding, from a value of whichever rows are more.
+        The reference is a value of the more numerous rows, because the shift from it is smaller and has less rounding.
+
+        Parameters
+        ----------
+        new : _Summary
+        old_counts : ndarray of shape (n_new_groups,)
+            Number of old rows in each group of the new ones.
+        from_means : ndarray of shape (n_new_groups, n_columns)
+            The means of the new rows less those of the old ones.
         """
         reference, shift = cast(np.ndarray, self._reference), cast(np.ndarray, self._shift)
         share = (new.counts / (old_counts + new.counts))[:, None]
@@ -379,7 +395,21 @@ class Sums(NamedTuple):
 
 
 class _Summary(NamedTuple):
-    """What a few rows come to: their groups, and of these the counts, a value of each, the means less it, and W."""
+    """Moments of some rows about values of their own.
+
+    Attributes
+    ----------
+    groups : ndarray of shape (n_groups,)
+        Codes of the groups that have rows.
+    counts : ndarray of shape (n_groups,)
+        Number of rows.
+    reference : ndarray of shape (n_groups, n_columns)
+        A row of each group.
+    shifts : ndarray of shape (n_groups, n_columns)
+        The means less the reference.
+    within : ndarray of shape (n_columns, n_columns)
+        The pooled scatter about the means.
+    """
 
     groups: np.ndarray
     counts: np.ndarray
@@ -389,9 +419,15 @@ class _Summary(NamedTuple):
 
 
 def _summary(values: np.ndarray, codes: np.ndarray) -> _Summary:
-    """Return the summary of rows in memory, about the means themselves so that no difference loses digits.
+    """Return the summary of rows, whose scatter is summed about the means themselves, so that no digits cancel.
 
-    The means are subtracted twice: what is left of them after the first time is the rounding of the sums.
+    The means are subtracted twice, because the first time leaves the rounding of the sums.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_rows, n_columns)
+    codes : ndarray of shape (n_rows,)
+        The group of each row.
     """
     local, groups = pd.factorize(codes)
     counts = np.bincount(local).astype(np.float64)
@@ -439,7 +475,7 @@ class _Part:
             future.result()
 
     def add(self, task: _Task, about: np.ndarray, offsets: Sequence[np.ndarray], n_groups: int, limit: np.ndarray) -> None:
-        """Add rows less some offsets as `Adder.add` does, and keep those that a limit leaves as a task."""
+        """Add rows less some offsets, as `Adder.add` does, and keep the rows that the limit leaves as a task."""
         self.sums = _grown(self.sums, n_groups)
         rows, codes, start, stop, _ = task
         reached = self._adder.add(rows, start, stop, codes, None, about, offsets, self.sums, self.scatter, limit)

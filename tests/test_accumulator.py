@@ -359,6 +359,12 @@ def first_rows_far_off():
     return X, y, groups
 
 
+def first_rows_that_are_points():
+    """First rows far off that each group has for its point, because one column has no variance within groups."""
+    X, y, groups = first_rows_far_off()
+    return np.column_stack([X, np.random.default_rng(1).standard_normal(200)[groups]]), y, groups
+
+
 FAR = {
     "a far group in x": lambda: far_group(1, 1e9, 0.0),
     "a far group in y": lambda: far_group(1, 0.0, 1e9),
@@ -371,6 +377,7 @@ FAR = {
     "drift": drift_in_order,
     "elsewhere in every batch": elsewhere_in_every_batch,
     "first rows": first_rows_far_off,
+    "first rows that are points": first_rows_that_are_points,
 }
 
 
@@ -425,8 +432,7 @@ def test_points_that_have_moved_keep_their_digits_far_from_zero(happened):
 
 
 def test_values_of_groups_have_no_scatter_within_after_points_have_moved(happened):
-    X, y, groups = first_rows_far_off()
-    X = np.column_stack([X, np.random.default_rng(1).standard_normal(200)[groups]])
+    X, y, groups = first_rows_that_are_points()
     moments = GroupedMoments.from_batches(cut(X, y, groups, 20_000))
     assert "_settle" in happened
     assert moments.within[1].tolist() == [0.0] * 3
@@ -458,13 +464,14 @@ def test_batches_that_threads_read_while_others_come_cost_no_digits(kind, n_thre
     np.testing.assert_array_equal(moments.deviations, again.deviations)
 
 
-def test_labels_may_need_hashing_while_threads_have_rows_left(happened, n_threads):
-    X, y, groups = repeated(*far_group(1, 1e9, 1e9))
-    # The second batch is far from the first and stops a thread; numbers of the third are out of the range so far.
-    y[_MAX_ROWS : 2 * _MAX_ROWS] += 1e6 * groups[_MAX_ROWS : 2 * _MAX_ROWS]
+def test_labels_may_need_hashing_after_points_have_moved(happened, n_threads):
+    X, y, groups = repeated(*first_rows_that_are_points())
+    # The second batch has new groups, far from each other, and the numbers of the third are out of the range so far.
+    y += np.where(np.arange(len(y)) < _MAX_ROWS, 0.0, 1e9 * groups)
+    groups[_MAX_ROWS : 2 * _MAX_ROWS] += 1_000
     groups[2 * _MAX_ROWS :] += 10**12
     assert_as_exact(from_table(as_table(X, y, groups)), GroupedMoments.from_arrays(X, y, groups))
-    assert {"_read_carefully", "_hash_labels"} <= set(happened)
+    assert {"_read_carefully", "_settle", "_hash_labels"} <= set(happened)
 
 
 def test_what_a_thread_finds_not_finite_is_said_with_its_rows(n_threads):
