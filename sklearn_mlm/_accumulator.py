@@ -60,8 +60,8 @@ class Accumulator:
         S_ii <= C W_ii,    where W_ii is that of rows already read, and C = 64 in each thread.
 
     Rows that are still to come can only add to W. Therefore the W of any subset of the rows is a lower bound of the W of
-    all rows, and the rounding of S is at most about (number of threads) * C * eps of the final W. The first limit comes
-    from a sample of the first batch.
+    all rows, and no rounding of S leaves an error in W of more than (number of threads) * C * eps of the final W. The first
+    limit comes from a sample of the first batch.
 
     A thread stops in front of a block of rows that would take its S past the limit. Once all threads are idle, the limit is
     raised if W has grown enough. If it has not, a run of the rows that are left is summarised about its own group means,

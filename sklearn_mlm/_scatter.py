@@ -184,8 +184,8 @@ class Adder:
     ) -> int:
         """Add the rows between two positions, less offsets as in `_scatter`, and return the position after the last one.
 
-        A limit, of shape (n_columns,), keeps the diagonal of the scatter: rows are added up to the first block with which
-        the scatter would exceed the limit, or would not be finite.
+        With a limit, of shape (n_columns,), rows are added up to the first block that would take the diagonal of the scatter
+        past the limit, or would make it NaN.
         """
         n_groups, width = sums.shape
         inside = slice(0, self._n_columns)
