@@ -249,7 +249,7 @@ class Accumulator:
         within = _summary(rows.at(sample), codes[sample]).within.diagonal()
         if not np.isfinite(within).all():
             raise_not_finite(rows.X, rows.y)
-        self._limit = _MAX_RATIO * within
+        self._limit = _limit(within)
         variances = sampled_variances(rows, codes, member) if len(rows) * width >= LARGE else None
         if variances is None or np.any(variances[0] > TOLERATED_LOSS / 2 * variances[1]):
             self._refer(np.zeros(self._table.size, dtype=bool))
@@ -264,7 +264,7 @@ class Accumulator:
         within : ndarray of shape (n_columns,)
             The diagonal of W so far.
         """
-        limit = _MAX_RATIO * within
+        limit = _limit(within)
         if np.any(total.scatter.diagonal() > limit / 4) or not np.any(limit > 2 * self._limit):
             return False
         self._limit = np.maximum(self._limit, limit)
@@ -296,8 +296,9 @@ class Accumulator:
         if not np.isfinite(within).all():
             with in_rows(first, len(rows)):
                 raise_not_finite(rows.X, rows.y)
-        self._limit = np.maximum(self._limit, _MAX_RATIO * within)
-        points_serve = np.all(total.scatter.diagonal() + about_points.diagonal() <= _MAX_RATIO / 4 * within)
+        self._limit = np.maximum(self._limit, _limit(within))
+        with np.errstate(over="ignore"):
+            points_serve = np.all(total.scatter.diagonal() + about_points.diagonal() <= _limit(within) / 4)
         if not points_serve and self._reference is None:
             part.left = task
             self._refer(total.counts > 0)
@@ -379,6 +380,12 @@ class Accumulator:
             share > 0.5, new.shifts - (1.0 - share) * from_means, shift[new.groups] + share * from_means
         )
         reference[new.groups] = np.where(share > 0.5, new.reference, reference[new.groups])
+
+
+def _limit(within: np.ndarray) -> np.ndarray:
+    """Return the limit of a thread's scatter for a diagonal of W; the sum over all threads is finite."""
+    with np.errstate(over="ignore"):
+        return np.minimum(_MAX_RATIO * within, np.finfo(np.float64).max / _MAX_THREADS)
 
 
 class Sums(NamedTuple):

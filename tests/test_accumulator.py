@@ -482,6 +482,18 @@ def test_what_a_thread_finds_not_finite_is_said_with_its_rows(n_threads):
         from_table(as_table(X, y, groups))
 
 
+@pytest.mark.parametrize("scale", [1e151, 1e152, 1e153])
+def test_a_scatter_that_nearly_overflows_is_right_or_refused(scale):
+    X, y, groups = ordinary(1_000, 20)
+    batches = cut(X, y * scale, groups, 100)
+    if scale < 1e153:
+        variation = GroupedMoments.from_batches(batches).within[1, 1] / scale / scale
+        assert variation == pytest.approx(GroupedMoments.from_arrays(X, y, groups).within[1, 1], rel=1e-12)
+    else:
+        with pytest.raises(ValueError, match="so large that their squares overflow"):
+            GroupedMoments.from_batches(batches)
+
+
 @pytest.mark.parametrize("value", [1e3, np.nan, np.inf])
 def test_an_adder_stops_in_front_of_the_block_that_exceeds_its_limit(value):
     y = np.ones(200_000)
