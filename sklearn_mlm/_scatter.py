@@ -180,14 +180,20 @@ class Adder:
         offsets: Sequence[np.ndarray],
         sums: np.ndarray,
         scatter: np.ndarray,
-    ) -> None:
-        """Add the rows between two positions, less offsets as in `_scatter`."""
+        limit: np.ndarray | None = None,
+    ) -> int:
+        """Add the rows between two positions, less offsets as in `_scatter`, and return the position after the last one.
+
+        With a limit, of shape (n_columns,), rows are added up to the first block that would take the diagonal of the scatter
+        past the limit, or would make it NaN.
+        """
         n_groups, width = sums.shape
         inside = slice(0, self._n_columns)
         self._make_room(stop - start, width)
         self._block[:, self._n_columns : self._n_columns + 1] = weights is None
         if offsets and len(self._taken) < len(self._block):
             self._taken = np.empty((len(self._block), self._n_columns))
+        diagonal = scatter.diagonal()[inside]
         # NumPy's error state belongs to a thread.
         with np.errstate(over="ignore", invalid="ignore"):
             for at, block in rows.blocks(start, stop, about, self._block):
@@ -195,10 +201,15 @@ class Adder:
                 for offset in offsets:
                     block[:, inside] -= np.take(offset, codes[at], axis=0, out=self._taken[:size], mode="clip")
                 weight = self._ones[:size] if weights is None else weights[at]
+                # np.dot, since the operator @ keeps other threads waiting where the matrices are narrow.
+                product = np.dot(block.T, block if weights is None else block * weight[:, None])
+                # A comparison with NaN is false.
+                if limit is not None and not (diagonal + product.diagonal()[inside] <= limit).all():
+                    return at.start
+                scatter += product
                 pointers = self._pointers[: size + 1]
                 csc_matvecs(n_groups, size, width, pointers, codes[at], weight, block.ravel(), sums.ravel())
-                # np.dot, since the operator @ keeps other threads waiting where the matrices are narrow.
-                scatter += np.dot(block.T, block if weights is None else block * weight[:, None])
+        return stop
 
 
 def _in_threads(part: Callable[[int, int], Any], n_rows: int, useful: int) -> list[Any]:

@@ -4,13 +4,17 @@ import tracemalloc
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from designs import assert_same, simulate
 from scipy import sparse
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from sklearn_mlm import GroupedMoments, RandomInterceptRegressor
 from sklearn_mlm._accumulator import Accumulator
+from sklearn_mlm._batches import _MAX_ROWS
+from sklearn_mlm._rows import Rows
+from sklearn_mlm._scatter import NUMBERS_PER_THREAD, Adder
 
 
 def cut(X, y, groups, size, weights=None, empty=True):
@@ -107,15 +111,21 @@ def test_groups_whose_first_row_is_far_off_cost_few_digits():
     np.testing.assert_allclose(moments.within[0, 0], whole.within[0, 0], rtol=1e-13)
 
 
-def test_a_drift_and_a_change_of_labels_are_met_by_settling_and_by_hashing(monkeypatch):
-    happened = []
-    for name in ("_settle", "_hash_labels"):
+@pytest.fixture
+def happened(monkeypatch):
+    """Names of the methods that rare rows call, in the order of their calls."""
+    names = []
+    for name in ("_refer", "_read_carefully", "_settle", "_hash_labels"):
 
-        def spy(self, method=getattr(Accumulator, name), name=name):
-            happened.append(name)
-            return method(self)
+        def spy(self, *args, method=getattr(Accumulator, name), name=name):
+            names.append(name)
+            return method(self, *args)
 
         monkeypatch.setattr(Accumulator, name, spy)
+    return names
+
+
+def test_a_drift_and_a_change_of_labels_are_met_by_points_of_the_groups_own_and_by_hashing(happened):
     rng = np.random.default_rng(0)
     groups = rng.integers(0, 50, 60_000)
     X, y = rng.standard_normal((60_000, 2)), rng.standard_normal(60_000)
@@ -126,8 +136,16 @@ def test_a_drift_and_a_change_of_labels_are_met_by_settling_and_by_hashing(monke
         (X, y, groups + 20),
     ]
     moments = GroupedMoments.from_batches(batches)
-    assert happened == ["_settle", "_hash_labels"]
+    assert [name for name in happened if name != "_read_carefully"] == ["_refer", "_hash_labels"]
     assert_same(moments, GroupedMoments.merge(GroupedMoments.from_arrays(*batch) for batch in batches))
+
+
+def test_ordinary_rows_are_not_read_carefully(happened):
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 2_000, 400_000)
+    X, y = rng.standard_normal((400_000, 3)), rng.standard_normal(400_000) + rng.standard_normal(2_000)[groups]
+    GroupedMoments.from_batches(cut(X, y, groups, 100_000))
+    assert happened == []
 
 
 def test_memory_does_not_grow_with_the_number_of_batches():
@@ -276,3 +294,215 @@ def test_a_label_and_its_string_in_different_batches_are_warned_of():
         moments = GroupedMoments.from_batches([(None, [1.0, 2.0], [1, 2]), (None, [3.0, 4.0], ["2", "c"])])
     assert caught[0].filename == __file__
     assert moments.n_groups == 4
+
+
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def n_threads(request):
+    with threadpool_limits(request.param, user_api="blas"):
+        yield request.param
+
+
+def ordinary(n_rows=200_000, n_groups=200):
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, n_groups, n_rows)
+    X = rng.standard_normal((n_rows, 1))
+    return X, 2 * X[:, 0] + rng.standard_normal(n_groups)[groups] + rng.standard_normal(n_rows), groups
+
+
+def far_group(start, of_x, of_y, offset=0.0):
+    """Rows of a group of 50 rows in a row that lies far away from all others."""
+    X, y, groups = ordinary()
+    rows = slice(start, start + 50)
+    groups[rows] = 999
+    X[rows] += of_x
+    y[rows] += of_y
+    return X, y + offset, groups
+
+
+def far_level_2():
+    X, y, groups = ordinary()
+    return np.column_stack([X, 1e9 + 1e6 * groups + 0.1]), y, groups
+
+
+def heavy_tails():
+    X, y, groups = ordinary()
+    X = np.random.default_rng(1).standard_cauchy(X.shape)
+    return X, y + X[:, 0], groups
+
+
+def later_rows_times(factor):
+    X, y, groups = ordinary()
+    scale = np.where(np.arange(len(y)) < 60_000, 1.0, factor)
+    return X * scale[:, None], y * scale, groups
+
+
+def drift_in_order():
+    X, y, groups = ordinary()
+    groups = np.sort(groups)
+    drift = np.maximum(groups - 20.0, 0.0) * 1e6
+    return X + drift[:, None], y - drift, groups
+
+
+def elsewhere_in_every_batch():
+    X, y, groups = ordinary()
+    batch = np.arange(len(y)) // 20_000
+    moved = groups == 7
+    X[moved, 0] += 1e7 * batch[moved] * (-1.0) ** batch[moved]
+    return X, y - 1e6 * batch * moved, groups
+
+
+def first_rows_far_off():
+    X, y, groups = ordinary()
+    first = np.unique(groups, return_index=True)[1]
+    X[first] -= 1e7
+    y[first] += 1e6
+    return X, y, groups
+
+
+def first_rows_that_are_points():
+    """First rows far off that each group has for its point, because one column has no variance within groups."""
+    X, y, groups = first_rows_far_off()
+    return np.column_stack([X, np.random.default_rng(1).standard_normal(200)[groups]]), y, groups
+
+
+FAR = {
+    "a far group in x": lambda: far_group(1, 1e9, 0.0),
+    "a far group in y": lambda: far_group(1, 0.0, 1e9),
+    "a far group late": lambda: far_group(199_000, 1e9, 1e9),
+    "a far group at an offset": lambda: far_group(1, 1e9, 1e9, offset=1e12),
+    "far values of groups": far_level_2,
+    "heavy tails": heavy_tails,
+    "smaller variances later": lambda: later_rows_times(1e-3),
+    "larger variances later": lambda: later_rows_times(1e3),
+    "drift": drift_in_order,
+    "elsewhere in every batch": elsewhere_in_every_batch,
+    "first rows": first_rows_far_off,
+    "first rows that are points": first_rows_that_are_points,
+}
+
+
+def assert_as_exact(moments, whole):
+    """Assert that W and the means lose no more digits than when all rows are read at once.
+
+    W may lose 64 units of rounding for each thread by design, which is 3e-14 for two of them, and some more from sums over
+    many rows. The rounding of the sum of a group's thousands of rows is about a hundred units, 2e-14, of the spread of the
+    rows and of the distance of the group from the centre.
+    """
+    assert moments.labels.tolist() == whole.labels.tolist()
+    np.testing.assert_array_equal(moments.n_rows, whole.n_rows)
+    np.testing.assert_array_equal(moments.within == 0, whole.within == 0)
+    sd = np.sqrt(np.where(whole.within.diagonal() > 0, whole.within.diagonal(), 1.0))
+    np.testing.assert_allclose((moments.within - whole.within) / np.outer(sd, sd), 0.0, atol=1e-12)
+    scale = sd / np.sqrt(whole.counts.sum()) + np.abs(whole.deviations).max(axis=0) + np.abs(whole.center)
+    np.testing.assert_allclose((moments.means - whole.means) / scale, 0.0, atol=1e-13)
+
+
+@pytest.mark.parametrize("size", [1_000, 20_000, 100_000, 10**6])
+@pytest.mark.parametrize("kind", FAR)
+def test_rows_far_away_cost_no_digits_wherever_batches_are_cut(kind, size, n_threads):
+    X, y, groups = FAR[kind]()
+    moments = GroupedMoments.from_batches(cut(X, y, groups, size, empty=False))
+    assert_as_exact(moments, GroupedMoments.from_arrays(X, y, groups))
+
+
+@pytest.mark.parametrize("size", [10**6, 100_000])
+def test_few_first_rows_far_from_a_million_others_cost_no_digits(size, n_threads):
+    rng = np.random.default_rng(0)
+    groups = np.append([0, 1, 0, 1], rng.integers(0, 2, 1_000_000))
+    X, y = rng.standard_normal((len(groups), 1)), rng.standard_normal(len(groups))
+    X[:4, 0] += [1e6, 1e7, 1e8, 3e6]
+    y[:4] += [1e8, 1e6, 2e7, 5e6]
+    batches = [(X[:2], y[:2], groups[:2]), (X[2:4], y[2:4], groups[2:4]), *cut(X[4:], y[4:], groups[4:], size)]
+    assert_as_exact(GroupedMoments.from_batches(batches), GroupedMoments.from_arrays(X, y, groups))
+
+
+def test_points_that_have_moved_keep_their_digits_far_from_zero(happened):
+    # Numbers that 1e12 leaves exact, so that the rows less 1e12 tell the truth.
+    rng = np.random.default_rng(0)
+    groups = np.tile(np.arange(40), 1_000)
+    y = rng.integers(-2_000, 2_000, len(groups)) / 1_024.0
+    y[:40] += 1e5
+    moments = GroupedMoments.from_batches(cut(None, y + 1e12, groups, 4_000, empty=False))
+    assert "_settle" in happened
+    expected = GroupedMoments.from_arrays(None, y, groups)
+    np.testing.assert_allclose(moments.within, expected.within, rtol=1e-12)
+    # The rounding of 1e5, the distance of the first rows; that of 1e12 is 1e-4.
+    means = moments.deviations + (moments.center - 1e12)
+    np.testing.assert_allclose(means, expected.means, rtol=0, atol=1e-10)
+
+
+def test_values_of_groups_have_no_scatter_within_after_points_have_moved(happened):
+    X, y, groups = first_rows_that_are_points()
+    moments = GroupedMoments.from_batches(cut(X, y, groups, 20_000))
+    assert "_settle" in happened
+    assert moments.within[1].tolist() == [0.0] * 3
+
+
+def as_table(X, y, groups):
+    return pa.table({**{f"x{at}": column for at, column in enumerate(X.T)}, "y": y, "g": groups})
+
+
+def from_table(table):
+    return GroupedMoments.from_arrow(table, x=[name for name in table.column_names if name[0] == "x"], y="y", groups="g")
+
+
+def repeated(X, y, groups, times=6):
+    """So many rows that an Arrow stream has several batches, each of which goes to a thread while the next is read."""
+    assert 2 * _MAX_ROWS >= NUMBERS_PER_THREAD
+    assert times * len(y) > 4 * _MAX_ROWS
+    return np.tile(X, (times, 1)), np.tile(y, times), np.tile(groups, times)
+
+
+@pytest.mark.parametrize("kind", [*FAR, "ordinary"])
+def test_batches_that_threads_read_while_others_come_cost_no_digits(kind, n_threads):
+    X, y, groups = repeated(*FAR.get(kind, ordinary)())
+    table = as_table(X, y, groups)
+    moments = from_table(table)
+    assert_as_exact(moments, GroupedMoments.from_arrays(X, y, groups))
+    again = from_table(table)
+    np.testing.assert_array_equal(moments.within, again.within)
+    np.testing.assert_array_equal(moments.deviations, again.deviations)
+
+
+def test_labels_may_need_hashing_after_points_have_moved(happened, n_threads):
+    X, y, groups = repeated(*first_rows_that_are_points())
+    # The second batch has new groups, far from each other, and the numbers of the third are out of the range so far.
+    y += np.where(np.arange(len(y)) < _MAX_ROWS, 0.0, 1e9 * groups)
+    groups[_MAX_ROWS : 2 * _MAX_ROWS] += 1_000
+    groups[2 * _MAX_ROWS :] += 10**12
+    assert_as_exact(from_table(as_table(X, y, groups)), GroupedMoments.from_arrays(X, y, groups))
+    assert {"_read_carefully", "_settle", "_hash_labels"} <= set(happened)
+
+
+def test_what_a_thread_finds_not_finite_is_said_with_its_rows(n_threads):
+    X, y, groups = repeated(*ordinary())
+    y[3 * _MAX_ROWS + 7] = np.nan
+    rows = f"In rows {3 * _MAX_ROWS} to {4 * _MAX_ROWS - 1}, counted from 0: Input y contains NaN"
+    with pytest.raises(ValueError, match=rows):
+        from_table(as_table(X, y, groups))
+
+
+@pytest.mark.parametrize("scale", [1e151, 1e152, 1e153])
+def test_a_scatter_that_nearly_overflows_is_right_or_refused(scale):
+    X, y, groups = ordinary(1_000, 20)
+    batches = cut(X, y * scale, groups, 100)
+    if scale < 1e153:
+        variation = GroupedMoments.from_batches(batches).within[1, 1] / scale / scale
+        assert variation == pytest.approx(GroupedMoments.from_arrays(X, y, groups).within[1, 1], rel=1e-12)
+    else:
+        with pytest.raises(ValueError, match="so large that their squares overflow"):
+            GroupedMoments.from_batches(batches)
+
+
+@pytest.mark.parametrize("value", [1e3, np.nan, np.inf])
+def test_an_adder_stops_in_front_of_the_block_that_exceeds_its_limit(value):
+    y = np.ones(200_000)
+    y[150_000] = value
+    codes, sums, scatter = np.zeros(len(y), dtype=np.intp), np.zeros((1, 2)), np.zeros((2, 2))
+    rows, limit = Rows(None, y), np.array([5e5])
+    stop = Adder(1, 2).add(rows, 0, len(y), codes, None, np.zeros(1), [], sums, scatter, limit)
+    assert 0 < stop <= 150_000
+    # The sum of ones, and their number, of the rows before.
+    assert sums.tolist() == [[stop, stop]]
+    assert scatter.tolist() == [[stop, stop], [stop, stop]]
+    assert Adder(1, 2).add(rows, 0, stop, codes, None, np.zeros(1), [], sums, scatter, limit) == stop
