@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ._accumulator import Accumulator, in_rows
-from ._batches import arrow_columns, checked_batch, open_parquet, progress
+from ._batches import arrow, arrow_columns, checked_batch, named_columns, progress
 from ._groups import factorize, name_of, warn_of_twins
 from ._label_table import append_labels
 from ._rows import (
@@ -190,7 +190,7 @@ class GroupedMoments:
         cls,
         source: Any,
         *,
-        x: str | Sequence[str] | None,
+        x: str | Iterable[str] | None,
         y: str,
         groups: str,
         sample_weight: str | None = None,
@@ -236,9 +236,11 @@ class GroupedMoments:
         north        1     1.0        0.0         1.0
         south        2     2.0        2.5         4.0
         """
-        names = (x,) if isinstance(x, str) else tuple(x or ())
-        columns = arrow_columns(source, names, y, groups, sample_weight)
-        batches = ((names, one.X, one.y, y, one.groups, groups, one.sample_weight) for one in columns)
+        names = named_columns(x, y, groups, sample_weight)
+        batches = (
+            (names.x, one.X, one.y, names.y, one.groups, names.groups, one.sample_weight)
+            for one in arrow_columns(source, names)
+        )
         return _accumulate(batches, verbose, lasting=True)
 
     @classmethod
@@ -246,7 +248,7 @@ class GroupedMoments:
         cls,
         path: Any,
         *,
-        x: str | Sequence[str] | None,
+        x: str | Iterable[str] | None,
         y: str,
         groups: str,
         sample_weight: str | None = None,
@@ -292,7 +294,11 @@ class GroupedMoments:
         >>> moments
         GroupedMoments(n_groups=419, n_features=1, n_rows=6871, total_weight=6871)
         """
-        return cls.from_arrow(open_parquet(path), x=x, y=y, groups=groups, sample_weight=sample_weight, verbose=verbose)
+        arrow("from_parquet")
+        from ._parquet import open_parquet
+
+        names = named_columns(x, y, groups, sample_weight)
+        return cls.from_arrow(open_parquet(path, names), **names._asdict(), verbose=verbose)
 
     def merge(*parts: GroupedMoments | Iterable[GroupedMoments]) -> GroupedMoments:
         """Return the state of the rows of all parts together, in one vectorised step.
