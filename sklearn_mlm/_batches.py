@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -67,9 +67,10 @@ def named_columns(x: Any, y: Any, groups: Any, sample_weight: Any) -> Names:
     TypeError
         If a name is no string.
     """
-    if not (x is None or isinstance(x, str) or (isinstance(x, Iterable) and not isinstance(x, bytes))):
-        raise TypeError(f"x must be the name of a column, an iterable of names, or None; found {x!r}.")
-    predictors = [] if x is None else [x] if isinstance(x, str) else list(x)
+    try:
+        predictors = [] if x is None else [x] if isinstance(x, str) else list(x)
+    except TypeError as error:
+        raise TypeError(f"x must be the name of a column, an iterable of names, or None; found {x!r}.") from error
     for name in predictors:
         if not isinstance(name, str):
             raise TypeError(f"x must hold names of columns, which are strings; found {name!r}.")
@@ -118,7 +119,7 @@ def scanned(dataset: Any, columns: Any) -> Any:
 
 def _reader(pa: Any, source: Any, needed: list[str]) -> Any:
     """Return a reader of record batches, of the columns needed alone where they are there and others can be left out."""
-    if not (hasattr(source, "__arrow_c_stream__") or hasattr(source, "scanner")):
+    if not (hasattr(source, "__arrow_c_stream__") or hasattr(source, "scanner") or isinstance(source, pd.DataFrame)):
         raise TypeError(
             f"source must offer an Arrow stream, as tables and readers of pyarrow, relations of DuckDB and frames of polars "
             f"do (and datasets of pyarrow, which are scanned); found {type(source).__name__}."
@@ -126,6 +127,8 @@ def _reader(pa: Any, source: Any, needed: list[str]) -> Any:
         )
     if isinstance(source, pa.RecordBatchReader):
         return source
+    if isinstance(source, pd.DataFrame):
+        source = _table_of_frame(pa, source, needed)
     known = set(needed) <= set(_names(source))
     if hasattr(source, "scanner"):
         return scanned(source, needed if known else None)
@@ -134,6 +137,26 @@ def _reader(pa: Any, source: Any, needed: list[str]) -> Any:
     elif known and hasattr(source, "select"):
         source = source.select(*needed)
     return pa.RecordBatchReader.from_stream(source)
+
+
+def _table_of_frame(pa: Any, frame: pd.DataFrame, needed: list[str]) -> Any:
+    """Return a table of a pandas frame, of the columns needed alone if none of them is in its index."""
+    names = list(frame.columns)
+    known = all(names.count(name) == 1 for name in needed)
+    if known:
+        # Some versions of pyarrow drop the time zone of categories.
+        zoned = {
+            name: dtype.categories.dtype
+            for name, dtype in frame[needed].dtypes.items()
+            if isinstance(dtype, pd.CategoricalDtype) and isinstance(dtype.categories.dtype, pd.DatetimeTZDtype)
+        }
+        frame = frame[needed].astype(zoned)
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False if known else None)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
+        raise ValueError(
+            f"source has a column that Arrow cannot read: {error}. from_arrays takes labels of any kind."
+        ) from error
 
 
 def _names(source: Any) -> list[str]:

@@ -121,7 +121,7 @@ def _files_of(entry: str) -> tuple[Any, list[str]]:
             if not _is_skipped(found.relative_to(root).parts, is_file=False):
                 matches.update(_visible_files(filesystem, found.as_posix(), skipped))
         elif _is_skipped(found.relative_to(root).parts):
-            skipped.append(found.name)
+            skipped.append(found.relative_to(root).as_posix())
         else:
             matches.add(found.as_posix())
     if not matches:
@@ -155,12 +155,13 @@ def _walk(filesystem: Any, path: str) -> list[str]:
 
 
 def _visible_files(filesystem: Any, folder: str, skipped: list[str]) -> list[str]:
-    """Return the files in a folder and below it, sorted; add the names of those that are left out to `skipped`."""
+    """Return the files in a folder and below it, sorted; add those that are left out to `skipped`."""
     files = []
     for info in filesystem.get_file_info(pafs.FileSelector(folder, recursive=True)):
         if info.type == pafs.FileType.File:
-            if _is_skipped(PurePosixPath(info.path).relative_to(folder).parts):
-                skipped.append(info.base_name)
+            below = PurePosixPath(info.path).relative_to(folder)
+            if _is_skipped(below.parts):
+                skipped.append(str(below))
             else:
                 files.append(info.path)
     return sorted(files)
@@ -176,5 +177,7 @@ def _is_skipped(parts: tuple[str, ...], is_file: bool = True) -> bool:
 
 
 def _left_out(skipped: list[str]) -> str:
-    """Return the part of an error that says which names were left out."""
-    return f"; {len(skipped)} file(s) are left out because of their names, as {min(skipped)!r} is" if skipped else ""
+    """Return the part of an error that says which files were left out."""
+    if not skipped:
+        return ""
+    return f"; names that begin with '.' or '_' are left out, which are {len(skipped)} here, such as {min(skipped)!r}"
