@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from pyarrow.fs import LocalFileSystem
 
 from ._batches import Names, scanned
-from ._parquet_files import N_THREADS, File, find_files, folder_values
+from ._parquet_files import File, find_files, folder_values, map_waiting
 
 _UNITS = ("day", "s", "ms", "us", "ns")
 _NUMBERS = {"integer", "floating", "decimal", "boolean"}
@@ -43,8 +43,9 @@ def open_parquet(path: Any, names: Names) -> Any:
         If a file is no Parquet file, lacks a column, or holds labels that those of another file cannot be compared with.
     """
     format = ds.ParquetFileFormat()
-    with ThreadPoolExecutor(N_THREADS) as pool:
-        files = list(pool.map(lambda file: _inspect(format, file, names.needed), find_files(path)))
+    found = find_files(path)
+    remote = not all(isinstance(file.filesystem, LocalFileSystem) for file in found)
+    files = map_waiting(lambda file: _inspect(format, file, names.needed), found, remote)
     schema = pa.schema([(name, _common_type(name, files, is_label=name == names.groups)) for name in names.needed])
     values = {name: _scalars(name, schema.field(name).type, files, is_label=name == names.groups) for name in names.needed}
     return pa.RecordBatchReader.from_batches(schema, _batches(format, files, schema, values))

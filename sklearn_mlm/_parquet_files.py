@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -15,8 +15,8 @@ from urllib.request import url2pathname
 
 import pyarrow.fs as pafs
 
-# Threads that wait for answers of the file system.
-N_THREADS = 8
+# Threads that wait for answers of the file system; for fewer local files they cost more than they save.
+_N_THREADS, _MANY = 8, 64
 _SUFFIXES = (".parquet", ".parq", ".pq")
 _LOCAL_URI = re.compile(r"file:(?://(?:localhost)?)?(/.*)", re.DOTALL)
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -53,14 +53,22 @@ def find_files(path: Any) -> list[File]:
         raise FileNotFoundError(f"path names no file: found an empty {type(path).__name__}.")
     filesystems: list[Any] = []
     times_of: dict[tuple[int, str], int] = {}
-    with ThreadPoolExecutor(N_THREADS) as pool:
-        for (filesystem, paths), times in zip(pool.map(_files_of, entries), entries.values(), strict=True):
-            number = next((i for i, known in enumerate(filesystems) if known.equals(filesystem)), len(filesystems))
-            if number == len(filesystems):
-                filesystems.append(filesystem)
-            for one in paths:
-                times_of[number, one] = max(times, times_of.get((number, one), 0))
+    found = map_waiting(_files_of, list(entries), remote=any("://" in entry for entry in entries))
+    for (filesystem, paths), times in zip(found, entries.values(), strict=True):
+        number = next((i for i, known in enumerate(filesystems) if known.equals(filesystem)), len(filesystems))
+        if number == len(filesystems):
+            filesystems.append(filesystem)
+        for one in paths:
+            times_of[number, one] = max(times, times_of.get((number, one), 0))
     return [File(filesystems[number], one) for (number, one), times in times_of.items() for _ in range(times)]
+
+
+def map_waiting(function: Callable[[Any], Any], items: list[Any], remote: bool) -> list[Any]:
+    """Return what a function that waits for a file system returns for each item; on threads if they are many or remote."""
+    if not remote and len(items) < _MANY:
+        return list(map(function, items))
+    with ThreadPoolExecutor(_N_THREADS) as pool:
+        return list(pool.map(function, items))
 
 
 def folder_values(path: str) -> dict[str, str | None]:
@@ -85,6 +93,8 @@ def _entries(path: Any) -> Iterator[str]:
     """Yield each path as text; two spellings of a local path that differ by nothing but slashes are the same."""
     if isinstance(path, str | os.PathLike):
         text = os.fspath(path)
+        if text == "":
+            raise FileNotFoundError("path names no file: found an empty string.")
         if isinstance(text, str):
             local = _LOCAL_URI.fullmatch(text)
             if local is None and "://" in text:

@@ -116,6 +116,7 @@ def test_where_no_file_is_found_the_error_says_where_it_was_looked_for(orders, p
     ("path", "error", "message"),
     [
         ([], FileNotFoundError, "path names no file: found an empty list"),
+        ("", FileNotFoundError, "path names no file: found an empty string"),
         (3, TypeError, "path must name a file or a folder.*found int"),
         ([None], TypeError, "found NoneType"),
         (b"orders", TypeError, "found bytes"),
@@ -436,6 +437,13 @@ def test_a_predictor_of_files_and_folders_is_read_in_a_type_for_both(tmp_path):
     write(tmp_path / "x=9" / "1.parquet", x=pa.array([1], pa.int8()), g=["a"])
     write(tmp_path / "x=2.5" / "1.parquet", g=["b"])
     assert read(tmp_path, x="x").means[:, 0].tolist() == [1.0, 2.5]
+
+
+def test_many_files_are_read_as_few_are(tmp_path):
+    for school in range(100):
+        write(tmp_path / f"school={school}" / "1.parquet", x=[1.0] * (1 + school % 2))
+    for path in (tmp_path, sorted(tmp_path.iterdir())):
+        assert labels_of(path, groups="school") == {school: 1 + school % 2 for school in range(100)}
 
 
 def test_a_home_folder_is_found(orders, monkeypatch):
