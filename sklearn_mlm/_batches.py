@@ -150,7 +150,7 @@ def _table_of_frame(pa: Any, frame: pd.DataFrame, needed: list[str]) -> Any:
             for name, dtype in frame[needed].dtypes.items()
             if isinstance(dtype, pd.CategoricalDtype) and isinstance(dtype.categories.dtype, pd.DatetimeTZDtype)
         }
-        frame = frame[needed].astype(zoned)
+        frame = frame[needed].astype(zoned) if zoned else frame[needed]
     try:
         return pa.Table.from_pandas(frame, preserve_index=False if known else None)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from designs import assert_same
 
-from sklearn_mlm import GroupedMoments
-from sklearn_mlm._parquet_files import _visible_files, find_files
+from sklearn_mlm import GroupedMoments, _parquet_files
+from sklearn_mlm._parquet_files import _visible_files, _walk, find_files
 
 BIG = 2**60
 
@@ -142,6 +142,19 @@ def test_files_of_another_file_system_are_found_by_the_same_rules(orders):
     below = [path.removeprefix(orders.name) for path in _visible_files(folder, orders.name, [])]
     assert below == ["/1.parquet", "/a/2.parquet", "/a/_3.pq"]
     assert below == [file.path.removeprefix(orders.as_posix()) for file in find_files(orders)]
+
+
+def test_files_of_several_file_systems_are_read_together(orders, monkeypatch):
+    def remote_files(uri):
+        filesystem = pyarrow.fs.SubTreeFileSystem(str(orders), pyarrow.fs.LocalFileSystem())
+        return filesystem, _walk(filesystem, uri.removeprefix("far://"))
+
+    monkeypatch.setattr(_parquet_files, "_remote_files", remote_files)
+    write(orders / "school=01" / "1.parquet", g=pa.array(["u", "w"], pa.large_string()))
+    assert labels_of(["far://a", orders / "a", "far://school=01/1.parquet", "far://school=01"]) == {"u": 5, "v": 4, "w": 1}
+    assert labels_of("far://school=01", groups="school") == {"01": 2}
+    with pytest.raises(FileNotFoundError, match="There is no file or folder 'b'"):
+        read(["far://a", "far://b"])
 
 
 def test_a_file_that_is_no_parquet_file_is_named(orders):
