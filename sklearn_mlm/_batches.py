@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from ._groups import as_labels, name_of
 from ._rows import as_numbers, as_weights, check_containers, checked_rows
@@ -16,6 +17,22 @@ from ._rows import as_numbers, as_weights, check_containers, checked_rows
 _MIN_ROWS, _MAX_ROWS = 1 << 17, 1 << 18
 # Batches that are read before they are asked for, each of up to _MAX_ROWS.
 _READ_AHEAD = 4
+
+
+class Names(NamedTuple):
+    """Names of columns."""
+
+    x: tuple[str, ...]
+    y: str
+    groups: str
+    sample_weight: str | None
+
+    @property
+    def needed(self) -> list[str]:
+        """Each of the names once."""
+        return list(
+            dict.fromkeys([*self.x, self.y, self.groups, *([] if self.sample_weight is None else [self.sample_weight])])
+        )
 
 
 class Columns(NamedTuple):
@@ -36,15 +53,35 @@ def arrow(caller: str) -> Any:
     return pa
 
 
-def open_parquet(path: Any) -> Any:
-    """Return the dataset of a Parquet file, a folder of them, or several."""
-    arrow("from_parquet")
-    import pyarrow.dataset
+def named_columns(x: Any, y: Any, groups: Any, sample_weight: Any) -> Names:
+    """Return the names of columns as strings.
 
-    return pyarrow.dataset.dataset(path, format="parquet", partitioning="hive")
+    Parameters
+    ----------
+    x : str, iterable of str or None
+    y, groups : str
+    sample_weight : str or None
+
+    Raises
+    ------
+    TypeError
+        If a name is no string.
+    """
+    try:
+        predictors = [] if x is None else [x] if isinstance(x, str) else list(x)
+    except TypeError as error:
+        raise TypeError(f"x must be the name of a column, an iterable of names, or None; found {x!r}.") from error
+    for name in predictors:
+        if not isinstance(name, str):
+            raise TypeError(f"x must hold names of columns, which are strings; found {name!r}.")
+    others = {"y": y, "groups": groups} | ({} if sample_weight is None else {"sample_weight": sample_weight})
+    for argument, name in others.items():
+        if not isinstance(name, str):
+            raise TypeError(f"{argument} must be the name of a column, which is a string; found {name!r}.")
+    return Names(tuple(map(str, predictors)), str(y), str(groups), None if sample_weight is None else str(sample_weight))
 
 
-def arrow_columns(source: Any, x: Sequence[str], y: str, groups: str, sample_weight: str | None) -> Iterator[Columns]:
+def arrow_columns(source: Any, names: Names) -> Iterator[Columns]:
     """Yield the rows of a table in batches; no other columns of it are read, where it can leave columns out.
 
     Raises
@@ -52,45 +89,74 @@ def arrow_columns(source: Any, x: Sequence[str], y: str, groups: str, sample_wei
     TypeError
         Where `source` offers no Arrow stream.
     ValueError
-        Where it lacks a column, or a column does not hold numbers, or not all of them.
+        Where it lacks a column, or a column does not hold numbers or labels, or not all of them.
     """
     pa = arrow("from_arrow")
-    needed = list(dict.fromkeys([*x, y, groups, *([] if sample_weight is None else [sample_weight])]))
+    needed = names.needed
     reader = _reader(pa, source, needed)
-    names = reader.schema.names
+    found = reader.schema.names
     for name in needed:
-        if names.count(name) != 1:
-            found = "two columns" if name in names else "no column"
-            raise ValueError(f"source has {found} {name!r}; it has {', '.join(map(repr, names))}.")
+        if found.count(name) != 1:
+            times = "two columns" if name in found else "no column"
+            raise ValueError(f"source has {times} {name!r}; it has {', '.join(map(repr, found))}.")
     for batch in _of_good_size(pa, reader):
-        column = {name: batch.column(names.index(name)) for name in needed}
+        column = {name: batch.column(found.index(name)) for name in needed}
+        weight = names.sample_weight
         yield Columns(
-            X=[_numbers(pa, column[name], name) for name in x] if x else None,
-            y=_numbers(pa, column[y], y),
-            groups=_labels(pa, column[groups]),
-            sample_weight=None
-            if sample_weight is None
-            else as_weights(_numbers(pa, column[sample_weight], sample_weight), len(batch)),
+            X=[_numbers(pa, column[name], name) for name in names.x] if names.x else None,
+            y=_numbers(pa, column[names.y], names.y),
+            groups=_labels(pa, column[names.groups], names.groups),
+            sample_weight=None if weight is None else as_weights(_numbers(pa, column[weight], weight), len(batch)),
         )
+
+
+def scanned(dataset: Any, columns: Any) -> Any:
+    """Return a reader of columns of a dataset, by name or as expressions."""
+    return dataset.scanner(
+        columns=columns, batch_size=_MAX_ROWS, batch_readahead=_READ_AHEAD, fragment_readahead=1
+    ).to_reader()
 
 
 def _reader(pa: Any, source: Any, needed: list[str]) -> Any:
     """Return a reader of record batches, of the columns needed alone where they are there and others can be left out."""
-    if not (hasattr(source, "__arrow_c_stream__") or hasattr(source, "scanner")):
+    if not (hasattr(source, "__arrow_c_stream__") or hasattr(source, "scanner") or isinstance(source, pd.DataFrame)):
         raise TypeError(
             f"source must offer an Arrow stream, as tables and readers of pyarrow, relations of DuckDB and frames of polars "
             f"do (and datasets of pyarrow, which are scanned); found {type(source).__name__}."
             + (" Collect the lazy frame first." if hasattr(source, "collect") else "")
         )
+    if isinstance(source, pa.RecordBatchReader):
+        return source
+    if isinstance(source, pd.DataFrame):
+        source = _table_of_frame(pa, source, needed)
     known = set(needed) <= set(_names(source))
     if hasattr(source, "scanner"):
-        ahead = {"batch_readahead": _READ_AHEAD, "fragment_readahead": 1}
-        return source.scanner(columns=needed if known else None, batch_size=_MAX_ROWS, **ahead).to_reader()
+        return scanned(source, needed if known else None)
     if known and isinstance(source, pa.Table | pa.RecordBatch):
         source = source.select(needed)
-    elif known and not isinstance(source, pa.RecordBatchReader) and hasattr(source, "select"):
+    elif known and hasattr(source, "select"):
         source = source.select(*needed)
     return pa.RecordBatchReader.from_stream(source)
+
+
+def _table_of_frame(pa: Any, frame: pd.DataFrame, needed: list[str]) -> Any:
+    """Return a table of a pandas frame, of the columns needed alone if none of them is in its index."""
+    names = list(frame.columns)
+    known = all(names.count(name) == 1 for name in needed)
+    if known:
+        # Some versions of pyarrow drop the time zone of categories.
+        zoned = {
+            name: dtype.categories.dtype
+            for name, dtype in frame[needed].dtypes.items()
+            if isinstance(dtype, pd.CategoricalDtype) and isinstance(dtype.categories.dtype, pd.DatetimeTZDtype)
+        }
+        frame = frame[needed].astype(zoned) if zoned else frame[needed]
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False if known else None)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
+        raise ValueError(
+            f"source has a column that Arrow cannot read: {error}. from_arrays takes labels of any kind."
+        ) from error
 
 
 def _names(source: Any) -> list[str]:
@@ -124,7 +190,14 @@ def _of_good_size(pa: Any, reader: Any) -> Iterator[Any]:
 
 def _put_together(pa: Any, batches: list[Any]) -> Iterator[Any]:
     """Yield the rows of several record batches in one, if there are any."""
-    yield from pa.Table.from_batches(batches).combine_chunks().to_batches(max_chunksize=_MAX_ROWS)
+    table = pa.Table.from_batches(batches)
+    try:
+        table = table.combine_chunks()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        # Dictionaries cannot be put together if they hold nulls, or more entries than their codes can count.
+        fields = [field.with_type(getattr(field.type, "value_type", field.type)) for field in table.schema]
+        table = table.cast(pa.schema(fields)).combine_chunks()
+    yield from table.to_batches(max_chunksize=_MAX_ROWS)
 
 
 def _numbers(pa: Any, array: Any, name: str) -> np.ndarray:
@@ -135,13 +208,36 @@ def _numbers(pa: Any, array: Any, name: str) -> np.ndarray:
     return values.astype(np.float64) if pa.types.is_decimal(array.type) else as_numbers(values, name)
 
 
-def _labels(pa: Any, array: Any) -> Any:
-    """Return an Arrow array as labels; strings as categories, which are found sooner there."""
+def _labels(pa: Any, array: Any, name: str) -> Any:
+    """Return an Arrow array as labels; strings and dictionaries as categories, which are found sooner there."""
+    type = array.type
+    if pa.types.is_dictionary(type):
+        entries = array.dictionary
+        categories = None if entries.null_count else pd.Index(_plain_labels(pa, entries, name), tupleize_cols=False)
+        if categories is None or categories.hasnans or not categories.is_unique:
+            return _labels(pa, array.dictionary_decode(), name)
+        codes = array.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+        return pd.Categorical.from_codes(codes, categories, validate=False)
+    if str(type) in ("string", "large_string", "string_view"):
+        return _labels(pa, array.dictionary_encode(), name)
+    return _plain_labels(pa, array, name)
+
+
+def _plain_labels(pa: Any, array: Any, name: str) -> Any:
+    """Return an Arrow array as labels in an array of NumPy or pandas; integers stay integers beside missing labels."""
     if pa.types.is_integer(array.type) and not array.null_count:
         return array.to_numpy()
-    if str(array.type) in ("string", "large_string", "string_view"):
-        array = array.dictionary_encode()
-    return as_labels(array.to_pandas())
+    nested = pa.types.is_nested(array.type) and not pa.types.is_run_end_encoded(array.type)
+    try:
+        values = None if nested else array.to_pandas(integer_object_nulls=True)
+    except pa.ArrowNotImplementedError:
+        values = None
+    if values is None:
+        raise ValueError(
+            f"groups={name!r} must name a column of labels, such as numbers, strings or dates; found values of type "
+            f"{array.type}. Make one column of labels of them."
+        )
+    return as_labels(values)
 
 
 def checked_batch(at: int, batch: Any) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ._accumulator import Accumulator, in_rows
-from ._batches import arrow_columns, checked_batch, open_parquet, progress
+from ._batches import arrow, arrow_columns, checked_batch, named_columns, progress
 from ._groups import factorize, has_groups, name_of, warn_of_twins
 from ._label_table import append_labels
 from ._remainder import Remainder, remainders, unit_rounding
@@ -255,7 +255,7 @@ class GroupedMoments:
         cls,
         source: Any,
         *,
-        x: str | Sequence[str] | None,
+        x: str | Iterable[str] | None,
         y: str,
         groups: str,
         sample_weight: str | None = None,
@@ -266,12 +266,13 @@ class GroupedMoments:
         Parameters
         ----------
         source : table
-            Anything with an Arrow C stream: a table or reader of pyarrow, a relation of DuckDB, a frame of polars or pandas;
-            or a dataset of pyarrow. Where it can leave out columns, no others are read.
-        x : str, sequence of str or None
+            Anything with an Arrow C stream, such as a table or reader of pyarrow, a relation of DuckDB or a frame of polars;
+            a frame of pandas; or a dataset of pyarrow. Only the columns named are read if the source can leave out others.
+        x : str, iterable of str or None
             Names of the predictors; None or an empty list for the null model.
         y, groups : str
-            Names of the outcome and of the column of group labels.
+            Names of the outcome and of the column of group labels. Labels may be numbers, strings, bytes, dates or times, or
+            categories of these. Times keep their zone, and integers are never rounded.
         sample_weight : str or None, default=None
             Name of the column of row weights.
         verbose : int, default=0
@@ -286,9 +287,9 @@ class GroupedMoments:
         ImportError
             Where pyarrow is missing: it is the extra "arrow".
         TypeError
-            Where `source` offers no stream.
+            If `source` offers no stream, or a name is no string.
         ValueError
-            As `from_batches`, and where `source` lacks a column.
+            As `from_batches`, and if `source` lacks a column, or a column holds no numbers or no labels.
 
         Examples
         --------
@@ -301,9 +302,11 @@ class GroupedMoments:
         north        1     1.0        0.0         1.0
         south        2     2.0        2.5         4.0
         """
-        names = (x,) if isinstance(x, str) else tuple(x or ())
-        columns = arrow_columns(source, names, y, groups, sample_weight)
-        batches = ((names, one.X, one.y, y, one.groups, groups, one.sample_weight) for one in columns)
+        names = named_columns(x, y, groups, sample_weight)
+        batches = (
+            (names.x, one.X, one.y, names.y, one.groups, names.groups, one.sample_weight)
+            for one in arrow_columns(source, names)
+        )
         return _accumulate(batches, verbose, lasting=True)
 
     @classmethod
@@ -311,7 +314,7 @@ class GroupedMoments:
         cls,
         path: Any,
         *,
-        x: str | Sequence[str] | None,
+        x: str | Iterable[str] | None,
         y: str,
         groups: str,
         sample_weight: str | None = None,
@@ -321,10 +324,11 @@ class GroupedMoments:
 
         Parameters
         ----------
-        path : str, path, or list of them
-            A file, a folder of files (with columns in the names of its folders, as "year=2024", if it has them), or several
-            files.
-        x : str, sequence of str or None
+        path : str, path, or iterable of them
+            A file, a folder, a pattern such as "orders/*.parquet" or "orders/**/*.parquet", a URI that pyarrow knows, such
+            as "s3://bucket/orders", or any iterable of these. Patterns work for local files only. A file that several
+            entries find is read once, and an entry that is repeated is read again.
+        x : str, iterable of str or None
             Names of the predictors; None or an empty list for the null model.
         y, groups : str
             Names of the outcome and of the column of group labels.
@@ -339,10 +343,27 @@ class GroupedMoments:
 
         Raises
         ------
-        ImportError, ValueError
+        ImportError, TypeError
             As `from_arrow`.
+        ValueError
+            As `from_arrow`, and if a file lacks a column, or labels of different files are of types that cannot be compared.
         FileNotFoundError
-            Where there is no such file.
+            If there is no such file, a folder holds none, or a pattern matches none.
+
+        Notes
+        -----
+        **Folders** are read with the folders below them. Names that begin with "." are left out. So are names that begin
+        with "_", except files that end in ".parquet", ".parq" or ".pq" and folders named for a column, as "_year=2024".
+
+        **Types** may differ from file to file. Each column is read in a type that holds the values of all files, whatever
+        their order. Numbers of different kinds are read as float64 in predictors, outcome and weights. Labels are never
+        changed, so that text in one file and numbers in another are an error, as are dates and times, times with and without
+        a zone, or 64-bit integers and floats.
+
+        **Folder names** such as "school=01" hold a column. Its values are int64 if every one of them is written as Python
+        writes an integer, and text otherwise, so that "01" and "1" are different labels. As a predictor, "01" is the
+        number 1. Names are decoded as URLs are, and "__HIVE_DEFAULT_PARTITION__" is a missing value. If a file holds the
+        column too, its values are read and not the name of its folder.
 
         Examples
         --------
@@ -357,7 +378,11 @@ class GroupedMoments:
         >>> moments
         GroupedMoments(n_groups=419, n_features=1, n_rows=6871, total_weight=6871)
         """
-        return cls.from_arrow(open_parquet(path), x=x, y=y, groups=groups, sample_weight=sample_weight, verbose=verbose)
+        arrow("from_parquet")
+        from ._parquet import open_parquet
+
+        names = named_columns(x, y, groups, sample_weight)
+        return cls.from_arrow(open_parquet(path, names), **names._asdict(), verbose=verbose)
 
     def merge(*parts: GroupedMoments | Iterable[GroupedMoments]) -> GroupedMoments:
         """Return the state of the rows of all parts together, in one vectorised step.

@@ -14,7 +14,7 @@ import pytest
 from designs import assert_same, simulate
 
 from sklearn_mlm import GroupedMoments
-from sklearn_mlm._batches import _MAX_ROWS, _MIN_ROWS, _of_good_size
+from sklearn_mlm._batches import _MAX_ROWS, _MIN_ROWS, _of_good_size, arrow_columns, named_columns
 
 NAMES = {"x": ["a", "b", "c"], "y": "y", "groups": "school"}
 
@@ -222,3 +222,166 @@ def test_folders_named_for_a_column_hold_it(frame, tmp_path):
     assert moments.labels.tolist() == [2020, 2021]
     assert moments.labels.name == "year"
     assert moments.n_rows.sum() == len(frame)
+
+
+# ---- names of columns
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        list,
+        tuple,
+        iter,
+        pd.Index,
+        pd.Series,
+        np.array,
+        lambda names: np.array(names, dtype=object),
+        pl.Series,
+        dict.fromkeys,
+    ],
+)
+def test_names_of_predictors_may_come_in_any_iterable(frame, kind):
+    table = pa.Table.from_pandas(frame)
+    moments = GroupedMoments.from_arrow(table, x=kind(["a", "b"]), y=np.str_("y"), groups=np.str_("school"))
+    assert moments.feature_names == ("a", "b")
+    none = GroupedMoments.from_arrow(table, x=kind([]), y="y", groups="school")
+    assert none.n_features == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": 3}, "x must be the name of a column, an iterable of names, or None; found 3"),
+        ({"x": np.array("a")}, "x must be the name of a column, an iterable of names, or None"),
+        ({"x": ["a", 1]}, "x must hold names of columns, which are strings; found 1"),
+        ({"x": np.ones((2, 2))}, "x must hold names of columns, which are strings; found array"),
+        ({"y": ["y"]}, r"y must be the name of a column, which is a string; found \['y'\]"),
+        ({"groups": None}, "groups must be the name of a column, which is a string; found None"),
+        ({"sample_weight": np.ones(3)}, "sample_weight must be the name of a column, which is a string; found array"),
+    ],
+)
+def test_what_is_no_name_of_a_column_is_refused(frame, tmp_path, change, message):
+    with pytest.raises(TypeError, match=message):
+        GroupedMoments.from_arrow(pa.Table.from_pandas(frame), **{**NAMES, **change})
+    frame.to_parquet(tmp_path / "1.parquet")
+    with pytest.raises(TypeError, match=message):
+        GroupedMoments.from_parquet(tmp_path, **{**NAMES, **change})
+
+
+# ---- labels
+
+
+BIG = 2**60
+
+
+def of_labels(*arrays):
+    """Return the state of a stream with a batch of each of the arrays as labels."""
+    batches = [pa.record_batch({"y": np.arange(len(labels)) * 1.0, "g": labels}) for labels in arrays]
+    return GroupedMoments.from_arrow(pa.Table.from_batches(batches), x=None, y="y", groups="g")
+
+
+def dictionary(indices, entries, index_type=None):
+    return pa.DictionaryArray.from_arrays(pa.array(indices, index_type or pa.int8()), pa.array(entries))
+
+
+@pytest.mark.parametrize(
+    ("batches", "expected"),
+    [
+        ([dictionary([0, 1, 2], ["north", "south", "north"])], {"north": 2, "south": 1}),
+        ([dictionary([0, 2], ["a", "b", "a"]), dictionary([0, 1, 2], ["c", "c", "a"])], {"a": 3, "c": 2}),
+        ([dictionary([0, 1], [0.0, -0.0])], {0.0: 2}),
+        ([dictionary([0, 0], [0.5, float("nan")])], {0.5: 2}),
+        ([dictionary([0, 0], ["a", None])], {"a": 2}),
+        ([dictionary([0, 0], ["a", None]), dictionary([0, 0], ["b", None])], {"a": 2, "b": 2}),
+        ([dictionary([0, 2], [BIG + 1, None, BIG])], {BIG: 1, BIG + 1: 1}),
+        ([dictionary([0, 1], ["a", "b"], pa.uint64())], {"a": 1, "b": 1}),
+        ([dictionary([0, 1, 0], [True, False])], {False: 1, True: 2}),
+        (
+            [dictionary(range(100), [f"a{i}" for i in range(100)]), dictionary(range(100), [f"b{i}" for i in range(100)])],
+            {**{f"a{i}": 1 for i in range(100)}, **{f"b{i}": 1 for i in range(100)}},
+        ),
+    ],
+    ids=[
+        *("repeated", "repeated in two", "zeros", "nan unused", "null unused", "nulls in two", "large integers"),
+        *("unsigned codes", "booleans", "more entries than codes"),
+    ],
+)
+def test_categories_of_arrow_are_the_values_they_stand_for(batches, expected):
+    moments = of_labels(*batches)
+    assert dict(zip(moments.labels.tolist(), moments.n_rows.tolist(), strict=True)) == expected
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        dictionary([0, 1, 0], ["a", None]),
+        dictionary([0, None, 0], ["a", "a"]),
+        dictionary([0, 1, 0], [BIG + 1, None]),
+        dictionary([0, 1, 0], [0.5, float("nan")]),
+        dictionary([0, None, 0], ["a", "b"], pa.uint32()),
+        pa.array([BIG + 1, None, BIG]),
+        pa.array([2**63, None, 1], pa.uint64()),
+        pa.array([True, None, False]),
+    ],
+    ids=str,
+)
+def test_labels_that_are_null_are_missing(labels):
+    with pytest.raises(ValueError, match=r"groups has 1 missing label\(s\) in 3 rows, the first in row 1"):
+        of_labels(labels)
+
+
+@pytest.mark.parametrize(
+    "table", [pa.Table.from_pandas, pl.from_pandas, lambda frame: frame], ids=["pyarrow", "polars", "pandas"]
+)
+def test_a_missing_label_makes_no_floats_of_integers(monkeypatch, table):
+    frame = pd.DataFrame({"y": [1.0, 2.0, 3.0], "g": pd.array([BIG + 1, None, BIG], dtype="Int64")})
+    (batch,) = arrow_columns(table(frame), named_columns(None, "y", "g", None))
+    assert [int(batch.groups[0]), int(batch.groups[2])] == [BIG + 1, BIG]
+
+
+def test_labels_keep_their_time_zone():
+    times = pa.array([0, 3600], pa.timestamp("s", "Europe/Berlin"))
+    expected = pd.to_datetime([0, 3600], unit="s", utc=True).tz_convert("Europe/Berlin")
+    as_categories = pd.DataFrame({"y": [1.0, 2.0], "g": pd.Categorical(expected)})
+    for moments in (
+        of_labels(times),
+        of_labels(pa.DictionaryArray.from_arrays(pa.array([0, 1]), times)),
+        GroupedMoments.from_arrow(as_categories, x=None, y="y", groups="g"),
+    ):
+        assert moments.labels.tolist() == expected.tolist()
+        assert str(moments.labels.tz) == "Europe/Berlin"
+
+
+@pytest.mark.parametrize(
+    "values", [[{"a": 1}], [[1]], pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64()))], ids=["struct", "list", "map"]
+)
+@pytest.mark.parametrize("encoded", [False, True])
+def test_labels_of_several_values_are_refused_with_their_type(values, encoded):
+    labels = pa.array(values) if isinstance(values, list) else values
+    if encoded:
+        labels = pa.DictionaryArray.from_arrays(pa.array([0]), labels)
+    with pytest.raises(ValueError, match=r"groups='g' must name a column of labels.*found values of type (struct|list|map)"):
+        of_labels(labels)
+
+
+# ---- frames of pandas
+
+
+def test_a_pandas_frame_is_read_whatever_else_it_holds(frame, expected):
+    data = frame.assign(other=["a", 1] * (len(frame) // 2))
+    assert_same(GroupedMoments.from_arrow(data, **NAMES), expected)
+    assert_same(GroupedMoments.from_arrow(frame.set_index("school"), **NAMES), expected)
+
+
+def test_intervals_in_a_pandas_frame_are_labels():
+    labels = pd.cut(pd.Series([1.0, 2.0, 3.0, 4.0]), 2)
+    moments = GroupedMoments.from_arrow(pd.DataFrame({"y": [1.0] * 4, "g": labels}), x=None, y="y", groups="g")
+    assert moments.labels.tolist() == labels.cat.categories.tolist()
+
+
+@pytest.mark.parametrize("labels", [["a", 1], [1j, 2j], [2**70, 1]])
+def test_labels_that_arrow_cannot_hold_are_refused(labels):
+    frame = pd.DataFrame({"y": [1.0, 2.0], "g": labels})
+    with pytest.raises(ValueError, match=r"source has a column that Arrow cannot read: .*from_arrays takes labels of any"):
+        GroupedMoments.from_arrow(frame, x=None, y="y", groups="g")
