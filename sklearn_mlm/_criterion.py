@@ -261,6 +261,10 @@ class Criterion:
         """Return the second derivative of the criterion by the variance ratio."""
         return float(self.evaluate(ratio)[2][0])
 
+    def determinant_slope(self, ratio: float) -> float:
+        """Return sum_j h_j, the derivative of the log determinant of V / sigma2: the first term of the criterion's."""
+        return float(self._sizes / (1.0 + ratio * self._sizes) @ self._multiplicity)
+
     def evaluate(self, ratios: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the criterion and its first two derivatives at each of several variance ratios.
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from designs import simulate
-from oracle import Dense
+from oracle import Dense, relative_error
 
 from sklearn_mlm import GroupedMoments
 from sklearn_mlm._criterion import Criterion
@@ -57,6 +57,20 @@ def test_no_ratio_on_a_fine_grid_has_a_lower_criterion(seed):
             # The derivative changes sign within a few units in the last place.
             ratio = optimum.solution.ratio
             assert criterion.gradient(ratio * (1 - 1e-12)) < 0 < criterion.gradient(ratio * (1 + 1e-12))
+
+
+@pytest.mark.parametrize(
+    ("n_groups", "mean_size", "n_columns", "tau", "level_2", "reml", "seed"),
+    [(4, 6, 1, 0.3, True, False, 1678), (19, 2, 0, 0.1, True, True, 2419), (9, 3, 0, 1.0, False, False, 1011),
+     (14, 3, 0, 0.1, True, False, 1720), (5, 7, 1, 1.0, False, False, 811)],
+)  # fmt: skip
+def test_the_ratio_is_the_root_of_the_derivative_in_50_digits(n_groups, mean_size, n_columns, tau, level_2, reml, seed):
+    """The root lies near the end of a cell whose other end is far from it."""
+    X, y, groups = simulate(n_groups, mean_size, n_columns, tau=tau, level_2=level_2, seed=seed)
+    X = X if X.size else None
+    ratio = minimise(criterion_of(X, y, groups, reml=reml)).solution.ratio
+    # The derivative's rounding alone, over its slope, makes 1e-15 to 2e-14 of the ratio.
+    assert relative_error(ratio, Dense(X, y, groups, reml=reml).fit(ratio)["ratio"]) < 1e-13
 
 
 def test_a_variance_of_zero_is_reached_exactly():
