@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -224,6 +225,9 @@ class Criterion:
         """Set the groups' rows in order of their size, the distinct sizes, how many have each, and their summed t_j t_j'."""
         moments = self.moments
         leading = int(self.fit_intercept)
+        if moments.n_rows.sum() - moments.n_groups <= self.within_rank:
+            # As many columns as deviations from group means: what rounding leaves of y is no residual.
+            self.within_residual, self.within_residual_zero = 0.0, True
         self._sizes, code, self._multiplicity = _distinct(moments.counts)
         self._order = np.argsort(code, kind="stable")
         self._rows = moments.deviations[self._order] @ self._map[leading:]
@@ -439,24 +443,23 @@ class Criterion:
         """The distinct group sizes n_j."""
         return self._sizes
 
-    def size_scatter(self, max_rows: int, n_sizes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return group sizes, how many groups have each, and their summed x_j x_j'.
+    def size_scatter(self, n_sizes: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the sizes of the groups of one size, one for each group, and their summed x_j x_j'; ascending.
 
-        Where there are so many sizes that k times their number exceeds `max_rows`, groups of nearly the same size are
-        taken together, `n_sizes` of them, at their mean size.
+        Parameters
+        ----------
+        n_sizes : int, default=None
+            Take together groups whose sizes lie in one of so many intervals of equal width in log n.
         """
-        x = self._rows[:, :-1]
-        sizes, multiplicity = self._sizes, self._multiplicity.astype(int)
-        if len(sizes) * max(self.rank, 1) > max_rows and len(sizes) > n_sizes:
-            ends = np.unique(np.linspace(0, len(x), n_sizes + 1).astype(int))
-            counts = np.repeat(sizes, multiplicity)
-            multiplicity = np.diff(ends)
-            sizes = np.add.reduceat(counts, ends[:-1]) / multiplicity
-        starts = np.cumsum(multiplicity) - multiplicity
-        scatter = [
-            x[start : start + count].T @ x[start : start + count] for start, count in zip(starts, multiplicity, strict=True)
-        ]
-        return sizes, multiplicity.astype(np.float64), np.stack(scatter)
+        counts = self.moments.counts[self._order]
+        distinct = np.unique(counts)
+        if n_sizes is not None and len(distinct) > n_sizes:
+            distinct = np.geomspace(distinct[0], distinct[-1], n_sizes + 1)[:-1]
+        code = np.searchsorted(distinct, counts, side="right")
+        order = np.argsort(code, kind="stable")
+        for members in np.split(order, np.flatnonzero(np.diff(code[order])) + 1):
+            x = self._rows[members, :-1]
+            yield counts[members], x.T @ x
 
     # ---- solutions
 

@@ -8,15 +8,14 @@ import numpy as np
 
 from ._criterion import Criterion
 from ._solution import Solution
+from ._spectrum import is_constant
 
 # In units of log gamma. The criterion is analytic in log gamma on a strip of half-width pi (its singularities are at
 # negative gamma), so that it has no features much narrower than one.
 _GRID_STEP = 0.5
 # In units of 1 / (largest size): below it the derivative is a straight line but for a hundredth.
 _FIRST_RATIO = 1e-2
-# A criterion that varies less than this over the whole grid, relative to its terms, is constant.
-_FLAT = 1e-11
-# Steps by which a grid grows that ends too early, and where it ends in any case.
+# Steps by which a grid grows that ends too early, and where it ends in any case, in units of 1 / (smallest size).
 _EXTENSION = 10
 _LARGEST_RATIO = 1e30
 # Rounds of halving a cell in which the derivative may touch zero; 2^-40 of a cell is rounding.
@@ -79,10 +78,10 @@ def minimise(criterion: Criterion) -> Optimum:
     limit = criterion.within_residual_zero and criterion.limit_degrees_of_freedom >= 0
     if limit and criterion.limit_degrees_of_freedom > 0:
         return Optimum(criterion.solution(np.inf), "residual", np.array([np.inf]))
-    grid = _scan(criterion)
-    ratios, values, gradients, _ = grid
-    if np.ptp(values) <= _FLAT * (np.abs(values).max() + criterion.degrees_of_freedom):
+    if is_constant(criterion):
         return Optimum(criterion.solution(0.0), "group", np.zeros(1), identified=False)
+    grid = _scan(criterion)
+    ratios, _, gradients, _ = grid
     rising = np.flatnonzero((gradients[:-1] < 0) & (gradients[1:] >= 0))
     candidates = [_refine(criterion, grid, cell) for cell in rising.tolist()]
     if gradients[0] >= 0 or not candidates:
@@ -108,9 +107,10 @@ def _scan(criterion: Criterion) -> np.ndarray:
 
     first = _FIRST_RATIO / criterion.sizes.max()
     last = max(_last_ratio(criterion), 10 * first)
+    largest = _LARGEST_RATIO / criterion.sizes.min()
     n_steps = int(np.ceil(np.log(last / first) / _GRID_STEP))
     grid = at(np.append(0.0, first * np.exp(_GRID_STEP * np.arange(n_steps + 1))))
-    while grid[2, -1] <= 0 and grid[0, -1] < _LARGEST_RATIO and not criterion.within_residual_zero:
+    while grid[2, -1] <= 0 and grid[0, -1] < largest and not criterion.within_residual_zero:
         # Groups that the fixed effects nearly tell apart: what they say of tau2 shows at large ratios only.
         more = grid[0, -1] * np.exp(_GRID_STEP * np.arange(1, _EXTENSION + 1))
         grid = np.append(grid, at(more), axis=1)

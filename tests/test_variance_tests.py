@@ -8,7 +8,8 @@ from scipy import stats
 from sklearn_mlm import GroupedMoments
 from sklearn_mlm._criterion import Criterion
 from sklearn_mlm._optimum import minimise
-from sklearn_mlm._variance_tests import FPivot, eigenvalues, simulate_null
+from sklearn_mlm._spectrum import eigenvalues
+from sklearn_mlm._variance_tests import FPivot, simulate_null
 
 
 def restricted(X, y, groups, weights=None):
@@ -35,12 +36,15 @@ def test_sizes_that_are_all_different_are_taken_together():
     X, y, groups = simulate(60, 4, 1)
     weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
     criterion = restricted(X, y, groups, weights)
-    sizes, multiplicity, scatter = criterion.size_scatter(10, 7)
-    assert len(sizes) == 7
-    assert multiplicity.sum() == 60
-    np.testing.assert_allclose(sizes @ multiplicity, weights.sum())
-    whole = criterion.size_scatter(10**9, 7)[2].sum(axis=0)
-    np.testing.assert_allclose(scatter.sum(axis=0), whole, rtol=1e-10, atol=1e-12)
+    few, all_sizes = list(criterion.size_scatter(7)), list(criterion.size_scatter())
+    assert 3 < len(few) <= 7
+    assert len(all_sizes) == 60
+    # Intervals of one width in the logarithm, ascending.
+    ratio = (few[-1][0].max() / few[0][0].min()) ** (1 / 7)
+    assert all(sizes.max() / sizes.min() < ratio * (1 + 1e-12) for sizes, _ in few)
+    np.testing.assert_allclose(np.sort(np.concatenate([sizes for sizes, _ in few])), np.sort(criterion.moments.counts))
+    whole = sum(scatter for _, scatter in all_sizes)
+    np.testing.assert_allclose(sum(scatter for _, scatter in few), whole, rtol=1e-10, atol=1e-12)
 
 
 def test_the_null_distribution_is_that_of_refitted_simulations():
