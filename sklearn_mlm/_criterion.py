@@ -20,7 +20,7 @@ from ._linalg import (
 )
 from ._moments import GroupedMoments, rounding_scatter
 from ._scatter import weighted_scatter
-from ._solution import Solution, State, reliabilities_of
+from ._solution import Profiles, Solution, State, reliabilities_of
 
 # Scatter of the group means that an exact fit could leave, relative to that of y: means are not squares.
 _EXACT_BETWEEN = 1e-20
@@ -375,6 +375,26 @@ class Criterion:
             to_columns=self._to_columns(),
             y_scale=self._y_scale,
         )
+
+    def profiles(self, ratios: np.ndarray) -> Profiles:
+        """Return what profile limits are made of at several variance ratios in [0, inf).
+
+        Parameters
+        ----------
+        ratios : ndarray of shape (n_ratios,)
+        """
+        batch = max(1, _BATCH_NUMBERS // self._rows.shape[1] ** 2)
+        to_columns = self._to_columns()
+        values, sums, coefficients, variances = [], [], [], []
+        for at in (ratios[i : i + batch] for i in range(0, len(ratios), batch)):
+            growth = at[:, None] * self._sizes
+            root, half_log_det, beta, r2 = self._profile(self._between(self._sizes / (1.0 + growth)))
+            values.append(self._value(r2, np.log1p(growth) @ self._multiplicity, half_log_det))
+            sums.append(r2)
+            fixed = [self._fixed_effects(one) for one in beta]
+            coefficients += [np.append(intercept, slopes) if self.fit_intercept else slopes for slopes, intercept in fixed]
+            variances.append(((root @ to_columns.T) ** 2).sum(axis=1))
+        return Profiles(np.concatenate(values), np.concatenate(sums), np.array(coefficients), np.concatenate(variances))
 
     def _value(self, r2: Any, log_determinant: Any, half_log_det: Any) -> Any:
         """Return the criterion from r2 and log det B_XX in the scaled columns, and the log determinant of V / sigma2."""
