@@ -483,17 +483,17 @@ class Criterion:
         """The distinct group sizes n_j, or the nodes that stand for them, of which the ends are sizes."""
         return self._sizes
 
-    def size_scatter(self, n_sizes: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def size_scatter(self, n_sizes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the sizes of the groups of one size, one for each group, and their summed x_j x_j'; ascending.
 
         Parameters
         ----------
-        n_sizes : int, default=None
-            Take together groups whose sizes lie in one of so many intervals of equal width in log n.
+        n_sizes : int
+            Of more distinct sizes, those that lie in one of so many intervals of equal width in log n are taken together.
         """
         counts = self.moments.counts[self._order]
         distinct = np.unique(counts)
-        if n_sizes is not None and len(distinct) > n_sizes:
+        if len(distinct) > n_sizes:
             distinct = np.geomspace(distinct[0], distinct[-1], n_sizes + 1)[:-1]
         code = np.searchsorted(distinct, counts, side="right")
         order = np.argsort(code, kind="stable")

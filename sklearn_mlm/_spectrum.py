@@ -6,9 +6,9 @@ import numpy as np
 
 from ._criterion import Criterion
 
-# The largest matrix to decompose, and how many group sizes stand for all of them where theirs would be larger.
-_MAX_MATRIX = 2000
-_MAX_SIZES = 200
+# The rows of the largest matrix to decompose, and the most sizes to tell apart.
+_MAX_MATRIX = 1000
+_MAX_SIZES = 250
 _EPS = np.finfo(np.float64).eps
 
 
@@ -19,14 +19,12 @@ def eigenvalues(criterion: Criterion) -> tuple[np.ndarray, np.ndarray]:
     the most; in the rest of their dimensions the eigenvalue is the size. So the matrix to decompose has k rows a distinct
     size, not J. There are as many positive eigenvalues as degrees of freedom between groups.
 
-    Where k times the number of sizes exceeds 2,000, groups of nearly the same size are taken together at their mean size
-    for the k dimensions of their means alone, in the fewer than 2,000 / k intervals of equal width in log n that hold any.
-    A size that is off by a standard deviation of d (relative) moves the log determinant of these dimensions by d^2 / 2 of
-    their number: what is linear in d cancels over an interval. In the rest of the dimensions the sizes are exact, and
-    their multiplicities fractions.
+    Of more sizes than 250, or than 1,000 / k, those in one of so many intervals of equal width in log n are taken together,
+    at their mean, for the k dimensions of their groups' means alone. In the rest of the dimensions the sizes are exact, and
+    their multiplicities fractions. What is linear in the deviations from the mean cancels over an interval; deviations of
+    a share d of the mean move the logarithms of these dimensions' terms by d^2 / 2.
     """
-    many = len(criterion.sizes) * criterion.rank > _MAX_MATRIX
-    n_sizes = max(2, min(_MAX_SIZES, _MAX_MATRIX // max(criterion.rank, 1))) if many else None
+    n_sizes = max(2, min(_MAX_SIZES, _MAX_MATRIX // max(criterion.rank, 1)))
     inverse = criterion.state(0.0).inverse
     factors, of_size, values, counts = [], [], [], []
     for members, scatter in criterion.size_scatter(n_sizes):
