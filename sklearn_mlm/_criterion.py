@@ -243,11 +243,12 @@ class Criterion:
         if moments.n_rows.sum() - moments.n_groups <= self.within_rank:
             # As many columns as deviations from group means: what rounding leaves of y is no residual.
             self.within_residual, self.within_residual_zero = 0.0, True
-        self._sizes, code, self._multiplicity = _distinct(moments.counts)
+        self._sizes, self._multiplicity = _distinct(moments.counts)
         width = self._map.shape[1]
         nodes = _nodes_for(self._sizes, max(_MAX_SCATTER_NUMBERS, moments.n_groups * width) // width**2)
         # Many sizes, as of real weights, are in the order of the nodes that stand for them.
-        self._order = np.argsort(code if nodes is None else _stretch_of(moments.counts, nodes), kind="stable")
+        code = _code_of(moments.counts, self._sizes) if nodes is None else _stretch_of(moments.counts, nodes)
+        self._order = np.argsort(code, kind="stable")
         self._rows = moments.deviations[self._order] @ self._map[leading:]
         self._rows += self._map[:leading].sum(axis=0) - self._offset @ self._map[leading:]
         self._size_scatter: np.ndarray | None = None
@@ -674,7 +675,8 @@ def _lagrange(counts: np.ndarray, nodes: np.ndarray) -> np.ndarray:
     """
     weights = np.where(np.arange(len(nodes)) % 2, -1.0, 1.0)
     weights[[0, -1]] /= 2.0
-    distance = np.log(counts / nodes[:, None])
+    # An error of log n is that of a nearby n in all of them.
+    distance = np.log(counts / nodes[0]) - np.log(nodes / nodes[0])[:, None]
     at_node = distance == 0.0
     distance[at_node] = 1.0
     shares = weights[:, None] / distance
@@ -683,19 +685,30 @@ def _lagrange(counts: np.ndarray, nodes: np.ndarray) -> np.ndarray:
     return shares / shares.sum(axis=0)
 
 
-def _distinct(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the distinct group sizes in ascending order, the code of each group's, and how many groups have each.
+def _distinct(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct group sizes in ascending order, and how many groups have each.
 
-    Whole numbers are looked up in a table; weights that are not whole are sorted.
+    Whole numbers are counted in a table; weights that are not whole are sorted.
     """
-    small = counts.max() <= max(2 * len(counts), 1 << 12)
-    whole = counts.astype(np.int64) if small else counts
-    if small and np.array_equal(whole, counts):
-        frequency = np.bincount(whole)
+    if _has_table(counts, len(counts)):
+        frequency = np.bincount(counts.astype(np.int64))
         sizes = np.flatnonzero(frequency)
-        code = (np.cumsum(frequency > 0) - 1)[whole]
-        # Radix sort, which NumPy has for 16 bits, takes the time of a few copies.
-        code = code.astype(np.uint16) if len(sizes) < 1 << 16 else code
-        return sizes.astype(np.float64), code, frequency[sizes].astype(np.float64)
-    sizes, code, frequency = np.unique(counts, return_inverse=True, return_counts=True)
-    return sizes, code, frequency.astype(np.float64)
+        return sizes.astype(np.float64), frequency[sizes].astype(np.float64)
+    ascending = np.sort(counts)
+    starts = np.flatnonzero(np.append(True, ascending[1:] != ascending[:-1]))
+    return ascending[starts], np.diff(starts, append=len(counts)).astype(np.float64)
+
+
+def _code_of(counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return the position of each group's size among the distinct ones, of a type that NumPy sorts by radix if they are few."""
+    type_ = np.uint16 if len(sizes) < 1 << 16 else np.intp
+    if _has_table(sizes, len(counts)):
+        table = np.zeros(int(sizes[-1]) + 1, dtype=type_)
+        table[sizes.astype(np.int64)] = np.arange(len(sizes))
+        return table[counts.astype(np.int64)]
+    return np.searchsorted(sizes, counts).astype(type_)
+
+
+def _has_table(sizes: np.ndarray, n_groups: int) -> bool:
+    """Return whether sizes are whole numbers, and so small that a table of them is no larger than the groups."""
+    return bool(sizes.max() <= max(2 * n_groups, 1 << 12)) and np.array_equal(sizes.astype(np.int64), sizes)
