@@ -88,6 +88,7 @@ def designs():
         "no df between but within": Design(np.column_stack([level2, normal(8, 20)]), normal(7, 20), four),
         "tau2 = 0": Design(X, centred, five),
         "tau2 = 0, null": Design(None, centred, five),
+        "tau2 near 0": Design(None, centred + 0.5 * normal(9, 8)[five], five),
         "sigma2 = 0": Design(None, normal(9, 8)[five], five),
         "sigma2 = 0 with x": Design(X, X @ [1.0, 2.0] + normal(9, 8)[five], five),
         "sigma2 = 0 with a column between": Design(normal(10, 8, 1)[five], normal(9, 8)[five], five),
@@ -407,6 +408,7 @@ FAULTS = {
     "(dummies of all groups|collinear)-CoefficientComparisonDisplay": "a coefficient that no model estimates has no ends",
     "one row more than effects-ml-contrast_test of all .*": "known combinations leave a singular covariance",
     "two groups-reml-(fixed_effects|summary|contrast_test of all) kenward_roger": "the approximation breaks down",
+    "tau2 near 0-reml-predict_interval (of new groups )?mean": "df of the interval are nearly 0 where tau2 is",
     "two groups, null-.*-predict_interval of new groups mean": "df of the interval are below those of two groups",
 }
 # The likelihood is infinite, and the summary cannot tell the number of parameters from it.
@@ -531,7 +533,7 @@ def test_without_residual_the_figures_are_those_of_least_squares_between_groups(
     assert inference.random_intercept_test(model, random_state=0, n_simulations=9)["p_value"] == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("name", ["null", "tau2 = 0, null", "two groups, null", "singletons but one"])
+@pytest.mark.parametrize("name", ["null", "tau2 = 0, null", "tau2 near 0", "two groups, null", "singletons but one"])
 def test_of_null_models_the_f_test_is_that_of_an_analysis_of_variance(name):
     design = DESIGNS[name]
     samples = [design.y[design.groups == label] for label in np.unique(design.groups)]
@@ -604,7 +606,10 @@ def test_least_squares_are_those_of_dense_algebra(name):
         [design.columns[design.groups == j].T @ residuals[design.groups == j] for j in np.unique(design.groups)]
     )
     sandwich = bread @ scores.T @ scores @ bread
-    model = ClusterRobustOLS(cov_type="CR0").fit(design.X, design.y, design.groups)
+    with warnings.catch_warnings():
+        # Coefficients that rest on one group are NaN.
+        warnings.simplefilter("ignore", UserWarning)
+        model = ClusterRobustOLS(cov_type="CR0").fit(design.X, design.y, design.groups)
     known = ~np.isnan(np.diag(model.cov_fixed_))
     np.testing.assert_allclose(model.cov_fixed_[np.ix_(known, known)], sandwich[np.ix_(known, known)], **CLOSE)
 
@@ -618,6 +623,7 @@ def test_the_within_estimator_is_least_squares_with_a_dummy_for_every_group(name
     k = columns.shape[1] - dummies.shape[1]
     coefficients, errors, variance = least_squares(columns, design.y)
     with warnings.catch_warnings():
+        # A column that is constant in every group is dropped.
         warnings.simplefilter("ignore", UserWarning)
         model = WithinOLS().fit(design.X, design.y, design.groups)
     table = inference.fixed_effects(model).dropna()
@@ -644,3 +650,36 @@ def test_shares_of_variance_are_the_same_from_rows_as_from_moments(name):
     if design.X is None:
         pytest.skip("there is nothing to predict from")
     np.testing.assert_allclose(inference.r2(model, design.X, design.groups), inference.r2(model), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("cov_type", ["nonrobust", "CR0", "CR1", "CR2", "CR3"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("exact fit", marks=pytest.mark.xfail(strict=True, reason="rounding of residuals is taken for errors")),
+        "y constant",
+        "y constant, null",
+    ],
+)
+def test_least_squares_without_error_have_no_standard_errors_and_no_tests(name, cov_type):
+    table = cluster_robust(name, cov_type)
+    assert (table["std_error"] == 0).all()
+    assert table["p_value"].isna().all()
+
+
+@pytest.mark.xfail(strict=True, reason="known combinations leave a singular covariance")
+def test_contrasts_of_which_a_combination_is_known_without_error_are_refused():
+    # Each row has the variance of the intercept, and their difference, the first slope, none.
+    model = model_of("sigma2 = 0 with columns of both", "reml")
+    with pytest.raises(ValueError, match="no variance") as caught:
+        inference.contrast_test(model, [[1.0, 1.0, 0.0], [1.0, 2.0, 0.0]])
+    assert_sentence(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["mean", "observation"])
+def test_intervals_of_new_groups_without_residual_are_those_of_the_mean_of_groups(kind):
+    # Without a residual a new row is a draw of the groups' distribution: mean +- t sd sqrt(1 + 1 / J).
+    means = group_means(DESIGNS["sigma2 = 0"], DESIGNS["sigma2 = 0"].y)
+    interval = inference.predict_interval(model_of("sigma2 = 0", "reml"), None, [99], kind=kind).iloc[0]
+    half = stats.t.ppf(0.975, len(means) - 1) * means.std(ddof=1) * np.sqrt(1.0 + 1.0 / len(means))
+    np.testing.assert_allclose(interval, [means.mean(), means.mean() - half, means.mean() + half], **CLOSE)
