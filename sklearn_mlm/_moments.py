@@ -32,6 +32,9 @@ from ._storage import DAMAGES, checked_state, pack_labels, read, unpack_labels, 
 # place.
 _ROUNDING = (2 * np.finfo(np.float64).eps) ** 2
 
+# Mean square of a column below which doubles lose digits of squares.
+_LEAST_SQUARE = 1e-304
+
 # Groups of states that are merged at once at least.
 _WORTH_MERGING = 1 << 16
 _ARRAYS = ("counts", "n_rows", "center", "deviations", "within")
@@ -673,6 +676,7 @@ def _accumulate(batches: Iterable[Any], verbose: int, lasting: bool) -> GroupedM
             result = accumulator.finish()
             waiting.append(GroupedMoments(n_rows=result.counts.astype(np.intp), feature_names=names, **result._asdict()))
         moments = GroupedMoments.merge(waiting)
+    _refuse_vanishing_squares(moments)
     warn_of_twins(moments.labels[:0], moments.labels, stacklevel=3)
     return replace(moments, labels=moments.labels.rename(name_of_groups), outcome_name=name_of_outcome)
 
@@ -812,7 +816,25 @@ def summarise(
     if not (np.isfinite(within.diagonal()).all() and np.isfinite(deviations.sum())):
         raise_not_finite(X, y)
     sum_log_weight = 0.0 if weights is None else float(np.log(weights).sum())
-    return GroupedMoments(labels, counts, n_rows, center, deviations, within, sum_log_weight, feature_names)
+    moments = GroupedMoments(labels, counts, n_rows, center, deviations, within, sum_log_weight, feature_names)
+    _refuse_vanishing_squares(moments, rows)
+    return moments
+
+
+def _refuse_vanishing_squares(moments: GroupedMoments, rows: Rows | None = None) -> None:
+    """Raise if a column varies, but by so little that squares vanish; rows, if given, tell that from a constant."""
+    total_weight = moments.counts.sum()
+    suspects = np.flatnonzero(moments.within.diagonal() < _LEAST_SQUARE * total_weight)
+    if not len(suspects) or not moments.n_groups:
+        return
+    squares = moments.within.diagonal()[suspects] + moments.counts @ moments.deviations[:, suspects] ** 2
+    for at in suspects[squares < _LEAST_SQUARE * total_weight].tolist():
+        values = moments.deviations[:, at] if rows is None else rows.column(at)
+        if moments.within[at, at] or np.ptp(values):
+            name = "y" if at == moments.n_features else f"Column {moments._shown_names[at]!r} of X"
+            raise ValueError(
+                f"{name} varies by so little that squares vanish in a double (below 1e-152). Rescale the column."
+            )
 
 
 def _sum_by_group(codes: np.ndarray, values: np.ndarray, n_groups: int) -> np.ndarray:

@@ -54,6 +54,14 @@ class Rows:
         self.read(positions, np.zeros(self.n_columns), out)
         return out
 
+    def column(self, at: int) -> np.ndarray:
+        """Return the values of a column, of shape (n_samples,); the last is y."""
+        if at == self.n_columns - 1:
+            return self.y
+        if isinstance(self.X, list):
+            return np.asarray(self.X[at])
+        return self.X[:, [at]].toarray().ravel() if sparse.issparse(self.X) else np.asarray(self.X[:, at])
+
     def blocks(self, start: int, stop: int, about: np.ndarray, buffer: np.ndarray) -> Iterable[tuple[slice, np.ndarray]]:
         """Yield each block of rows between two positions, less `about`, in a buffer that the next block overwrites.
 
