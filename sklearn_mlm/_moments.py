@@ -445,8 +445,9 @@ class GroupedMoments:
     def to_frame(self) -> pd.DataFrame:
         """Return the groups as a table, a row each, for people and for other programs.
 
-        With `within` it is the whole state, to the digits of the means. The frame's `attrs` hold what its columns do not:
-        whether the columns of x and y have names, and `sum_log_weight`. Formats such as CSV leave them out.
+        With `within` it is the whole state, to the digits of the means and without a remainder. The frame's `attrs` hold what
+        its columns do not: whether the columns of x and y have names, and `sum_log_weight`. Formats such as CSV leave them
+        out.
 
         Returns
         -------
