@@ -188,6 +188,7 @@ class Adder:
         self._n_columns = n_columns
         self._block, self._taken = np.zeros((0, width)), np.empty((0, n_columns))
         self._ones, self._pointers = np.ones(0), np.arange(1)
+        self._lost = np.zeros((width, width))
 
     def _make_room(self, n_rows: int, width: int) -> None:
         """Make buffers for so many rows, or for a block of them."""
@@ -233,7 +234,14 @@ class Adder:
                 # A comparison with NaN is false.
                 if limit is not None and not (diagonal + product.diagonal()[inside] <= limit).all():
                     return at.start
-                scatter += product
+                if limit is None:
+                    scatter += product
+                else:
+                    # Kahan's sum: in a long stream blocks that are alike are rounded alike.
+                    product -= self._lost
+                    before = scatter.copy()
+                    scatter += product
+                    self._lost = (scatter - before) - product
                 pointers = self._pointers[: size + 1]
                 add_by_group(block, codes[at], weight, pointers, sums)
         return stop
