@@ -700,7 +700,7 @@ def _distinct(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _code_of(counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return the position of each group's size among the distinct ones, of a type that NumPy sorts by radix if they are few."""
+    """Return the position of each group's size among the distinct ones, of 16 bits (a radix sort for NumPy) if they are few."""
     type_ = np.uint16 if len(sizes) < 1 << 16 else np.intp
     if _has_table(sizes, len(counts)):
         table = np.zeros(int(sizes[-1]) + 1, dtype=type_)
