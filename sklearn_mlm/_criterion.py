@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +21,7 @@ from ._linalg import (
 )
 from ._moments import GroupedMoments, rounding_scatter
 from ._scatter import weighted_scatter
-from ._solution import Solution, State, reliabilities_of
+from ._solution import Profiles, Solution, State, reliabilities_of
 
 # Scatter of the group means that an exact fit could leave, relative to that of y: means are not squares.
 _EXACT_BETWEEN = 1e-20
@@ -30,6 +31,12 @@ _SPACING = 4 * np.finfo(np.float64).eps
 _MOST_DIGITS = 16.0
 # Scatter matrices of the distinct group sizes are kept up to this many numbers (128 MB), and rows are summed beyond it.
 _MAX_SCATTER_NUMBERS = 1 << 24
+# Nodes that stand for group sizes, so many on each stretch of log n, where sizes are many times as many.
+_N_NODES = 16
+_STRETCH = 1.2
+_SIZES_PER_NODE = 8
+# Numbers that are summed at a time at the nodes, which fit into cache.
+_BLOCK_NUMBERS = 1 << 17
 # Numbers that the matrices of one vectorised evaluation may hold.
 _BATCH_NUMBERS = 1 << 21
 
@@ -201,10 +208,14 @@ class Criterion:
         slopes[inside] = solve_positive(within[np.ix_(inside, inside)], within[inside, -1])
         self.within_residual = max(float(within[-1, -1] - within[-1, :-1] @ slopes), 0.0)
         # Relative to the variation of y within groups, or to all of it where y is constant in each group.
-        self.within_residual_zero = bool(self.within_residual <= DEPENDENT * (within[-1, -1] or 1.0))
+        self.within_residual_zero = bool(self.within_residual <= max(DEPENDENT * (within[-1, -1] or 1.0), self._noise()))
         if self.within_residual_zero:
             self.within_residual = 0.0
         return slopes
+
+    def _noise(self) -> float:
+        """Return what rounding of the rows could leave of a remainder without residual, in units of the scaled y squared."""
+        return 0.0 if self.moments.remainder is None else self.moments.remainder.noise / self._y_scale**2
 
     def _crude_slopes(
         self, change: np.ndarray, scale: np.ndarray, means: np.ndarray, grand: np.ndarray, within: np.ndarray
@@ -231,15 +242,33 @@ class Criterion:
     # ---- the groups: one term for all groups of a size
 
     def _set_groups(self) -> None:
-        """Set the groups' rows in order of their size, the distinct sizes, how many have each, and their summed t_j t_j'."""
+        """Set the groups' rows in order of their size, the distinct sizes, how many have each, and their summed t_j t_j'.
+
+        Where sizes are many times as many as the nodes of an interpolation in log n, the nodes take the place of the sizes:
+        every sum over groups is of a function of n that is analytic in log n, h(gamma, n)^p or log(1 + gamma n), so that
+
+            sum_j f(n_j) a_j = sum_m f(n_m) sum_j l_m(log n_j) a_j
+
+        to rounding, l_m the Lagrange polynomials. Sums over nodes have the same form as those over sizes; their
+        multiplicities sum_j l_m(log n_j) are no whole numbers, and may be negative.
+        """
         moments = self._rest
         leading = int(self.fit_intercept)
-        self._sizes, code, self._multiplicity = _distinct(moments.counts)
+        if moments.n_rows.sum() - moments.n_groups <= self.within_rank:
+            # As many columns as deviations from group means: what rounding leaves of y is no residual.
+            self.within_residual, self.within_residual_zero = 0.0, True
+        self._sizes, self._multiplicity = _distinct(moments.counts)
+        width = self._map.shape[1]
+        nodes = _nodes_for(self._sizes, max(_MAX_SCATTER_NUMBERS, moments.n_groups * width) // width**2)
+        # Many sizes, as of real weights, are in the order of the nodes that stand for them.
+        code = _code_of(moments.counts, self._sizes) if nodes is None else _stretch_of(moments.counts, nodes)
         self._order = np.argsort(code, kind="stable")
         self._rows = moments.deviations[self._order] @ self._map[leading:]
         self._rows += self._map[:leading].sum(axis=0) - self._offset @ self._map[leading:]
-        width = self._rows.shape[1]
         self._size_scatter: np.ndarray | None = None
+        if nodes is not None:
+            self._sizes, self._multiplicity, self._size_scatter = _at_nodes(self._rows, moments.counts[self._order], nodes)
+            return
         if len(self._sizes) * width**2 > _MAX_SCATTER_NUMBERS:
             self._sizes, self._multiplicity = moments.counts[self._order], np.ones(moments.n_groups)
             return
@@ -270,6 +299,10 @@ class Criterion:
     def hessian(self, ratio: float) -> float:
         """Return the second derivative of the criterion by the variance ratio."""
         return float(self.evaluate(ratio)[2][0])
+
+    def determinant_slope(self, ratio: float) -> float:
+        """Return sum_j h_j, the derivative of the log determinant of V / sigma2: the first term of the criterion's."""
+        return float(self._sizes / (1.0 + ratio * self._sizes) @ self._multiplicity)
 
     def evaluate(self, ratios: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the criterion and its first two derivatives at each of several variance ratios.
@@ -359,6 +392,27 @@ class Criterion:
             y_scale=self._y_scale,
         )
 
+    def profiles(self, ratios: np.ndarray) -> Profiles:
+        """Return what profile limits are made of at several variance ratios in [0, inf).
+
+        Parameters
+        ----------
+        ratios : ndarray of shape (n_ratios,)
+        """
+        batch = max(1, _BATCH_NUMBERS // self._rows.shape[1] ** 2)
+        to_columns = self._to_columns()
+        values, sums, coefficients, variances = [], [], [], []
+        for at in (ratios[i : i + batch] for i in range(0, len(ratios), batch)):
+            growth = at[:, None] * self._sizes
+            root, half_log_det, beta, r2 = self._profile(self._between(self._sizes / (1.0 + growth)))
+            values.append(self._value(r2, np.log1p(growth) @ self._multiplicity, half_log_det))
+            sums.append(r2)
+            for slopes, intercept in map(self._fixed_effects, beta):
+                slopes = self._known_slopes + slopes
+                coefficients.append(np.append(intercept, slopes) if self.fit_intercept else slopes)
+            variances.append(((root @ to_columns.T) ** 2).sum(axis=1))
+        return Profiles(np.concatenate(values), np.concatenate(sums), np.array(coefficients), np.concatenate(variances))
+
     def _value(self, r2: Any, log_determinant: Any, half_log_det: Any) -> Any:
         """Return the criterion from r2 and log det B_XX in the scaled columns, and the log determinant of V / sigma2."""
         free = self.degrees_of_freedom
@@ -398,7 +452,7 @@ class Criterion:
         between = self._between(self._sizes[None, :])
         contrast = _contrast(self._profile(between)[2])
         left = float(dots(contrast, between @ contrast)[0])
-        return left <= _EXACT_BETWEEN * (self._between_total or 1.0)
+        return left <= max(_EXACT_BETWEEN * (self._between_total or 1.0), self._noise())
 
     @property
     def digits(self) -> float:
@@ -462,27 +516,26 @@ class Criterion:
 
     @property
     def sizes(self) -> np.ndarray:
-        """The distinct group sizes n_j."""
+        """The distinct group sizes n_j, or the nodes that stand for them, of which the ends are sizes."""
         return self._sizes
 
-    def size_scatter(self, max_rows: int, n_sizes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return group sizes, how many groups have each, and their summed x_j x_j'.
+    def size_scatter(self, n_sizes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the sizes of the groups of one size, one for each group, and their summed x_j x_j'; ascending.
 
-        Where there are so many sizes that k times their number exceeds `max_rows`, groups of nearly the same size are
-        taken together, `n_sizes` of them, at their mean size.
+        Parameters
+        ----------
+        n_sizes : int
+            Of more distinct sizes, those that lie in one of so many intervals of equal width in log n are taken together.
         """
-        x = self._rows[:, :-1]
-        sizes, multiplicity = self._sizes, self._multiplicity.astype(int)
-        if len(sizes) * max(self.rank, 1) > max_rows and len(sizes) > n_sizes:
-            ends = np.unique(np.linspace(0, len(x), n_sizes + 1).astype(int))
-            counts = np.repeat(sizes, multiplicity)
-            multiplicity = np.diff(ends)
-            sizes = np.add.reduceat(counts, ends[:-1]) / multiplicity
-        starts = np.cumsum(multiplicity) - multiplicity
-        scatter = [
-            x[start : start + count].T @ x[start : start + count] for start, count in zip(starts, multiplicity, strict=True)
-        ]
-        return sizes, multiplicity.astype(np.float64), np.stack(scatter)
+        counts = self.moments.counts[self._order]
+        distinct = np.unique(counts)
+        if len(distinct) > n_sizes:
+            distinct = np.geomspace(distinct[0], distinct[-1], n_sizes + 1)[:-1]
+        code = np.searchsorted(distinct, counts, side="right")
+        order = np.argsort(code, kind="stable")
+        for members in np.split(order, np.flatnonzero(np.diff(code[order])) + 1):
+            x = self._rows[members, :-1]
+            yield counts[members], x.T @ x
 
     # ---- solutions
 
@@ -596,19 +649,103 @@ def _contrast(beta: np.ndarray) -> np.ndarray:
     return np.concatenate([-beta, np.ones((len(beta), 1))], axis=1)[:, :, None]
 
 
-def _distinct(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the distinct group sizes in ascending order, the code of each group's, and how many groups have each.
+def _nodes_for(sizes: np.ndarray, most: int) -> np.ndarray | None:
+    """Return nodes that can stand for the group sizes, a row for each stretch of log n, ascending; None for few sizes.
 
-    Whole numbers are looked up in a table; weights that are not whole are sorted.
+    The nodes are Chebyshev's points of the second kind. h(gamma, n)^p and log(1 + gamma n) are analytic in log n for
+    |Im log n| < pi. On a stretch of half-width a = 0.6 the interpolant of m points converges as rho^-m with
+    rho = (pi + sqrt(pi^2 + a^2)) / a = 10.6 (L. N. Trefethen (2013), "Approximation Theory and Approximation Practice",
+    theorem 8.2), so that 16 points leave no more than rounding.
+
+    Parameters
+    ----------
+    sizes : ndarray of shape (n_sizes,)
+        Distinct, ascending.
+    most : int
+        The number of nodes for whose matrices there is room.
     """
-    small = counts.max() <= max(2 * len(counts), 1 << 12)
-    whole = counts.astype(np.int64) if small else counts
-    if small and np.array_equal(whole, counts):
-        frequency = np.bincount(whole)
+    if len(sizes) <= _SIZES_PER_NODE * _N_NODES:
+        return None
+    span = np.log(sizes[-1] / sizes[0])
+    edges = np.linspace(0.0, span, max(1, int(np.ceil(span / _STRETCH))) + 1)
+    points = (1.0 - np.cos(np.pi * np.arange(_N_NODES) / (_N_NODES - 1))) / 2.0
+    nodes = sizes[0] * np.exp(edges[:-1, None] + np.diff(edges)[:, None] * points)
+    nodes[0, 0], nodes[-1, -1] = sizes[0], sizes[-1]
+    return None if len(sizes) <= _SIZES_PER_NODE * nodes.size or nodes.size > most else nodes
+
+
+def _stretch_of(counts: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+    """Return the stretch of each group's size, of a type that NumPy sorts by radix."""
+    return np.searchsorted(nodes[1:, 0], counts, side="right").astype(np.uint16)
+
+
+def _at_nodes(rows: np.ndarray, counts: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the nodes, their multiplicities sum_j l_m(log n_j), and their scatter sum_j l_m(log n_j) t_j t_j', one a row.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_groups, width)
+        t_j, by stretch.
+    counts : ndarray of shape (n_groups,)
+        n_j.
+    nodes : ndarray of shape (n_stretches, n_nodes)
+    """
+    width = rows.shape[1]
+    multiplicity, scatter = np.zeros(nodes.shape), np.zeros((*nodes.shape, width, width))
+    ends = np.searchsorted(_stretch_of(counts, nodes), np.arange(1, len(nodes) + 1)).tolist()
+    step = max(1, _BLOCK_NUMBERS // (_N_NODES * width))
+    for at, (start, stop) in enumerate(zip([0, *ends], ends, strict=False)):
+        for first in range(start, stop, step):
+            block = rows[first : min(first + step, stop)]
+            lagrange = _lagrange(counts[first : first + len(block)], nodes[at])
+            multiplicity[at] += lagrange.sum(axis=1)
+            weighted = lagrange[:, None, :] * np.ascontiguousarray(block.T)
+            scatter[at] += (weighted.reshape(-1, len(block)) @ block).reshape(-1, width, width)
+    return nodes.ravel(), multiplicity.ravel(), scatter.reshape(nodes.size, -1)
+
+
+def _lagrange(counts: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+    """Return l_m(log n_j) of one stretch's nodes, of shape (n_nodes, n_groups), by the barycentric formula.
+
+    The weights of Chebyshev's points of the second kind are 1 in turn with -1, the ends' half of it (J.-P. Berrut and L. N.
+    Trefethen (2004), "Barycentric Lagrange interpolation", SIAM Review 46(3), equation 5.4).
+    """
+    weights = np.where(np.arange(len(nodes)) % 2, -1.0, 1.0)
+    weights[[0, -1]] /= 2.0
+    # An error of log n is that of a nearby n in all of them.
+    distance = np.log(counts / nodes[0]) - np.log(nodes / nodes[0])[:, None]
+    at_node = distance == 0.0
+    distance[at_node] = 1.0
+    shares = weights[:, None] / distance
+    hit = at_node.any(axis=0)
+    shares[:, hit] = at_node[:, hit]
+    return shares / shares.sum(axis=0)
+
+
+def _distinct(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct group sizes in ascending order, and how many groups have each.
+
+    Whole numbers are counted in a table; weights that are not whole are sorted.
+    """
+    if _has_table(counts, len(counts)):
+        frequency = np.bincount(counts.astype(np.int64))
         sizes = np.flatnonzero(frequency)
-        code = (np.cumsum(frequency > 0) - 1)[whole]
-        # Radix sort, which NumPy has for 16 bits, takes the time of a few copies.
-        code = code.astype(np.uint16) if len(sizes) < 1 << 16 else code
-        return sizes.astype(np.float64), code, frequency[sizes].astype(np.float64)
-    sizes, code, frequency = np.unique(counts, return_inverse=True, return_counts=True)
-    return sizes, code, frequency.astype(np.float64)
+        return sizes.astype(np.float64), frequency[sizes].astype(np.float64)
+    ascending = np.sort(counts)
+    starts = np.flatnonzero(np.append(True, ascending[1:] != ascending[:-1]))
+    return ascending[starts], np.diff(starts, append=len(counts)).astype(np.float64)
+
+
+def _code_of(counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return the position of each group's size among the distinct ones, of 16 bits (for a radix sort) if they are few."""
+    type_ = np.uint16 if len(sizes) < 1 << 16 else np.intp
+    if _has_table(sizes, len(counts)):
+        table = np.zeros(int(sizes[-1]) + 1, dtype=type_)
+        table[sizes.astype(np.int64)] = np.arange(len(sizes))
+        return table[counts.astype(np.int64)]
+    return np.searchsorted(sizes, counts).astype(type_)
+
+
+def _has_table(sizes: np.ndarray, n_groups: int) -> bool:
+    """Return whether sizes are whole numbers, and so small that a table of them is no larger than the groups."""
+    return bool(sizes.max() <= max(2 * n_groups, 1 << 12)) and np.array_equal(sizes.astype(np.int64), sizes)

@@ -13,6 +13,7 @@ from ._accumulator import Accumulator, in_rows
 from ._batches import arrow, arrow_columns, checked_batch, named_columns, progress
 from ._groups import factorize, has_groups, name_of, warn_of_twins
 from ._label_table import append_labels
+from ._linalg import independent_columns, solve_positive
 from ._remainder import Remainder, remainders, unit_rounding
 from ._rows import (
     NO_WEIGHT,
@@ -445,9 +446,9 @@ class GroupedMoments:
     def to_frame(self) -> pd.DataFrame:
         """Return the groups as a table, a row each, for people and for other programs.
 
-        With `within` it is the whole state, to the digits of the means and without a remainder. The frame's `attrs` hold what
-        its columns do not: whether the columns of x and y have names, and `sum_log_weight`. Formats such as CSV leave them
-        out.
+        With `within` it is the whole state, to the digits of the means and without a remainder. The frame's `attrs` hold
+        what its columns do not: whether the columns of x and y have names, and `sum_log_weight`. Formats such as CSV leave
+        them out.
 
         Returns
         -------
@@ -728,7 +729,16 @@ def read_about(
     left = remainders(X, y, slopes)
     rest = read(left)
     noise = with_remainder(moments, slopes, X, y, rest).remainder
-    return None if noise is None or rest.within[-1, -1] <= noise.noise else (left, rest)
+    return None if noise is None or _residual_within(rest.within) <= noise.noise else (left, rest)
+
+
+def _residual_within(within: np.ndarray) -> float:
+    """Return what the columns of x leave of the scatter of y within groups."""
+    length = np.sqrt(within.diagonal())
+    scaled = within / np.outer(length := np.where(length > 0, length, 1.0), length)
+    kept = independent_columns(scaled[:-1, :-1])
+    slopes = solve_positive(scaled[np.ix_(kept, kept)], scaled[kept, -1])
+    return float(scaled[-1, -1] - scaled[-1, kept] @ slopes) * float(length[-1]) ** 2
 
 
 def _loaded_remainder(said: dict[str, Any] | None, arrays: dict[str, np.ndarray]) -> Remainder | None:

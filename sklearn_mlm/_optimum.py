@@ -8,22 +8,29 @@ import numpy as np
 
 from ._criterion import Criterion
 from ._solution import Solution
+from ._spectrum import is_constant
 
 # In units of log gamma. The criterion is analytic in log gamma on a strip of half-width pi (its singularities are at
 # negative gamma), so that it has no features much narrower than one.
 _GRID_STEP = 0.5
 # In units of 1 / (largest size): below it the derivative is a straight line but for a hundredth.
 _FIRST_RATIO = 1e-2
-# A criterion that varies less than this over the whole grid, relative to its terms, is constant.
-_FLAT = 1e-11
-# Steps by which a grid grows that ends too early, and where it ends in any case.
+# Steps by which a grid grows that ends too early, and where it ends in any case, in units of 1 / (smallest size).
 _EXTENSION = 10
 _LARGEST_RATIO = 1e30
 # Rounds of halving a cell in which the derivative may touch zero; 2^-40 of a cell is rounding.
 _MAX_HALVINGS = 40
-# Steps to a root; two are usual, and every sixth is a bisection.
+# Steps to a root; one is usual, and every sixth is a bisection.
 _MAX_REFINEMENTS = 300
-_LAST_STEP = 1e-3
+_MAX_POLYNOMIAL_STEPS = 8
+# A step after which the error, of the order of its cube, is below rounding.
+_LAST_STEP = 3e-6
+# The derivative is not known better than to this share of its largest term.
+_ROUNDING = 3e-16
+_SPACING = np.finfo(np.float64).eps
+
+# A place on the axis, the derivative of the criterion there and its slope.
+_Place = tuple[float, float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +78,12 @@ def minimise(criterion: Criterion) -> Optimum:
     limit = criterion.within_residual_zero and criterion.limit_degrees_of_freedom >= 0
     if limit and criterion.limit_degrees_of_freedom > 0:
         return Optimum(criterion.solution(np.inf), "residual", np.array([np.inf]))
-    grid = _scan(criterion)
-    ratios, values, gradients, _ = grid
-    if np.ptp(values) <= _FLAT * (np.abs(values).max() + criterion.degrees_of_freedom):
+    if is_constant(criterion):
         return Optimum(criterion.solution(0.0), "group", np.zeros(1), identified=False)
+    grid = _scan(criterion)
+    ratios, _, gradients, _ = grid
     rising = np.flatnonzero((gradients[:-1] < 0) & (gradients[1:] >= 0))
-    candidates = [_refine(criterion, *grid[[0, 2, 3], i : i + 2]) for i in rising]
+    candidates = [_refine(criterion, grid, cell) for cell in rising.tolist()]
     if gradients[0] >= 0 or not candidates:
         candidates.insert(0, 0.0)
     if limit:
@@ -100,9 +107,10 @@ def _scan(criterion: Criterion) -> np.ndarray:
 
     first = _FIRST_RATIO / criterion.sizes.max()
     last = max(_last_ratio(criterion), 10 * first)
+    largest = _LARGEST_RATIO / criterion.sizes.min()
     n_steps = int(np.ceil(np.log(last / first) / _GRID_STEP))
     grid = at(np.append(0.0, first * np.exp(_GRID_STEP * np.arange(n_steps + 1))))
-    while grid[2, -1] <= 0 and grid[0, -1] < _LARGEST_RATIO and not criterion.within_residual_zero:
+    while grid[2, -1] <= 0 and grid[0, -1] < largest and not criterion.within_residual_zero:
         # Groups that the fixed effects nearly tell apart: what they say of tau2 shows at large ratios only.
         more = grid[0, -1] * np.exp(_GRID_STEP * np.arange(1, _EXTENSION + 1))
         grid = np.append(grid, at(more), axis=1)
@@ -141,41 +149,101 @@ def _may_touch_zero(ratios: np.ndarray, gradients: np.ndarray, slopes: np.ndarra
     return np.flatnonzero(dips & ~clear)
 
 
-def _refine(criterion: Criterion, ratios: np.ndarray, gradients: np.ndarray, slopes: np.ndarray) -> float:
-    """Return the root of the derivative between two ratios, to machine precision.
+def _refine(criterion: Criterion, grid: np.ndarray, cell: int) -> float:
+    """Return the root of the derivative in a cell of the grid, to the rounding of the derivative.
 
-    Each step evaluates the root interpolated from both ends of the bracket and puts it in the place of one of them, with
-    an order of convergence between 2 and 3; now and then it bisects, so that it ends whatever the derivative looks like.
-    The variable is log gamma, in which the derivative is straighter, except in the cell at 0.
+    The variable is t = log gamma, in which the derivative v = gamma f' is straighter, except in the cell at 0, where it is
+    gamma itself. The first place is the root of the Hermite interpolant through the cell and one grid point beyond each
+    end, which is usually off by 1e-7. From each place where v and its slope c are known, a step of Chebyshev's method,
+
+        t - (v / c) (1 + b v / (2 c^2)),
+
+    with b an estimate of the second derivative, leaves an error of the order of the step cubed: a step of 3e-6 is the
+    last. The root stays bracketed, and every sixth place is the middle of the bracket, so that the search ends whatever
+    the derivative looks like.
     """
-    logarithmic = ratios[0] > 0
+    logarithmic = grid[0, cell] > 0
 
-    def end(ratio: float, gradient: float, slope: float) -> tuple[float, float, float]:
-        return (
-            (np.log(ratio), ratio * gradient, ratio * (gradient + ratio * slope))
-            if logarithmic
-            else (ratio, gradient, slope)
-        )
+    def place(ratio: float, gradient: float, slope: float) -> _Place:
+        if logarithmic:
+            return float(np.log(ratio)), float(ratio * gradient), float(ratio * (gradient + ratio * slope))
+        return float(ratio), float(gradient), float(slope)
 
-    low, high = (end(*one) for one in zip(ratios, gradients, slopes, strict=True))
-    for attempt in range(_MAX_REFINEMENTS):
-        at = (low[0] + high[0]) / 2 if attempt % 6 == 5 else _interpolate_root(low, high)
+    first = cell - 1 if cell > 1 or (cell == 1 and not logarithmic) else cell
+    known = [place(*grid[[0, 2, 3], at]) for at in range(first, min(cell + 3, grid.shape[1]))]
+    low, high = known[cell - first], known[cell - first + 1]
+    at, bend = _hermite_root(known, low, high)
+    last = min(low, high, key=lambda end: abs(end[0] - at))
+    for attempt in range(1, _MAX_REFINEMENTS):
         ratio = float(np.exp(at)) if logarithmic else at
-        moved = min(at - low[0], high[0] - at)
         _, (gradient,), (slope,) = criterion.evaluate(ratio)
-        if gradient < 0:
-            low = end(ratio, gradient, slope)
-        else:
-            high = end(ratio, gradient, slope)
-        # The root now known is off by less than the step squared, and the one interpolated next by less than that squared.
-        if moved <= _LAST_STEP * (1.0 if logarithmic else ratio):
+        here = place(ratio, gradient, slope)
+        low, high = (here, high) if here[1] < 0 else (low, here)
+        if attempt > 1:
+            bend = _second_derivative(last, here)
+        at, step = _chebyshev_step(here, bend)
+        unit = 1.0 if logarithmic else ratio
+        rounding = _ROUNDING * criterion.determinant_slope(ratio) * (ratio if logarithmic else 1.0)
+        if abs(step) <= _LAST_STEP * unit or abs(here[1]) <= rounding or high[0] - low[0] <= _SPACING * abs(here[0]):
             break
-    at = _interpolate_root(low, high)
+        if attempt % 6 == 0 or not low[0] < at < high[0]:
+            at = (low[0] + high[0]) / 2
+        last = here
+    at = min(max(at, low[0]), high[0])
     return float(np.exp(at)) if logarithmic else at
 
 
-def _interpolate_root(low: tuple[float, float, float], high: tuple[float, float, float]) -> float:
-    """Return the root between two ends, each a place, value and slope, by cubic Hermite interpolation of the inverse."""
+def _hermite_root(known: list[_Place], low: _Place, high: _Place) -> tuple[float, float]:
+    """Return the root, in a bracket, of the polynomial through places and their slopes, and its second derivative there.
+
+    The polynomial is in Newton's form, of divided differences in which each place stands twice (J. Stoer and R. Bulirsch
+    (2002), "Introduction to Numerical Analysis", section 2.1.5), and its root by Newton's method from that of the cubic
+    interpolant of the inverse function.
+    """
+    places = [x for x, _, _ in known for _ in range(2)]
+    column = [v for _, v, _ in known for _ in range(2)]
+    coefficients = [column[0]]
+    for order in range(1, len(places)):
+        column = [
+            known[i // 2][2] if order == 1 and i % 2 == 0 else (column[i + 1] - column[i]) / (places[i + order] - places[i])
+            for i in range(len(column) - 1)
+        ]
+        coefficients.append(column[0])
+    root, second = _interpolate_root(low, high), 0.0
+    for _ in range(_MAX_POLYNOMIAL_STEPS):
+        value = first = half_second = 0.0
+        for coefficient, x in zip(reversed(coefficients), reversed(places), strict=True):
+            half_second = half_second * (root - x) + first
+            first = first * (root - x) + value
+            value = value * (root - x) + coefficient
+        second = 2.0 * half_second
+        if first <= 0:
+            break
+        step = value / first
+        root = min(max(root - step, low[0]), high[0])
+        if abs(step) <= _LAST_STEP * (high[0] - low[0]):
+            break
+    return root, second
+
+
+def _chebyshev_step(here: _Place, bend: float) -> tuple[float, float]:
+    """Return where a step of Chebyshev's method from a place leads, and the step; an infinite one where it falls."""
+    x, value, slope = here
+    if slope <= 0:
+        return np.inf, np.inf
+    step = value / slope
+    step *= 1.0 + bend * step / (2.0 * slope)
+    return x - step, step
+
+
+def _second_derivative(last: _Place, here: _Place) -> float:
+    """Return the second derivative, at the second of two places, of the cubic through both and their slopes."""
+    width = here[0] - last[0]
+    return 2.0 / width * (last[2] + 2.0 * here[2] - 3.0 * (here[1] - last[1]) / width) if width else 0.0
+
+
+def _interpolate_root(low: _Place, high: _Place) -> float:
+    """Return the root between two ends by cubic Hermite interpolation of the inverse."""
     (x0, g0, s0), (x1, g1, s1) = low, high
     if min(s0, s1) <= 0:
         return (x0 + x1) / 2

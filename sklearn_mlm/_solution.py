@@ -1,4 +1,4 @@
-"""`Solution` and `State`: the model at one variance ratio, and the sums that inference about it is made of."""
+"""`Solution`, `State` and `Profiles`: the model at given variance ratios, and what inference about it is made of."""
 
 from __future__ import annotations
 
@@ -123,6 +123,28 @@ class State:
     def residual_variance(self) -> float:
         """sigma2 = r2 / D, in the criterion's units."""
         return self.r2 / self.degrees_of_freedom
+
+
+@dataclass(frozen=True, eq=False)
+class Profiles:
+    """What profile limits are made of, at several variance ratios.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_ratios,)
+        The criterion.
+    r2 : ndarray of shape (n_ratios,)
+        The residual sum of squares r2(gamma), y in the criterion's unit.
+    coefficients : ndarray of shape (n_ratios, n_coefficients)
+        Fixed effects of the data's columns, the intercept first where the model has one.
+    variances : ndarray of shape (n_ratios, n_coefficients)
+        Their variances where r2 = D, the diagonal of B_XX^-1 in the columns of the data; 0 for dropped ones.
+    """
+
+    values: np.ndarray
+    r2: np.ndarray
+    coefficients: np.ndarray
+    variances: np.ndarray
 
 
 def reliabilities_of(ratio: float, counts: np.ndarray) -> np.ndarray:

@@ -9,12 +9,13 @@ from scipy import optimize, stats
 from sklearn.utils import check_random_state
 
 from ._criterion import Criterion
+from ._spectrum import eigenvalues
 
-# Above this many eigenvalues that have to be computed, group sizes are rounded to so many (weights that are all different).
-_MAX_MATRIX = 2000
-_SIZES = 200
+# Eigenvalues are taken together until they are so many.
+_MAX_EIGENVALUES = 128
 # Variance ratios, relative to the largest eigenvalue, at which simulated criteria are compared.
 _GRID = np.exp(np.linspace(np.log(1e-4), np.log(1e8), 240))
+# In units of 1 / (largest size): where the pivot has not fallen to a value there, it never does.
 _LARGEST_RATIO = 1e15
 _TOLERANCE = 4 * np.finfo(np.float64).eps
 
@@ -72,10 +73,11 @@ class FPivot:
         """Return the gamma at which the pivot has a value: 0 where it never has one so large, infinity if none so small."""
         if self.statistic(0.0) <= value:
             return 0.0
-        high = 1.0 / float(self._criterion.sizes.max())
+        first = 1.0 / float(self._criterion.sizes.max())
+        high = first
         while self.statistic(high) > value:
             high *= 8.0
-            if high > _LARGEST_RATIO:
+            if high > _LARGEST_RATIO * first:
                 return np.inf
         return float(optimize.brentq(lambda ratio: self.statistic(ratio) - value, 0.0, high, xtol=1e-300, rtol=_TOLERANCE))
 
@@ -88,32 +90,6 @@ class FPivot:
         return float(lower), float(upper)
 
 
-def eigenvalues(criterion: Criterion) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct positive eigenvalues of Z'W^(1/2) P W^(1/2)Z and how often each occurs; P takes X off.
-
-    The matrix is diag(n_j) - (n_j x_j)' B_XX(0)^-1 (n_l x_l). Groups of one size span, with their means, k dimensions at
-    the most; in the rest of their dimensions the eigenvalue is the size. So the matrix to decompose has k rows a distinct
-    size, not J.
-    """
-    sizes, multiplicity, scatter = criterion.size_scatter(_MAX_MATRIX, _SIZES)
-    inverse = criterion.state(0.0).inverse
-    factors, of_size, values, counts = [], [], [], []
-    for size, count, gram in zip(sizes, multiplicity, scatter, strict=True):
-        share, axes = np.linalg.eigh(gram)
-        kept = share > 1e-13 * max(share[-1], 0.0)
-        # More directions than groups are rounding.
-        kept[: max(len(kept) - int(count), 0)] = False
-        factors.append((axes[:, kept] * np.sqrt(share[kept])).T * size)
-        of_size.append(np.full(int(kept.sum()), size))
-        if count > kept.sum():
-            values.append(size)
-            counts.append(count - kept.sum())
-    stacked, diagonal = np.concatenate(factors), np.concatenate(of_size)
-    shifted = np.linalg.eigvalsh(np.diag(diagonal) - stacked @ inverse @ stacked.T)
-    positive = shifted[shifted > 1e-10 * sizes.max()]
-    return np.append(values, positive), np.append(counts, np.ones(len(positive)))
-
-
 def simulate_null(criterion: Criterion, n_simulations: int, random_state: Any = None) -> np.ndarray:
     """Return draws of the restricted likelihood-ratio statistic of tau2 = 0 where tau2 is 0.
 
@@ -121,7 +97,12 @@ def simulate_null(criterion: Criterion, n_simulations: int, random_state: Any = 
 
         sup over gamma of (N - k) log(sum w_s^2 / sum w_s^2 / (1 + gamma mu_s)) - sum log(1 + gamma mu_s),
 
-    the sums of squares over N - k of them, of which those without an eigenvalue have mu = 0.
+    the sums of squares over N - k of them, of which those without an eigenvalue have mu = 0. The statistic is 0 in every
+    draw where there are no eigenvalues.
+
+    More than 128 eigenvalues are taken together within intervals of log mu, at their mean. As in `eigenvalues`, the error is
+    of second order in the width of an interval: over three powers of ten of mu, 0.05, which moves the statistic by about
+    1e-4 of itself, where the Monte Carlo error of a p-value of 0.05 from 10,000 draws is 4e-2 of it.
 
     Parameters
     ----------
@@ -136,7 +117,9 @@ def simulate_null(criterion: Criterion, n_simulations: int, random_state: Any = 
     Journal of the Royal Statistical Society B 66(1), 165-185, equation 9.
     """
     rng = check_random_state(random_state)
-    values, counts = eigenvalues(criterion)
+    values, counts = _taken_together(*eigenvalues(criterion))
+    if not len(values):
+        return np.zeros(n_simulations)
     free = criterion.degrees_of_freedom
     shrunk = 1.0 / (1.0 + _GRID[:, None] / values.max() * values)
     penalty = -np.log(shrunk) @ counts
@@ -151,3 +134,15 @@ def simulate_null(criterion: Criterion, n_simulations: int, random_state: Any = 
         profile = free * (np.log(total)[:, None] - np.log(squares @ shrunk.T + rest[:, None])) - penalty
         statistics[start : start + size] = np.maximum(profile.max(axis=1), 0.0)
     return statistics
+
+
+def _taken_together(values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return eigenvalues and their counts, those in one interval of equal width in their logarithm as one, their mean."""
+    if len(values) <= _MAX_EIGENVALUES:
+        return values, counts
+    # An eigenvalue below 1e-8 of the largest shows at ratios only that are beyond the grid.
+    edges = np.geomspace(max(values.min(), 1e-8 * values.max()), values.max(), _MAX_EIGENVALUES)
+    code = np.searchsorted(edges[1:-1], values, side="right")
+    n_together = np.bincount(code, counts)
+    held = n_together > 0
+    return np.bincount(code, counts * values)[held] / n_together[held], n_together[held]

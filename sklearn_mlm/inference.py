@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -389,14 +390,22 @@ def random_intercept_test(
         somewhat conservative; from chi-squared with 1, as lmerTest's ranova, which is twice that. "f" is Wald's F test,
         exact as well, and what dummies of the groups would give.
     n_simulations : int, default=10000
-        For "exact".
+        For "exact". The p-value is (1 + the number of draws that reach the statistic) / (1 + n_simulations): it is never 0,
+        and the test keeps its level at any number of draws.
     random_state : int, RandomState instance or None, default=None
         For "exact".
 
     Returns
     -------
     test : pandas.Series
-        "statistic" and "p_value", and for "f" "F", "df1", "df2" and "p_value".
+        "statistic" and "p_value", and for "f" "F", "df1", "df2" and "p_value". The p-value is NaN where the fixed effects
+        leave no degrees of freedom between groups, or one row for both variances: the likelihood is then the same at every
+        group variance.
+
+    Raises
+    ------
+    ValueError
+        For an unknown method, an `n_simulations` that is no whole number of at least 1, or a constant y.
 
     References
     ----------
@@ -416,6 +425,8 @@ def random_intercept_test(
     check_mixed(model)
     if method not in ("exact", "mixture", "naive", "f"):
         raise ValueError(f"method must be one of 'exact', 'mixture', 'naive', 'f'; found {method!r}.")
+    if not isinstance(n_simulations, Integral) or isinstance(n_simulations, bool) or n_simulations < 1:
+        raise ValueError(f"n_simulations must be a whole number of draws, 1 or more; found {n_simulations!r}.")
     criterion = criterion_of(model, reml=True)
     if criterion.outcome_constant:
         raise ValueError("y is constant: there is no variance to test.")
@@ -423,12 +434,17 @@ def random_intercept_test(
         raise ValueError("The fixed effects determine y: they leave no variance to test. Fit fewer columns.")
     if method == "f":
         return f_test(FPivot(criterion))
-    statistic = max(criterion.value(0.0) - minimise(criterion).solution.value, 0.0)
-    if method == "exact":
-        p_value = float(np.mean(simulate_null(criterion, n_simulations, random_state) >= statistic))
+    optimum = minimise(criterion)
+    # Where the optimum is 0 the two values differ by rounding alone.
+    statistic = max(criterion.value(0.0) - optimum.solution.value, 0.0) if optimum.solution.ratio > 0 else 0.0
+    if not optimum.identified:
+        p_value = np.nan
+    elif method == "exact":
+        n_reached = np.count_nonzero(simulate_null(criterion, int(n_simulations), random_state) >= statistic)
+        p_value = (1.0 + n_reached) / (1.0 + n_simulations)
     else:
-        p_value = float(stats.chi2.sf(statistic, 1)) * (0.5 if method == "mixture" else 1.0)
-    return pd.Series({"statistic": statistic, "p_value": p_value if statistic > 0 else 1.0})
+        p_value = float(stats.chi2.sf(statistic, 1)) * (0.5 if method == "mixture" and statistic > 0 else 1.0)
+    return pd.Series({"statistic": statistic, "p_value": p_value})
 
 
 def f_test(pivot: FPivot) -> pd.Series:

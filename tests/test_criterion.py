@@ -205,3 +205,72 @@ def test_groups_far_apart_leave_the_digits_of_the_rest(gap, fit_intercept):
         assert relative_error(criterion.value(ratio), exact.value(ratio)) < 1e-9
         slope = float(exact.gradient(ratio)) * ratio
         np.testing.assert_allclose(criterion.gradient(ratio) * ratio, slope, rtol=1e-6, atol=1e-6)
+
+
+def many_weights(n_groups, spread, seed=0):
+    """Groups of few rows with weights of their own, and the sum of the weights in a group another in each."""
+    generator = np.random.default_rng(seed)
+    groups = np.append(np.arange(n_groups), generator.integers(0, n_groups, n_groups // 2))
+    X = generator.standard_normal((len(groups), 2))
+    X[:, 1] = generator.standard_normal(n_groups)[groups]
+    weights = np.exp(spread * generator.standard_normal(len(groups)))
+    y = X.sum(axis=1) + generator.standard_normal(n_groups)[groups] + generator.standard_normal(len(groups)) / weights**0.5
+    return X, y, groups, weights
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
+def test_nodes_stand_for_many_sizes_to_rounding(monkeypatch, spread, reml):
+    moments = GroupedMoments.from_arrays(*many_weights(3000, spread))
+    by_node = Criterion(moments, reml=reml, precision_weights=True)
+    monkeypatch.setattr("sklearn_mlm._criterion._SIZES_PER_NODE", 10**6)
+    by_size = Criterion(moments, reml=reml, precision_weights=True)
+    assert len(by_size.sizes) == 3000
+    assert len(by_node.sizes) < 3000 / 8
+    for ratio in [0.0, 1e-3, 0.1, 1.0, 30.0, 1e6]:
+        state, exact = by_node.state(ratio), by_size.state(ratio)
+        value, gradient, hessian = (float(part[0]) for part in by_node.evaluate(ratio))
+        # Derivatives are differences, known to the rounding of their terms.
+        slope = exact.slope / exact.r2
+        first = exact.h_sum + by_size.degrees_of_freedom * abs(slope)
+        second = exact.h_squared + by_size.degrees_of_freedom * (slope**2 + 2.0 * exact.residual_cubed / exact.r2)
+        np.testing.assert_allclose(value, by_size.value(ratio), rtol=1e-13)
+        np.testing.assert_allclose(gradient, by_size.gradient(ratio), rtol=0, atol=1e-13 * first)
+        np.testing.assert_allclose(hessian, by_size.hessian(ratio), rtol=0, atol=1e-13 * second)
+        for name in ("r2", "slope", "residual_cubed", "h_sum", "h_squared"):
+            np.testing.assert_allclose(getattr(state, name), getattr(exact, name), rtol=1e-13)
+        for name in ("b_xx", "inverse", "x_squared", "x_cubed"):
+            ours, theirs = getattr(state, name), getattr(exact, name)
+            size = np.sqrt(np.outer(theirs.diagonal(), theirs.diagonal()))
+            np.testing.assert_allclose(ours / size, theirs / size, rtol=0, atol=1e-13)
+        solution, solved = by_node.solution(ratio), by_size.solution(ratio)
+        errors = np.sqrt(solved.covariance.diagonal())
+        np.testing.assert_allclose(np.sqrt(solution.covariance.diagonal()), errors, rtol=1e-13)
+        np.testing.assert_allclose(solution.coefficients / errors[1:], solved.coefficients / errors[1:], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(solution.residual_variance, solved.residual_variance, rtol=1e-13)
+        np.testing.assert_allclose(solution.residual_means, solved.residual_means, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("reml", [True, False])
+def test_nodes_give_the_dense_likelihood(monkeypatch, reml):
+    monkeypatch.setattr("sklearn_mlm._criterion._SIZES_PER_NODE", 0.5)
+    X, y, groups, weights = many_weights(24, 0.3)
+    exact = Dense(X, y, groups, reml=reml, precision=weights)
+    moments = GroupedMoments.from_arrays(X, y, groups, weights)
+    criterion = Criterion(moments, reml=reml, precision_weights=True)
+    assert not np.isin(criterion.sizes, moments.counts).all()
+    for ratio in RATIOS:
+        # Derivatives are differences of terms of this order.
+        h = moments.counts / (1 + ratio * moments.counts)
+        assert relative_error(criterion.value(ratio), exact.value(ratio)) < 1e-13
+        np.testing.assert_allclose(
+            criterion.gradient(ratio), float(exact.gradient(ratio)), rtol=0, atol=1e-13 * 10 * h.sum()
+        )
+        np.testing.assert_allclose(
+            criterion.hessian(ratio), float(exact.hessian(ratio)), rtol=0, atol=1e-13 * 100 * (h**2).sum()
+        )
+
+
+def test_few_sizes_are_kept_as_they_are():
+    sizes = Criterion(GroupedMoments.from_arrays(*many_weights(120, 1.0)), precision_weights=True).sizes
+    assert len(sizes) == 120

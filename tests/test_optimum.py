@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from designs import simulate
-from oracle import Dense
+from oracle import Dense, relative_error
 
 from sklearn_mlm import GroupedMoments
 from sklearn_mlm._criterion import Criterion
@@ -57,6 +57,20 @@ def test_no_ratio_on_a_fine_grid_has_a_lower_criterion(seed):
             # The derivative changes sign within a few units in the last place.
             ratio = optimum.solution.ratio
             assert criterion.gradient(ratio * (1 - 1e-12)) < 0 < criterion.gradient(ratio * (1 + 1e-12))
+
+
+@pytest.mark.parametrize(
+    ("n_groups", "mean_size", "n_columns", "tau", "level_2", "reml", "seed"),
+    [(4, 6, 1, 0.3, True, False, 1678), (19, 2, 0, 0.1, True, True, 2419), (9, 3, 0, 1.0, False, False, 1011),
+     (14, 3, 0, 0.1, True, False, 1720), (5, 7, 1, 1.0, False, False, 811)],
+)  # fmt: skip
+def test_the_ratio_is_the_root_of_the_derivative_in_50_digits(n_groups, mean_size, n_columns, tau, level_2, reml, seed):
+    """The root lies near the end of a cell whose other end is far from it."""
+    X, y, groups = simulate(n_groups, mean_size, n_columns, tau=tau, level_2=level_2, seed=seed)
+    X = X if X.size else None
+    ratio = minimise(criterion_of(X, y, groups, reml=reml)).solution.ratio
+    # The derivative's rounding alone, over its slope, makes 1e-15 to 2e-14 of the ratio.
+    assert relative_error(ratio, Dense(X, y, groups, reml=reml).fit(ratio)["ratio"]) < 1e-13
 
 
 def test_a_variance_of_zero_is_reached_exactly():
@@ -188,6 +202,81 @@ def test_of_flat_criteria_zero_is_returned(design):
     optimum = minimise(criterion)
     assert not optimum.identified
     assert optimum.boundary == "group"
+
+
+def nearly_dependent(n_groups, n_columns, n_spare, seed):
+    """Columns that differ by a hundredth, as many as leave one row or two for both variances."""
+    rng = np.random.default_rng(seed)
+    n_rows = n_columns + 1 + n_spare
+    groups = np.sort(np.append(np.arange(n_groups), rng.integers(0, n_groups, n_rows - n_groups)))
+    X = rng.standard_normal((n_rows, 1)) + 1e-3 * rng.standard_normal((n_rows, n_columns))
+    return X, rng.standard_normal(n_rows) + rng.standard_normal(n_groups)[groups], groups
+
+
+def saturated(between):
+    """Groups of three rows and six columns that vary within them alone but for a part."""
+    rng = np.random.default_rng(8)
+    groups = np.repeat(np.arange(3), 3)
+    X = rng.standard_normal((9, 6))
+    X -= X.reshape(3, 3, 6).mean(axis=1)[groups]
+    X = X @ (np.eye(6) + 3 * rng.standard_normal((6, 6))) + between * rng.standard_normal((3, 6))[groups]
+    return X, rng.standard_normal(9) + rng.standard_normal(3)[groups], groups
+
+
+ROUNDED_FLAT = {f"{n} columns": nearly_dependent(2, n, 1, seed) for n, seed in ((5, 0), (8, 1), (10, 5), (10, 3))}
+
+
+@pytest.mark.parametrize("design", [*ROUNDED_FLAT.values(), saturated(0.0)])
+def test_flat_criteria_are_flat_whatever_rounding_makes_of_them(design):
+    X, y, groups = design
+    exact = Dense(X, y, groups)
+    values = [exact.value(ratio) for ratio in (0.0, 1.0, 1e4)]
+    # The part of the columns that varies between groups is rounding, where it should be zero.
+    assert float(max(values) - min(values)) < 1e-12
+    rng = np.random.default_rng(9)
+    for attempt in range(20):
+        order = rng.permutation(len(y)) if attempt % 2 else np.arange(len(y))
+        moved = [np.nextafter(part[order], rng.choice([-np.inf, np.inf], part.shape)) for part in (X, y)]
+        optimum = minimise(criterion_of(*moved, groups[order]))
+        assert not optimum.identified
+        assert optimum.boundary == "group"
+        assert optimum.solution.ratio == 0
+
+
+@pytest.mark.parametrize("between", [1e-6, 1e-4])
+def test_criteria_that_vary_little_are_not_called_flat(between):
+    X, y, groups = saturated(between)
+    exact = Dense(X, y, groups)
+    values = [float(exact.value(ratio)) for ratio in (0.0, 0.1, 1.0, 10.0, 1e4)]
+    assert 1e-12 < max(values) - min(values) < 1e-2
+    assert minimise(criterion_of(X, y, groups)).identified
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e12])
+def test_the_unit_of_precision_weights_does_not_matter(unit):
+    X, y, groups = simulate(12, 6, 2)
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
+    solutions = [
+        minimise(Criterion(GroupedMoments.from_arrays(X, y, groups, w), precision_weights=True)).solution
+        for w in (weights, unit * weights)
+    ]
+    np.testing.assert_allclose(solutions[1].ratio * unit, solutions[0].ratio, rtol=1e-12)
+    np.testing.assert_allclose(solutions[1].group_variance, solutions[0].group_variance, rtol=1e-12)
+    np.testing.assert_allclose(solutions[1].residual_variance / unit, solutions[0].residual_variance, rtol=1e-12)
+    np.testing.assert_allclose(solutions[1].covariance, solutions[0].covariance, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("unit", [1e-18, 1.0, 1e18])
+def test_groups_nearly_told_apart_are_scanned_in_units_of_their_sizes(unit):
+    rng = np.random.default_rng(4)
+    groups = np.repeat(np.arange(6), 4)
+    X = np.eye(6)[groups][:, 1:] + 1e-4 * rng.standard_normal((24, 5))
+    y = X @ np.arange(5.0) + 1e3 * rng.standard_normal(6)[groups] + rng.standard_normal(24)
+    ratio, one = (
+        minimise(Criterion(GroupedMoments.from_arrays(X, y, groups, np.full(24, w)), precision_weights=True)).solution.ratio
+        for w in (unit, 1.0)
+    )
+    np.testing.assert_allclose(ratio * unit, one, rtol=1e-6)
 
 
 @pytest.mark.parametrize("weight", [0.3, 1 / 3, 0.499])

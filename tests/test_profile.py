@@ -8,7 +8,7 @@ from scipy import optimize, stats
 from sklearn_mlm import GroupedMoments
 from sklearn_mlm._criterion import Criterion
 from sklearn_mlm._optimum import minimise
-from sklearn_mlm._profile import _stretch, profile_limits
+from sklearn_mlm._profile import _stretch, profile_limits, ratio_limits
 
 THRESHOLD = float(stats.chi2.ppf(0.95, 1))
 
@@ -81,3 +81,63 @@ def test_the_stretch_solves_its_equation_on_both_sides(excess):
         assert np.sign(t) == sign
         assert t + np.expm1(-t) == pytest.approx(excess, rel=1e-7)
     assert _stretch(0.0, 1) == 1.0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_limits_are_the_extremes_over_a_dense_grid_of_ratios(seed):
+    rng = np.random.default_rng(seed)
+    X, y, groups = simulate(int(rng.choice([3, 6, 30])), 5, 2, tau=rng.choice([0.0, 0.2, 2.0, 30.0]), seed=seed)
+    criterion = likelihood(X, y, groups)
+    limits = profile_limits(criterion, THRESHOLD)
+    low, high = limits.ratio
+    states = [criterion.state(ratio) for ratio in np.append(low, np.geomspace(max(low, 1e-4 * high), high, 1500))]
+    left = minimise(criterion).solution.value + THRESHOLD - np.array([criterion.value(state.ratio) for state in states])
+    left = np.maximum(left, 0.0) / criterion.n_observations
+    for which, (lower, upper) in enumerate(limits.coefficients):
+        center = np.array([state.coefficients[which] for state in states])
+        row = states[0].to_columns[which]
+        half = np.sqrt([row @ state.inverse @ row * state.r2 for state in states] * np.expm1(left))
+        width = upper - lower
+        # No point of a grid beyond the limit, and one as near to it as the square of the grid's step.
+        assert -1e-9 * width < (center - half).min() - lower < 1e-4 * width
+        assert -1e-4 * width < (center + half).max() - upper < 1e-9 * width
+    sigma2 = np.array([state.r2 for state in states]) * criterion.y_scale**2 / criterion.n_observations
+    for sign, sd in zip((-1, 1), limits.residual_sd, strict=True):
+        assert sign * (np.sqrt(sign * (sign * sigma2 * _stretch(left, sign)).max()) - sd) < 1e-9 * sd
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e12])
+def test_the_unit_of_precision_weights_does_not_matter(unit):
+    X, y, groups = simulate(5, 6, 2)
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
+    one, other = (
+        profile_limits(Criterion(GroupedMoments.from_arrays(X, y, groups, w), reml=False, precision_weights=True), THRESHOLD)
+        for w in (weights, unit * weights)
+    )
+    np.testing.assert_allclose(np.array(other.ratio) * unit, one.ratio, rtol=1e-9)
+    np.testing.assert_allclose(other.group_sd, one.group_sd, rtol=1e-9)
+    np.testing.assert_allclose(other.residual_sd, np.array(one.residual_sd) * np.sqrt(unit), rtol=1e-9)
+    np.testing.assert_allclose(other.coefficients, one.coefficients, rtol=1e-9)
+
+
+def test_the_region_of_a_flat_criterion_is_everything():
+    X = np.eye(3)[np.repeat([0, 1, 2], 4)][:, 1:]
+    y = np.random.default_rng(4).standard_normal(12)
+    criterion = Criterion(GroupedMoments.from_arrays(X, y, np.repeat([0, 1, 2], 4)))
+    assert ratio_limits(criterion, THRESHOLD) == (0.0, np.inf)
+
+
+@pytest.mark.parametrize("threshold", [1e-14, 1e-6, 40.0])
+@pytest.mark.parametrize("n_groups", [2, 3])
+def test_few_groups_have_limits_at_any_level(n_groups, threshold):
+    rng = np.random.default_rng(n_groups)
+    groups = np.repeat(np.arange(n_groups), 4)
+    y = 1e3 * rng.standard_normal(n_groups)[groups] + rng.standard_normal(len(groups))
+    criterion = likelihood(rng.standard_normal((len(y), 1)), y, groups)
+    limits = profile_limits(criterion, threshold)
+    best = minimise(criterion).solution
+    assert limits.ratio[0] <= best.ratio <= limits.ratio[1]
+    # Of a region that is narrower than rounding, the limits are the estimates to rounding.
+    assert limits.group_sd[0] <= np.sqrt(best.group_variance) * (1 + 1e-9)
+    assert limits.group_sd[1] >= np.sqrt(best.group_variance) * (1 - 1e-9)
+    assert np.all(np.diff(limits.coefficients) >= 0)

@@ -72,6 +72,7 @@ def figures(model, y):
         "Kenward-Roger": inference.fixed_effects(model, ddf="kenward_roger")["std_error"] if model.method == "reml" else 0,
         "exact limits": inference.confidence_intervals(model, method="exact").iloc[1:3],
         "profile limits": inference.confidence_intervals(model).iloc[:3],
+        "widths of profile limits": np.ptp(inference.confidence_intervals(model).iloc[3:], axis=1),
         "F test": inference.random_intercept_test(model, method="f"),
         "RLRT": inference.random_intercept_test(model, method="naive")["statistic"],
         "conditional sd": inference.random_effects_table(model)["sd"],
@@ -100,7 +101,12 @@ def test_a_large_slope_changes_no_other_figure(slope, columns, parameters):
     assert model.boundary_ is None
     # The slopes themselves are doubles of the size of s.
     np.testing.assert_allclose(model.coef_ - slopes, plain.coef_, rtol=0, atol=1e-12 + 4e-16 * slope)
-    assert_close(figures(model, y), figures(plain, REST))
+    found, expected = figures(model, y), figures(plain, REST)
+    # A difference of limits that are doubles of the size of s.
+    assert_close({"width": found.pop("widths of profile limits")}, {"width": expected.pop("widths of profile limits")}, 1e-6)
+    assert_close(found, expected)
+    limits = inference.confidence_intervals(model).iloc[-3:]
+    assert ((limits["lower"] < model.coef_) & (model.coef_ < limits["upper"])).all()
 
 
 def test_it_holds_of_weights_sparse_rows_and_group_columns():

@@ -5,10 +5,11 @@ import pytest
 from designs import simulate
 from scipy import stats
 
-from sklearn_mlm import GroupedMoments
+from sklearn_mlm import GroupedMoments, RandomInterceptRegressor, inference
 from sklearn_mlm._criterion import Criterion
 from sklearn_mlm._optimum import minimise
-from sklearn_mlm._variance_tests import FPivot, eigenvalues, simulate_null
+from sklearn_mlm._spectrum import eigenvalues
+from sklearn_mlm._variance_tests import FPivot, simulate_null
 
 
 def restricted(X, y, groups, weights=None):
@@ -35,12 +36,15 @@ def test_sizes_that_are_all_different_are_taken_together():
     X, y, groups = simulate(60, 4, 1)
     weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
     criterion = restricted(X, y, groups, weights)
-    sizes, multiplicity, scatter = criterion.size_scatter(10, 7)
-    assert len(sizes) == 7
-    assert multiplicity.sum() == 60
-    np.testing.assert_allclose(sizes @ multiplicity, weights.sum())
-    whole = criterion.size_scatter(10**9, 7)[2].sum(axis=0)
-    np.testing.assert_allclose(scatter.sum(axis=0), whole, rtol=1e-10, atol=1e-12)
+    few, all_sizes = list(criterion.size_scatter(7)), list(criterion.size_scatter(60))
+    assert 3 < len(few) <= 7
+    assert len(all_sizes) == 60
+    # Intervals of one width in the logarithm, ascending.
+    ratio = (few[-1][0].max() / few[0][0].min()) ** (1 / 7)
+    assert all(sizes.max() / sizes.min() < ratio * (1 + 1e-12) for sizes, _ in few)
+    np.testing.assert_allclose(np.sort(np.concatenate([sizes for sizes, _ in few])), np.sort(criterion.moments.counts))
+    whole = sum(scatter for _, scatter in all_sizes)
+    np.testing.assert_allclose(sum(scatter for _, scatter in few), whole, rtol=1e-10, atol=1e-12)
 
 
 def test_the_null_distribution_is_that_of_refitted_simulations():
@@ -94,3 +98,81 @@ def test_the_residual_variance_has_a_chi_squared_interval():
     rss = ((y - columns @ np.linalg.lstsq(columns, y, rcond=None)[0]) ** 2).sum()
     df = len(y) - len(np.unique(groups)) - 1
     np.testing.assert_allclose([lower, upper], rss / stats.chi2.ppf([0.975, 0.025], df), rtol=1e-9)
+
+
+def test_sizes_taken_together_do_not_move_the_null_distribution(monkeypatch):
+    """Weights spread over a factor of 20, group-level columns: against the distribution with every eigenvalue."""
+    X, y, groups = simulate(150, 3, 6)
+    weights = np.exp(0.7 * np.random.default_rng(0).standard_normal(len(y)))
+    criterion = restricted(X, y, groups, weights)
+    monkeypatch.setattr("sklearn_mlm._spectrum._MAX_MATRIX", 10**6)
+    monkeypatch.setattr("sklearn_mlm._variance_tests._MAX_EIGENVALUES", 10**6)
+    every = simulate_null(criterion, 40_000, random_state=0)
+    assert len(eigenvalues(criterion)[0]) == 149 - 1
+    monkeypatch.setattr("sklearn_mlm._spectrum._MAX_MATRIX", 70)
+    monkeypatch.setattr("sklearn_mlm._variance_tests._MAX_EIGENVALUES", 32)
+    assert eigenvalues(criterion)[1].sum() == pytest.approx(148)
+    together = simulate_null(criterion, 40_000, random_state=1)
+    for level in (0.1, 0.05, 0.01):
+        share = np.mean(together >= np.quantile(every, 1 - level))
+        # Four Monte Carlo standard errors of the difference.
+        assert abs(share - level) < 4 * np.sqrt(2 * level / 40_000)
+
+
+def test_the_matrix_of_eigenvalues_stays_small_whatever_the_number_of_sizes(monkeypatch):
+    X, y, groups = simulate(3000, 2, 3)
+    criterion = restricted(X, y, groups, np.random.default_rng(0).uniform(0.5, 2.0, len(y)))
+    shapes = []
+    decompose = np.linalg.eigvalsh
+    monkeypatch.setattr(np.linalg, "eigvalsh", lambda matrix: shapes.append(matrix.shape) or decompose(matrix))
+    drawn = simulate_null(criterion, 10, random_state=0)
+    assert shapes == [(n, n) for n, _ in shapes]
+    assert max(n for n, _ in shapes) <= 1000
+    assert len(drawn) == 10
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_model_without_fixed_effects_has_the_sizes_for_eigenvalues(weighted):
+    _, y, groups = simulate(10, 6, 1)
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y)) if weighted else None
+    moments = GroupedMoments.from_arrays(None, y, groups, weights)
+    values, counts = eigenvalues(Criterion(moments, fit_intercept=False, precision_weights=weighted))
+    np.testing.assert_allclose(np.sort(np.repeat(values, counts.astype(int))), np.sort(moments.counts), rtol=1e-14)
+    model = RandomInterceptRegressor(fit_intercept=False).fit(None, y, groups=groups, sample_weight=weights)
+    assert 0 < inference.random_intercept_test(model, n_simulations=99, random_state=0)["p_value"] <= 1
+
+
+@pytest.mark.filterwarnings("ignore:The likelihood is the same at every group variance")
+@pytest.mark.parametrize("method", ["exact", "mixture", "naive", "f"])
+def test_without_degrees_of_freedom_between_groups_there_is_no_p_value(method):
+    _, y, groups = simulate(6, 5, 1)
+    model = RandomInterceptRegressor().fit(np.eye(6)[groups][:, 1:], y, groups=groups)
+    assert np.isnan(inference.random_intercept_test(model, method=method, n_simulations=10)["p_value"])
+    np.testing.assert_array_equal(simulate_null(Criterion(model.moments_), 5), 0.0)
+
+
+def test_a_simulated_p_value_counts_the_data_among_the_draws():
+    X, y, groups = simulate(10, 6, 1, tau=0.3)
+    model = RandomInterceptRegressor().fit(X, y, groups=groups)
+    test = inference.random_intercept_test(model, n_simulations=200, random_state=0)
+    drawn = simulate_null(Criterion(model.moments_), 200, random_state=0)
+    assert test["p_value"] == (1 + np.count_nonzero(drawn >= test["statistic"])) / 201
+    distinct = RandomInterceptRegressor().fit(X, y + 100.0 * groups, groups=groups)
+    assert inference.random_intercept_test(distinct, n_simulations=99, random_state=0)["p_value"] == 0.01
+
+
+@pytest.mark.parametrize("n_simulations", [0, -1, 2.5, True, "many", None])
+def test_the_number_of_simulations_is_a_whole_number(n_simulations):
+    model = RandomInterceptRegressor().fit(*simulate(6, 5, 1)[:2], groups=simulate(6, 5, 1)[2])
+    with pytest.raises(ValueError, match="n_simulations must be a whole number of draws, 1 or more; found"):
+        inference.random_intercept_test(model, n_simulations=n_simulations)
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e12])
+def test_the_unit_of_precision_weights_does_not_matter(unit):
+    X, y, groups = simulate(12, 6, 2)
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
+    one, other = (FPivot(restricted(X, y, groups, w)).limits(0.999999) for w in (weights, unit * weights))
+    np.testing.assert_allclose(np.array(other) * unit, one, rtol=1e-9)
+    drawn, again = (simulate_null(restricted(X, y, groups, w), 500, random_state=0) for w in (weights, unit * weights))
+    np.testing.assert_allclose(again, drawn, rtol=1e-7, atol=1e-9)
