@@ -223,7 +223,7 @@ def many_weights(n_groups, spread, seed=0):
 def test_nodes_stand_for_many_sizes_to_rounding(monkeypatch, spread, reml):
     moments = GroupedMoments.from_arrays(*many_weights(3000, spread))
     by_node = Criterion(moments, reml=reml, precision_weights=True)
-    monkeypatch.setattr("sklearn_mlm._criterion._SIZES_PER_NODE", 10**6)
+    monkeypatch.setattr("sklearn_mlm._size_nodes._SIZES_PER_NODE", 10**6)
     by_size = Criterion(moments, reml=reml, precision_weights=True)
     assert len(by_size.sizes) == 3000
     assert len(by_node.sizes) < 3000 / 8
@@ -253,7 +253,7 @@ def test_nodes_stand_for_many_sizes_to_rounding(monkeypatch, spread, reml):
 
 @pytest.mark.parametrize("reml", [True, False])
 def test_nodes_give_the_dense_likelihood(monkeypatch, reml):
-    monkeypatch.setattr("sklearn_mlm._criterion._SIZES_PER_NODE", 0.5)
+    monkeypatch.setattr("sklearn_mlm._size_nodes._SIZES_PER_NODE", 0.5)
     X, y, groups, weights = many_weights(24, 0.3)
     exact = Dense(X, y, groups, reml=reml, precision=weights)
     moments = GroupedMoments.from_arrays(X, y, groups, weights)
