@@ -28,6 +28,8 @@ _EXACT_BETWEEN = 1e-20
 _TINY = np.finfo(np.float64).tiny
 # Scatter matrices of the distinct group sizes are kept up to this many numbers (128 MB), and rows are summed beyond it.
 _MAX_SCATTER_NUMBERS = 1 << 24
+# Groups of which the sizes are looked at first, of more groups.
+_SAMPLE = 1 << 12
 # Numbers that the matrices of one vectorised evaluation may hold.
 _BATCH_NUMBERS = 1 << 21
 
@@ -238,21 +240,29 @@ class Criterion:
         if moments.n_rows.sum() - moments.n_groups <= self.within_rank:
             # As many columns as deviations from group means: what rounding leaves of y is no residual.
             self.within_residual, self.within_residual_zero = 0.0, True
-        self._sizes, self._multiplicity = _distinct(moments.counts)
-        width = self._map.shape[1]
-        nodes = nodes_for(self._sizes, max(_MAX_SCATTER_NUMBERS, moments.n_groups * width) // width**2)
+        counts, width = moments.counts, self._map.shape[1]
+        room = max(_MAX_SCATTER_NUMBERS, moments.n_groups * width) // width**2
+        nodes = None
+        if len(counts) > _SAMPLE:
+            # The sizes of some groups, with the least and the largest, may be so many that the rest need not be sorted.
+            some = np.append(counts[:_SAMPLE], [counts.min(), counts.max()])
+            nodes = nodes_for(_distinct(some)[0], room)
+        if nodes is None:
+            sizes, multiplicity = _distinct(counts)
+            nodes = nodes_for(sizes, room)
         # Many sizes, as of real weights, are in the order of the nodes that stand for them.
-        code = _code_of(moments.counts, self._sizes) if nodes is None else stretch_of(moments.counts, nodes)
+        code = _code_of(counts, sizes) if nodes is None else stretch_of(counts, nodes)
         self._order = np.argsort(code, kind="stable")
         self._rows = moments.deviations[self._order] @ self._map[leading:]
         self._rows += self._map[:leading].sum(axis=0) - self._offset @ self._map[leading:]
         self._size_scatter: np.ndarray | None = None
         if nodes is not None:
-            self._sizes, self._multiplicity, self._size_scatter = at_nodes(self._rows, moments.counts[self._order], nodes)
+            self._sizes, self._multiplicity, self._size_scatter = at_nodes(self._rows, counts[self._order], nodes)
             return
-        if len(self._sizes) * width**2 > _MAX_SCATTER_NUMBERS:
-            self._sizes, self._multiplicity = moments.counts[self._order], np.ones(moments.n_groups)
+        if len(sizes) * width**2 > _MAX_SCATTER_NUMBERS:
+            self._sizes, self._multiplicity = counts[self._order], np.ones(moments.n_groups)
             return
+        self._sizes, self._multiplicity = sizes, multiplicity
         ends = np.cumsum(self._multiplicity).astype(int).tolist()
         scatter = np.empty((len(self._sizes), width, width))
         for of_size, start, stop in zip(scatter, [0, *ends], ends, strict=False):
