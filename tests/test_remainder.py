@@ -229,3 +229,20 @@ def test_a_remainder_is_exact_to_its_own_rounding():
             exact = Fraction(value) - sum(Fraction(a) * Fraction(b) for a, b in zip(row, slopes, strict=True))
             largest = max(abs(Fraction(a) * Fraction(b)) for a, b in zip(row, slopes, strict=True))
             assert abs(Fraction(left) - exact) <= 2e-16 * abs(exact) + Fraction(1e-31) * largest
+
+
+def test_exact_fits_of_any_scale_have_no_residual():
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        n_columns, groups = int(rng.integers(1, 8)), np.repeat(np.arange(30), 8)
+        scales = 10.0 ** rng.integers(-3, 3, n_columns)
+        x = rng.standard_normal((240, n_columns)) * scales + 10.0 ** rng.integers(-3, 6)
+        slopes = rng.standard_normal(n_columns) * 10.0 ** rng.integers(-3, 3, n_columns)
+        # Three orders in which the terms may be summed and rounded.
+        for y in (x @ slopes, (x * slopes).sum(axis=1), sum(x[:, i] * slopes[i] for i in range(n_columns)) + 3.0):
+            model = RandomInterceptRegressor().fit(x, y, groups=groups)
+            assert model.variance_components_.tolist() == [0.0, 0.0]
+        model = RandomInterceptRegressor().fit(
+            x, x @ slopes + np.abs(slopes).max() * rng.standard_normal(30)[groups], groups
+        )
+        assert (model.boundary_, model.variance_components_["residual"]) == ("residual", 0.0)
