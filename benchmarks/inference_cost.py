@@ -8,8 +8,10 @@ from collections.abc import Callable
 import numpy as np
 from fit_cost import simulate
 
-from sklearn_mlm import RandomInterceptRegressor, inference
+from sklearn_mlm import GroupedMoments, RandomInterceptRegressor, inference
 
+# Columns, of 100,000 groups of some ten rows.
+WIDTHS = [5, 100]
 SIZES = [(1_000, 3, 50), (1_000_000, 10, 100_000), (10_000_000, 10, 100_000)]
 
 
@@ -35,6 +37,21 @@ def print_table(sizes: str) -> None:
     print(f"{'milliseconds':<34}" + "".join(f"{n_rows:>14,}" for n_rows, _ in columns))
     for name in columns[0][1]:
         print(f"{name:<34}" + "".join(f"{1e3 * cost[name]:>14.2f}" for _, cost in columns))
+    print_beside_the_solve()
+
+
+def print_beside_the_solve() -> None:
+    """Print what all profile limits and the exact test cost beside the solve, with counts and with a weight for each row."""
+    print(f"\n{'columns':>7} {'sizes':<8} {'solve':>9} {'profile':>10} {'exact test':>10}   in seconds; times the solve")
+    for n_columns in WIDTHS:
+        X, y, groups = simulate(1_000_000, n_columns, 100_000)
+        for name, weights in (("counts", None), ("weights", np.random.default_rng(1).uniform(0.5, 2.0, len(y)))):
+            moments = GroupedMoments.from_arrays(X, y, groups, weights)
+            model = RandomInterceptRegressor(weight_type="precision" if name == "weights" else "frequency")
+            solve = seconds_of(lambda model=model, moments=moments: model.fit_moments(moments), 5)
+            profile = seconds_of(lambda model=model: inference.confidence_intervals(model), 3)
+            exact = seconds_of(lambda model=model: inference.random_intercept_test(model, random_state=0), 3)
+            print(f"{n_columns:>7} {name:<8} {solve:>8.3f}s {profile / solve:>9.1f}x {exact / solve:>9.1f}x", flush=True)
 
 
 def costs(X: np.ndarray, y: np.ndarray, groups: np.ndarray, repeats: int) -> dict[str, float]:

@@ -14,6 +14,10 @@ from ._moments import GroupedMoments
 _ENOUGH_DIGITS = 6.0
 
 
+# Mean weight below which powers of it, or above whose inverse, are no doubles.
+_LEAST_WEIGHT = 1e-100
+
+
 class TooLittleError(ValueError):
     """There are too few rows or groups to estimate anything; more of them may mend it."""
 
@@ -55,6 +59,12 @@ def check_groups(moments: GroupedMoments, grouped: bool, weight_type: str, note:
         raise TooLittleError(
             f"groups holds one group only ({moments.labels.tolist()[0]!r}): how much groups vary cannot be estimated from "
             "one. Fit at least two groups, or LinearRegression if there is nothing to group by."
+        )
+    mean_weight = float(moments.counts.sum() / moments.n_rows.sum())
+    if not _LEAST_WEIGHT < mean_weight < 1.0 / _LEAST_WEIGHT:
+        raise ValueError(
+            f"sample_weight has the mean {mean_weight:g}, whose powers leave the range of a double. Divide the weights by "
+            'their mean; with weight_type="precision" this divides sigma2 by it too.'
         )
     copies = weight_type == "frequency" and moments.counts.max() > 1
     if grouped and moments.n_rows.max() == 1 and not copies:

@@ -21,6 +21,7 @@ from ._linalg import (
 )
 from ._moments import GroupedMoments, rounding_scatter
 from ._scatter import weighted_scatter
+from ._size_nodes import at_nodes, nodes_for, stretch_of
 from ._solution import Profiles, Solution, State, reliabilities_of
 
 # Scatter of the group means that an exact fit could leave, relative to that of y: means are not squares.
@@ -31,12 +32,8 @@ _SPACING = 4 * np.finfo(np.float64).eps
 _MOST_DIGITS = 16.0
 # Scatter matrices of the distinct group sizes are kept up to this many numbers (128 MB), and rows are summed beyond it.
 _MAX_SCATTER_NUMBERS = 1 << 24
-# Nodes that stand for group sizes, so many on each stretch of log n, where sizes are many times as many.
-_N_NODES = 16
-_STRETCH = 1.2
-_SIZES_PER_NODE = 8
-# Numbers that are summed at a time at the nodes, which fit into cache.
-_BLOCK_NUMBERS = 1 << 17
+# Groups of which the sizes are looked at first, of more groups.
+_SAMPLE = 1 << 12
 # Numbers that the matrices of one vectorised evaluation may hold.
 _BATCH_NUMBERS = 1 << 21
 
@@ -208,10 +205,14 @@ class Criterion:
         slopes[inside] = solve_positive(within[np.ix_(inside, inside)], within[inside, -1])
         self.within_residual = max(float(within[-1, -1] - within[-1, :-1] @ slopes), 0.0)
         # Relative to the variation of y within groups, or to all of it where y is constant in each group.
-        self.within_residual_zero = bool(self.within_residual <= DEPENDENT * (within[-1, -1] or 1.0))
+        self.within_residual_zero = bool(self.within_residual <= max(DEPENDENT * (within[-1, -1] or 1.0), self._noise()))
         if self.within_residual_zero:
             self.within_residual = 0.0
         return slopes
+
+    def _noise(self) -> float:
+        """Return what rounding of the rows could leave of a remainder without residual, in units of the scaled y squared."""
+        return 0.0 if self.moments.remainder is None else self.moments.remainder.noise / self._y_scale**2
 
     def _crude_slopes(
         self, change: np.ndarray, scale: np.ndarray, means: np.ndarray, grand: np.ndarray, within: np.ndarray
@@ -253,21 +254,29 @@ class Criterion:
         if moments.n_rows.sum() - moments.n_groups <= self.within_rank:
             # As many columns as deviations from group means: what rounding leaves of y is no residual.
             self.within_residual, self.within_residual_zero = 0.0, True
-        self._sizes, self._multiplicity = _distinct(moments.counts)
-        width = self._map.shape[1]
-        nodes = _nodes_for(self._sizes, max(_MAX_SCATTER_NUMBERS, moments.n_groups * width) // width**2)
+        counts, width = moments.counts, self._map.shape[1]
+        room = max(_MAX_SCATTER_NUMBERS, moments.n_groups * width) // width**2
+        nodes = None
+        if len(counts) > _SAMPLE:
+            # The sizes of some groups, with the least and the largest, may be so many that the rest need not be sorted.
+            some = np.append(counts[:_SAMPLE], [counts.min(), counts.max()])
+            nodes = nodes_for(_distinct(some)[0], room)
+        if nodes is None:
+            sizes, multiplicity = _distinct(counts)
+            nodes = nodes_for(sizes, room)
         # Many sizes, as of real weights, are in the order of the nodes that stand for them.
-        code = _code_of(moments.counts, self._sizes) if nodes is None else _stretch_of(moments.counts, nodes)
+        code = _code_of(counts, sizes) if nodes is None else stretch_of(counts, nodes)
         self._order = np.argsort(code, kind="stable")
         self._rows = moments.deviations[self._order] @ self._map[leading:]
         self._rows += self._map[:leading].sum(axis=0) - self._offset @ self._map[leading:]
         self._size_scatter: np.ndarray | None = None
         if nodes is not None:
-            self._sizes, self._multiplicity, self._size_scatter = _at_nodes(self._rows, moments.counts[self._order], nodes)
+            self._sizes, self._multiplicity, self._size_scatter = at_nodes(self._rows, counts[self._order], nodes)
             return
-        if len(self._sizes) * width**2 > _MAX_SCATTER_NUMBERS:
-            self._sizes, self._multiplicity = moments.counts[self._order], np.ones(moments.n_groups)
+        if len(sizes) * width**2 > _MAX_SCATTER_NUMBERS:
+            self._sizes, self._multiplicity = counts[self._order], np.ones(moments.n_groups)
             return
+        self._sizes, self._multiplicity = sizes, multiplicity
         ends = np.cumsum(self._multiplicity).astype(int).tolist()
         scatter = np.empty((len(self._sizes), width, width))
         for of_size, start, stop in zip(scatter, [0, *ends], ends, strict=False):
@@ -403,8 +412,8 @@ class Criterion:
             root, half_log_det, beta, r2 = self._profile(self._between(self._sizes / (1.0 + growth)))
             values.append(self._value(r2, np.log1p(growth) @ self._multiplicity, half_log_det))
             sums.append(r2)
-            for rest, intercept in map(self._fixed_effects, beta):
-                slopes = self._known_slopes + rest
+            for slopes, intercept in map(self._fixed_effects, beta):
+                slopes = self._known_slopes + slopes
                 coefficients.append(np.append(intercept, slopes) if self.fit_intercept else slopes)
             variances.append(((root @ to_columns.T) ** 2).sum(axis=1))
         return Profiles(np.concatenate(values), np.concatenate(sums), np.array(coefficients), np.concatenate(variances))
@@ -448,7 +457,7 @@ class Criterion:
         between = self._between(self._sizes[None, :])
         contrast = _contrast(self._profile(between)[2])
         left = float(dots(contrast, between @ contrast)[0])
-        return left <= _EXACT_BETWEEN * (self._between_total or 1.0)
+        return left <= max(_EXACT_BETWEEN * (self._between_total or 1.0), self._noise())
 
     @property
     def digits(self) -> float:
@@ -645,79 +654,6 @@ def _contrast(beta: np.ndarray) -> np.ndarray:
     return np.concatenate([-beta, np.ones((len(beta), 1))], axis=1)[:, :, None]
 
 
-def _nodes_for(sizes: np.ndarray, most: int) -> np.ndarray | None:
-    """Return nodes that can stand for the group sizes, a row for each stretch of log n, ascending; None for few sizes.
-
-    The nodes are Chebyshev's points of the second kind. h(gamma, n)^p and log(1 + gamma n) are analytic in log n for
-    |Im log n| < pi. On a stretch of half-width a = 0.6 the interpolant of m points converges as rho^-m with
-    rho = (pi + sqrt(pi^2 + a^2)) / a = 10.6 (L. N. Trefethen (2013), "Approximation Theory and Approximation Practice",
-    theorem 8.2), so that 16 points leave no more than rounding.
-
-    Parameters
-    ----------
-    sizes : ndarray of shape (n_sizes,)
-        Distinct, ascending.
-    most : int
-        The number of nodes for whose matrices there is room.
-    """
-    if len(sizes) <= _SIZES_PER_NODE * _N_NODES:
-        return None
-    span = np.log(sizes[-1] / sizes[0])
-    edges = np.linspace(0.0, span, max(1, int(np.ceil(span / _STRETCH))) + 1)
-    points = (1.0 - np.cos(np.pi * np.arange(_N_NODES) / (_N_NODES - 1))) / 2.0
-    nodes = sizes[0] * np.exp(edges[:-1, None] + np.diff(edges)[:, None] * points)
-    nodes[0, 0], nodes[-1, -1] = sizes[0], sizes[-1]
-    return None if len(sizes) <= _SIZES_PER_NODE * nodes.size or nodes.size > most else nodes
-
-
-def _stretch_of(counts: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-    """Return the stretch of each group's size, of a type that NumPy sorts by radix."""
-    return np.searchsorted(nodes[1:, 0], counts, side="right").astype(np.uint16)
-
-
-def _at_nodes(rows: np.ndarray, counts: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the nodes, their multiplicities sum_j l_m(log n_j), and their scatter sum_j l_m(log n_j) t_j t_j', one a row.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_groups, width)
-        t_j, by stretch.
-    counts : ndarray of shape (n_groups,)
-        n_j.
-    nodes : ndarray of shape (n_stretches, n_nodes)
-    """
-    width = rows.shape[1]
-    multiplicity, scatter = np.zeros(nodes.shape), np.zeros((*nodes.shape, width, width))
-    ends = np.searchsorted(_stretch_of(counts, nodes), np.arange(1, len(nodes) + 1)).tolist()
-    step = max(1, _BLOCK_NUMBERS // (_N_NODES * width))
-    for at, (start, stop) in enumerate(zip([0, *ends], ends, strict=False)):
-        for first in range(start, stop, step):
-            block = rows[first : min(first + step, stop)]
-            lagrange = _lagrange(counts[first : first + len(block)], nodes[at])
-            multiplicity[at] += lagrange.sum(axis=1)
-            weighted = lagrange[:, None, :] * np.ascontiguousarray(block.T)
-            scatter[at] += (weighted.reshape(-1, len(block)) @ block).reshape(-1, width, width)
-    return nodes.ravel(), multiplicity.ravel(), scatter.reshape(nodes.size, -1)
-
-
-def _lagrange(counts: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-    """Return l_m(log n_j) of one stretch's nodes, of shape (n_nodes, n_groups), by the barycentric formula.
-
-    The weights of Chebyshev's points of the second kind are 1 in turn with -1, the ends' half of it (J.-P. Berrut and L. N.
-    Trefethen (2004), "Barycentric Lagrange interpolation", SIAM Review 46(3), equation 5.4).
-    """
-    weights = np.where(np.arange(len(nodes)) % 2, -1.0, 1.0)
-    weights[[0, -1]] /= 2.0
-    # An error of log n is that of a nearby n in all of them.
-    distance = np.log(counts / nodes[0]) - np.log(nodes / nodes[0])[:, None]
-    at_node = distance == 0.0
-    distance[at_node] = 1.0
-    shares = weights[:, None] / distance
-    hit = at_node.any(axis=0)
-    shares[:, hit] = at_node[:, hit]
-    return shares / shares.sum(axis=0)
-
-
 def _distinct(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct group sizes in ascending order, and how many groups have each.
 
@@ -733,7 +669,8 @@ def _distinct(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _code_of(counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return the position of each group's size among the distinct ones, of a type that NumPy sorts by radix if few."""
+    """Return the position of each group's size among the distinct ones."""
+    # Of 16 bits, which NumPy sorts by radix.
     type_ = np.uint16 if len(sizes) < 1 << 16 else np.intp
     if _has_table(sizes, len(counts)):
         table = np.zeros(int(sizes[-1]) + 1, dtype=type_)

@@ -13,6 +13,7 @@ from ._accumulator import Accumulator, in_rows
 from ._batches import arrow, arrow_columns, checked_batch, named_columns, progress
 from ._groups import factorize, has_groups, name_of, warn_of_twins
 from ._label_table import append_labels
+from ._linalg import independent_columns, solve_positive
 from ._remainder import Remainder, remainders, unit_rounding
 from ._rows import (
     NO_WEIGHT,
@@ -31,6 +32,9 @@ from ._storage import DAMAGES, checked_state, pack_labels, read, unpack_labels, 
 # Scatter per row that the rounding of the values themselves could leave, relative to their square: two units in the last
 # place.
 _ROUNDING = (2 * np.finfo(np.float64).eps) ** 2
+
+# Mean square of a column below which doubles lose digits of squares.
+_LEAST_SQUARE = 1e-304
 
 # Groups of states that are merged at once at least.
 _WORTH_MERGING = 1 << 16
@@ -442,8 +446,9 @@ class GroupedMoments:
     def to_frame(self) -> pd.DataFrame:
         """Return the groups as a table, a row each, for people and for other programs.
 
-        With `within` it is the whole state, to the digits of the means. The frame's `attrs` hold what its columns do not:
-        whether the columns of x and y have names, and `sum_log_weight`. Formats such as CSV leave them out.
+        With `within` it is the whole state, to the digits of the means and without a remainder. The frame's `attrs` hold
+        what its columns do not: whether the columns of x and y have names, and `sum_log_weight`. Formats such as CSV leave
+        them out.
 
         Returns
         -------
@@ -673,6 +678,7 @@ def _accumulate(batches: Iterable[Any], verbose: int, lasting: bool) -> GroupedM
             result = accumulator.finish()
             waiting.append(GroupedMoments(n_rows=result.counts.astype(np.intp), feature_names=names, **result._asdict()))
         moments = GroupedMoments.merge(waiting)
+    _refuse_vanishing_squares(moments)
     warn_of_twins(moments.labels[:0], moments.labels, stacklevel=3)
     return replace(moments, labels=moments.labels.rename(name_of_groups), outcome_name=name_of_outcome)
 
@@ -723,7 +729,16 @@ def read_about(
     left = remainders(X, y, slopes)
     rest = read(left)
     noise = with_remainder(moments, slopes, X, y, rest).remainder
-    return None if noise is None or rest.within[-1, -1] <= noise.noise else (left, rest)
+    return None if noise is None or _residual_within(rest.within) <= noise.noise else (left, rest)
+
+
+def _residual_within(within: np.ndarray) -> float:
+    """Return what the columns of x leave of the scatter of y within groups."""
+    length = np.sqrt(within.diagonal())
+    scaled = within / np.outer(length := np.where(length > 0, length, 1.0), length)
+    kept = independent_columns(scaled[:-1, :-1])
+    slopes = solve_positive(scaled[np.ix_(kept, kept)], scaled[kept, -1])
+    return float(scaled[-1, -1] - scaled[-1, kept] @ slopes) * float(length[-1]) ** 2
 
 
 def _loaded_remainder(said: dict[str, Any] | None, arrays: dict[str, np.ndarray]) -> Remainder | None:
@@ -812,7 +827,25 @@ def summarise(
     if not (np.isfinite(within.diagonal()).all() and np.isfinite(deviations.sum())):
         raise_not_finite(X, y)
     sum_log_weight = 0.0 if weights is None else float(np.log(weights).sum())
-    return GroupedMoments(labels, counts, n_rows, center, deviations, within, sum_log_weight, feature_names)
+    moments = GroupedMoments(labels, counts, n_rows, center, deviations, within, sum_log_weight, feature_names)
+    _refuse_vanishing_squares(moments, rows)
+    return moments
+
+
+def _refuse_vanishing_squares(moments: GroupedMoments, rows: Rows | None = None) -> None:
+    """Raise if a column varies, but by so little that squares vanish; rows, if given, tell that from a constant."""
+    total_weight = moments.counts.sum()
+    suspects = np.flatnonzero(moments.within.diagonal() < _LEAST_SQUARE * total_weight)
+    if not len(suspects) or not moments.n_groups:
+        return
+    squares = moments.within.diagonal()[suspects] + moments.counts @ moments.deviations[:, suspects] ** 2
+    for at in suspects[squares < _LEAST_SQUARE * total_weight].tolist():
+        values = moments.deviations[:, at] if rows is None else rows.column(at)
+        if moments.within[at, at] or np.ptp(values):
+            name = "y" if at == moments.n_features else f"Column {moments._shown_names[at]!r} of X"
+            raise ValueError(
+                f"{name} varies by so little that squares vanish in a double (below 1e-152). Rescale the column."
+            )
 
 
 def _sum_by_group(codes: np.ndarray, values: np.ndarray, n_groups: int) -> np.ndarray:

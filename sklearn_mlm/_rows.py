@@ -54,6 +54,14 @@ class Rows:
         self.read(positions, np.zeros(self.n_columns), out)
         return out
 
+    def column(self, at: int) -> np.ndarray:
+        """Return the values of a column, of shape (n_samples,); the last is y."""
+        if at == self.n_columns - 1:
+            return self.y
+        if isinstance(self.X, list):
+            return np.asarray(self.X[at])
+        return self.X[:, [at]].toarray().ravel() if sparse.issparse(self.X) else np.asarray(self.X[:, at])
+
     def blocks(self, start: int, stop: int, about: np.ndarray, buffer: np.ndarray) -> Iterable[tuple[slice, np.ndarray]]:
         """Yield each block of rows between two positions, less `about`, in a buffer that the next block overwrites.
 
@@ -217,12 +225,13 @@ def _reordered(index: pd.Index, other: pd.Index) -> bool:
     if index is other or len(index) != len(other) or index.equals(other):
         return False
     try:
-        if index[:1].isin(other).all() and other[:1].isin(index).all():
-            return bool(index.sort_values().equals(other.sort_values()))
+        # Sooner found than sorted.
+        if index.min() != other.min() or index.max() != other.max():
+            return False
+        return bool(index.sort_values().equals(other.sort_values()))
     except TypeError:
-        # Labels that cannot be sorted.
+        # Labels that cannot be compared.
         return bool(index.is_unique and other.is_unique and index.isin(other).all())
-    return False
 
 
 def checked_rows(X: Any, y: Any, sample_weight: Any) -> tuple[tuple[str, ...] | None, Any, np.ndarray, np.ndarray | None]:

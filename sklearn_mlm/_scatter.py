@@ -11,13 +11,17 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-
-# SciPy's product of a sparse and a dense matrix, which adds into its last argument: the one compiled scatter-add
-# that takes whole rows and lets other threads run. The public product would allocate (n_groups, n_columns) per block.
-from scipy.sparse._sparsetools import csc_matvecs
+from scipy.sparse import csc_array
 from threadpoolctl import ThreadpoolController
 
 from ._rows import Rows, block_rows
+
+# SciPy's product of a sparse and a dense matrix, which adds into its last argument: the one compiled scatter-add that takes
+# whole rows and lets other threads run. It is private, and the public product allocates (n_groups, n_columns) per block.
+try:
+    from scipy.sparse._sparsetools import csc_matvecs
+except ImportError:
+    csc_matvecs = None
 
 # Fewer numbers than this are read sooner than a second thread starts.
 NUMBERS_PER_THREAD = 1 << 18
@@ -146,6 +150,29 @@ def _scatter(
     return sums, (scatter + scatter.T) / 2
 
 
+def add_by_group(block: np.ndarray, codes: np.ndarray, weights: np.ndarray, pointers: np.ndarray, sums: np.ndarray) -> None:
+    """Add each row of a block, times its weight, to the sum of its group, in place.
+
+    Parameters
+    ----------
+    block : ndarray of shape (n_rows, width)
+    codes : ndarray of shape (n_rows,), dtype intp
+        Positions of the groups in `sums`.
+    weights : ndarray of shape (n_rows,)
+    pointers : ndarray of shape (n_rows + 1,)
+        0, 1, 2, ..., the column pointers of the sparse matrix that has an entry for each row.
+    sums : ndarray of shape (n_groups, width)
+        Contiguous, as the block: the compiled function gets them as vectors.
+    """
+    n_groups, width = sums.shape
+    if csc_matvecs is None:
+        sums += csc_array((weights, codes, pointers), shape=(n_groups, len(block))) @ block
+        return
+    assert block.flags.c_contiguous
+    assert sums.flags.c_contiguous
+    csc_matvecs(n_groups, len(block), width, pointers, codes, weights, block.ravel(), sums.ravel())
+
+
 class Adder:
     """Adds rows to sums by group and to a scatter matrix, block by block, with buffers that are kept from call to call.
 
@@ -161,6 +188,7 @@ class Adder:
         self._n_columns = n_columns
         self._block, self._taken = np.zeros((0, width)), np.empty((0, n_columns))
         self._ones, self._pointers = np.ones(0), np.arange(1)
+        self._lost = np.zeros((width, width))
 
     def _make_room(self, n_rows: int, width: int) -> None:
         """Make buffers for so many rows, or for a block of them."""
@@ -187,7 +215,7 @@ class Adder:
         With a limit, of shape (n_columns,), rows are added up to the first block that would take the diagonal of the scatter
         past the limit, or would make it NaN.
         """
-        n_groups, width = sums.shape
+        width = sums.shape[1]
         inside = slice(0, self._n_columns)
         self._make_room(stop - start, width)
         self._block[:, self._n_columns : self._n_columns + 1] = weights is None
@@ -206,9 +234,16 @@ class Adder:
                 # A comparison with NaN is false.
                 if limit is not None and not (diagonal + product.diagonal()[inside] <= limit).all():
                     return at.start
-                scatter += product
+                if limit is None:
+                    scatter += product
+                else:
+                    # Kahan's sum: in a long stream blocks that are alike are rounded alike.
+                    product -= self._lost
+                    before = scatter.copy()
+                    scatter += product
+                    self._lost = (scatter - before) - product
                 pointers = self._pointers[: size + 1]
-                csc_matvecs(n_groups, size, width, pointers, codes[at], weight, block.ravel(), sums.ravel())
+                add_by_group(block, codes[at], weight, pointers, sums)
         return stop
 
 

@@ -223,7 +223,7 @@ def many_weights(n_groups, spread, seed=0):
 def test_nodes_stand_for_many_sizes_to_rounding(monkeypatch, spread, reml):
     moments = GroupedMoments.from_arrays(*many_weights(3000, spread))
     by_node = Criterion(moments, reml=reml, precision_weights=True)
-    monkeypatch.setattr("sklearn_mlm._criterion._SIZES_PER_NODE", 10**6)
+    monkeypatch.setattr("sklearn_mlm._size_nodes._SIZES_PER_NODE", 10**6)
     by_size = Criterion(moments, reml=reml, precision_weights=True)
     assert len(by_size.sizes) == 3000
     assert len(by_node.sizes) < 3000 / 8
@@ -253,7 +253,7 @@ def test_nodes_stand_for_many_sizes_to_rounding(monkeypatch, spread, reml):
 
 @pytest.mark.parametrize("reml", [True, False])
 def test_nodes_give_the_dense_likelihood(monkeypatch, reml):
-    monkeypatch.setattr("sklearn_mlm._criterion._SIZES_PER_NODE", 0.5)
+    monkeypatch.setattr("sklearn_mlm._size_nodes._SIZES_PER_NODE", 0.5)
     X, y, groups, weights = many_weights(24, 0.3)
     exact = Dense(X, y, groups, reml=reml, precision=weights)
     moments = GroupedMoments.from_arrays(X, y, groups, weights)
@@ -274,3 +274,21 @@ def test_nodes_give_the_dense_likelihood(monkeypatch, reml):
 def test_few_sizes_are_kept_as_they_are():
     sizes = Criterion(GroupedMoments.from_arrays(*many_weights(120, 1.0)), precision_weights=True).sizes
     assert len(sizes) == 120
+
+
+@pytest.mark.parametrize("unit", [0.5, 0.1])
+def test_few_sizes_among_many_groups_are_kept_as_they_are(unit):
+    sizes = unit * np.random.default_rng(0).integers(1, 40, 5000)
+    groups = np.repeat(np.arange(5000), 2)
+    moments = GroupedMoments.from_arrays(None, np.arange(10_000) % 7.0, groups, np.repeat(sizes, 2) / 2)
+    np.testing.assert_array_equal(Criterion(moments).sizes, np.unique(moments.counts))
+
+
+def test_the_sizes_of_the_first_groups_suffice_for_nodes(monkeypatch):
+    moments = GroupedMoments.from_arrays(*many_weights(5000, 1.0))
+    early = Criterion(moments, precision_weights=True)
+    monkeypatch.setattr("sklearn_mlm._criterion._SAMPLE", 10**6)
+    late = Criterion(moments, precision_weights=True)
+    np.testing.assert_array_equal(early.sizes, late.sizes)
+    assert (early.sizes[0], early.sizes[-1]) == (moments.counts.min(), moments.counts.max())
+    assert early.value(0.5) == late.value(0.5)

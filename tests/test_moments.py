@@ -11,7 +11,7 @@ from designs import assert_same, simulate
 from scipy import sparse
 from threadpoolctl import threadpool_info
 
-from sklearn_mlm import GroupedMoments, _scatter
+from sklearn_mlm import GroupedMoments, RandomInterceptRegressor, _scatter
 from sklearn_mlm._moments import varies_within
 
 
@@ -322,3 +322,52 @@ def test_single_precision_is_not_copied_to_double_and_sparse_rows_stay_sparse():
     one_hot = sparse.csr_matrix((np.ones(200_000), column, np.arange(200_001)), shape=(200_000, 300))
     # 480 MB if it were dense.
     assert peak_of_reading(one_hot, y, groups) < 40e6
+
+
+@pytest.mark.parametrize("scale", [1e-140, 1e-151, 1e140, 1e149])
+@pytest.mark.parametrize("which", ["X", "y", "both"])
+def test_the_unit_of_a_column_makes_no_difference_as_long_as_squares_are_doubles(scale, which):
+    X, y, groups = simulate()
+    expected = RandomInterceptRegressor().fit(X, y, groups)
+    X, y = (X if which == "y" else X * scale), (y if which == "X" else y * scale)
+    assert abs(RandomInterceptRegressor().fit(X, y, groups).icc_ - expected.icc_) < 1e-12
+    batches = GroupedMoments.from_batches([(X[i::2], y[i::2], groups[i::2]) for i in range(2)])
+    assert abs(RandomInterceptRegressor().fit_moments(batches).icc_ - expected.icc_) < 1e-12
+
+
+@pytest.mark.parametrize("scale", [1e-155, 1e-160, 1e-200, 1e-320])
+def test_columns_whose_squares_vanish_are_refused_by_name(scale):
+    X, y, groups = simulate()
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    small = frame.assign(b=frame["b"] * scale)
+    for read in (GroupedMoments.from_arrays, lambda *rows: GroupedMoments.from_batches([rows])):
+        with pytest.raises(ValueError, match="Column 'b' of X varies by so little that squares vanish"):
+            read(small, y, groups)
+        with pytest.raises(ValueError, match="y varies by so little that squares vanish"):
+            read(X, y * scale, groups)
+        # A constant of any size is no such column.
+        assert read(frame.assign(b=scale), y, groups).n_groups == 12
+
+
+def test_weights_far_from_one_are_refused_before_they_overflow():
+    X, y, groups = simulate()
+    weights = 1.0 + np.arange(len(y)) % 3
+    model = RandomInterceptRegressor(weight_type="precision")
+    expected = model.fit(X, y, groups, weights).variance_components_["group"]
+    for scale in (1e-99, 1e-30, 1e30, 1e99):
+        assert abs(model.fit(X, y, groups, weights * scale).variance_components_["group"] / expected - 1.0) < 1e-11
+    for scale in (1e-200, 1e-102, 1e102, 1e200):
+        with pytest.raises(ValueError, match=r"sample_weight has the mean .* Divide the weights by their mean"):
+            model.fit(X, y, groups, weights * scale)
+
+
+def test_sums_by_group_do_without_the_private_function(monkeypatch):
+    X, y, groups = simulate(200, 30)
+    weights = np.random.default_rng(0).random(len(y))
+    expected = [GroupedMoments.from_arrays(X, y, groups, w) for w in (None, weights)]
+    expected.append(GroupedMoments.from_batches([(X, y, groups)]))
+    monkeypatch.setattr("sklearn_mlm._scatter.csc_matvecs", None)
+    found = [GroupedMoments.from_arrays(X, y, groups, w) for w in (None, weights)]
+    found.append(GroupedMoments.from_batches([(X, y, groups)]))
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one, other, rtol=1e-14)

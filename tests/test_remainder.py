@@ -72,6 +72,7 @@ def figures(model, y):
         "Kenward-Roger": inference.fixed_effects(model, ddf="kenward_roger")["std_error"] if model.method == "reml" else 0,
         "exact limits": inference.confidence_intervals(model, method="exact").iloc[1:3],
         "profile limits": inference.confidence_intervals(model).iloc[:3],
+        "widths of profile limits": np.ptp(inference.confidence_intervals(model).iloc[3:], axis=1),
         "F test": inference.random_intercept_test(model, method="f"),
         "RLRT": inference.random_intercept_test(model, method="naive")["statistic"],
         "conditional sd": inference.random_effects_table(model)["sd"],
@@ -100,7 +101,12 @@ def test_a_large_slope_changes_no_other_figure(slope, columns, parameters):
     assert model.boundary_ is None
     # The slopes themselves are doubles of the size of s.
     np.testing.assert_allclose(model.coef_ - slopes, plain.coef_, rtol=0, atol=1e-12 + 4e-16 * slope)
-    assert_close(figures(model, y), figures(plain, REST))
+    found, expected = figures(model, y), figures(plain, REST)
+    # A difference of limits that are doubles of the size of s.
+    assert_close({"width": found.pop("widths of profile limits")}, {"width": expected.pop("widths of profile limits")}, 1e-6)
+    assert_close(found, expected)
+    limits = inference.confidence_intervals(model).iloc[-3:]
+    assert ((limits["lower"] < model.coef_) & (model.coef_ < limits["upper"])).all()
 
 
 def test_it_holds_of_weights_sparse_rows_and_group_columns():
@@ -223,3 +229,20 @@ def test_a_remainder_is_exact_to_its_own_rounding():
             exact = Fraction(value) - sum(Fraction(a) * Fraction(b) for a, b in zip(row, slopes, strict=True))
             largest = max(abs(Fraction(a) * Fraction(b)) for a, b in zip(row, slopes, strict=True))
             assert abs(Fraction(left) - exact) <= 2e-16 * abs(exact) + Fraction(1e-31) * largest
+
+
+def test_exact_fits_of_any_scale_have_no_residual():
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        n_columns, groups = int(rng.integers(1, 8)), np.repeat(np.arange(30), 8)
+        scales = 10.0 ** rng.integers(-3, 3, n_columns)
+        x = rng.standard_normal((240, n_columns)) * scales + 10.0 ** rng.integers(-3, 6)
+        slopes = rng.standard_normal(n_columns) * 10.0 ** rng.integers(-3, 3, n_columns)
+        # Three orders in which the terms may be summed and rounded.
+        for y in (x @ slopes, (x * slopes).sum(axis=1), sum(x[:, i] * slopes[i] for i in range(n_columns)) + 3.0):
+            model = RandomInterceptRegressor().fit(x, y, groups=groups)
+            assert model.variance_components_.tolist() == [0.0, 0.0]
+        model = RandomInterceptRegressor().fit(
+            x, x @ slopes + np.abs(slopes).max() * rng.standard_normal(30)[groups], groups
+        )
+        assert (model.boundary_, model.variance_components_["residual"]) == ("residual", 0.0)
