@@ -652,13 +652,15 @@ def test_shares_of_variance_are_the_same_from_rows_as_from_moments(name):
     np.testing.assert_allclose(inference.r2(model, design.X, design.groups), inference.r2(model), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("cov_type", ["nonrobust", "CR0", "CR1", "CR2", "CR3"])
+OF_ROUNDING = pytest.mark.xfail(strict=True, reason="rounding of residuals is taken for errors")
+
+
 @pytest.mark.parametrize(
-    "name",
+    ("name", "cov_type"),
     [
-        pytest.param("exact fit", marks=pytest.mark.xfail(strict=True, reason="rounding of residuals is taken for errors")),
-        "y constant",
-        "y constant, null",
+        pytest.param(name, cov_type, marks=[OF_ROUNDING] if name == "exact fit" and cov_type != "nonrobust" else [])
+        for name in ("exact fit", "y constant", "y constant, null")
+        for cov_type in ("nonrobust", "CR0", "CR1", "CR2", "CR3")
     ],
 )
 def test_least_squares_without_error_have_no_standard_errors_and_no_tests(name, cov_type):
