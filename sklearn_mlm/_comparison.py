@@ -218,7 +218,8 @@ def _within_between(moments: GroupedMoments) -> tuple[pd.DataFrame, pd.Series]:
             wald = float(difference @ np.linalg.solve(covariance, difference)) / len(told)
             joint = criterion.degrees_of_freedom
             if optimum.boundary is None:
-                joint = Satterthwaite.of(state).joint_degrees_of_freedom(contrasts)
+                # In standard errors, so that the df do not depend on units.
+                joint = Satterthwaite.of(state).joint_degrees_of_freedom(contrasts / np.sqrt(np.diag(covariance))[:, None])
             test = _f_test(wald, float(len(told)), joint)
     columns_of_table = ["within", "between", "difference", "std_error", "df", "p_value"]
     return pd.DataFrame(rows, index=names, columns=columns_of_table).rename_axis("coefficient"), test

@@ -143,8 +143,8 @@ class CoefficientComparisonDisplay:
             color, marker = _COLORS[model], _MARKERS[model]
             self.containers_.append(panel.errorbar(estimate, at, xerr=error, color=color, marker=marker, capsize=2.5))
         ends = rows.to_numpy(dtype=np.float64)
-        low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
-        if max(low, -high, 0.0) <= _FAR * (high - low):
+        ends = ends[~np.isnan(ends)]
+        if len(ends) and max(ends.min(), -ends.max(), 0.0) <= _FAR * np.ptp(ends):
             panel.axvline(0.0, color=PALE, linewidth=1.0, zorder=0.5)
         panel.set_yticks(range(len(MODELS)), MODELS if labelled else [""] * len(MODELS))
         panel.set_ylim(len(MODELS) - 0.5, -0.5)

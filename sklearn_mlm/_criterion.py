@@ -393,6 +393,7 @@ class Criterion:
             h_sum=float(h @ self._multiplicity),
             h_squared=float(h * h @ self._multiplicity),
             coefficients=np.append(intercept, coefficients) if self.fit_intercept else coefficients,
+            to_centered=self._to_columns(at_origin=False),
             to_columns=self._to_columns(),
             y_scale=self._y_scale,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from scipy import stats
 from ._degrees_of_freedom import KenwardRoger, Satterthwaite, quadratic
 from ._solution import State
 
+# Degrees of freedom below which Kenward and Roger's approximation has broken down.
+_LEAST_DF = 0.5
 DDF = ("satterthwaite", "kenward_roger", "residual", "normal")
 
 
@@ -71,44 +74,70 @@ def check_ddf(ddf: str) -> None:
 
 
 def covariance_and_df(model: Any, ddf: str, contrasts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the covariance of the fixed effects, and the df of contrasts (of each coefficient, if there are none)."""
-    state, covariance, boundary = model._state, model.cov_fixed_, model.boundary_
-    if contrasts is None:
-        contrasts = np.eye(len(covariance))
+    """Return the covariance of the estimates of contrasts (of the coefficients, if there are none), and the df of each.
+
+    Both are taken about the centre of the columns, where no digits are lost to a distant origin.
+    """
+    state, boundary = _centered(model._state), model.boundary_
+    covariance = model._solution.centered_covariance
+    contrasts = _about_center(model, np.eye(len(covariance)) if contrasts is None else contrasts)
+    of_contrasts = contrasts @ covariance @ contrasts.T
     if ddf in ("residual", "normal"):
         df = state.n_observations - state.rank if ddf == "residual" else np.inf
-        return covariance, np.full(len(contrasts), df)
+        return of_contrasts, np.full(len(contrasts), df)
     # Without a residual there is nothing for Kenward and Roger to adjust.
     if ddf == "satterthwaite" or model.variance_components_["residual"] == 0:
-        return covariance, satterthwaite_degrees_of_freedom(state, covariance, boundary, contrasts)
-    kenward_roger = _kenward_roger(model)
+        return of_contrasts, satterthwaite_degrees_of_freedom(state, covariance, boundary, contrasts)
+    kenward_roger = _kenward_roger(state)
     each = np.full(len(contrasts), np.nan)
-    for at in np.flatnonzero(quadratic(contrasts, covariance) > 0):
-        each[at] = kenward_roger.degrees_of_freedom(contrasts[at : at + 1])[0]
-    return kenward_roger.adjusted, each
-
-
-def _kenward_roger(model: Any) -> KenwardRoger:
-    """Return what Kenward and Roger's method takes, of a model fitted by REML."""
-    if not model._state.reml:
-        raise ValueError(
-            'ddf="kenward_roger" adjusts for variances estimated by REML, but the model was fitted by maximum likelihood: '
-            'fit it with method="reml".'
-        )
-    return KenwardRoger.of(model._state)
+    for at in np.flatnonzero(np.diag(of_contrasts) > 0):
+        df, _ = kenward_roger.degrees_of_freedom(contrasts[at : at + 1])
+        each[at] = df if df >= _LEAST_DF else np.nan
+    return contrasts @ kenward_roger.adjusted @ contrasts.T, each
 
 
 def joint_df(model: Any, ddf: str, contrasts: np.ndarray) -> tuple[float, float]:
     """Return the denominator df of an F test of several contrasts, and the factor its statistic takes."""
-    state, boundary = model._state, model.boundary_
+    state, boundary = _centered(model._state), model.boundary_
     if ddf == "normal":
         return np.inf, 1.0
     if ddf == "residual":
         return state.n_observations - state.rank, 1.0
     if boundary == "residual":
         return float(state.between_degrees_of_freedom), 1.0
-    if ddf == "kenward_roger":
-        return _kenward_roger(model).degrees_of_freedom(contrasts)
-    if boundary == "group":
+    if ddf == "satterthwaite" and boundary == "group":
         return state.degrees_of_freedom, 1.0
-    return Satterthwaite.of(state).joint_degrees_of_freedom(contrasts), 1.0
+    contrasts = _about_center(model, contrasts)
+    if ddf == "satterthwaite":
+        return Satterthwaite.of(state).joint_degrees_of_freedom(contrasts), 1.0
+    df, factor = _kenward_roger(state).degrees_of_freedom(contrasts)
+    if not (df >= _LEAST_DF and factor > 0):
+        raise ValueError(
+            f"Kenward and Roger's approximation breaks down here: it gives {df:.3g} degrees of freedom and multiplies the "
+            f'statistic by {factor:.3g}. There are too few groups for it: use ddf="satterthwaite".'
+        )
+    return df, factor
+
+
+def _centered(state: State) -> State:
+    """Return the sums of inference for an intercept at the centre of the columns."""
+    return replace(state, to_columns=state.to_centered)
+
+
+def _about_center(model: Any, contrasts: np.ndarray) -> np.ndarray:
+    """Return the weights of an intercept at the centre, and of the slopes, in contrasts of an intercept at 0."""
+    if len(model._solution.center) == contrasts.shape[1]:
+        return contrasts
+    contrasts = contrasts.copy()
+    contrasts[:, 1:] -= contrasts[:, :1] * model._solution.center
+    return contrasts
+
+
+def _kenward_roger(state: State) -> KenwardRoger:
+    """Return what Kenward and Roger's method takes, of a model fitted by REML."""
+    if not state.reml:
+        raise ValueError(
+            'ddf="kenward_roger" adjusts for variances estimated by REML, but the model was fitted by maximum likelihood: '
+            'fit it with method="reml".'
+        )
+    return KenwardRoger.of(state)

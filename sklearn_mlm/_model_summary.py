@@ -41,8 +41,10 @@ class ModelSummary:
         As `sklearn_mlm.inference.fixed_effects` gives it.
     icc : float
         Intraclass correlation, given the predictors.
-    n_samples, n_groups : int
-        Number of observations and of groups.
+    n_samples : int or float
+        Number of observations N: of copies of rows where weights are frequencies.
+    n_groups : int
+        Number of groups.
     group_name : str
         What the groups are called: the name of the labels, or "group".
     method : {"reml", "ml"}
@@ -58,7 +60,7 @@ class ModelSummary:
     variance_components: pd.DataFrame
     fixed_effects: pd.DataFrame
     icc: float
-    n_samples: int
+    n_samples: float
     n_groups: int
     group_name: str
     method: str
@@ -78,7 +80,7 @@ class ModelSummary:
         facts = [
             f"{'REML criterion at convergence' if reml else 'Deviance'} {c['criterion']:.1f}, log-likelihood "
             f"{c['log_likelihood']:.2f} ({c['n_parameters']:.0f} parameters), AIC {c['aic']:.1f}, BIC {c['bic']:.1f}",
-            f"Number of observations {self.n_samples}, groups ({self.group_name}) {self.n_groups}",
+            f"Number of observations {self.n_samples:.10g}, groups ({self.group_name}) {self.n_groups}",
         ]
         tables = [self._variances(), self._effects()]
         if self.scaled_residuals is not None:
@@ -138,23 +140,22 @@ def summarise_model(model: Any, scaled_residuals: np.ndarray | None, ddf: str) -
     if scaled_residuals is not None:
         quantiles = np.quantile(scaled_residuals, [0.0, 0.25, 0.5, 0.75, 1.0])
         residuals = pd.Series(quantiles, index=["min", "q1", "median", "q3", "max"], name="scaled_residuals")
-    variances = model.variance_components_
-    criterion, aic = model.criterion_, model.aic_
+    variances, n_samples = model.variance_components_, model._state.n_observations
     return ModelSummary(
         criteria=pd.Series(
             {
-                "criterion": criterion,
+                "criterion": model.criterion_,
                 "log_likelihood": model.log_likelihood_,
-                "aic": aic,
+                "aic": model.aic_,
                 "bic": model.bic_,
-                "n_parameters": np.round((aic - criterion) / 2) if np.isfinite(criterion) else np.nan,
+                "n_parameters": float(model._state.rank + 2),
             }
         ),
         scaled_residuals=residuals,
         variance_components=pd.DataFrame({"variance": variances, "sd": np.sqrt(variances)}),
         fixed_effects=fixed_effects(model, ddf=ddf),
         icc=model.icc_,
-        n_samples=int(model._fitted_moments.n_rows.sum()),
+        n_samples=int(n_samples) if n_samples == int(n_samples) else n_samples,
         n_groups=model._fitted_moments.n_groups,
         group_name=str(model.groups_.name or "group"),
         method=model._options.method,

@@ -144,9 +144,9 @@ class _Pieces:
         profiles = criterion.profiles(self.ratios(np.arange(self.count)[:, None] + shares).ravel())
 
         def by_piece(values: np.ndarray) -> np.ndarray:
-            return np.moveaxis(values.reshape(self.count, _NODES, -1), 2, 0)
+            return np.moveaxis(values.reshape(self.count, _NODES, *values.shape[1:]), (0, 1), (-2, -1))
 
-        self._left, self._r2 = by_piece(ceiling - profiles.values)[0], by_piece(profiles.r2)[0]
+        self._left, self._r2 = by_piece(ceiling - profiles.values), by_piece(profiles.r2)
         self._centers, self._variances = by_piece(profiles.coefficients), by_piece(profiles.variances)
         self.n_parameters = 2 + len(self._centers)
 
@@ -166,7 +166,8 @@ class _Pieces:
         left, r2 = (self._left @ basis).ravel(), (self._r2 @ basis).ravel()
         residual = self._residual_variance(sign, left, r2)
         group = residual * self.ratios((np.arange(self.count)[:, None] + share).ravel())
-        centers, variances = ((values @ basis).reshape(len(values), -1) for values in (self._centers, self._variances))
+        shape = len(self._centers), self.count * _POINTS
+        centers, variances = ((values @ basis).reshape(shape) for values in (self._centers, self._variances))
         return np.concatenate([[residual, group], centers + sign * self._half_width(variances, left, r2)])
 
     def at(self, sign: int, positions: np.ndarray) -> np.ndarray:

@@ -418,7 +418,8 @@ class RandomInterceptRegressor(GroupedRegressor):
         X, y, groups : default=None
             The rows of `fit`, for the quantiles of the scaled residuals; the model keeps no rows. Without y there are none.
         sample_weight : array-like of shape (n_samples,), default=None
-            The precisions of `fit`, by whose roots the residuals are multiplied with ``weight_type="precision"``.
+            The weights of `fit`. Residuals are multiplied by the roots of precisions, and whole numbers of copies count as so
+            many residuals.
         ddf : {"satterthwaite", "kenward_roger", "residual", "normal"}, default="satterthwaite"
             Degrees of freedom of the tests of fixed effects.
 
@@ -460,8 +461,8 @@ class RandomInterceptRegressor(GroupedRegressor):
         if y is not None:
             check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
             residuals = self._residuals(X, as_outcome(y), groups)
-            if sample_weight is not None and self._options.weight_type == "precision":
-                residuals = residuals * np.sqrt(as_weights(sample_weight, len(residuals)))
+            if sample_weight is not None:
+                residuals = self._weighted(residuals, as_weights(sample_weight, len(residuals)))
             sigma = float(np.sqrt(self.variance_components_["residual"]))
             scaled = residuals / sigma if sigma > 0 else None
         return summarise_model(self, scaled, ddf)
@@ -478,6 +479,13 @@ class RandomInterceptRegressor(GroupedRegressor):
         explained = safe_sparse_dot(X, self._solution.rest_coefficients)
         effects = np.append(self.random_effects_.to_numpy(), [0.0, 0.0])[codes]
         return remainders(X, y, slopes) - explained - self.intercept_ - effects
+
+    def _weighted(self, residuals: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return residuals of equal variance: one for each row of a precision, or for each copy of a row."""
+        if self._options.weight_type == "precision":
+            return residuals * np.sqrt(weights)
+        whole = np.array_equal(weights, np.floor(weights))
+        return np.repeat(residuals, weights.astype(np.intp)) if whole else residuals
 
     def _check_parameters(self) -> None:
         """Raise for a parameter outside its choices."""

@@ -155,8 +155,9 @@ def _fixed_variances(model: Any, X: Any, groups: Any) -> tuple[float, float]:
                 f"X must hold the rows of fit: a variance takes two rows at least; found n_samples={len(codes)}."
             )
         fixed = safe_sparse_dot(X, model._slopes, dense_output=True) if X is not None else np.zeros(len(codes))
-        means = (np.bincount(codes, fixed - fixed.mean()) / np.maximum(np.bincount(codes), 1))[codes]
-        return float(np.var(fixed - means)) * len(fixed) / (len(fixed) - 1), float(np.var(means, ddof=1))
+        if model._options.weight_type == "precision":
+            means = (np.bincount(codes, fixed - fixed.mean()) / np.maximum(np.bincount(codes), 1))[codes]
+            return float(np.var(fixed - means)) * len(fixed) / (len(fixed) - 1), float(np.var(means, ddof=1))
     moments, slopes = model._fitted_moments, model._slopes
     within = float(slopes @ moments.within[:-1, :-1] @ slopes)
     levels = moments.deviations[:, :-1] @ slopes
@@ -215,6 +216,11 @@ def random_effects_table(model: Any, level: float = 0.95) -> pd.DataFrame:
     )
 
 
+def group_sizes(model: Any, moments: GroupedMoments) -> np.ndarray:
+    """Return how many rows each group has: copies of rows where weights are frequencies, as numbers of shape (n_groups,)."""
+    return moments.n_rows.astype(np.float64) if model._options.weight_type == "precision" else moments.counts
+
+
 def clustering_report(model: Any) -> pd.Series:
     """Return how the rows are clustered, and what that costs.
 
@@ -248,7 +254,7 @@ def clustering_report(model: Any) -> pd.Series:
     check_mixed(model)
     moments = model._fitted_moments
     precision = model._options.weight_type == "precision"
-    sizes = moments.n_rows.astype(np.float64) if precision else moments.counts
+    sizes = group_sizes(model, moments)
     n = float(sizes.sum())
     null = Criterion(without_columns(moments), precision_weights=precision)
     solution = minimise(null).solution

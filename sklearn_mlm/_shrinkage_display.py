@@ -9,6 +9,7 @@ import numpy as np
 from ._checks import check_choice
 from ._fitted import check_mixed, reliabilities, residual_means
 from ._plotting import BLUE, SCALES, VERMILION, axes_for, count, ink, named, plural, short, shown, styled, tidy
+from ._shares import group_sizes
 
 # Points of a marker's area, of the largest and the smallest group, where there are few and where there are more.
 _AREAS, _MORE_AREAS = (100.0, 12.0), (60.0, 6.0)
@@ -118,7 +119,7 @@ class ShrinkageDisplay:
             means=at + residual_means(model),
             estimates=at + model.random_effects_.to_numpy(),
             reliabilities=reliabilities(model),
-            sizes=model.moments_.n_rows,
+            sizes=group_sizes(model, model.moments_),
             intercept=at,
             adjusted=len(model._slopes) > 0,
             group_name=named(model.groups_, "group"),

@@ -92,6 +92,8 @@ class State:
         sum_j h_j^p for p = 1 and 2.
     coefficients : ndarray of shape (n_coefficients,)
         Fixed effects of the data's columns, the intercept first where the model has one.
+    to_centered : ndarray of shape (n_coefficients, k)
+        As `to_columns`, for the intercept at the solution's centre, where no digits are lost to a distant origin.
     to_columns : ndarray of shape (n_coefficients, k)
         Takes a change of the criterion's coefficients to the change of the data's; rows of dropped columns are 0.
     y_scale : float
@@ -116,6 +118,7 @@ class State:
     h_sum: float
     h_squared: float
     coefficients: np.ndarray
+    to_centered: np.ndarray
     to_columns: np.ndarray
     y_scale: float
 

@@ -194,6 +194,9 @@ class ClusterRobustOLS(GroupedRegressor):
             if criterion.degrees_of_freedom <= 0:
                 warnings.warn(_NO_DF, UserWarning, stacklevel=2)
                 covariance, df = np.full_like(covariance, np.nan), np.full_like(df, np.nan)
+            elif robust and criterion.exact_fit:
+                # There are no residuals.
+                df[~np.isnan(df)] = len(labels) - 1.0
             elif robust:
                 covariance, df, alone = cluster_robust(
                     X, y, codes, weights, moments, solution, self.fit_intercept, criterion.dropped, self.cov_type

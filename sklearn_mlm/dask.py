@@ -31,11 +31,11 @@ from ._groups import as_labels, label_kind, split_group_column
 from ._model_summary import ModelSummary, summarise_model
 from ._moments import GroupedMoments
 from ._regressor import RandomInterceptRegressor
-from ._rows import NO_WEIGHT, as_outcome, as_weights
+from ._rows import NO_WEIGHT, as_outcome, as_weights, check_containers
 
 _OF_COLUMNS = ("n_features_in_", "feature_names_in_", "_group_key", "_group_position")
 # What a prediction takes of a model where no standard deviation is asked for: the smaller part of it.
-_FOR_MEANS = ("coef_", "_slopes", "intercept_", "groups_", "n_groups_", "random_effects_")
+_FOR_MEANS = ("_options", "coef_", "_slopes", "intercept_", "groups_", "n_groups_", "random_effects_")
 
 
 class DaskRandomInterceptRegressor(RandomInterceptRegressor):
@@ -210,7 +210,8 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
             The rows of `fit`, for the quantiles of the scaled residuals, one number a row that this process must have
             memory for; without y there are none.
         sample_weight : default=None
-            The precisions of `fit`, by whose roots the residuals are multiplied with ``weight_type="precision"``.
+            The weights of `fit`. Residuals are multiplied by the roots of precisions, and whole numbers of copies count as so
+            many residuals.
         ddf : {"satterthwaite", "kenward_roger", "residual", "normal"}, default="satterthwaite"
             Degrees of freedom of the tests of fixed effects.
 
@@ -221,8 +222,7 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         if not any_lazy(X, y, groups, sample_weight):
             return super().summary(X, y, groups, sample_weight=sample_weight, ddf=ddf)
         check_is_fitted(self)
-        weights = sample_weight if self._options.weight_type == "precision" else None
-        rows = {"X": X, "y": y, "groups": groups, "sample_weight": weights}
+        rows = {"X": X, "y": y, "groups": groups, "sample_weight": sample_weight}
         parts = partition(self._check_new_rows(rows, stacklevel=2))
         merged = merge_by_tree(np.concatenate, self._each(_residuals, parts, self._bare(_FOR_MEANS)))
         residuals = self._compute_in_order(merged, parts)
@@ -427,13 +427,15 @@ def _predict(model: RandomInterceptRegressor, return_std: bool, X: Any, groups: 
 
 
 def _residuals(model: RandomInterceptRegressor, X: Any, y: Any, groups: Any, sample_weight: Any) -> np.ndarray:
-    """Return the residuals of a partition, times the roots of the weights if there are any."""
+    """Return the residuals of a partition, weighted as in a summary in memory."""
+    check_containers(y=y, sample_weight=sample_weight)
     residuals = as_outcome(y) - _predict(model, False, X, groups)
-    return residuals if sample_weight is None else residuals * np.sqrt(as_weights(sample_weight, len(residuals)))
+    return residuals if sample_weight is None else model._weighted(residuals, as_weights(sample_weight, len(residuals)))
 
 
 def _errors(model: RandomInterceptRegressor, X: Any, y: Any, groups: Any, sample_weight: Any) -> np.ndarray:
     """Return number, total weight, mean and scatter of the outcomes of a partition, and the squared error of predictions."""
+    check_containers(y=y, sample_weight=sample_weight)
     outcome = np.asarray(as_outcome(y), dtype=np.float64)
     predicted = _predict(model, False, X, groups)
     assert_all_finite(outcome, input_name="y")

@@ -156,20 +156,22 @@ def contrast_test(model: Any, L: Any, *, ddf: str = "satterthwaite") -> pd.Serie
             f"L must have a weight for each of the {len(values)} fixed effects {coefficient_names(model)!r}; found shape "
             f"{contrasts.shape}."
         )
+    if not len(values):
+        raise ValueError("The model has no fixed effects: there is nothing to test.")
     if not np.isfinite(contrasts).all() or not contrasts.any():
         raise ValueError("L must hold numbers, not all of them 0: there is nothing to test.")
-    contrasts = _independent_rows(contrasts)
+    contrasts = _independent_rows(contrasts, np.sqrt(np.diag(model.cov_fixed_)))
     q = len(contrasts)
-    covariance, _ = covariance_and_df(model, ddf)
-    middle = contrasts @ covariance @ contrasts.T
-    if not np.all(np.diag(middle) > 0):
+    middle, each = covariance_and_df(model, ddf, contrasts)
+    if not _is_definite(middle):
         raise ValueError(
-            "A contrast of L has no variance: it weighs columns that were dropped, or nothing is left to chance."
+            "A contrast of L, or a combination of its rows, has no variance: it weighs columns that were dropped, or "
+            "nothing is left to chance."
         )
     values = contrasts @ values
     if q == 1:
         error = float(np.sqrt(middle[0, 0]))
-        df = float(covariance_and_df(model, ddf, contrasts)[1][0])
+        df = float(each[0])
         t = float(values[0]) / error
         p_value = 2.0 * stats.t.sf(abs(t), df)
         return pd.Series({"estimate": values[0], "std_error": error, "df": df, "t": t, "p_value": p_value})
@@ -367,7 +369,8 @@ def predict_interval(
             gradient = np.stack([by_ratio, per_sigma2], axis=-1)
             hessian = Satterthwaite.of(state).hessian
             spread = 2.0 * (gradient * np.linalg.solve(hessian, gradient.T).T).sum(axis=1)
-            df = 2.0 * (state.residual_variance * per_sigma2) ** 2 / spread
+            # Near tau2 = 0 the approximation goes to 0: an estimated variance rests on one difference at least.
+            df = np.maximum(2.0 * (state.residual_variance * per_sigma2) ** 2 / spread, 1.0)
     half = stats.t.ppf(0.5 + level / 2.0, df) * np.sqrt(variance)
     return pd.DataFrame({"prediction": mean, "lower": mean - half, "upper": mean + half})
 
@@ -518,11 +521,26 @@ def likelihood_ratio_test(small: Any, large: Any) -> pd.DataFrame:
 # ---- what they are made of
 
 
-def _independent_rows(contrasts: np.ndarray) -> np.ndarray:
-    """Return rows that span those of a matrix, which itself if they are independent."""
-    _, singular, axes = np.linalg.svd(contrasts, full_matrices=False)
+def _independent_rows(contrasts: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Return rows that span those of a matrix, which itself if they are independent.
+
+    The weights of each coefficient are measured in its standard errors, so that the rank does not depend on units.
+    """
+    largest = np.abs(contrasts).max(axis=0)
+    unit = np.where(errors > 0, errors, 1.0 / np.where(largest > 0, largest, 1.0))
+    scaled = contrasts * unit
+    length = np.linalg.norm(scaled, axis=1, keepdims=True)
+    _, singular, axes = np.linalg.svd(scaled / np.where(length > 0, length, 1.0), full_matrices=False)
     rank = int((singular > 1e-10 * singular.max(initial=0.0)).sum())
-    return contrasts if rank == len(contrasts) else axes[:rank]
+    return contrasts if rank == len(contrasts) else axes[:rank] / unit
+
+
+def _is_definite(covariance: np.ndarray) -> bool:
+    """Return whether every combination of estimates has a variance, beyond rounding."""
+    diagonal = np.diag(covariance)
+    if not np.all(diagonal > 0):
+        return False
+    return bool(np.linalg.eigvalsh(covariance / np.sqrt(np.outer(diagonal, diagonal))).min() > 1e-10)
 
 
 def _icc_of_ratio(ratio: np.ndarray) -> np.ndarray:

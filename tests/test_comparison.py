@@ -142,7 +142,7 @@ def test_within_and_between_are_the_model_with_group_means_as_columns():
     np.testing.assert_allclose(table["std_error"], np.sqrt(np.diag(covariance)), rtol=1e-8)
     wald = model.coef_[3:] @ np.linalg.solve(covariance, model.coef_[3:]) / 3
     test = comparison.within_between_test
-    expected = contrast_test(model, np.eye(7)[4:])
+    expected = contrast_test(model, np.eye(7)[4:] / np.sqrt(np.diag(covariance))[:, None])
     np.testing.assert_allclose(test, expected, rtol=1e-6)
     np.testing.assert_allclose(test["F"], wald, rtol=1e-8)
 

@@ -1,5 +1,6 @@
 """Every function on designs that leave nothing of something: a sound figure, or a ValueError that says why in a sentence."""
 
+import itertools
 import re
 import traceback
 import warnings
@@ -402,30 +403,8 @@ def check(of_case, certain):
     assert_sound(value, certain)
 
 
-# Cells that fail, as patterns of "design-method-function" or "design-function", and why.
-FAULTS = {
-    "no fixed effects-.*-confidence_intervals profile": "there are no coefficients to find limits of",
-    "(dummies of all groups|collinear)-CoefficientComparisonDisplay": "a coefficient that no model estimates has no ends",
-    "one row more than effects-ml-contrast_test of all .*": "known combinations leave a singular covariance",
-    "two groups-reml-(fixed_effects|summary|contrast_test of all) kenward_roger": "the approximation breaks down",
-    "tau2 near 0-reml-predict_interval (of new groups )?mean": "df of the interval are nearly 0 where tau2 is",
-    "two groups, null-.*-predict_interval of new groups mean": "df of the interval are below those of two groups",
-}
-# The likelihood is infinite, and the summary cannot tell the number of parameters from it.
 UNBOUNDED = ("sigma2 = 0", "exact fit", "y constant")
-SATURATED_BY_ML = [("saturated within", "ml"), ("one row more than effects", "ml")]
-
-
-def marked(cell):
-    """A cell, marked if it fails."""
-    reasons = [reason for pattern, reason in FAULTS.items() if re.fullmatch(pattern, "-".join(cell))]
-    if cell[-1].startswith("summary") and (cell[0].startswith(UNBOUNDED) or cell[:2] in SATURATED_BY_ML):
-        reasons = ["the number of parameters is not a number where the likelihood is infinite"]
-    marks = [pytest.mark.xfail(strict=True, reason=reason) for reason in reasons[:1]]
-    return pytest.param(*cell, id="-".join(cell), marks=marks)
-
-
-OF_MODELS = [marked((name, method, f)) for name in DESIGNS for method in METHODS for f in FUNCTIONS]
+OF_MODELS = [pytest.param(*cell, id="-".join(cell)) for cell in itertools.product(DESIGNS, METHODS, FUNCTIONS)]
 
 
 @pytest.mark.parametrize(("name", "method", "function_name"), OF_MODELS)
@@ -435,7 +414,9 @@ def test_a_fitted_model_gives_sound_figures_or_says_why_not(name, method, functi
     check(lambda: FUNCTIONS[function_name](model, DESIGNS[name]), certain)
 
 
-@pytest.mark.parametrize(("name", "function_name"), [marked((name, f)) for name in DESIGNS for f in OF_ROWS])
+@pytest.mark.parametrize(
+    ("name", "function_name"), [pytest.param(*cell, id="-".join(cell)) for cell in itertools.product(DESIGNS, OF_ROWS)]
+)
 def test_least_squares_give_sound_figures_or_say_why_not(name, function_name):
     certain = name.startswith(("sigma2 = 0", "exact", "y constant"))
     check(lambda: OF_ROWS[function_name](name), certain)
@@ -634,16 +615,9 @@ def test_the_within_estimator_is_least_squares_with_a_dummy_for_every_group(name
     np.testing.assert_allclose(model.intercept_ + model.group_effects_, coefficients[k:], **CLOSE)
 
 
-R2_OF_ROWS = "rounding of group means is taken for variance within groups"
-
-
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(n, marks=[pytest.mark.xfail(strict=True, reason=R2_OF_ROWS)] if n.endswith("column between") else [])
-        for n in DESIGNS
-        if n != "precisions"
-    ],
+    [n for n in DESIGNS if n != "precisions"],
 )
 def test_shares_of_variance_are_the_same_from_rows_as_from_moments(name):
     model, design = model_of(name, "reml"), DESIGNS[name]
@@ -652,24 +626,14 @@ def test_shares_of_variance_are_the_same_from_rows_as_from_moments(name):
     np.testing.assert_allclose(inference.r2(model, design.X, design.groups), inference.r2(model), rtol=1e-9, atol=1e-12)
 
 
-OF_ROUNDING = pytest.mark.xfail(strict=True, reason="rounding of residuals is taken for errors")
-
-
-@pytest.mark.parametrize(
-    ("name", "cov_type"),
-    [
-        pytest.param(name, cov_type, marks=[OF_ROUNDING] if name == "exact fit" and cov_type != "nonrobust" else [])
-        for name in ("exact fit", "y constant", "y constant, null")
-        for cov_type in ("nonrobust", "CR0", "CR1", "CR2", "CR3")
-    ],
-)
+@pytest.mark.parametrize("name", ["exact fit", "y constant", "y constant, null"])
+@pytest.mark.parametrize("cov_type", ["nonrobust", "CR0", "CR1", "CR2", "CR3"])
 def test_least_squares_without_error_have_no_standard_errors_and_no_tests(name, cov_type):
     table = cluster_robust(name, cov_type)
     assert (table["std_error"] == 0).all()
     assert table["p_value"].isna().all()
 
 
-@pytest.mark.xfail(strict=True, reason="known combinations leave a singular covariance")
 def test_contrasts_of_which_a_combination_is_known_without_error_are_refused():
     # Each row has the variance of the intercept, and their difference, the first slope, none.
     model = model_of("sigma2 = 0 with columns of both", "reml")

@@ -871,19 +871,8 @@ def check(figure_name, part, kind, base, changed, relation, design):
     )
 
 
-# Cells that fail, as patterns of "figure-design-relation", and why.
-FAULTS = {
-    "contrast_test of the slopes .*-x in units of .*": "independent rows of L are told in the units of x",
-    "compare_with_ols-unbalanced-x in units of .*": "df of the joint test are those of axes that depend on the units of x",
-    "contrast_test at the point .*-x shifted": "the variance is taken at the distant origin",
-    "summary .*-rows copied": "the number of observations counts rows and not their copies",
-    "icc-frequencies.*-rows copied": "given rows, the fixed part counts each once, whatever its frequency",
-    "r2-frequencies.*-rows copied": "given rows, the fixed part counts each once, whatever its frequency",
-}
-
-
 def cells():
-    """Every figure of every design under every relation that applies, with those that fail marked."""
+    """Every figure of every design under every relation that applies."""
     for design in DESIGNS:
         for relation in RELATIONS:
             for name, (_, _, designs) in FIGURES.items():
@@ -896,10 +885,7 @@ def cells():
                 # Kenward and Roger's df of a model fitted by ML are refused.
                 if name.endswith("kenward_roger") and DESIGNS[design].method == "ml":
                     continue
-                cell = f"{name}-{design}-{relation}"
-                faults = [reason for pattern, reason in FAULTS.items() if re.fullmatch(pattern, cell)]
-                marks = [pytest.mark.xfail(strict=True, reason=reason) for reason in faults[:1]]
-                yield pytest.param(design, relation, name, id=cell, marks=marks)
+                yield pytest.param(design, relation, name, id=f"{name}-{design}-{relation}")
 
 
 @pytest.mark.parametrize(("design", "relation", "figure_name"), list(cells()))
