@@ -134,8 +134,11 @@ def _reader(pa: Any, source: Any, needed: list[str]) -> Any:
         return scanned(source, needed if known else None)
     if known and isinstance(source, pa.Table | pa.RecordBatch):
         source = source.select(needed)
+    elif known and type(source).__module__.startswith("polars"):
+        source = source[needed]  # select would read "*" as all columns
     elif known and hasattr(source, "select"):
-        source = source.select(*needed)
+        # DuckDB selects expressions, in which a name with a dot is that of a table and a column.
+        source = source.select(*(f'"{name.replace(chr(34), chr(34) * 2)}"' for name in needed))
     return pa.RecordBatchReader.from_stream(source)
 
 

@@ -90,7 +90,9 @@ def check_rows(criterion: Criterion, grouped: bool) -> None:
 def warn_of_peculiar_data(criterion: Criterion, identified: bool) -> None:
     """Warn of columns that were dropped, and of an outcome or groups with nothing to estimate."""
     warn_of_dropped_columns(criterion, stacklevel=4)
-    if criterion.digits < _ENOUGH_DIGITS and not criterion.outcome_constant and criterion.moments.remainder is None:
+    rest = criterion.moments.remainder
+    exact = criterion.within_residual_zero and rest is not None and rest.lost == 0.0
+    if criterion.digits < _ENOUGH_DIGITS and not (criterion.outcome_constant or exact):
         warnings.warn(
             f"The predictors explain nearly all of y within groups: the moments hold about {criterion.digits:.0f} digits of "
             "what they leave, and so do the variances and standard errors. Fit the rows themselves, with fit(X, y, groups), "

@@ -12,6 +12,7 @@ from scipy.linalg import solve_triangular
 from ._linalg import (
     DEPENDENT,
     SMALL_REST,
+    SPACING,
     dots,
     independent_columns,
     separate_between_columns,
@@ -27,8 +28,6 @@ from ._solution import Profiles, Solution, State, reliabilities_of
 # Scatter of the group means that an exact fit could leave, relative to that of y: means are not squares.
 _EXACT_BETWEEN = 1e-20
 _TINY = np.finfo(np.float64).tiny
-# What rounding leaves of scatter, relative to it.
-_SPACING = 4 * np.finfo(np.float64).eps
 _MOST_DIGITS = 16.0
 # Scatter matrices of the distinct group sizes are kept up to this many numbers (128 MB), and rows are summed beyond it.
 _MAX_SCATTER_NUMBERS = 1 << 24
@@ -158,7 +157,9 @@ class Criterion:
         self._between_total = max(total[-1, -1] - within[-1, -1], 0.0)
         crude = np.zeros(self.rank) if nothing_left else self._crude_slopes(change, scale, means, grand, within)
         self._within_slopes = np.where(self._is_within, slopes - crude, 0.0)
-        self._within_total = float(within[-1, -1])
+        # The sums that y is made of may be larger than y.
+        explained = float(slopes**2 @ self._within.diagonal())
+        self._within_terms = max(float(within[-1, -1]), explained)
         change[:, -1] -= change[:, :-1] @ crude
         self._map = change / scale[:, None]
         if nothing_left:
@@ -463,10 +464,12 @@ class Criterion:
     @property
     def digits(self) -> float:
         """About how many digits the moments hold of the residual within groups, at most those of a double."""
-        if self._within_total == 0.0 or self.within_degrees_of_freedom <= 0:
+        lost = float(SPACING * self._within_terms)
+        if self.moments.remainder is not None:
+            lost = max(lost, self.moments.remainder.lost / self._y_scale**2)
+        if lost == 0.0 or self.within_degrees_of_freedom <= 0:
             return _MOST_DIGITS
-        lost = _SPACING * self._within_total / max(self.within_residual, _SPACING * self._within_total)
-        return 0.0 - float(np.log10(lost))
+        return 0.0 - float(np.log10(lost / max(self.within_residual, lost)))
 
     def slopes_to_read_about(self) -> np.ndarray | None:
         """Return slopes that leave so little of y that y's own moments have lost digits of it; None if they have lost few.
@@ -474,7 +477,7 @@ class Criterion:
         They are those within groups, and a first guess for the columns that vary between groups only.
         """
         means_left = self._rows[:, -1] ** 2 @ self.moments.counts[self._order]
-        within = self.within_degrees_of_freedom > 0 and self.within_residual < SMALL_REST * self._within_total
+        within = self.within_degrees_of_freedom > 0 and self.within_residual < SMALL_REST * self._within_terms
         if not self.outcome_constant and (within or means_left < SMALL_REST * self._between_total):
             return self._known_slopes + self._fixed_effects(self._within_slopes)[0]
         return None

@@ -7,7 +7,8 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
-from pandas.util import hash_pandas_object
+
+from ._rows import index_hashes
 
 # So many results are merged by one task: few enough to be in memory together, enough for a flat tree.
 _FAN_IN = 8
@@ -184,21 +185,27 @@ def merge_by_tree(merge: Callable, parts: list[Any]) -> Any:
 def index_difference(framed: tuple) -> np.ndarray:
     """Return how the index of each frame of a partition differs from that of the first.
 
-    A digest of an index is the sum of the hashes of its labels, which does not depend on their order. Over all partitions,
-    frames with the same labels in different orders differ in some partition and have the same digest.
+    The sum of the hashes of labels does not depend on their order. Over all partitions, frames with the same labels in
+    different orders differ in some partition and have the same sum.
 
     Returns
     -------
     difference : ndarray of shape (2, n_frames), dtype uint64
-        Whether the index differs, and the digest less that of the first frame, modulo 2**64.
+        Whether the index differs, and the sum of its hashes less that of the first frame, modulo 2**64.
     """
     n_frames = sum(hasattr(piece, "index") for piece in framed)
     difference = np.zeros((2, n_frames), dtype=np.uint64)
     for at in range(1, n_frames):
         index, first = framed[at].index, framed[0].index
         if not index.equals(first):
-            hashes = [hash_pandas_object(one, index=False).to_numpy() for one in (index, first)]
-            difference[:, at] = 1, hashes[0].sum(dtype=np.uint64) - hashes[1].sum(dtype=np.uint64)
+            try:
+                a, b = index_hashes(index), index_hashes(first)
+            except (TypeError, ValueError):
+                # Labels that pandas cannot hash are paired by position.
+                difference[:, at] = 1
+                continue
+            difference[0, at] = not np.array_equal(a, b)
+            difference[1, at] = (int(a.sum(dtype=np.uint64)) - int(b.sum(dtype=np.uint64))) % 2**64
     return difference
 
 

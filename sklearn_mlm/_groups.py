@@ -89,11 +89,21 @@ def _as_array(groups: Any) -> Any:
         labels = groups.data.astype(object)
         labels[np.ma.getmaskarray(groups)] = None
         return labels
-    labels = np.asarray(groups)
     declared = getattr(groups, "type", getattr(groups, "dtype", None))
-    if labels.dtype.kind == "f" and str(declared).lower().startswith(("int", "uint")):
+    declared_as = str(declared).lower()
+    if declared is not None and declared_as.startswith("dictionary") and hasattr(groups, "cast"):
+        # NumPy takes the codes of pyarrow's dictionaries for labels where one is missing.
+        return _as_array(groups.cast(declared.value_type))
+    if declared_as.startswith("run_end_encoded"):
+        from pyarrow.compute import run_end_decode
+
+        return _as_array(run_end_decode(groups))
+    labels = np.asarray(groups)
+    if labels.dtype.kind == "f" and declared_as.startswith(("int", "uint")):
         # NumPy makes floats of the integers of polars and pyarrow where one is missing.
         return _of_list(groups.to_pylist() if hasattr(groups, "to_pylist") else groups.to_list())
+    if labels.dtype.kind == "M" and declared_as.startswith("date") and not declared_as.startswith("datetime"):
+        return labels.astype("datetime64[D]").astype(object)  # dates, as pandas reads them from pyarrow
     zone = getattr(declared, "tz", getattr(declared, "time_zone", None))
     if zone is not None and labels.dtype.kind == "M":
         # NumPy drops the time zone of polars and pyarrow, and keeps UTC.
@@ -256,7 +266,7 @@ def encode(groups: Any, levels: pd.Index, n_samples: int | None = None) -> np.nd
     return codes
 
 
-def positions(levels: pd.Index, labels: pd.Index) -> np.ndarray:
+def positions(levels: Any, labels: Any) -> np.ndarray:
     """Return the position of each label among distinct levels, -1 for a label that is none of them.
 
     A label is found only if it equals a level: a number is not found in the interval that contains it, nor an integer beyond
@@ -271,15 +281,44 @@ def positions(levels: pd.Index, labels: pd.Index) -> np.ndarray:
     -------
     positions : ndarray of shape (n_labels,), dtype intp
     """
-    both = (levels, labels)
-    of_intervals = any(isinstance(one.dtype, pd.IntervalDtype) for one in both)
-    kinds = {getattr(one.dtype, "kind", "O") for one in both}
-    if of_intervals or (len(kinds) > 1 and kinds <= set("iuf") and any(map(_beyond_doubles, both))):
+    kinds = _kind_of(levels), _kind_of(labels)
+    if kinds[0] != kinds[1] and not {*kinds}.isdisjoint(_PARSED):
+        if labels.dtype == object and _kind_of(inferred := labels.infer_objects()) == kinds[0]:
+            return positions(levels, inferred)
+        if object not in (levels.dtype, labels.dtype):
+            return np.full(len(labels), UNSEEN, dtype=np.intp)
+        # pandas would look for the interval that contains a number, and read a string as a time.
+        levels, labels = levels.astype(object), labels.astype(object)
+    elif kinds == ("number", "number") and _must_not_round(levels, labels):
         # Python compares these by value.
         levels, labels = levels.astype(object), labels.astype(object)
     with _FIRST_LOOK_UP:
+        if kinds == ("interval", "interval") and (levels.is_overlapping or levels.closed != labels.closed):
+            levels, labels = levels.astype(object), labels.astype(object)
         levels.get_indexer(levels[:1])
     return np.asarray(levels.get_indexer(labels), dtype=np.intp)
+
+
+# Kinds of labels that pandas looks up by more than equality.
+_PARSED = ("interval", "period", "datetime", "timedelta")
+
+
+def _kind_of(labels: pd.Index) -> str:
+    """Return which of pandas' kinds of index labels have, as far as it matters to a look-up."""
+    kinds = {
+        "interval": pd.IntervalIndex,
+        "period": pd.PeriodIndex,
+        "datetime": pd.DatetimeIndex,
+        "timedelta": pd.TimedeltaIndex,
+    }
+    found = next((name for name, of in kinds.items() if isinstance(labels, of)), None)
+    return found or ("number" if getattr(labels.dtype, "kind", "O") in "iuf" else "other")
+
+
+def _must_not_round(levels: pd.Index, labels: pd.Index) -> bool:
+    """Return whether pandas would make doubles of whole numbers that are none."""
+    different = levels.dtype.kind != labels.dtype.kind
+    return different and (_beyond_doubles(levels) or _beyond_doubles(labels))
 
 
 def _beyond_doubles(numbers: pd.Index) -> bool:
@@ -332,6 +371,8 @@ def has_groups(labels: pd.Index) -> bool:
 
 def column_names(X: Any) -> Any:
     """Return the names of the columns of a pandas or polars frame or a pyarrow table, and None for anything else."""
+    if isinstance(X, pd.DataFrame):
+        return X.columns  # one of which may have any name
     names = getattr(X, "column_names", None)
     return getattr(X, "columns", None) if names is None else names
 

@@ -13,6 +13,8 @@ from ._groups import factorize_by_table, hashed_codes, positions, refuse_missing
 # sums of so many numbers (64 MB) have room for.
 _SLOTS_PER_LABEL, _SPARE_NUMBERS = 8, 1 << 23
 _LARGEST = 1 << 62
+# Whole numbers up to this size are doubles.
+_EXACT = 2**53
 
 
 class NumberedLabels:
@@ -150,7 +152,34 @@ def append_labels(labels: list[pd.Index]) -> pd.Index:
     """Return all labels one after the other; pandas would make floats of integers of different types, and lose digits."""
     names = {one.name for one in labels} - {None}
     name = names.pop() if len(names) == 1 else None
-    if all(one.dtype == labels[0].dtype and one.dtype != object for one in labels):
+    if all(one.dtype == labels[0].dtype and one.dtype != object for one in labels) or _are_times(labels):
         return labels[0].append(labels[1:]).rename(name)
+    kinds = {getattr(one.dtype, "kind", "O") for one in labels}
+    if kinds <= set("iuf"):
+        exact = _common_numbers([one.to_numpy(dtype=f"{one.dtype.kind}8") for one in labels])
+        if exact is not None:
+            return pd.Index(exact, name=name)
     values = np.concatenate([one.astype(object).to_numpy() for one in labels])
     return pd.Index(values, dtype=object, tupleize_cols=False, name=name)
+
+
+def _are_times(labels: list[pd.Index]) -> bool:
+    """Return whether all labels are times without or in one time zone, or all are spans of time; of whatever units."""
+    if all(isinstance(one, pd.TimedeltaIndex) for one in labels):
+        return True
+    zones = [one.tz for one in labels if isinstance(one, pd.DatetimeIndex)]
+    return len(zones) == len(labels) and all(zone == zones[0] for zone in zones)
+
+
+def _common_numbers(parts: list[np.ndarray]) -> np.ndarray | None:
+    """Return numbers of several types in one type that holds all of them exactly, or None if there is none."""
+    integers = [part for part in parts if part.dtype.kind != "f" and len(part)]
+    low = min((int(part.min()) for part in integers), default=0)
+    high = max((int(part.max()) for part in integers), default=0)
+    if any(part.dtype.kind == "f" for part in parts):
+        return np.concatenate(parts, dtype=np.float64) if low >= -_EXACT and high <= _EXACT else None
+    for wide in (np.int64, np.uint64):
+        limits = np.iinfo(wide)
+        if limits.min <= low and high <= limits.max:
+            return np.concatenate([part.astype(wide) for part in parts])
+    return None

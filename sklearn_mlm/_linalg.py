@@ -9,6 +9,8 @@ import numpy as np
 DEPENDENT = 1e-13
 # The share of the scatter of y below which what the columns leave of it is read again from the rows.
 SMALL_REST = 1e-6
+# What rounding leaves of scatter, relative to it.
+SPACING = 4 * np.finfo(np.float64).eps
 
 
 def zero_columns(matrix: np.ndarray, which: np.ndarray) -> None:

@@ -13,7 +13,7 @@ from ._accumulator import Accumulator, in_rows
 from ._batches import arrow, arrow_columns, checked_batch, named_columns, progress
 from ._groups import factorize, has_groups, name_of, warn_of_twins
 from ._label_table import append_labels
-from ._linalg import independent_columns, solve_positive
+from ._linalg import SPACING, independent_columns, solve_positive
 from ._remainder import Remainder, remainders, unit_rounding
 from ._rows import (
     NO_WEIGHT,
@@ -39,7 +39,7 @@ _LEAST_SQUARE = 1e-304
 # Groups of states that are merged at once at least.
 _WORTH_MERGING = 1 << 16
 _ARRAYS = ("counts", "n_rows", "center", "deviations", "within")
-_REMAINDER_ARRAYS = ("slopes", "deviations", "within")
+_REMAINDER_ARRAYS, _REMAINDER_NUMBERS = ("slopes", "deviations", "within"), ("center", "noise", "lost")
 
 
 @dataclass(frozen=True, eq=False)
@@ -578,7 +578,7 @@ class GroupedMoments:
         }
         arrays |= {field: getattr(self, field) for field in _ARRAYS}
         if self.remainder is not None:
-            header["remainder"] = {"center": self.remainder.center, "noise": self.remainder.noise}
+            header["remainder"] = {field: getattr(self.remainder, field) for field in _REMAINDER_NUMBERS}
             arrays |= {f"remainder_{field}": getattr(self.remainder, field) for field in _REMAINDER_ARRAYS}
         write(file, header, arrays)
 
@@ -745,8 +745,9 @@ def _loaded_remainder(said: dict[str, Any] | None, arrays: dict[str, np.ndarray]
     """Return the remainder of a file, from what its header says and its arrays."""
     if said is None:
         return None
-    parts = {field: arrays[f"remainder_{field}"] for field in _REMAINDER_ARRAYS}
-    return Remainder(center=float(said["center"]), noise=float(said["noise"]), **parts)
+    parts: dict[str, Any] = {field: arrays[f"remainder_{field}"] for field in _REMAINDER_ARRAYS}
+    parts |= {field: float(said[field]) for field in _REMAINDER_NUMBERS}
+    return Remainder(**parts)
 
 
 def _merge_remainders(states: list[GroupedMoments], first: Remainder | None) -> GroupedMoments:
@@ -754,11 +755,11 @@ def _merge_remainders(states: list[GroupedMoments], first: Remainder | None) -> 
     assert first is not None
     whole = GroupedMoments.merge(replace(state, remainder=None) for state in states)
     rest = GroupedMoments.merge(state.about_slopes(first.slopes)[0] for state in states)
-    noise = sum(first.noise if state.remainder is None else state.remainder.noise for state in states)
-    return replace(
-        whole,
-        remainder=Remainder(first.slopes, float(rest.center[-1]), rest.deviations[:, -1], rest.within[-1], noise),
-    )
+    rests = [state.remainder for state in states]
+    noise = sum(first.noise if one is None else one.noise for one in rests)
+    lost = sum(SPACING * state.within[-1, -1] if one is None else one.lost for state, one in zip(states, rests, strict=True))
+    center, deviations = float(rest.center[-1]), rest.deviations[:, -1]
+    return replace(whole, remainder=Remainder(first.slopes, center, deviations, rest.within[-1], noise, lost=float(lost)))
 
 
 def _agreed(names: Iterable[str | None]) -> str | None:

@@ -418,8 +418,8 @@ class RandomInterceptRegressor(GroupedRegressor):
         X, y, groups : default=None
             The rows of `fit`, for the quantiles of the scaled residuals; the model keeps no rows. Without y there are none.
         sample_weight : array-like of shape (n_samples,), default=None
-            The weights of `fit`. Residuals are multiplied by the roots of precisions, and whole numbers of copies count as so
-            many residuals.
+            The weights of `fit`. Residuals are multiplied by the roots of precisions, and whole numbers of copies count as
+            so many residuals.
         ddf : {"satterthwaite", "kenward_roger", "residual", "normal"}, default="satterthwaite"
             Degrees of freedom of the tests of fixed effects.
 

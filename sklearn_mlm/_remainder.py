@@ -33,6 +33,8 @@ class Remainder:
         Pooled within-group scatter of e with the columns of x and, last, with itself.
     noise : float
         Scatter of e that the rounding of y and x could have left, were y an exact combination of the columns.
+    lost : float
+        Scatter of e that rounding could have left in moments that were merged in and had no remainder.
     """
 
     slopes: np.ndarray
@@ -40,6 +42,7 @@ class Remainder:
     deviations: np.ndarray
     within: np.ndarray
     noise: float
+    lost: float = 0.0
 
 
 def remainders(X: Any, y: np.ndarray, slopes: np.ndarray) -> np.ndarray:

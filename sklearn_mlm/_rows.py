@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from numbers import Real
 from typing import Any
@@ -201,37 +202,47 @@ def check_containers(**arguments: Any) -> None:
     ValueError
         For a masked value outside `groups`, and for two orders of one index.
     """
-    first: tuple[str, pd.Index] | None = None
+    indexes: dict[str, pd.Index] = {}
     for name, values in arguments.items():
-        if name != "groups" and np.ma.is_masked(values):
+        if name != "groups" and isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
             raise ValueError(
                 f"{name} is a masked array with {np.ma.count_masked(values)} masked value(s), which are missing values. "
                 "Drop these rows, or impute the values."
             )
         if not isinstance(values, pd.DataFrame | pd.Series):
             continue
-        if first is None:
-            first = name, values.index
-        elif _reordered(first[1], values.index):
-            raise ValueError(
-                f"{first[0]} and {name} hold the same index in different orders, so that pairing their rows by position "
-                f"would mix them up. Bring both into one order, as by {name}.loc[{first[0]}.index] or reindex; to pair them "
-                "by position on purpose, pass to_numpy() of one."
-            )
+        for other, index in indexes.items():
+            if _reordered(index, values.index):
+                raise ValueError(
+                    f"{other} and {name} hold the same index in different orders, so that pairing their rows by position "
+                    f"would mix them up. Bring both into one order, as by {name}.loc[{other}.index] or reindex; to pair "
+                    "them by position on purpose, pass to_numpy() of one."
+                )
+        indexes[name] = values.index
 
 
 def _reordered(index: pd.Index, other: pd.Index) -> bool:
     """Return whether two indexes hold the same labels in different orders."""
-    if index is other or len(index) != len(other) or index.equals(other):
+    numbers = [isinstance(one.dtype, np.dtype) and one.dtype.kind in "iuf" for one in (index, other)]
+    if index is other or len(index) != len(other) or numbers[0] != numbers[1] or index.equals(other):
+        return False
+    # Sooner found than hashed.
+    if all(numbers) and (index.min() != other.min() or index.max() != other.max()):
         return False
     try:
-        # Sooner found than sorted.
-        if index.min() != other.min() or index.max() != other.max():
+        a, b = index_hashes(index), index_hashes(other)
+    except (TypeError, ValueError):
+        # Labels of many types, which pandas cannot hash and Python may.
+        try:
+            return Counter(index) == Counter(other) and list(index) != list(other)
+        except TypeError:
             return False
-        return bool(index.sort_values().equals(other.sort_values()))
-    except TypeError:
-        # Labels that cannot be compared.
-        return bool(index.is_unique and other.is_unique and index.isin(other).all())
+    return bool(a.sum(dtype=np.uint64) == b.sum(dtype=np.uint64)) and not np.array_equal(a, b)
+
+
+def index_hashes(index: pd.Index) -> np.ndarray:
+    """Return a 64-bit hash of each label; their sum does not depend on the order of the labels."""
+    return pd.util.hash_pandas_object(index, index=False).to_numpy()
 
 
 def checked_rows(X: Any, y: Any, sample_weight: Any) -> tuple[tuple[str, ...] | None, Any, np.ndarray, np.ndarray | None]:

@@ -259,8 +259,8 @@ def checked_state(state: Any) -> Any:
             values = getattr(rest, field)
             if values.shape != shape or values.dtype.kind != "f" or not np.isfinite(values).all():
                 raise ValueError(f"remainder_{field} must be finite numbers of shape {shape}; found shape {values.shape}.")
-        if not np.isfinite([rest.center, rest.noise]).all() or rest.noise < 0:
-            raise ValueError(f"The remainder must have a finite center and noise; found {rest.center!r} and {rest.noise!r}.")
+        if not np.isfinite([rest.center, rest.noise, rest.lost]).all() or min(rest.noise, rest.lost) < 0:
+            raise ValueError("The remainder must have a finite center, and noise and lost scatter that are not negative.")
     length = np.sqrt(np.abs(state.within.diagonal()))
     scaled = state.within / np.outer(np.where(length > 0, length, 1.0), np.where(length > 0, length, 1.0))
     if np.abs(scaled - scaled.T).max() > _NO_SCATTER or np.linalg.eigvalsh(scaled).min() < -_NO_SCATTER:

@@ -210,8 +210,8 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
             The rows of `fit`, for the quantiles of the scaled residuals, one number a row that this process must have
             memory for; without y there are none.
         sample_weight : default=None
-            The weights of `fit`. Residuals are multiplied by the roots of precisions, and whole numbers of copies count as so
-            many residuals.
+            The weights of `fit`. Residuals are multiplied by the roots of precisions, and whole numbers of copies count as
+            so many residuals.
         ddf : {"satterthwaite", "kenward_roger", "residual", "normal"}, default="satterthwaite"
             Degrees of freedom of the tests of fixed effects.
 

@@ -19,7 +19,9 @@ from sklearn.utils.metadata_routing import UNCHANGED, MetadataRequest, get_routi
 
 from ._base import GroupedRegressor
 from ._groups import as_labels, column_names, factorize, name_of, split_group_column
+from ._moments import GroupedMoments, with_remainder
 from ._regressor import RandomInterceptRegressor
+from ._remainder import remainders
 from ._rows import as_weights, check_containers
 
 _METHODS = ("fit", "partial_fit", "predict", "score", "transform", "inverse_transform")
@@ -187,6 +189,7 @@ class GroupScorer:
             Group labels, for models whose `predict` takes them.
         sample_weight : array-like of shape (n_samples,), default=None
         """
+        check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
         model = estimator if groups is None else _Bound(estimator, groups)
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         return self._scorer(model, X, y, **weights)
@@ -452,7 +455,12 @@ class _PooledOLS(RandomInterceptRegressor):
         self._check_parameters()
         with self._unchanged_on_error():
             X, y, _ = self._validate_rows(X, y, groups, sample_weight)
-            return self._store(self._moments(X, y, None, sample_weight))
+
+            def read_about(moments: GroupedMoments, slopes: np.ndarray) -> GroupedMoments:
+                rest = self._moments(X, remainders(X, y, slopes), None, sample_weight)
+                return with_remainder(moments, slopes, X, y, rest)
+
+            return self._store(self._moments(X, y, None, sample_weight), read_about)
 
     def predict(self, X: Any, groups: Any = None, return_std: bool = False) -> Any:
         """Predict without groups."""

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute
 import pytest
 from scipy import sparse
 
@@ -21,6 +22,7 @@ from sklearn_mlm._groups import (
     positions,
     split_group_column,
 )
+from sklearn_mlm._rows import check_containers
 
 STRINGS = ["b", "a", "b", "c"]
 KINDS = {
@@ -324,3 +326,66 @@ def test_the_name_of_a_frame_is_that_of_its_one_column():
     assert name_of(pd.DataFrame({"math": [1.0]})) == "math"
     assert name_of(pd.DataFrame({"name": [1.0], "b": [2.0]})) is None
     assert name_of(pd.DataFrame([[1.0]])) is None
+
+
+@pytest.mark.parametrize("value", [str, int, float, lambda at: 2**60 + at], ids=["str", "int", "float", "ids"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_missing_labels_of_a_dictionary_of_pyarrow_are_missing(value, chunked):
+    labels = [None, *(value(at) for at in (2, 1, 2, 3))]
+    column = pa.array(labels).dictionary_encode()
+    column = pa.chunked_array([column[:2], column[2:]]) if chunked else column
+    with pytest.raises(ValueError, match=r"groups has 1 missing label"):
+        factorize(column)
+    levels = pd.Index([value(1), value(2), value(3)])
+    np.testing.assert_array_equal(encode(column, levels), [MISSING, 1, 0, 1, 2])
+    encoded = pa.compute.run_end_encode(pa.array(labels))
+    np.testing.assert_array_equal(encode(encoded, levels), [MISSING, 1, 0, 1, 2])
+
+
+DAYS = pd.date_range("2020-01-01", periods=4)
+
+
+@pytest.mark.parametrize(
+    ("known", "labels"),
+    [
+        (DAYS, ["2020-01-02", "2020-01-03"]),
+        (DAYS, [datetime.date(2020, 1, 2)]),
+        (DAYS, [18263, 2**70]),
+        (DAYS, pd.period_range("2020-01-01", periods=4)),
+        (pd.period_range("2020-01", periods=4, freq="M"), ["2020-02-17", "2020-02"]),
+        (pd.period_range("2020-01", periods=4, freq="M"), DAYS),
+        (pd.to_timedelta([0, 1], unit="D"), ["1", "1 days"]),
+        (pd.to_timedelta([0, 1], unit="D"), [0, 1]),
+        (["2020-01-02"], DAYS),
+        ([datetime.date(2020, 1, 2)], DAYS),
+        (pd.interval_range(0, 3), [0.5, 1]),
+        (pd.interval_range(0, 3), ["(0, 1]"]),
+    ],
+)
+def test_labels_of_another_kind_are_not_parsed(known, labels):
+    levels = factorize(known)[1]
+    assert (encode(labels, levels) == UNSEEN).all()
+    # Among labels of mixed kinds the one that is known is found.
+    mixed = np.empty(2, dtype=object)
+    mixed[:] = [levels[0], "other"]
+    np.testing.assert_array_equal(encode(mixed, levels), [0, UNSEEN])
+
+
+def test_dates_are_dates_whichever_library_holds_them():
+    days = [datetime.date(2020, 1, day) for day in (3, 1, 2)]
+    columns = (
+        pa.array(days),
+        pa.array(days, pa.date64()),
+        pl.Series(days),
+        pd.Series(days, dtype=pd.ArrowDtype(pa.date32())),
+    )
+    for column in columns:
+        assert factorize(column)[1].tolist() == sorted(days)
+        np.testing.assert_array_equal(encode(column, factorize(days)[1]), [2, 0, 1])
+
+
+def test_a_frame_may_have_columns_of_any_name():
+    frame = pd.DataFrame({"column_names": [1.0, 2.0], "_mask": [3.0, 4.0], "g": ["a", "b"]})
+    assert list(column_names(frame)) == ["column_names", "_mask", "g"]
+    assert split_group_column(frame, "g")[1].columns.tolist() == ["column_names", "_mask"]
+    check_containers(X=frame, y=np.ones(2))

@@ -89,3 +89,25 @@ def test_numbers_of_any_width_have_slots(dtype):
     assert np.array_equal(np.diff(table.encode(labels)), np.diff(labels.astype(int)))
     near = np.arange(100, 110).astype(dtype)
     assert NumberedLabels.starting_with(near, 10**9).encode(near).tolist() == list(range(10, 20))
+
+
+@pytest.mark.parametrize(
+    ("parts", "dtype"),
+    [
+        (([1, 2], np.array([3], dtype=np.int32)), np.int64),
+        (([1, 2], np.array([3], dtype=np.uint64)), np.int64),
+        (([1], np.array([2**63], dtype=np.uint64)), np.uint64),
+        (([-1], np.array([2**63], dtype=np.uint64)), object),
+        (([1, 2], pd.array([3], dtype="Int64")), np.int64),
+        (([1, 2], [0.5]), np.float64),
+        (([2**60], [0.5]), object),
+        (([1], ["a"]), object),
+        ((pd.to_datetime(["2020"]).as_unit("s"), pd.to_datetime(["2021"]).as_unit("ns")), "datetime64[ns]"),
+        ((pd.to_timedelta([1], unit="s").as_unit("s"), pd.to_timedelta([2], unit="s").as_unit("ns")), "timedelta64[ns]"),
+    ],
+)
+def test_appended_labels_have_a_type_that_holds_all_of_them(parts, dtype):
+    indexes = [pd.Index(part) for part in parts]
+    both = append_labels(indexes)
+    assert both.dtype == dtype
+    assert [label for index in indexes for label in index] == list(both)

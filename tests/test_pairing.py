@@ -15,7 +15,9 @@ from sklearn_mlm import (
     compare_with_ols,
     cross_validate_groups,
     inference,
+    make_group_scorer,
 )
+from sklearn_mlm._rows import check_containers
 from sklearn_mlm.dask import DaskRandomInterceptRegressor
 from sklearn_mlm.display import ClusteringDisplay
 
@@ -131,3 +133,40 @@ def test_a_mixed_index_that_cannot_be_sorted_is_compared_too():
     groups = pd.Series(groups, index=index)
     with pytest.raises(ValueError, match="same index in different orders"):
         RandomInterceptRegressor().fit(pd.DataFrame(X, index=index), y, groups=groups[::-1])
+
+
+def test_every_pair_of_arguments_is_compared():
+    X, y, groups = ROWS
+    other = np.random.default_rng(0).permutation(len(y))
+    frame = pd.DataFrame(X, index=range(1_000, 1_000 + len(y)))
+    with pytest.raises(ValueError, match="y and groups hold the same index in different orders"):
+        RandomInterceptRegressor().fit(frame, pd.Series(y), groups=pd.Series(groups)[other])
+    with pytest.raises(ValueError, match="y and groups hold the same index in different orders"):
+        make_group_scorer("r2")(MODEL, X, pd.Series(y), groups=pd.Series(groups)[other])
+
+
+INDEXES = {
+    "range": pd.RangeIndex(6),
+    "floats": pd.Index([0.5, 1, 2, 3, 4, 5]),
+    "strings": pd.Index(list("abcdef")),
+    "levels": pd.MultiIndex.from_product([[0, 1, 2], ["a", "b"]]),
+    "times": pd.date_range("2020", periods=6),
+    "periods": pd.period_range("2020", periods=6),
+    "spans": pd.to_timedelta(range(6), unit="D"),
+    "intervals": pd.interval_range(0, 6),
+    "nullable": pd.Index(pd.array(range(6), dtype="Int64")),
+    "mixed": pd.Index([0, "a", 2.5, (1,), None, b"x"], dtype=object),
+    "categories": pd.CategoricalIndex(list("abcdef")),
+    "constant": pd.Index([0] * 6),
+    "lists": pd.Index([[at] for at in range(6)]),
+}
+
+
+@pytest.mark.parametrize("first", INDEXES)
+@pytest.mark.parametrize("second", INDEXES)
+def test_indexes_of_any_kinds_are_compared_without_an_error(first, second):
+    X, y = pd.Series(np.arange(6.0), index=INDEXES[first]), pd.Series(np.arange(6.0), index=INDEXES[second])
+    check_containers(X=X, y=y)
+    if first == second and first not in ("constant", "lists"):
+        with pytest.raises(ValueError, match="different orders"):
+            check_containers(X=X, y=y[::-1])

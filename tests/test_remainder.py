@@ -246,3 +246,25 @@ def test_exact_fits_of_any_scale_have_no_residual():
             x, x @ slopes + np.abs(slopes).max() * rng.standard_normal(30)[groups], groups
         )
         assert (model.boundary_, model.variance_components_["residual"]) == ("residual", 0.0)
+
+
+def test_moments_merged_without_a_remainder_say_how_many_digits_are_left():
+    y, half = outcome([2.0**26, 0.0, 0.0]), len(REST) // 2
+    with_rows = RandomInterceptRegressor().fit(X[:half], y[:half], GROUPS[:half]).moments_
+    without = GroupedMoments.from_arrays(X[half:], y[half:], GROUPS[half:])
+    for merged in (with_rows + without, without + with_rows):
+        with pytest.warns(UserWarning, match="hold about 0 digits"):
+            RandomInterceptRegressor().fit_moments(merged)
+
+
+def test_large_slopes_that_cancel_in_y_are_read_about_too():
+    rng = np.random.default_rng(0)
+    small = on_a_grid(rng.standard_normal(len(REST)), 8)
+    nearly = X[:, 0] + small / 2.0**16
+    y = REST + 2.0**24 * X[:, 0] - 2.0**24 * nearly
+    model = RandomInterceptRegressor().fit(np.column_stack([X[:, 0], nearly]), y, GROUPS)
+    plain = RandomInterceptRegressor().fit(np.column_stack([X[:, 0], small]), REST, GROUPS)
+    # The columns have a correlation of 1 - 1e-10.
+    np.testing.assert_allclose(model.variance_components_, plain.variance_components_, rtol=1e-8)
+    with pytest.warns(UserWarning, match="hold about . digits"):
+        RandomInterceptRegressor().fit_moments(GroupedMoments.from_arrays(np.column_stack([X[:, 0], nearly]), y, GROUPS))
