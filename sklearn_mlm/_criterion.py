@@ -476,6 +476,8 @@ class Criterion:
 
         They are those within groups, and a first guess for the columns that vary between groups only.
         """
+        if not self.moments.n_features:
+            return None
         means_left = self._rows[:, -1] ** 2 @ self.moments.counts[self._order]
         within = self.within_degrees_of_freedom > 0 and self.within_residual < SMALL_REST * self._within_terms
         if not self.outcome_constant and (within or means_left < SMALL_REST * self._between_total):

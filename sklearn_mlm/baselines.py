@@ -174,7 +174,7 @@ class ClusterRobustOLS(GroupedRegressor):
                 warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=2)
             moments = self._of_one_group(X, y, weights)
             criterion = Criterion(moments, fit_intercept=bool(self.fit_intercept), precision_weights=True)
-            known = criterion.slopes_to_read_about() if moments.n_features else None
+            known = criterion.slopes_to_read_about()
             if known is not None:
                 # Nearly all of y is explained: least squares of what is left of it keep the digits.
                 again = read_about(moments, known, X, y, lambda left: self._of_one_group(X, left, weights))
@@ -507,7 +507,7 @@ def compare_with_ols(X: Any, y: Any, groups: Any, *, cv: int = 5, random_state: 
         fold_of_group[codes[test]] = fold
     X = X.tocsr() if sparse.issparse(X) else X
     folds = read_folds(X, y, codes, labels, names, fold_of_row, fold_of_group)
-    known = Criterion(folds.whole).slopes_to_read_about() if X is not None else None
+    known = Criterion(folds.whole).slopes_to_read_about()
     if known is not None:
         again = read_about(folds.whole, known, X, y, lambda left: summarise(X, left, *factorize(codes), None, names))
         if again is not None:
