@@ -36,7 +36,8 @@ PREDICT_WITHOUT_GROUPS = (
     "predict was given no groups, but the model was fitted with groups: every row is predicted for the population, without "
     "its group's effect. Pass predict(X, groups=...), or groups='population' if that is what you mean. scikit-learn's own "
     "scorers by name and cross_val_predict pass no groups on: set group_feature to the column of X that holds the labels, "
-    "or turn on metadata routing and score with sklearn_mlm.make_group_scorer. A search predicts by its best_estimator_."
+    "or turn on metadata routing and score with sklearn_mlm.make_group_scorer. After a routed search, "
+    "call best_estimator_.predict(X, groups=...)."
 )
 
 

@@ -350,11 +350,18 @@ def name_of(values: Any) -> str | None:
 
 
 def warn_of_twins(known: pd.Index, labels: pd.Index, stacklevel: int) -> None:
-    """Warn where labels have come to hold both 1 and "1", say, since other rows had labels of another type."""
-    if labels.dtype != object or len(known) == len(labels):
+    """Warn where labels have come to hold both 1 and "1", or "01", say, since other rows had labels of another type."""
+    if labels.dtype != object or len(known) == len(labels) or label_kind(labels) == "string":
         return
-    strings = labels[[isinstance(label, str) for label in labels]]
-    twins = strings.intersection(labels.difference(strings, sort=False).map(str))
+    is_string = np.fromiter((isinstance(label, str) for label in labels), dtype=bool, count=len(labels))
+    strings, others = labels[is_string], labels[~is_string]
+    numbers = [
+        float(label)
+        for label in others
+        if isinstance(label, int | float | np.integer | np.floating) and -(2**63) < label < 2**63
+    ]
+    values = pd.to_numeric(pd.Series(strings), errors="coerce")
+    twins = strings[strings.isin(others.map(str)) | values.isin(numbers)]
     if len(twins):
         warnings.warn(
             f"{len(twins)} label(s) of groups are strings of labels of another type, as {twins[0]!r} is: they count as "
@@ -396,7 +403,8 @@ def group_position(X: Any, key: str | int) -> int:
         if names is None:
             raise ValueError(
                 f"group_feature={key!r} is a name, but X is a {type(X).__name__} without column names. Pass a data frame, "
-                'or the position of the column. In a pipeline, set_output(transform="pandas") keeps the names.'
+                'or the position of the column. In a pipeline, set_output(transform="pandas") keeps the names; RFE and '
+                "SequentialFeatureSelector pass arrays on, whatever they are given."
             )
         if list(names).count(key) != 1:
             raise ValueError(

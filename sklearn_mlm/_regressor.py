@@ -63,7 +63,7 @@ class RandomInterceptRegressor(GroupedRegressor):
         Where `groups` are given as well, they count, and X holds the column all the same.
     new_groups : {"population", "error", "nan"}, default="population"
         What `predict` gives for a group that `fit` has not seen: the fixed part alone (its random effect is 0 on
-        average), a ValueError, or NaN.
+        average), a ValueError, or NaN. Rows without a label are predicted for the population whatever is chosen.
     weight_type : {"frequency", "precision"}, default="frequency"
         What a row weight w means: w copies of the row, as in scikit-learn (a weight of 0 is no row), or a residual
         variance of sigma2 / w for one row, as in lme4.
@@ -192,6 +192,7 @@ class RandomInterceptRegressor(GroupedRegressor):
             moments = replace(self._read(X, y, groups, sample_weight), outcome_name=self._outcome_name)
             if not has_groups(moments.labels):
                 warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=2)
+            warn_of_twins(moments.labels[:0], moments.labels, stacklevel=2)
             return self._store(moments, partial(self._read_about, X, y, groups, sample_weight))
 
     def partial_fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
@@ -367,6 +368,7 @@ class RandomInterceptRegressor(GroupedRegressor):
                 self.n_features_in_ = moments.n_features
                 if moments.feature_names is not None:
                     self.feature_names_in_ = np.array(moments.feature_names, dtype=object)
+            warn_of_twins(moments.labels[:0], moments.labels, stacklevel=2)
             return self._store(moments)
 
     def predict(self, X: Any, groups: Any = None, return_std: bool = False) -> Any:
@@ -417,6 +419,7 @@ class RandomInterceptRegressor(GroupedRegressor):
         ----------
         X, y, groups : default=None
             The rows of `fit`, for the quantiles of the scaled residuals; the model keeps no rows. Without y there are none.
+            Of other rows, the quantiles are theirs, and the rest of the summary is of the rows of `fit` all the same.
         sample_weight : array-like of shape (n_samples,), default=None
             The weights of `fit`. Residuals are multiplied by the roots of precisions, and whole numbers of copies count as
             so many residuals.

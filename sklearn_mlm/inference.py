@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
 
@@ -126,6 +127,8 @@ def contrast_test(model: Any, L: Any, *, ddf: str = "satterthwaite") -> pd.Serie
     ------
     ValueError
         Where `L` has another number of columns, or a contrast no variance.
+    TypeError
+        Where `L` names coefficients rather than weighing them.
 
     References
     ----------
@@ -150,6 +153,11 @@ def contrast_test(model: Any, L: Any, *, ddf: str = "satterthwaite") -> pd.Serie
     check_mixed(model)
     check_ddf(ddf)
     values = estimates(model)
+    if isinstance(L, str | Mapping):
+        raise TypeError(
+            f"L must be an array of weights of the fixed effects {coefficient_names(model)!r}, in this order; found "
+            f"{type(L).__name__}."
+        )
     contrasts = np.atleast_2d(np.asarray(L, dtype=np.float64))
     if contrasts.ndim != 2 or contrasts.shape[1] != len(values):
         raise ValueError(
@@ -160,7 +168,10 @@ def contrast_test(model: Any, L: Any, *, ddf: str = "satterthwaite") -> pd.Serie
         raise ValueError("The model has no fixed effects: there is nothing to test.")
     if not np.isfinite(contrasts).all() or not contrasts.any():
         raise ValueError("L must hold numbers, not all of them 0: there is nothing to test.")
-    contrasts = _independent_rows(contrasts, np.sqrt(np.diag(model.cov_fixed_)))
+    # Of size 1, so that squares neither overflow nor vanish; a power of 2 changes no digit. One for all rows, since
+    # Satterthwaite's df of several, as lmerTest's, depend on how rows are to each other.
+    size = float(np.ldexp(1.0, np.frexp(np.abs(contrasts).max())[1] - 1))
+    contrasts = _independent_rows(contrasts / size, np.sqrt(np.diag(model.cov_fixed_)))
     q = len(contrasts)
     middle, each = covariance_and_df(model, ddf, contrasts)
     if not _is_definite(middle):
@@ -170,11 +181,10 @@ def contrast_test(model: Any, L: Any, *, ddf: str = "satterthwaite") -> pd.Serie
         )
     values = contrasts @ values
     if q == 1:
-        error = float(np.sqrt(middle[0, 0]))
-        df = float(each[0])
-        t = float(values[0]) / error
+        estimate, error, df = float(values[0]), float(np.sqrt(middle[0, 0])), float(each[0])
+        t = estimate / error
         p_value = 2.0 * stats.t.sf(abs(t), df)
-        return pd.Series({"estimate": values[0], "std_error": error, "df": df, "t": t, "p_value": p_value})
+        return pd.Series({"estimate": estimate * size, "std_error": error * size, "df": df, "t": t, "p_value": p_value})
     statistic = float(values @ np.linalg.solve(middle, values)) / q
     df2, factor = joint_df(model, ddf, contrasts)
     p_value = float(stats.f.sf(factor * statistic, q, df2)) if np.isfinite(df2) else float(stats.chi2.sf(q * statistic, q))
@@ -320,7 +330,8 @@ def predict_interval(
     Returns
     -------
     intervals : pandas.DataFrame
-        With the columns "prediction", "lower" and "upper", in units of y.
+        With the columns "prediction", "lower" and "upper", in units of y, and the index of `X` or `groups`, if one has an
+        index.
 
     Examples
     --------
@@ -340,6 +351,7 @@ def predict_interval(
         raise ValueError(f"kind must be 'mean' or 'observation'; found {kind!r}.")
     check_containers(X=X, groups=groups, sample_weight=sample_weight)
     criterion = criterion_of(model)
+    index = next((rows.index for rows in (X, groups) if isinstance(rows, pd.DataFrame | pd.Series)), None)
     X, codes = model._locate(X, groups)
     mean = model._mean(X, codes, model.random_effects_)
     noise = np.zeros(len(codes))
@@ -372,7 +384,7 @@ def predict_interval(
             # Near tau2 = 0 the approximation goes to 0: an estimated variance rests on one difference at least.
             df = np.maximum(2.0 * (state.residual_variance * per_sigma2) ** 2 / spread, 1.0)
     half = stats.t.ppf(0.5 + level / 2.0, df) * np.sqrt(variance)
-    return pd.DataFrame({"prediction": mean, "lower": mean - half, "upper": mean + half})
+    return pd.DataFrame({"prediction": mean, "lower": mean - half, "upper": mean + half}, index=index)
 
 
 # ---- tests
@@ -532,6 +544,8 @@ def _independent_rows(contrasts: np.ndarray, errors: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(scaled, axis=1, keepdims=True)
     _, singular, axes = np.linalg.svd(scaled / np.where(length > 0, length, 1.0), full_matrices=False)
     rank = int((singular > 1e-10 * singular.max(initial=0.0)).sum())
+    if rank == 1:
+        return contrasts[contrasts.any(axis=1)][:1]
     return contrasts if rank == len(contrasts) else axes[:rank] / unit
 
 
@@ -566,7 +580,9 @@ def _check_nested(small: Any, large: Any, criteria: list[Criterion]) -> None:
         )
     names = None if a.feature_names is None or b.feature_names is None else set(a.feature_names) - set(b.feature_names)
     if criteria[1].rank <= criteria[0].rank or names:
-        extra = f" {', '.join(sorted(names))} stand in the small model only." if names else ""
+        extra = f" Only small has {', '.join(sorted(names))}." if names else ""
+        if criteria[1].rank < criteria[0].rank:
+            extra += " Perhaps the models are in the wrong order: small comes first."
         raise ValueError(
             f"large must have the columns of small and more: found {criteria[0].rank} independent fixed effects in small "
             f"and {criteria[1].rank} in large.{extra}"

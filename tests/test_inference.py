@@ -229,13 +229,13 @@ def test_nested_models(design):
         np.testing.assert_allclose(table.loc[name, ["aic", "bic", "log_likelihood", "deviance"]], expected, rtol=1e-12)
     chi2 = table.loc["small", "deviance"] - table.loc["large", "deviance"]
     np.testing.assert_allclose(table.loc["large", ["chi2", "df", "p_value"]], [chi2, 2, stats.chi2.sf(chi2, 2)], rtol=1e-9)
-    with pytest.raises(ValueError, match="large must have the columns of small and more"):
+    with pytest.raises(ValueError, match=r"large must have the columns of small and more.*wrong order: small comes first"):
         inference.likelihood_ratio_test(large, small)
     with pytest.raises(ValueError, match="different rows, groups or outcomes"):
         inference.likelihood_ratio_test(small, RandomInterceptRegressor().fit(X, y + groups, groups=groups))
     frame = pd.DataFrame(X, columns=["a", "b", "c"])
     named = [RandomInterceptRegressor().fit(frame[names], y, groups=groups) for names in (["a"], ["b", "c"])]
-    with pytest.raises(ValueError, match="a stand in the small model only"):
+    with pytest.raises(ValueError, match="Only small has a"):
         inference.likelihood_ratio_test(*named)
 
 
@@ -406,3 +406,36 @@ def test_bad_arguments_are_named(model):
             inference.predict_interval(model, rows, groups=[3, 4], kind="observation", sample_weight=weights)
     with pytest.raises(TypeError, match="model must be one of this package's; found LinearRegression"):
         inference.fixed_effects(LinearRegression().fit(rows, [0.0, 1.0]))
+
+
+def test_contrasts_of_any_size(design):
+    X, y, groups = design
+    model = RandomInterceptRegressor().fit(X, y, groups=groups)
+    for ddf in ("satterthwaite", "kenward_roger"):
+        one = inference.contrast_test(model, [0, 1, -1, 0], ddf=ddf)
+        two = inference.contrast_test(model, [[0, 1, 0, 0], [0, 0, 1, 0]], ddf=ddf)
+        for size in (1e-200, 1e200):
+            for L in ([0, size, -size, 0], [[0, 0, 0, 0], [0, size, -size, 0], [0, -size, size, 0]]):
+                test = inference.contrast_test(model, L, ddf=ddf)
+                np.testing.assert_allclose(
+                    test[["estimate", "std_error"]], one[["estimate", "std_error"]] * size, rtol=1e-13
+                )
+                np.testing.assert_allclose(test[["df", "t", "p_value"]], one[["df", "t", "p_value"]], rtol=1e-13)
+            test = inference.contrast_test(model, [[0, size, 0, 0], [0, 0, size, 0]], ddf=ddf)
+            np.testing.assert_allclose(test, two, rtol=1e-12)
+    for L in ({"price": 1}, "price"):
+        with pytest.raises(TypeError, match=r"L must be an array of weights of the fixed effects \['\(Intercept\)'"):
+            inference.contrast_test(model, L)
+
+
+def test_intervals_of_predictions_keep_the_index(design):
+    X, y, groups = design
+    index = [f"row {i}" for i in range(len(y))][::-1]
+    frame, labels = pd.DataFrame(X, index=index), pd.Series(groups, index=index)
+    model = RandomInterceptRegressor().fit(X, y, groups=groups)
+    expected = inference.predict_interval(model, X, groups=groups)
+    assert list(expected.index) == list(range(len(y)))
+    for rows, of in ((frame, groups), (frame, labels), (X, labels)):
+        table = inference.predict_interval(model, rows, groups=of)
+        assert list(table.index) == index
+        np.testing.assert_allclose(table, expected, rtol=1e-14)

@@ -1,5 +1,7 @@
 """`partial_fit` and `update_random_effects`: rows that come later."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -198,6 +200,23 @@ def test_labels_of_another_type_are_warned_of(design):
             method(X, y, groups.astype(str))
         assert caught[0].filename == __file__
         model.fit(X, y, groups=groups)
+
+
+def test_labels_of_two_types_in_one_fit_are_warned_of(design):
+    X, y, groups = design
+    mixed = groups.astype(object)
+    mixed[::2] = [f"{label:04}" for label in groups[::2]]
+    with pytest.warns(UserWarning, match=r"label\(s\) of groups are strings of labels of another type") as caught:
+        RandomInterceptRegressor().fit(X, y, groups=mixed)
+    assert caught[0].filename == __file__
+    text, numbers = (GroupedMoments.from_arrays(X[i::2], y[i::2], mixed[i::2]) for i in (0, 1))
+    with pytest.warns(UserWarning, match=r"label\(s\) of groups are strings of labels of another type") as caught:
+        RandomInterceptRegressor().fit_moments(text + numbers)
+    assert caught[0].filename == __file__
+    mixed[::2] = [f"school {label}" for label in groups[::2]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        RandomInterceptRegressor().fit(X, y, groups=mixed)
 
 
 def test_an_update_keeps_digits_far_from_zero_and_the_name_of_the_groups(design):
