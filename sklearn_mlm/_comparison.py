@@ -118,7 +118,7 @@ def compare(X: Any, y: np.ndarray, codes: np.ndarray, folds: Folds) -> Compariso
     # A fold in which y is constant has no R^2: the mean is over the others.
     predictions = by_fold.groupby(level=["groups", "model"], sort=False).mean()
     comparison = Comparison(
-        coefficients=_coefficients(X, y, codes, model, known),
+        coefficients=_coefficients(X, y, codes, model, known, folds.known_intercept),
         predictions=predictions,
         fold_predictions=by_fold,
         within_between=table,
@@ -139,11 +139,11 @@ def compare(X: Any, y: np.ndarray, codes: np.ndarray, folds: Folds) -> Compariso
 
 
 def _coefficients(
-    X: Any, y: np.ndarray, codes: np.ndarray, model: RandomInterceptRegressor, known: np.ndarray
+    X: Any, y: np.ndarray, codes: np.ndarray, model: RandomInterceptRegressor, known: np.ndarray, known_intercept: float
 ) -> pd.DataFrame:
     """Return estimates, standard errors, degrees of freedom and p-values of each coefficient by each model.
 
-    The outcome is y plus x times the known slopes.
+    The outcome is y plus the known intercept and x times the known slopes.
     """
     moments, solution = model.moments_, model._solution
     criterion = Criterion(moments)
@@ -154,8 +154,8 @@ def _coefficients(
         robust, robust_df, alone = cluster_robust(X, y, codes, None, moments, pooled, True, criterion.dropped, "CR2")
         robust[np.diag_indices_from(robust)] = np.where(alone, np.nan, np.diag(robust))
         robust_df[alone] = np.nan
-    values, dropped = np.append(pooled.intercept, known + pooled.coefficients), 1 + criterion.dropped
-    mixed = np.append(solution.intercept, known + solution.coefficients)
+    values, dropped = np.append(known_intercept + pooled.intercept, known + pooled.coefficients), 1 + criterion.dropped
+    mixed = np.append(known_intercept + solution.intercept, known + solution.coefficients)
     mixed_df = satterthwaite_degrees_of_freedom(model._state, solution.covariance, model.boundary_, np.eye(len(names)))
     absorbed = np.flatnonzero(~within.identified)
     tables = {

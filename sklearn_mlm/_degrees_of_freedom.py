@@ -86,7 +86,11 @@ class Satterthwaite:
         Simulation 54(4), 363-378.
         """
         _, axes = np.linalg.eigh(contrasts @ self.covariance @ contrasts.T)
-        each = self.degrees_of_freedom(axes.T @ contrasts)
+        return self.uncorrelated_degrees_of_freedom(axes.T @ contrasts)
+
+    def uncorrelated_degrees_of_freedom(self, contrasts: np.ndarray) -> float:
+        """Return the denominator df of the F test that several contrasts are all 0 whose estimates are uncorrelated."""
+        each = self.degrees_of_freedom(contrasts)
         # As in lmerTest: equal ones need no averaging.
         if np.ptp(each) < 1e-8:
             return float(each.mean())

@@ -66,9 +66,15 @@ def residual_means(model: Any) -> np.ndarray:
     (fitted, slopes), (moments, slopes_now) = model._fitted_moments.about_slopes(), model.moments_.about_slopes()
     contrast = np.append(-model._solution.rest_coefficients, 1.0)
     contrast_now = contrast + np.append(slopes_now - slopes, 0.0)
-    at_center = np.mean(model._solution.residual_means - fitted.deviations @ contrast)
     of_center = moments.center @ contrast_now - fitted.center @ contrast
-    return moments.deviations @ contrast_now + of_center + at_center
+    return moments.deviations @ contrast_now + of_center + left_at_center(model)
+
+
+def left_at_center(model: Any) -> float:
+    """Return what the fixed part leaves of y at the centre of the moments that the model was fitted to."""
+    moments, _ = model._fitted_moments.about_slopes()
+    contrast = np.append(-model._solution.rest_coefficients, 1.0)
+    return float(np.mean(model._solution.residual_means - moments.deviations @ contrast))
 
 
 @dataclass(frozen=True)

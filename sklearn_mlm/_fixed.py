@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.linalg import solve_triangular
 
 from ._degrees_of_freedom import KenwardRoger, Satterthwaite, quadratic
+from ._fitted import estimates
 from ._solution import State
 
 # Degrees of freedom below which Kenward and Roger's approximation has broken down.
 _LEAST_DF = 0.5
+# Of contrasts of length 1 in standard errors, the least singular value that is no rounding.
+_DEPENDENT = 1e-11
 DDF = ("satterthwaite", "kenward_roger", "residual", "normal")
 
 
@@ -96,27 +100,59 @@ def covariance_and_df(model: Any, ddf: str, contrasts: np.ndarray | None = None)
     return contrasts @ kenward_roger.adjusted @ contrasts.T, each
 
 
-def joint_df(model: Any, ddf: str, contrasts: np.ndarray) -> tuple[float, float]:
-    """Return the denominator df of an F test of several contrasts, and the factor its statistic takes."""
-    state, boundary = _centered(model._state), model.boundary_
-    if ddf == "normal":
-        return np.inf, 1.0
-    if ddf == "residual":
-        return state.n_observations - state.rank, 1.0
-    if boundary == "residual":
-        return float(state.between_degrees_of_freedom), 1.0
-    if ddf == "satterthwaite" and boundary == "group":
-        return state.degrees_of_freedom, 1.0
+def joint_test(model: Any, ddf: str, contrasts: np.ndarray) -> tuple[float, float] | None:
+    """Return the F statistic of several independent contrasts and its denominator df; None if one has no variance.
+
+    The covariance of the contrasts is never formed, since its digits are those of their correlations squared: with V = RR'
+    that of the coefficients, LR = USW' has the digits of the contrasts, and the rows of W'R^-1 are contrasts of the same
+    hypothesis whose estimates have variance 1 and are uncorrelated.
+    """
+    state, boundary = model._state, model.boundary_
+    values = contrasts @ estimates(model)
     contrasts = _about_center(model, contrasts)
+    if model.variance_components_["residual"] == 0:
+        # The limit of large gamma, whose covariance is not that of the state.
+        covariance = model._solution.centered_covariance
+        size = np.sqrt(np.where(np.diag(covariance) > 0, np.diag(covariance), 1.0))
+        variances, axes = np.linalg.eigh(covariance / np.outer(size, size))
+        root = size[:, None] * axes * np.sqrt(np.clip(variances, 0.0, None))
+    else:
+        contrasts = contrasts @ state.to_centered
+        size = np.sqrt(state.residual_variance * np.diag(state.inverse))
+        root = size[:, None] * np.linalg.cholesky(state.residual_variance * state.inverse / np.outer(size, size))
+    of_each = contrasts @ root
+    length = np.linalg.norm(of_each, axis=1)
+    if not (length > 0).all():
+        return None
+    left, singular, right = np.linalg.svd(of_each / length[:, None], full_matrices=False)
+    if len(singular) < len(contrasts) or singular.min() <= _DEPENDENT:
+        return None
+    q, turned = len(contrasts), left.T @ (values / length) / singular
+    statistic = float(turned @ turned) / q
+    if ddf == "normal":
+        return statistic, np.inf
+    if ddf == "residual":
+        return statistic, state.n_observations - state.rank
+    if model.variance_components_["residual"] == 0:
+        return statistic, float(state.between_degrees_of_freedom)
+    if ddf == "satterthwaite" and boundary == "group":
+        return statistic, state.degrees_of_freedom
+    rotated = replace(state, to_columns=np.eye(len(root)))
     if ddf == "satterthwaite":
-        return Satterthwaite.of(state).joint_degrees_of_freedom(contrasts), 1.0
-    df, factor = _kenward_roger(state).degrees_of_freedom(contrasts)
+        # As they are to each other, and not as long as each other: the axes that lmerTest takes.
+        axes = np.linalg.svd(of_each, full_matrices=False)[2]
+        uncorrelated = solve_triangular(root, axes.T, lower=True, trans="T").T
+        return statistic, Satterthwaite.of(rotated).uncorrelated_degrees_of_freedom(uncorrelated)
+    kenward_roger = _kenward_roger(rotated)
+    uncorrelated = solve_triangular(root, right.T, lower=True, trans="T").T
+    df, factor = kenward_roger.degrees_of_freedom(uncorrelated)
     if not (df >= _LEAST_DF and factor > 0):
         raise ValueError(
             f"Kenward and Roger's approximation breaks down here: it gives {df:.3g} degrees of freedom and multiplies the "
             f'statistic by {factor:.3g}. There are too few groups for it: use ddf="satterthwaite".'
         )
-    return df, factor
+    adjusted = uncorrelated @ kenward_roger.adjusted @ uncorrelated.T
+    return factor * float(turned @ np.linalg.solve(adjusted, turned)) / q, df
 
 
 def _centered(state: State) -> State:

@@ -25,13 +25,15 @@ _MAX_CELLS = 400
 class Folds:
     """Moments of all rows, and of the training and the test rows of each fold: of rows ("known"), of groups ("new").
 
-    If predictors explain nearly all of y, they are moments of y less x times `known_slopes`, which is None elsewhere.
+    If predictors explain nearly all of y, they are moments of y less `known_intercept` and x times `known_slopes`, which is
+    None elsewhere.
     """
 
     whole: GroupedMoments
     known: list[tuple[GroupedMoments, GroupedMoments]]
     new: list[tuple[GroupedMoments, GroupedMoments]]
     known_slopes: np.ndarray | None = None
+    known_intercept: float = 0.0
 
 
 def read_folds(

@@ -172,15 +172,18 @@ class GroupedMoments:
             return moments, known
         to_rest = np.eye(self.n_features + 1)
         to_rest[:-1, -1] = -change
+        center, deviations = moments.center @ to_rest, moments.deviations @ to_rest
+        # What the rounding of a distant centre leaves out stays with the deviations.
+        deviations[:, -1] += remainders(moments.center[None, :-1], moments.center[-1:], change, center[-1])
         return (
-            replace(
-                moments,
-                center=moments.center @ to_rest,
-                deviations=moments.deviations @ to_rest,
-                within=to_rest.T @ moments.within @ to_rest,
-            ),
+            replace(moments, center=center, deviations=deviations, within=to_rest.T @ moments.within @ to_rest),
             known + change,
         )
+
+    def center_about(self, slopes: np.ndarray) -> float:
+        """Return the mean of y - x'b, to the digits of its terms."""
+        mean = self.center + self.counts @ self.deviations / (self.counts.sum() or 1.0)
+        return float(mean[-1] - mean[:-1] @ slopes)
 
     @classmethod
     def from_arrays(cls, X: Any, y: Any, groups: Any, sample_weight: Any = None) -> GroupedMoments:
@@ -684,9 +687,14 @@ def _accumulate(batches: Iterable[Any], verbose: int, lasting: bool) -> GroupedM
 
 
 def with_remainder(
-    moments: GroupedMoments, slopes: np.ndarray, X: Any, y: np.ndarray, rest: GroupedMoments
-) -> GroupedMoments:
-    """Return moments with a remainder.
+    moments: GroupedMoments,
+    slopes: np.ndarray,
+    center: float,
+    X: Any,
+    y: np.ndarray,
+    read: Callable[[np.ndarray], GroupedMoments],
+) -> tuple[GroupedMoments, np.ndarray, GroupedMoments]:
+    """Return moments with a remainder, what slopes leave of y, and its moments with x.
 
     Parameters
     ----------
@@ -694,11 +702,15 @@ def with_remainder(
         Of rows (x, y).
     slopes : ndarray of shape (n_features,)
         b.
+    center : float
+        A point amid the values of y - x'b.
     X, y
         The rows.
-    rest : GroupedMoments
-        Of the rows (x, y - x'b).
+    read : callable
+        Returns the moments of the rows with another outcome, which will be y - x'b - center.
     """
+    left = remainders(X, y, slopes, center)
+    rest = read(left)
     total_weight = moments.counts.sum()
     mean = moments.counts @ moments.deviations / total_weight
     scatter = moments.within.diagonal() + moments.counts @ (moments.deviations - mean) ** 2
@@ -706,30 +718,25 @@ def with_remainder(
     # Each of the sums that make up y has been rounded.
     n_sums = 1.0 + np.count_nonzero(slopes) / 8.0
     noise = n_sums * (unit_rounding(y) ** 2 * squares[-1] + unit_rounding(X) ** 2 * slopes**2 @ squares[:-1])
-    return replace(
-        moments, remainder=Remainder(slopes, float(rest.center[-1]), rest.deviations[:, -1], rest.within[-1], float(noise))
-    )
+    remainder = Remainder(slopes, center, rest.deviations[:, -1] + rest.center[-1], rest.within[-1], float(noise))
+    return replace(moments, remainder=remainder), left, rest
 
 
 def read_about(
-    moments: GroupedMoments, slopes: np.ndarray, X: Any, y: np.ndarray, read: Callable[[np.ndarray], GroupedMoments]
+    moments: GroupedMoments,
+    slopes: np.ndarray,
+    center: float,
+    X: Any,
+    y: np.ndarray,
+    read: Callable[[np.ndarray], GroupedMoments],
 ) -> tuple[np.ndarray, GroupedMoments] | None:
-    """Return what slopes leave of y and its moments with x, or None if within groups that is nothing but rounding.
+    """Return what slopes leave of y less a centre and its moments with x, or None if within groups it is all rounding.
 
-    Parameters
-    ----------
-    moments : GroupedMoments
-        Of rows (x, y).
-    slopes : ndarray of shape (n_features,)
-    X, y
-        The rows.
-    read : callable
-        Returns the moments of the rows with another outcome.
+    The parameters are those of `with_remainder`.
     """
-    left = remainders(X, y, slopes)
-    rest = read(left)
-    noise = with_remainder(moments, slopes, X, y, rest).remainder
-    return None if noise is None or _residual_within(rest.within) <= noise.noise else (left, rest)
+    whole, left, rest = with_remainder(moments, slopes, center, X, y, read)
+    noise = 0.0 if whole.remainder is None else whole.remainder.noise
+    return None if _residual_within(rest.within) <= noise else (left, rest)
 
 
 def _residual_within(within: np.ndarray) -> float:

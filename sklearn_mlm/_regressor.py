@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._base import NEW_GROUPS, THREE_WAYS, GroupedRegressor, GroupsNotPassedWarning
 from ._checks import TooLittleError, check_choice, check_groups, check_rows, warn_of_peculiar_data
-from ._fitted import Options, reliabilities, residual_means
+from ._fitted import Options, left_at_center, reliabilities, residual_means
 from ._groups import has_groups, name_of, warn_of_twins
 from ._model_summary import ModelSummary, summarise_model
 from ._moments import GroupedMoments, with_remainder
@@ -478,10 +478,11 @@ class RandomInterceptRegressor(GroupedRegressor):
         if self._fitted_moments.remainder is None or X is None:
             return y - predicted
         X, codes = self._locate(X, groups)
-        _, slopes = self._fitted_moments.about_slopes()
-        explained = safe_sparse_dot(X, self._solution.rest_coefficients)
+        moments, slopes = self._fitted_moments.about_slopes()
+        change = self._solution.rest_coefficients
+        explained = safe_sparse_dot(X, change) - moments.center[:-1] @ change
         effects = np.append(self.random_effects_.to_numpy(), [0.0, 0.0])[codes]
-        return remainders(X, y, slopes) - explained - self.intercept_ - effects
+        return remainders(X, y, slopes, moments.center[-1]) - explained + left_at_center(self) - effects
 
     def _weighted(self, residuals: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return residuals of equal variance: one for each row of a precision, or for each copy of a row."""
@@ -508,8 +509,8 @@ class RandomInterceptRegressor(GroupedRegressor):
     ) -> GroupedMoments:
         """Return the moments of rows with those of what some slopes leave of y, for which the rows are read again."""
         X, y, groups = self._validate_rows(X, y, groups, sample_weight, reset=False, min_rows=0)
-        left = remainders(X, y, slopes)
-        return with_remainder(moments, slopes, X, y, self._moments(X, left, groups, sample_weight))
+        center = moments.center_about(slopes)
+        return with_remainder(moments, slopes, center, X, y, lambda left: self._moments(X, left, groups, sample_weight))[0]
 
     def _read_as_before(
         self, X: Any, y: Any, groups: Any, sample_weight: Any, moments: GroupedMoments, before: GroupedMoments

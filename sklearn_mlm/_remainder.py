@@ -26,9 +26,9 @@ class Remainder:
     slopes : ndarray of shape (n_features,)
         b, in units of y per unit of x.
     center : float
-        An arbitrary point amid the values of e.
+        An arbitrary point amid the values of e, which are far from 0 where x is far from 0 and b large.
     deviations : ndarray of shape (n_groups,)
-        Group means of e minus `center`.
+        Group means of e minus `center`, to their own digits.
     within : ndarray of shape (n_features + 1,)
         Pooled within-group scatter of e with the columns of x and, last, with itself.
     noise : float
@@ -45,8 +45,8 @@ class Remainder:
     lost: float = 0.0
 
 
-def remainders(X: Any, y: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    """Return y - x'b of each row, to the rounding of the result and not to that of y.
+def remainders(X: Any, y: np.ndarray, slopes: np.ndarray, center: float = 0.0) -> np.ndarray:
+    """Return y - x'b - center of each row, to the rounding of the result and not to that of y.
 
     Products and sums carry their rounding errors along (Dekker's product, Knuth's sum), so that the terms may be 1e15 times
     as large as what is left of them.
@@ -56,6 +56,8 @@ def remainders(X: Any, y: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     X : ndarray or sparse matrix of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,)
     slopes : ndarray of shape (n_features,)
+        b.
+    center : float, default=0.0
 
     Returns
     -------
@@ -70,14 +72,20 @@ def remainders(X: Any, y: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     left = np.empty(len(rows))
     buffer = np.empty((block_rows(rows.n_columns), rows.n_columns))
     for at, block in rows.blocks(0, len(rows), np.zeros(rows.n_columns), buffer):
-        total, error = block[:, -1].copy(), np.zeros(len(block))
+        total, error = _sum(block[:, -1], np.float64(-center))
         for column in np.flatnonzero(slopes):
             product, of_product = _product(block[:, column], -slopes[column])
-            before, total = total, total + product
-            added = total - before
-            error += of_product + ((before - (total - added)) + (product - added))
+            total, of_sum = _sum(total, product)
+            error += of_product + of_sum
         left[at] = total + error
     return left
+
+
+def _sum(a: np.ndarray, b: np.ndarray | np.float64) -> tuple[np.ndarray, np.ndarray]:
+    """Return sums and their rounding errors."""
+    total = a + b
+    added = total - a
+    return total, (a - (total - added)) + (b - added)
 
 
 def _product(values: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:

@@ -177,7 +177,8 @@ class ClusterRobustOLS(GroupedRegressor):
             known = criterion.slopes_to_read_about()
             if known is not None:
                 # Nearly all of y is explained: least squares of what is left of it keep the digits.
-                again = read_about(moments, known, X, y, lambda left: self._of_one_group(X, left, weights))
+                center = moments.center_about(known) if self.fit_intercept else 0.0
+                again = read_about(moments, known, center, X, y, lambda left: self._of_one_group(X, left, weights))
                 known = None if again is None else known
                 if again is not None:
                     y, moments = again
@@ -202,7 +203,7 @@ class ClusterRobustOLS(GroupedRegressor):
                     X, y, codes, weights, moments, solution, self.fit_intercept, criterion.dropped, self.cov_type
                 )
             self._set_coefficients(solution.coefficients if known is None else solution.coefficients + known)
-            self.intercept_ = solution.intercept
+            self.intercept_ = solution.intercept if known is None else solution.intercept + center
             # What one group alone determines has no standard error.
             covariance[alone], covariance[:, alone], df[alone] = np.nan, np.nan, np.nan
             self.cov_fixed_, self.df_ = covariance, df
@@ -358,10 +359,12 @@ class WithinOLS(GroupedRegressor):
             estimate = within_estimate(moments)
             if estimate.small_rest:
                 known = estimate.coefficients
-                again = read_about(moments, known, X, y, lambda left: self._moments(X, left, groups, sample_weight))
+                center = moments.center_about(known)
+                again = read_about(moments, known, center, X, y, lambda left: self._moments(X, left, groups, sample_weight))
                 if again is not None:
                     estimate = within_estimate(again[1])
-                    estimate = replace(estimate, coefficients=known + estimate.coefficients)
+                    coefficients, intercept = known + estimate.coefficients, center + estimate.intercept
+                    estimate = replace(estimate, coefficients=coefficients, intercept=intercept)
             free = estimate.degrees_of_freedom
             self._set_coefficients(estimate.coefficients)
             self.intercept_ = estimate.intercept
@@ -509,8 +512,10 @@ def compare_with_ols(X: Any, y: Any, groups: Any, *, cv: int = 5, random_state: 
     folds = read_folds(X, y, codes, labels, names, fold_of_row, fold_of_group)
     known = Criterion(folds.whole).slopes_to_read_about()
     if known is not None:
-        again = read_about(folds.whole, known, X, y, lambda left: summarise(X, left, *factorize(codes), None, names))
+        center = folds.whole.center_about(known)
+        again = read_about(folds.whole, known, center, X, y, lambda left: summarise(X, left, *factorize(codes), None, names))
         if again is not None:
             y = again[0]
-            folds = replace(read_folds(X, y, codes, labels, names, fold_of_row, fold_of_group), known_slopes=known)
+            folds = read_folds(X, y, codes, labels, names, fold_of_row, fold_of_group)
+            folds = replace(folds, known_slopes=known, known_intercept=center)
     return compare(X, y, codes, folds)

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._criterion import Criterion
 from ._degrees_of_freedom import Satterthwaite
 from ._fitted import check_level, check_mixed, coefficient_names, criterion_of, estimates
-from ._fixed import check_ddf, coefficient_table, covariance_and_df, joint_df, t_statistics
+from ._fixed import check_ddf, coefficient_table, covariance_and_df, joint_test, t_statistics
 from ._optimum import minimise
 from ._profile import profile_limits
 from ._rows import as_weights, check_containers
@@ -37,6 +37,10 @@ __all__ = [
 ]
 
 
+_NO_VARIANCE = (
+    "A contrast of L, or a combination of its rows, has no variance: it weighs columns that were dropped, or nothing is "
+    "left to chance."
+)
 _UNBOUNDED = (
     "The likelihood of {} has no maximum: the fixed effects leave no residual (sigma2 = 0) within groups, and the "
     "likelihood grows without bound as the residual variance goes to 0. Fit fewer columns or more rows."
@@ -173,22 +177,20 @@ def contrast_test(model: Any, L: Any, *, ddf: str = "satterthwaite") -> pd.Serie
     size = float(np.ldexp(1.0, np.frexp(np.abs(contrasts).max())[1] - 1))
     contrasts = _independent_rows(contrasts / size, np.sqrt(np.diag(model.cov_fixed_)))
     q = len(contrasts)
-    middle, each = covariance_and_df(model, ddf, contrasts)
-    if not _is_definite(middle):
-        raise ValueError(
-            "A contrast of L, or a combination of its rows, has no variance: it weighs columns that were dropped, or "
-            "nothing is left to chance."
-        )
-    values = contrasts @ values
     if q == 1:
-        estimate, error, df = float(values[0]), float(np.sqrt(middle[0, 0])), float(each[0])
+        variance, each = covariance_and_df(model, ddf, contrasts)
+        if not variance[0, 0] > 0:
+            raise ValueError(_NO_VARIANCE)
+        estimate, error, df = float(contrasts[0] @ values), float(np.sqrt(variance[0, 0])), float(each[0])
         t = estimate / error
         p_value = 2.0 * stats.t.sf(abs(t), df)
         return pd.Series({"estimate": estimate * size, "std_error": error * size, "df": df, "t": t, "p_value": p_value})
-    statistic = float(values @ np.linalg.solve(middle, values)) / q
-    df2, factor = joint_df(model, ddf, contrasts)
-    p_value = float(stats.f.sf(factor * statistic, q, df2)) if np.isfinite(df2) else float(stats.chi2.sf(q * statistic, q))
-    return pd.Series({"F": factor * statistic, "df1": float(q), "df2": df2, "p_value": p_value})
+    test = joint_test(model, ddf, contrasts)
+    if test is None:
+        raise ValueError(_NO_VARIANCE)
+    statistic, df2 = test
+    p_value = float(stats.f.sf(statistic, q, df2)) if np.isfinite(df2) else float(stats.chi2.sf(q * statistic, q))
+    return pd.Series({"F": statistic, "df1": float(q), "df2": df2, "p_value": p_value})
 
 
 # ---- intervals
@@ -534,27 +536,24 @@ def likelihood_ratio_test(small: Any, large: Any) -> pd.DataFrame:
 
 
 def _independent_rows(contrasts: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    """Return rows that span those of a matrix, which itself if they are independent.
+    """Return the rows of a matrix that do not depend on those before them.
 
     The weights of each coefficient are measured in its standard errors, so that the rank does not depend on units.
     """
     largest = np.abs(contrasts).max(axis=0)
-    unit = np.where(errors > 0, errors, 1.0 / np.where(largest > 0, largest, 1.0))
-    scaled = contrasts * unit
+    scaled = contrasts * np.where(errors > 0, errors, 1.0 / np.where(largest > 0, largest, 1.0))
     length = np.linalg.norm(scaled, axis=1, keepdims=True)
-    _, singular, axes = np.linalg.svd(scaled / np.where(length > 0, length, 1.0), full_matrices=False)
-    rank = int((singular > 1e-10 * singular.max(initial=0.0)).sum())
-    if rank == 1:
-        return contrasts[contrasts.any(axis=1)][:1]
-    return contrasts if rank == len(contrasts) else axes[:rank] / unit
-
-
-def _is_definite(covariance: np.ndarray) -> bool:
-    """Return whether every combination of estimates has a variance, beyond rounding."""
-    diagonal = np.diag(covariance)
-    if not np.all(diagonal > 0):
-        return False
-    return bool(np.linalg.eigvalsh(covariance / np.sqrt(np.outer(diagonal, diagonal))).min() > 1e-10)
+    scaled /= np.where(length > 0, length, 1.0)
+    kept: list[int] = []
+    axes = np.zeros((0, scaled.shape[1]))
+    for at, row in enumerate(scaled):
+        rest = row - axes.T @ (axes @ row)
+        rest -= axes.T @ (axes @ rest)
+        size = float(np.linalg.norm(rest))
+        if size > 1e-10:
+            kept.append(at)
+            axes = np.vstack([axes, rest / size])
+    return contrasts[kept]
 
 
 def _icc_of_ratio(ratio: np.ndarray) -> np.ndarray:

@@ -21,7 +21,6 @@ from ._base import GroupedRegressor
 from ._groups import as_labels, column_names, factorize, name_of, split_group_column
 from ._moments import GroupedMoments, with_remainder
 from ._regressor import RandomInterceptRegressor
-from ._remainder import remainders
 from ._rows import as_weights, check_containers
 
 _METHODS = ("fit", "partial_fit", "predict", "score", "transform", "inverse_transform")
@@ -457,8 +456,10 @@ class _PooledOLS(RandomInterceptRegressor):
             X, y, _ = self._validate_rows(X, y, groups, sample_weight)
 
             def read_about(moments: GroupedMoments, slopes: np.ndarray) -> GroupedMoments:
-                rest = self._moments(X, remainders(X, y, slopes), None, sample_weight)
-                return with_remainder(moments, slopes, X, y, rest)
+                center = moments.center_about(slopes)
+                return with_remainder(
+                    moments, slopes, center, X, y, lambda left: self._moments(X, left, None, sample_weight)
+                )[0]
 
             return self._store(self._moments(X, y, None, sample_weight), read_about)
 

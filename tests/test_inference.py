@@ -439,3 +439,52 @@ def test_intervals_of_predictions_keep_the_index(design):
         table = inference.predict_interval(model, rows, groups=of)
         assert list(table.index) == index
         np.testing.assert_allclose(table, expected, rtol=1e-14)
+
+
+def test_several_contrasts_do_not_depend_on_how_their_hypothesis_is_written():
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 30, 600)
+    x, w = rng.normal(size=(2, 600))
+    years = rng.integers(2000, 2021, 600).astype(float)
+    y = rng.normal(size=30)[groups] + rng.normal(size=600)
+
+    def test_of(columns, L, ddf):
+        return inference.contrast_test(
+            RandomInterceptRegressor().fit(np.column_stack(columns), y, groups=groups), L, ddf=ddf
+        )
+
+    def powers(z):
+        return [z, z**2, z**3]
+
+    slopes = [np.eye(k)[1:] for k in range(5)]
+    for ddf in ("satterthwaite", "kenward_roger", "residual", "normal"):
+        # Nearly parallel in the data's coordinates, since year 0 is far away.
+        far, skew = (test_of([years], L, ddf) for L in (np.eye(2), [[1, 0], [1, 1]]))
+        np.testing.assert_allclose(skew["F"], far["F"], rtol=1e-8)
+        for close, apart, rtol in (
+            ([x, x + 1e-4 * w], [x, w], 1e-6),
+            ([x, x + 1e-5 * w], [x, w], 1e-3),
+            (powers(years), powers(years - 2010), 1e-4),
+            ([x + 1e6], [x], 1e-8),
+        ):
+            found, expected = (test_of(columns, slopes[len(close) + 1], ddf) for columns in (close, apart))
+            np.testing.assert_allclose(found.iloc[:1], expected.iloc[:1], rtol=rtol)
+        # Rows that depend on those before them count for nothing.
+        for L in ([[0, 1, 0], [0, 2, 0]], [[0, 1, 0], [0, -1, 0]], [[0, 0, 0], [0, 1, 0]]):
+            np.testing.assert_allclose(test_of([x, w], L, ddf), test_of([x, w], [0, 1, 0], ddf), rtol=1e-13)
+        L = np.vstack([np.eye(3), [1, 1, 0]])
+        np.testing.assert_allclose(test_of([x, w], L, ddf), test_of([x, w], np.eye(3), ddf), rtol=1e-12)
+
+
+def test_an_f_test_is_that_of_the_covariance_of_its_contrasts(design):
+    X, y, groups = design
+    model = RandomInterceptRegressor().fit(X, y, groups=groups)
+    L = np.array([[1.0, 2.0, 0.0, -1.0], [0.0, 0.5, 0.3, 1.0]])
+    estimates = L @ np.append(model.intercept_, model.coef_)
+    plain = float(estimates @ np.linalg.solve(L @ model.cov_fixed_ @ L.T, estimates)) / 2
+    test = inference.contrast_test(model, L)
+    np.testing.assert_allclose(test["F"], plain, rtol=1e-11)
+    with pytest.warns(UserWarning, match="depend on the columns before"):
+        other = RandomInterceptRegressor().fit(np.column_stack([X, X[:, 0]]), y, groups=groups)
+    with pytest.raises(ValueError, match="has no variance"):
+        inference.contrast_test(other, [[0, 1, 0, 0, 0], [0, 1, 0, 0, 1]])

@@ -58,7 +58,7 @@ def outcome(slopes):
     return y
 
 
-def figures(model, y):
+def figures(model, y, X=X):
     """All that is said of a model and does not change with s, by name."""
     table = inference.fixed_effects(model)
     figures = {
@@ -107,6 +107,48 @@ def test_a_large_slope_changes_no_other_figure(slope, columns, parameters):
     assert_close(found, expected)
     limits = inference.confidence_intervals(model).iloc[-3:]
     assert ((limits["lower"] < model.coef_) & (model.coef_ < limits["upper"])).all()
+
+
+@pytest.mark.parametrize("within", [True, False], ids=["within", "between"])
+@pytest.mark.parametrize(("offset", "slope"), [(2e3, 1e4), (2e3, 1e8), (1e6, 1e8), (2.0**30, 1e6)])
+def test_nor_does_it_far_from_zero(offset, slope, within):
+    rng = np.random.default_rng(1)
+    years = rng.integers(0, 21, len(REST)) if within else rng.integers(0, 21, 40)[GROUPS]
+    near, far = (np.column_stack([X[:, 0], years + at]) for at in (0.0, offset))
+    y = REST + slope * years  # exact
+    plain = RandomInterceptRegressor().fit(near, REST, groups=GROUPS)
+    expected = figures(plain, REST, near)
+    parts = [slice(0, 500), slice(500, 501), slice(501, None)]
+    whole = RandomInterceptRegressor().fit(far, y, groups=GROUPS)
+    grown = RandomInterceptRegressor().fit(far[parts[0]], y[parts[0]], groups=GROUPS[parts[0]])
+    for part in parts[1:]:
+        grown.partial_fit(far[part], y[part], groups=GROUPS[part])
+    sums = [RandomInterceptRegressor().fit(far[i::2], y[i::2], groups=GROUPS[i::2]).moments_ for i in (0, 1)]
+    for model in (whole, grown, RandomInterceptRegressor().fit_moments(sums[0] + sums[1])):
+        np.testing.assert_allclose(model.coef_ - [0, slope], plain.coef_, rtol=0, atol=1e-12 + 4e-16 * slope)
+        # The intercept and what is said of it are others', as is the width of a difference of large numbers.
+        found = figures(model, y, far)
+        for name, values in found.items():
+            if name in ("standard errors", "df", "Kenward-Roger"):
+                found[name] = values[1:]
+        others = {
+            name: expected[name][1:] if found[name].shape != expected[name].shape else expected[name] for name in found
+        }
+        for name in ("intercept", "widths of profile limits"):
+            del found[name], others[name]
+        # Residuals and the deviations of rows are differences of values as far away as x.
+        assert_close(found, others, max(RTOL, 1e-18 * offset))
+    updated = RandomInterceptRegressor().fit(far[:900], y[:900], groups=GROUPS[:900])
+    of_near = RandomInterceptRegressor().fit(near[:900], REST[:900], groups=GROUPS[:900])
+    for model, columns, values in ((updated, far, y), (of_near, near, REST)):
+        model.update_random_effects(columns[900:], values[900:], groups=GROUPS[900:])
+    np.testing.assert_allclose(updated.random_effects_, of_near.random_effects_, rtol=0, atol=1e-11)
+    for baseline in (ClusterRobustOLS(), ClusterRobustOLS(cov_type="nonrobust"), WithinOLS()):
+        errors = [
+            np.sqrt(np.diag(baseline.fit(columns, values, groups=GROUPS).cov_fixed_))[-2:]
+            for columns, values in ((far, y), (near, REST))
+        ]
+        np.testing.assert_allclose(*errors, rtol=max(1e-10, 1e-17 * offset))
 
 
 def test_it_holds_of_weights_sparse_rows_and_group_columns():
