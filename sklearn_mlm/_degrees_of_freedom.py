@@ -53,6 +53,7 @@ class Satterthwaite:
 
         and of V = sigma2 B_XX^-1, whose derivative by gamma is sigma2 B_XX^-1 (sum h_j^2 x_j x_j') B_XX^-1.
         """
+        state = state.whitened()
         inverse, sigma2, v = state.inverse, state.residual_variance, state.x_residual
         by_ratio = inverse @ state.x_squared @ inverse
         curve = 2.0 * (state.residual_cubed - v @ inverse @ v) / sigma2 - state.h_squared
@@ -143,6 +144,7 @@ class KenwardRoger:
     @classmethod
     def of(cls, state: State) -> KenwardRoger:
         """Return them at a variance ratio, whose sigma2 must be the REML one."""
+        state = state.whitened()
         sigma2 = state.residual_variance
         tau2 = state.ratio * sigma2
         phi = sigma2 * state.inverse

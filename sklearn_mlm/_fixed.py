@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
-from scipy.linalg import solve_triangular
 
 from ._degrees_of_freedom import KenwardRoger, Satterthwaite, quadratic
 from ._fitted import estimates
@@ -104,10 +103,10 @@ def joint_test(model: Any, ddf: str, contrasts: np.ndarray) -> tuple[float, floa
     """Return the F statistic of several independent contrasts and its denominator df; None if one has no variance.
 
     The covariance of the contrasts is never formed, since its digits are those of their correlations squared: with V = RR'
-    that of the coefficients, LR = USW' has the digits of the contrasts, and the rows of W'R^-1 are contrasts of the same
-    hypothesis whose estimates have variance 1 and are uncorrelated.
+    that of the coefficients, LR = USW' has the digits of the contrasts, and the rows of W' are contrasts of R^-1 beta of the
+    same hypothesis, whose estimates are uncorrelated with variance 1.
     """
-    state, boundary = model._state, model.boundary_
+    boundary, state = model.boundary_, model._state
     values = contrasts @ estimates(model)
     contrasts = _about_center(model, contrasts)
     if model.variance_components_["residual"] == 0:
@@ -117,14 +116,13 @@ def joint_test(model: Any, ddf: str, contrasts: np.ndarray) -> tuple[float, floa
         variances, axes = np.linalg.eigh(covariance / np.outer(size, size))
         root = size[:, None] * axes * np.sqrt(np.clip(variances, 0.0, None))
     else:
-        contrasts = contrasts @ state.to_centered
-        size = np.sqrt(state.residual_variance * np.diag(state.inverse))
-        root = size[:, None] * np.linalg.cholesky(state.residual_variance * state.inverse / np.outer(size, size))
+        state = state.whitened()
+        root = np.sqrt(state.residual_variance) * state.to_centered
     of_each = contrasts @ root
     length = np.linalg.norm(of_each, axis=1)
     if not (length > 0).all():
         return None
-    left, singular, right = np.linalg.svd(of_each / length[:, None], full_matrices=False)
+    left, singular, uncorrelated = np.linalg.svd(of_each / length[:, None], full_matrices=False)
     if len(singular) < len(contrasts) or singular.min() <= _DEPENDENT:
         return None
     q, turned = len(contrasts), left.T @ (values / length) / singular
@@ -137,21 +135,19 @@ def joint_test(model: Any, ddf: str, contrasts: np.ndarray) -> tuple[float, floa
         return statistic, float(state.between_degrees_of_freedom)
     if ddf == "satterthwaite" and boundary == "group":
         return statistic, state.degrees_of_freedom
-    rotated = replace(state, to_columns=np.eye(len(root)))
+    white = replace(state, to_columns=np.eye(state.rank))
     if ddf == "satterthwaite":
-        # As they are to each other, and not as long as each other: the axes that lmerTest takes.
+        # The axes that lmerTest takes: of contrasts as long as they are given.
         axes = np.linalg.svd(of_each, full_matrices=False)[2]
-        uncorrelated = solve_triangular(root, axes.T, lower=True, trans="T").T
-        return statistic, Satterthwaite.of(rotated).uncorrelated_degrees_of_freedom(uncorrelated)
-    kenward_roger = _kenward_roger(rotated)
-    uncorrelated = solve_triangular(root, right.T, lower=True, trans="T").T
+        return statistic, Satterthwaite.of(white).uncorrelated_degrees_of_freedom(axes)
+    kenward_roger = _kenward_roger(white)
     df, factor = kenward_roger.degrees_of_freedom(uncorrelated)
     if not (df >= _LEAST_DF and factor > 0):
         raise ValueError(
             f"Kenward and Roger's approximation breaks down here: it gives {df:.3g} degrees of freedom and multiplies the "
             f'statistic by {factor:.3g}. There are too few groups for it: use ddf="satterthwaite".'
         )
-    adjusted = uncorrelated @ kenward_roger.adjusted @ uncorrelated.T
+    adjusted = uncorrelated @ kenward_roger.adjusted @ uncorrelated.T / state.residual_variance
     return factor * float(turned @ np.linalg.solve(adjusted, turned)) / q, df
 
 

@@ -534,8 +534,11 @@ class RandomInterceptRegressor(GroupedRegressor):
         check_groups(moments, grouped, options.weight_type, _IF_DROPPED if isinstance(self._group_key, Integral) else "")
         criterion = options.criterion(moments)
         check_rows(criterion, grouped)
-        slopes = None if read_about is None else criterion.slopes_to_read_about()
-        if read_about is not None and slopes is not None:
+        # Slopes of nearly collinear columns that cancel may be too inexact at first to leave little.
+        for _ in range(0 if read_about is None else 2):
+            slopes = criterion.slopes_to_read_about()
+            if read_about is None or slopes is None:
+                break
             moments = read_about(moments, slopes)
             criterion = options.criterion(moments)
         if grouped:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -126,6 +126,21 @@ class State:
     def residual_variance(self) -> float:
         """sigma2 = r2 / D, in the criterion's units."""
         return self.r2 / self.degrees_of_freedom
+
+    def whitened(self) -> State:
+        """Return it in columns whose estimates are uncorrelated with variance sigma2, where products lose no digits."""
+        size = np.sqrt(np.diag(self.inverse))
+        root = size[:, None] * np.linalg.cholesky(self.inverse / np.outer(size, size))
+        return replace(
+            self,
+            b_xx=np.eye(self.rank),
+            inverse=np.eye(self.rank),
+            x_squared=root.T @ self.x_squared @ root,
+            x_cubed=root.T @ self.x_cubed @ root,
+            x_residual=root.T @ self.x_residual,
+            to_centered=self.to_centered @ root,
+            to_columns=self.to_columns @ root,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -310,3 +310,14 @@ def test_large_slopes_that_cancel_in_y_are_read_about_too():
     np.testing.assert_allclose(model.variance_components_, plain.variance_components_, rtol=1e-8)
     with pytest.warns(UserWarning, match="hold about . digits"):
         RandomInterceptRegressor().fit_moments(GroupedMoments.from_arrays(np.column_stack([X[:, 0], nearly]), y, GROUPS))
+
+
+def test_slopes_of_nearly_collinear_columns_are_read_about_until_they_leave_little():
+    near, both = X[:, [0, 2]], np.column_stack([X[:, 0], X[:, 0] + 1e-5 * X[:, 2]])
+    plain = RandomInterceptRegressor().fit(near, REST, groups=GROUPS)
+    for size, rtol in ((1e4, 1e-6), (1e6, 1e-5)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model = RandomInterceptRegressor().fit(both, REST + size * X[:, 2], groups=GROUPS)
+        # The rounding of the second column, times a slope of 1e5 times the size.
+        np.testing.assert_allclose(model.variance_components_, plain.variance_components_, rtol=rtol)
