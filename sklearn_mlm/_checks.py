@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from ._criterion import Criterion
-from ._moments import GroupedMoments
+from ._moments import GroupedMoments, shown_names
 
 # Digits of the residual variance below which a warning says how many they are.
 _ENOUGH_DIGITS = 6.0
-
 
 # Mean weight below which powers of it, or above whose inverse, are no doubles.
 _LEAST_WEIGHT = 1e-100
@@ -41,8 +40,8 @@ def warn_of_dropped_columns(criterion: Criterion, stacklevel: int) -> None:
     """Warn of columns that depend on those before them, by name."""
     if not len(criterion.dropped):
         return
-    names = criterion.moments.feature_names
-    dropped = [f"x{i}" if names is None else names[i] for i in criterion.dropped]
+    names = shown_names(criterion.moments)
+    dropped = [names[i] for i in criterion.dropped]
     warnings.warn(
         f"{len(dropped)} column(s) of X depend on the columns before them (or are constant) and get the coefficient 0: "
         f"{', '.join(dropped)}. Predictions are not affected; drop them to silence this.",

@@ -13,10 +13,10 @@ from ._cluster_robust import cluster_robust
 from ._conclusions import conclusions_of, report
 from ._criterion import Criterion
 from ._degrees_of_freedom import Satterthwaite
-from ._fitted import INTERCEPT, feature_names
+from ._fitted import INTERCEPT
 from ._fixed import coefficient_table, satterthwaite_degrees_of_freedom
 from ._folds import MIXED, MODELS, OLS, ROBUST, WITHIN, Folds, cross_validated_errors
-from ._moments import GroupedMoments
+from ._moments import GroupedMoments, shown_names
 from ._optimum import minimise
 from ._regressor import RandomInterceptRegressor
 from ._shares import without_columns
@@ -113,7 +113,7 @@ def compare(X: Any, y: np.ndarray, codes: np.ndarray, folds: Folds) -> Compariso
     counts = moments.counts
     design_effect = 1.0 + (float(counts @ counts) / counts.sum() - 1.0) * icc
     table, test = _within_between(moments)
-    table[["within", "between"]] += known[[feature_names(moments).index(name) for name in table.index], None]
+    table[["within", "between"]] += known[[shown_names(moments).index(name) for name in table.index], None]
     by_fold = cross_validated_errors(folds)
     # A fold in which y is constant has no R^2: the mean is over the others.
     predictions = by_fold.groupby(level=["groups", "model"], sort=False).mean()
@@ -148,7 +148,7 @@ def _coefficients(
     moments, solution = model.moments_, model._solution
     criterion = Criterion(moments)
     pooled, within = criterion.solution(0.0), within_estimate(moments)
-    names = [INTERCEPT, *feature_names(moments)]
+    names = [INTERCEPT, *shown_names(moments)]
     robust, robust_df = np.zeros_like(pooled.covariance), np.full(len(names), criterion.degrees_of_freedom)
     if not criterion.exact_fit:
         robust, robust_df, alone = cluster_robust(X, y, codes, None, moments, pooled, True, criterion.dropped, "CR2")
@@ -184,7 +184,7 @@ def _within_between(moments: GroupedMoments) -> tuple[pd.DataFrame, pd.Series]:
     within = within_estimate(moments)
     varying = np.flatnonzero(within.identified)
     p, q = moments.n_features, len(varying)
-    names = [feature_names(moments)[i] for i in varying]
+    names = [shown_names(moments)[i] for i in varying]
     columns = [*range(p), *varying, p]
     deviations = moments.deviations[:, columns]
     # Means that differ by their own rounding only are the same.

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ._criterion import Criterion
-from ._moments import GroupedMoments
+from ._moments import GroupedMoments, shown_names
 from ._solution import reliabilities_of
 
 INTERCEPT = "(Intercept)"
@@ -32,15 +32,10 @@ def check_level(level: float) -> None:
         raise ValueError(f"level must be between 0 and 1, such as 0.95; found {level!r}.")
 
 
-def feature_names(moments: GroupedMoments) -> list[str]:
-    """Return the names of the columns of x, or x0, x1, ..."""
-    return list(moments.feature_names or (f"x{i}" for i in range(moments.n_features)))
-
-
 def coefficient_names(model: Any) -> list[str]:
     """Return the names of the fixed effects, the intercept first where the model has one."""
     if hasattr(model, "moments_"):
-        names = feature_names(model.moments_)
+        names = list(shown_names(model.moments_))
     else:
         names = list(model._predictor_names() or (f"x{i}" for i in range(len(model._slopes))))
     return [INTERCEPT] * (len(model.cov_fixed_) - len(names)) + names

@@ -127,11 +127,6 @@ class GroupedMoments:
         self.__post_init__()
 
     @property
-    def _shown_names(self) -> tuple[str, ...]:
-        """Names of the columns of x, x0, x1, ... where they have none."""
-        return self.feature_names or tuple(f"x{i}" for i in range(self.n_features))
-
-    @property
     def n_groups(self) -> int:
         """Number of groups."""
         return len(self.labels)
@@ -472,7 +467,7 @@ class GroupedMoments:
         north       1     1.0       0.0      1.0
         south       2     2.0       2.5      4.0
         """
-        columns = [f"mean({name})" for name in (*self._shown_names, self.outcome_name or "y")]
+        columns = [f"mean({name})" for name in (*shown_names(self), self.outcome_name or "y")]
         means = pd.DataFrame(self.means, index=self.labels, columns=columns)
         means.insert(0, "n_rows", self.n_rows)
         means.insert(1, "weight", self.counts)
@@ -686,6 +681,11 @@ def _accumulate(batches: Iterable[Any], verbose: int, lasting: bool) -> GroupedM
     return replace(moments, labels=moments.labels.rename(name_of_groups), outcome_name=name_of_outcome)
 
 
+def shown_names(moments: GroupedMoments) -> tuple[str, ...]:
+    """Return the names of the columns of x, or x0, x1, ... where they have none."""
+    return moments.feature_names or tuple(f"x{i}" for i in range(moments.n_features))
+
+
 def with_remainder(
     moments: GroupedMoments,
     slopes: np.ndarray,
@@ -786,7 +786,7 @@ def _check_same_features(states: Sequence[GroupedMoments]) -> None:
                 f"Cannot merge moments of {first.n_features} features with moments of {state.n_features}: "
                 "read the same columns into every part."
             )
-        if state.n_groups and state._shown_names != first._shown_names:
+        if state.n_groups and shown_names(state) != shown_names(first):
             raise ValueError(
                 f"Cannot merge moments of features {first.feature_names!r} with moments of {state.feature_names!r}: "
                 "read the same columns, in the same order, into every part."
@@ -850,7 +850,7 @@ def _refuse_vanishing_squares(moments: GroupedMoments, rows: Rows | None = None)
     for at in suspects[squares < _LEAST_SQUARE * total_weight].tolist():
         values = moments.deviations[:, at] if rows is None else rows.column(at)
         if moments.within[at, at] or np.ptp(values):
-            name = "y" if at == moments.n_features else f"Column {moments._shown_names[at]!r} of X"
+            name = "y" if at == moments.n_features else f"Column {shown_names(moments)[at]!r} of X"
             raise ValueError(
                 f"{name} varies by so little that squares vanish in a double (below 1e-152). Rescale the column."
             )

@@ -474,10 +474,9 @@ class RandomInterceptRegressor(GroupedRegressor):
 
     def _residuals(self, X: Any, y: np.ndarray, groups: Any) -> np.ndarray:
         """Return y less its prediction, to the digits of what the slopes leave of y where they explain nearly all of it."""
-        predicted = self.predict(X, groups)
-        if self._fitted_moments.remainder is None or X is None:
-            return y - predicted
         X, codes = self._locate(X, groups)
+        if self._fitted_moments.remainder is None or X is None:
+            return y - self._mean(X, codes, self.random_effects_)
         moments, slopes = self._fitted_moments.about_slopes()
         change = self._solution.rest_coefficients
         explained = safe_sparse_dot(X, change) - moments.center[:-1] @ change

@@ -27,7 +27,7 @@ from ._criterion import Criterion
 from ._fitted import INTERCEPT
 from ._folds import read_folds
 from ._groups import factorize
-from ._moments import GroupedMoments, read_about, summarise
+from ._moments import GroupedMoments, read_about, shown_names, summarise
 from ._rows import as_weights, check_some_weight, drop_weightless
 from ._within import within_estimate
 
@@ -174,14 +174,14 @@ class ClusterRobustOLS(GroupedRegressor):
                 warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=2)
             moments = self._of_one_group(X, y, weights)
             criterion = Criterion(moments, fit_intercept=bool(self.fit_intercept), precision_weights=True)
-            known = criterion.slopes_to_read_about()
-            if known is not None:
+            known, center = np.zeros(moments.n_features), 0.0
+            slopes = criterion.slopes_to_read_about()
+            if slopes is not None:
                 # Nearly all of y is explained: least squares of what is left of it keep the digits.
-                center = moments.center_about(known) if self.fit_intercept else 0.0
-                again = read_about(moments, known, center, X, y, lambda left: self._of_one_group(X, left, weights))
-                known = None if again is None else known
+                at = moments.center_about(slopes) if self.fit_intercept else 0.0
+                again = read_about(moments, slopes, at, X, y, lambda left: self._of_one_group(X, left, weights))
                 if again is not None:
-                    y, moments = again
+                    known, center, (y, moments) = slopes, at, again
                     criterion = Criterion(moments, fit_intercept=bool(self.fit_intercept), precision_weights=True)
             if robust and len(labels) < 2:
                 raise ValueError(
@@ -202,8 +202,8 @@ class ClusterRobustOLS(GroupedRegressor):
                 covariance, df, alone = cluster_robust(
                     X, y, codes, weights, moments, solution, self.fit_intercept, criterion.dropped, self.cov_type
                 )
-            self._set_coefficients(solution.coefficients if known is None else solution.coefficients + known)
-            self.intercept_ = solution.intercept if known is None else solution.intercept + center
+            self._set_coefficients(known + solution.coefficients)
+            self.intercept_ = center + solution.intercept
             # What one group alone determines has no standard error.
             covariance[alone], covariance[:, alone], df[alone] = np.nan, np.nan, np.nan
             self.cov_fixed_, self.df_ = covariance, df
@@ -245,7 +245,7 @@ class ClusterRobustOLS(GroupedRegressor):
 
     def _warn_of_single_groups(self, alone: np.ndarray, moments: GroupedMoments) -> None:
         """Warn of coefficients whose variance one group alone would have to tell."""
-        names = moments.feature_names or tuple(f"x{i}" for i in range(moments.n_features))
+        names = shown_names(moments)
         marked = [name for name, mark in zip((INTERCEPT,) * bool(self.fit_intercept) + names, alone, strict=True) if mark]
         if marked:
             warnings.warn(
@@ -409,7 +409,7 @@ class WithinOLS(GroupedRegressor):
     def _warn_of_absorbed(self, identified: np.ndarray, moments: GroupedMoments) -> None:
         """Warn of columns that the groups' intercepts leave nothing of."""
         if not identified.all():
-            names = moments.feature_names or tuple(f"x{i}" for i in range(moments.n_features))
+            names = shown_names(moments)
             absorbed = ", ".join(name for name, mark in zip(names, identified, strict=True) if not mark)
             warnings.warn(
                 f"{absorbed}: constant in every group, or dependent there on the columns before. The coefficient is 0: "

@@ -539,6 +539,7 @@ def _independent_rows(contrasts: np.ndarray, errors: np.ndarray) -> np.ndarray:
     """Return the rows of a matrix that do not depend on those before them.
 
     The weights of each coefficient are measured in its standard errors, so that the rank does not depend on units.
+    The rows themselves are made orthogonal, since products of theirs, as `independent_columns` takes, hold half the digits.
     """
     largest = np.abs(contrasts).max(axis=0)
     scaled = contrasts * np.where(errors > 0, errors, 1.0 / np.where(largest > 0, largest, 1.0))
