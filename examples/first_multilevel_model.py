@@ -210,7 +210,9 @@ print(effects.head(3).rename_axis(None).to_string(float_format="{:.3f}".format))
 bound = float(f"{1.5 * np.sqrt(tau2):.1g}")
 share = effects["effect"].between(-bound, bound).mean()
 of_all = effects["effect"].agg(["mean", "std", "min", "max"])
-print(f"\n{len(effects)} estimates: mean {of_all['mean']:.2f}, SD {of_all['std']:.2f} (tau is {np.sqrt(tau2):.2f}),")
+# Their mean is 0 but for rounding; adding 0 takes the sign off a zero.
+mean = round(of_all["mean"], 2) + 0.0
+print(f"\n{len(effects)} estimates: mean {mean:.2f}, SD {of_all['std']:.2f} (tau is {np.sqrt(tau2):.2f}),")
 print(f"from {of_all['min']:.1f} to {of_all['max']:.1f}, {share:.0%} of them between {-bound:g} and {bound:g}")
 save("4_effects_histogram", RandomEffectsDisplay.from_estimator, null_model)
 save("4_effects_ordered", RandomEffectsDisplay.from_estimator, null_model, kind="caterpillar")

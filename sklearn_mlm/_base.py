@@ -13,12 +13,12 @@ import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import check_array
-from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_consistent_length, validate_data
 
 from ._groups import MISSING, NO_LABEL, UNSEEN, as_labels, encode, factorize, group_position, label_kind, split_group_column
 from ._moments import GroupedMoments, summarise
 from ._rows import as_outcome, as_weights, check_containers, check_some_weight
+from ._solution import predicted_means
 
 POPULATION = "population"
 """What `predict` takes for `groups` where a prediction without any group's effect is meant."""
@@ -225,8 +225,23 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
             return None
         return tuple(name for at, name in enumerate(names) if at != self._group_position)
 
-    def _locate(self, X: Any, groups: Any) -> tuple[Any, np.ndarray]:
-        """Return the predictors of new rows, checked, and the code of each row's group."""
+    def locate(self, X: Any, groups: Any = None) -> tuple[Any, np.ndarray]:
+        """Return the predictors of new rows, checked, and where each row's group stands among `groups_`.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+            Predictors, as `predict` takes them.
+        groups : array-like of shape (n_samples,), "population" or None, default=None
+            Group labels, as `predict` takes them.
+
+        Returns
+        -------
+        X : ndarray or sparse matrix of shape (n_samples, n_predictors), or None
+            The predictors, without the group column.
+        codes : ndarray of shape (n_samples,)
+            Positions in `groups_`; -1 for a group that `fit` has not seen, and -2 for a row without a label.
+        """
         population = isinstance(groups, str) and groups == POPULATION
         X, groups, n_samples = self._validate_new_rows(X, None if population else groups)
         if not population and groups is not None:
@@ -235,14 +250,10 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
             warnings.warn(PREDICT_WITHOUT_GROUPS, GroupsNotPassedWarning, stacklevel=3)
         return X, np.full(n_samples, MISSING)
 
-    def _mean(self, X: Any, codes: np.ndarray, effects: pd.Series) -> np.ndarray:
+    def _mean(self, X: Any, codes: np.ndarray, effects: np.ndarray) -> np.ndarray:
         """Return predictions with the effect of each row's group: 0 without one, 0 or NaN in a group unseen."""
-        # The codes of unseen and missing labels count from the end.
-        mean = np.append(effects.to_numpy(), [0.0, np.nan if self.new_groups == "nan" else 0.0])[codes]
-        mean += self.intercept_
-        if X is not None:
-            mean += safe_sparse_dot(X, self._slopes, dense_output=True)
-        return mean
+        unseen = np.nan if self.new_groups == "nan" else 0.0
+        return predicted_means(X, codes, self._slopes, self.intercept_, effects, unseen)
 
     def _encode(self, groups: Any, n_samples: int) -> np.ndarray:
         """Return the codes of new rows' groups, with an error or a warning for labels that look like a mistake."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
-
-import numpy as np
 
 from ._criterion import Criterion
 from ._moments import GroupedMoments, shown_names
@@ -21,12 +18,6 @@ class TooLittleError(ValueError):
     """There are too few rows or groups to estimate anything; more of them may mend it."""
 
 
-def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """Raise for a parameter that is not one of its choices."""
-    if not isinstance(value, str | bool | np.bool_) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; found {value!r}.")
-
-
 def check_more_rows_than_effects(n_rows: float, rank: int, note: str = "") -> None:
     """Raise where there are no more rows than fixed effects."""
     if n_rows <= rank:
@@ -38,10 +29,10 @@ def check_more_rows_than_effects(n_rows: float, rank: int, note: str = "") -> No
 
 def warn_of_dropped_columns(criterion: Criterion, stacklevel: int) -> None:
     """Warn of columns that depend on those before them, by name."""
-    if not len(criterion.dropped):
-        return
     names = shown_names(criterion.moments)
-    dropped = [names[i] for i in criterion.dropped]
+    dropped = [names[i] for i in criterion.coordinates.dropped]
+    if not dropped:
+        return
     warnings.warn(
         f"{len(dropped)} column(s) of X depend on the columns before them (or are constant) and get the coefficient 0: "
         f"{', '.join(dropped)}. Predictions are not affected; drop them to silence this.",
@@ -89,17 +80,18 @@ def check_rows(criterion: Criterion, grouped: bool) -> None:
 def warn_of_peculiar_data(criterion: Criterion, identified: bool) -> None:
     """Warn of columns that were dropped, and of an outcome or groups with nothing to estimate."""
     warn_of_dropped_columns(criterion, stacklevel=4)
-    rest = criterion.moments.remainder
-    exact = criterion.within_residual_zero and rest is not None and rest.lost == 0.0
-    if criterion.digits < _ENOUGH_DIGITS and not (criterion.outcome_constant or exact):
+    here, rest = criterion.coordinates, criterion.moments.remainder
+    exact = here.within_residual_zero and rest is not None and rest.lost == 0.0
+    digits = here.digits(criterion.within_degrees_of_freedom)
+    if digits < _ENOUGH_DIGITS and not (here.outcome_constant or exact):
         warnings.warn(
-            f"The predictors explain nearly all of y within groups: the moments hold about {criterion.digits:.0f} digits of "
+            f"The predictors explain nearly all of y within groups: the moments hold about {digits:.0f} digits of "
             "what they leave, and so do the variances and standard errors. Fit the rows themselves, with fit(X, y, groups), "
             "which reads them a second time, or subtract a known part from y first.",
             UserWarning,
             stacklevel=4,
         )
-    if criterion.outcome_constant:
+    if here.outcome_constant:
         warnings.warn(
             "y is constant: both variance components are 0 and the intraclass correlation is undefined (NaN).",
             UserWarning,

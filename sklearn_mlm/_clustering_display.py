@@ -9,8 +9,8 @@ import pandas as pd
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from ._checks import check_choice
 from ._groups import column_names, factorize
+from ._inputs import check_choice
 from ._plotting import (
     BLUE,
     GREY,

@@ -9,17 +9,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ._checks import check_groups, check_rows, warn_of_peculiar_data
 from ._cluster_robust import cluster_robust
 from ._conclusions import conclusions_of, report
 from ._criterion import Criterion
-from ._degrees_of_freedom import Satterthwaite
-from ._fitted import INTERCEPT
-from ._fixed import coefficient_table, satterthwaite_degrees_of_freedom
+from ._fit import Fit, Options, fit_moments, fit_of_criterion
+from ._fixed import coefficient_table, joint_test, variances_and_df
 from ._folds import MIXED, MODELS, OLS, ROBUST, WITHIN, Folds, cross_validated_errors
+from ._groups import warn_of_twins
 from ._moments import GroupedMoments, shown_names
-from ._optimum import minimise
-from ._regressor import RandomInterceptRegressor
-from ._shares import without_columns
+from ._shares import design_effect, without_columns
 from ._variance_tests import FPivot
 from ._within import within_estimate
 from .inference import f_test
@@ -105,29 +104,33 @@ def compare(X: Any, y: np.ndarray, codes: np.ndarray, folds: Folds) -> Compariso
         The moments of all rows and of training and test sets.
     """
     moments = folds.whole
-    if Criterion(moments).outcome_constant:
+    criterion = Criterion(moments)
+    if criterion.coordinates.outcome_constant:
         raise ValueError("y is constant: there is nothing to compare. Check that y is the outcome.")
-    model = RandomInterceptRegressor().fit_moments(moments)
+    check_groups(moments, True, "frequency")
+    check_rows(criterion, True)
+    fit = fit_of_criterion(criterion, Options())
+    warn_of_peculiar_data(criterion, fit.identified)
+    warn_of_twins(moments.labels[:0], moments.labels, stacklevel=3)
     known = np.zeros(moments.n_features) if folds.known_slopes is None else folds.known_slopes
-    icc = RandomInterceptRegressor().fit_moments(without_columns(moments.about_slopes(-known)[0])).icc_
-    counts = moments.counts
-    design_effect = 1.0 + (float(counts @ counts) / counts.sum() - 1.0) * icc
+    icc = fit_moments(without_columns(moments.about_slopes(-known)[0])).icc
+    effect = design_effect(moments.counts, icc)
     table, test = _within_between(moments)
     table[["within", "between"]] += known[[shown_names(moments).index(name) for name in table.index], None]
     by_fold = cross_validated_errors(folds)
     # A fold in which y is constant has no R^2: the mean is over the others.
     predictions = by_fold.groupby(level=["groups", "model"], sort=False).mean()
     comparison = Comparison(
-        coefficients=_coefficients(X, y, codes, model, known, folds.known_intercept),
+        coefficients=_coefficients(X, y, codes, criterion, fit, known, folds.known_intercept),
         predictions=predictions,
         fold_predictions=by_fold,
         within_between=table,
         within_between_test=test,
         icc=icc,
-        residual_icc=model.icc_,
-        group_test=f_test(FPivot(Criterion(moments))),
-        design_effect=design_effect,
-        effective_sample_size=float(counts.sum()) / design_effect,
+        residual_icc=fit.icc,
+        group_test=f_test(FPivot(criterion)),
+        design_effect=effect,
+        effective_sample_size=float(moments.counts.sum()) / effect,
         n_samples=len(y),
         n_groups=moments.n_groups,
         n_folds=len(folds.known),
@@ -139,35 +142,43 @@ def compare(X: Any, y: np.ndarray, codes: np.ndarray, folds: Folds) -> Compariso
 
 
 def _coefficients(
-    X: Any, y: np.ndarray, codes: np.ndarray, model: RandomInterceptRegressor, known: np.ndarray, known_intercept: float
+    X: Any,
+    y: np.ndarray,
+    codes: np.ndarray,
+    criterion: Criterion,
+    fit: Fit,
+    known: np.ndarray,
+    known_intercept: float,
 ) -> pd.DataFrame:
     """Return estimates, standard errors, degrees of freedom and p-values of each coefficient by each model.
 
     The outcome is y plus the known intercept and x times the known slopes.
     """
-    moments, solution = model.moments_, model._solution
-    criterion = Criterion(moments)
+    moments, dropped = fit.moments, fit.dropped
     pooled, within = criterion.solution(0.0), within_estimate(moments)
-    names = [INTERCEPT, *shown_names(moments)]
-    robust, robust_df = np.zeros_like(pooled.covariance), np.full(len(names), criterion.degrees_of_freedom)
+    known = np.append(known_intercept, known)
+    variances = pooled.covariance.diagonal()
+    robust, robust_df = np.zeros_like(variances), np.full(len(known), criterion.degrees_of_freedom)
     if not criterion.exact_fit:
-        robust, robust_df, alone = cluster_robust(X, y, codes, None, moments, pooled, True, criterion.dropped, "CR2")
-        robust[np.diag_indices_from(robust)] = np.where(alone, np.nan, np.diag(robust))
+        covariance, robust_df, alone = cluster_robust(X, y, codes, None, moments, pooled, True, fit.dropped_features, "CR2")
+        robust = np.where(alone, np.nan, covariance.diagonal())
         robust_df[alone] = np.nan
-    values, dropped = np.append(known_intercept + pooled.intercept, known + pooled.coefficients), 1 + criterion.dropped
-    mixed = np.append(known_intercept + solution.intercept, known + solution.coefficients)
-    mixed_df = satterthwaite_degrees_of_freedom(model._state, solution.covariance, model.boundary_, np.eye(len(names)))
-    absorbed = np.flatnonzero(~within.identified)
+    values = known + np.append(pooled.intercept, pooled.coefficients)
+    mixed, mixed_df = variances_and_df(fit, "satterthwaite", np.eye(len(known)))
     tables = {
-        OLS: coefficient_table(values, pooled.covariance, criterion.degrees_of_freedom, names, dropped),
-        ROBUST: coefficient_table(values, robust, robust_df, names, dropped),
+        OLS: coefficient_table(values, variances, criterion.degrees_of_freedom, fit.names, dropped),
+        ROBUST: coefficient_table(values, robust, robust_df, fit.names, dropped),
         WITHIN: coefficient_table(
-            known + within.coefficients, within.covariance, within.degrees_of_freedom, names[1:], absorbed
+            known[1:] + within.coefficients,
+            within.covariance.diagonal(),
+            within.degrees_of_freedom,
+            fit.names[1:],
+            np.flatnonzero(~within.identified),
         ),
-        MIXED: coefficient_table(mixed, solution.covariance, mixed_df, names, dropped),
+        MIXED: coefficient_table(known + fit.coefficients, mixed, mixed_df, fit.names, dropped),
     }
     table = pd.concat(tables, names=["model", "coefficient"]).swaplevel()
-    return table.reindex(pd.MultiIndex.from_product([names, MODELS], names=["coefficient", "model"]))
+    return table.reindex(pd.MultiIndex.from_product([fit.names, MODELS], names=["coefficient", "model"]))
 
 
 def _f_test(statistic: float, df1: float, df2: float) -> pd.Series:
@@ -200,26 +211,20 @@ def _within_between(moments: GroupedMoments) -> tuple[pd.DataFrame, pd.Series]:
         feature_names=None,
     )
     criterion = Criterion(both)
-    told = np.setdiff1d(np.arange(p, p + q), criterion.dropped) - p
+    told = np.setdiff1d(np.arange(p, p + q), criterion.coordinates.dropped) - p
     rows = np.full((q, 6), np.nan)
     rows[:, 0] = within.coefficients[varying]
     test = _f_test(np.nan, float(len(told)), np.nan)
     if len(told) and criterion.between_degrees_of_freedom > 0 and criterion.within_degrees_of_freedom > 0:
-        optimum = minimise(criterion)
-        solution, contrasts = optimum.solution, np.eye(1 + p + q)[1 + p + told]
-        covariance = contrasts @ solution.covariance @ contrasts.T
-        state = criterion.state(0.0 if np.isinf(solution.ratio) else solution.ratio)
-        df = satterthwaite_degrees_of_freedom(state, solution.covariance, optimum.boundary, contrasts)
-        table = coefficient_table(solution.coefficients[p + told], covariance, df, [names[i] for i in told])
+        fit, contrasts = fit_of_criterion(criterion, Options()), np.eye(1 + p + q)[1 + p + told]
+        variances, df = variances_and_df(fit, "satterthwaite", contrasts)
+        table = coefficient_table(fit.slopes[p + told], variances, df, [names[i] for i in told])
         rows[told, 1] = rows[told, 0] + table["estimate"]
         rows[told, 2:] = table.to_numpy()
-        if (np.diag(covariance) > 0).all():
-            difference = table["estimate"].to_numpy()
-            wald = float(difference @ np.linalg.solve(covariance, difference)) / len(told)
-            joint = criterion.degrees_of_freedom
-            if optimum.boundary is None:
-                # In standard errors, so that the df do not depend on units.
-                joint = Satterthwaite.of(state).joint_degrees_of_freedom(contrasts / np.sqrt(np.diag(covariance))[:, None])
-            test = _f_test(wald, float(len(told)), joint)
+        if (variances > 0).all():
+            # In standard errors, so that the df do not depend on units.
+            joint = joint_test(fit, "satterthwaite", contrasts / np.sqrt(variances)[:, None])
+            if joint is not None:
+                test = _f_test(joint[0], float(len(told)), joint[1])
     columns_of_table = ["within", "between", "difference", "std_error", "df", "p_value"]
     return pd.DataFrame(rows, index=names, columns=columns_of_table).rename_axis("coefficient"), test

@@ -9,8 +9,9 @@ import pandas as pd
 from scipy import stats
 
 from ._comparison import Comparison
-from ._fitted import INTERCEPT, check_level
+from ._fit import INTERCEPT
 from ._folds import MIXED, MODELS, OLS, ROBUST, WITHIN
+from ._inputs import check_level
 from ._plotting import BLUE, GREY, ORANGE, PALE, VERMILION, axes_for, percent, shown
 
 _COLORS = {OLS: GREY, ROBUST: ORANGE, WITHIN: VERMILION, MIXED: BLUE}

@@ -1,4 +1,8 @@
-"""Denominator degrees of freedom of fixed effects: Satterthwaite's, and Kenward and Roger's with their covariance."""
+"""Denominator degrees of freedom of fixed effects: Satterthwaite's, and Kenward and Roger's with their covariance.
+
+Contrasts are whitened throughout: a row a = l R of a contrast l, with R R' the covariance of the fixed effects, so that the
+estimate of l' beta has the variance a'a.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._solution import State
+from ._typing import MixedFit
 
 # Relative to the terms it is the difference of, information this small is rounding.
 _NO_INFORMATION = 1e-10
@@ -14,21 +18,19 @@ _NO_INFORMATION = 1e-10
 
 @dataclass(frozen=True, eq=False)
 class Satterthwaite:
-    """What Satterthwaite's degrees of freedom take: the covariance, its derivatives, and the covariance of those.
+    """Satterthwaite's degrees of freedom of combinations of the fixed effects.
 
-    With V the covariance of the fixed effects, l a contrast, g the gradient of l'Vl in (gamma, sigma2) and A twice the
-    inverse of the Hessian of minus twice the (restricted) log-likelihood,
+    With V the covariance of the fixed effects, l a contrast, g the gradient of l'Vl by the variance parameters and A twice
+    the inverse of the Hessian of the (restricted) deviance,
 
         df = 2 (l'Vl)^2 / (g'Ag).
 
     Attributes
     ----------
-    covariance : ndarray of shape (n_coefficients, n_coefficients)
-        V.
-    derivatives : tuple of two ndarray of shape (n_coefficients, n_coefficients)
-        Of V by gamma and by sigma2.
-    hessian : ndarray of shape (2, 2)
-        Of minus twice the log-likelihood in (gamma, sigma2), in the criterion's units of y.
+    derivatives : ndarray of shape (m, k, k)
+        Derivatives of V by the m variance parameters, whitened.
+    hessian : ndarray of shape (m, m)
+        Hessian of the deviance by the same parameters.
 
     References
     ----------
@@ -39,38 +41,24 @@ class Satterthwaite:
     models", Journal of Statistical Software 82(13), equations 8 and 9.
     """
 
-    covariance: np.ndarray
-    derivatives: tuple[np.ndarray, np.ndarray]
+    derivatives: np.ndarray
     hessian: np.ndarray
 
     @classmethod
-    def of(cls, state: State) -> Satterthwaite:
-        """Return them at the optimum, between the boundaries.
-
-        Of D log sigma2 + r2(gamma) / sigma2 + log dets, at sigma2 = r2 / D,
-
-            f_gg = r2'' / sigma2 + (log dets)'',   f_gs = -r2' / sigma2^2,   f_ss = D / sigma2^2,
-
-        and of V = sigma2 B_XX^-1, whose derivative by gamma is sigma2 B_XX^-1 (sum h_j^2 x_j x_j') B_XX^-1.
-        """
-        state = state.whitened()
-        inverse, sigma2, v = state.inverse, state.residual_variance, state.x_residual
-        by_ratio = inverse @ state.x_squared @ inverse
-        curve = 2.0 * (state.residual_cubed - v @ inverse @ v) / sigma2 - state.h_squared
-        if state.reml:
-            curve += 2.0 * np.vdot(inverse, state.x_cubed) - np.vdot(by_ratio, state.x_squared)
-        mixed = -state.slope / sigma2**2
-        hessian = np.array([[curve, mixed], [mixed, state.degrees_of_freedom / sigma2**2]])
-        to_columns = state.to_columns
-        unscaled = to_columns @ inverse @ to_columns.T
-        return cls(sigma2 * unscaled, (sigma2 * to_columns @ by_ratio @ to_columns.T, unscaled), hessian)
+    def of(cls, fit: MixedFit) -> Satterthwaite:
+        """Return them for a fit."""
+        return cls(fit.covariance_derivatives, fit.hessian)
 
     def degrees_of_freedom(self, contrasts: np.ndarray) -> np.ndarray:
-        """Return the df of each contrast, of shape (n_contrasts, n_coefficients); NaN where its variance is 0."""
+        """Return the df of each whitened contrast, of shape (n_contrasts, k); NaN if its variance is 0."""
         gradient = np.stack([quadratic(contrasts, derivative) for derivative in self.derivatives], axis=-1)
+        return self.of_variances((contrasts * contrasts).sum(axis=1), gradient)
+
+    def of_variances(self, variance: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        """Return the df of estimated variances from their gradients by the variance parameters, of shape (n, m)."""
         spread = 2.0 * (gradient * np.linalg.solve(self.hessian, gradient.T).T).sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return 2.0 * quadratic(contrasts, self.covariance) ** 2 / spread
+            return np.where(variance > 0, 2.0 * variance**2 / spread, np.nan)
 
     def joint_degrees_of_freedom(self, contrasts: np.ndarray) -> float:
         """Return the denominator df of the F test that several independent contrasts are all 0.
@@ -86,12 +74,7 @@ class Satterthwaite:
         generalized least squares analyses of unbalanced split-plot experiments", Journal of Statistical Computation and
         Simulation 54(4), 363-378.
         """
-        _, axes = np.linalg.eigh(contrasts @ self.covariance @ contrasts.T)
-        return self.uncorrelated_degrees_of_freedom(axes.T @ contrasts)
-
-    def uncorrelated_degrees_of_freedom(self, contrasts: np.ndarray) -> float:
-        """Return the denominator df of the F test that several contrasts are all 0 whose estimates are uncorrelated."""
-        each = self.degrees_of_freedom(contrasts)
+        each = self.degrees_of_freedom(np.linalg.svd(contrasts, full_matrices=False)[2])
         # As in lmerTest: equal ones need no averaging.
         if np.ptp(each) < 1e-8:
             return float(each.mean())
@@ -104,22 +87,21 @@ class Satterthwaite:
 class KenwardRoger:
     """The covariance of the fixed effects adjusted for the estimation of the variances, and what its df take.
 
-    With V_tau = 11' (in each group) and V_sigma the derivatives of V by tau2 and sigma2, and Phi the covariance of the fixed
-    effects,
+    With V = sum_r v_r V_r linear in the variances v, and Phi the covariance of the fixed effects,
 
         P_r = -X'V^-1 V_r V^-1 X,   Q_rs = X'V^-1 V_r V^-1 V_s V^-1 X,   T_rs = tr(V^-1 V_r V^-1 V_s),
         I_rs = (T_rs - 2 tr(Phi Q_rs) + tr(Phi P_r Phi P_s)) / 2,   W = I^-1,
-        Phi_A = Phi + 2 Phi [sum_rs W_rs (Q_rs - P_r Phi P_s)] Phi,
+        Phi_A = Phi + 2 Phi [sum_rs W_rs (Q_rs - P_r Phi P_s)] Phi.
 
-    all of them sums over groups.
+    All of it is whitened here, so that Phi is the identity.
 
     Attributes
     ----------
-    covariance, adjusted : ndarray of shape (n_coefficients, n_coefficients)
-        Phi and Phi_A.
-    spreads : tuple of two ndarray of shape (n_coefficients, n_coefficients)
-        Phi P_r Phi for tau2 and sigma2.
-    information_inverse : ndarray of shape (2, 2)
+    adjusted : ndarray of shape (k, k)
+        Phi_A.
+    p : ndarray of shape (n_variances, k, k)
+        P_r.
+    information_inverse : ndarray of shape (n_variances, n_variances)
         W.
 
     Raises
@@ -136,46 +118,18 @@ class KenwardRoger:
     mixed models: the R package pbkrtest", Journal of Statistical Software 59(9), section 3.
     """
 
-    covariance: np.ndarray
     adjusted: np.ndarray
-    spreads: tuple[np.ndarray, np.ndarray]
+    p: np.ndarray
     information_inverse: np.ndarray
 
     @classmethod
-    def of(cls, state: State) -> KenwardRoger:
-        """Return them at a variance ratio, whose sigma2 must be the REML one."""
-        state = state.whitened()
-        sigma2 = state.residual_variance
-        tau2 = state.ratio * sigma2
-        phi = sigma2 * state.inverse
-        p_tau = -state.x_squared / sigma2**2
-        p_sigma = -(state.b_xx / sigma2 + tau2 * p_tau) / sigma2
-        q_tt = state.x_cubed / sigma2**3
-        q_ts = (-p_tau - tau2 * q_tt) / sigma2
-        q_ss = (-p_sigma - tau2 * q_ts) / sigma2
-        h_sum, t_tt = state.h_sum / sigma2, state.h_squared / sigma2**2
-        t_ts = (h_sum - tau2 * t_tt) / sigma2
-        t_ss = ((state.n_observations - tau2 * h_sum) / sigma2 - tau2 * t_ts) / sigma2
-        p, q, t = (p_tau, p_sigma), ((q_tt, q_ts), (q_ts, q_ss)), ((t_tt, t_ts), (t_ts, t_ss))
-        pairs = [(r, s) for r in range(2) for s in range(2)]
-        information = np.empty((2, 2))
-        for r, s in pairs:
-            information[r, s] = (t[r][s] - 2.0 * np.vdot(phi, q[r][s]) + np.vdot(phi @ p[r], (phi @ p[s]).T)) / 2.0
-        _check_informative(information, np.array([t_tt, t_ss]) / 2.0)
+    def of(cls, p: np.ndarray, q: np.ndarray, t: np.ndarray) -> KenwardRoger:
+        """Return them for the terms P, Q and T of a fit by REML."""
+        information = (t - 2.0 * np.trace(q, axis1=2, axis2=3) + _traces_of_products(p)) / 2.0
+        _check_informative(information, t.diagonal() / 2.0)
         inverse = np.linalg.inv(information)
-        change = sum(inverse[r, s] * (q[r][s] - p[r] @ phi @ p[s]) for r, s in pairs)
-        to_columns = state.to_columns
-
-        def in_columns(matrix: np.ndarray) -> np.ndarray:
-            matrix = to_columns @ matrix @ to_columns.T
-            return (matrix + matrix.T) / 2.0
-
-        return cls(
-            covariance=in_columns(phi),
-            adjusted=in_columns(phi + 2.0 * phi @ change @ phi),
-            spreads=(in_columns(phi @ p_tau @ phi), in_columns(phi @ p_sigma @ phi)),
-            information_inverse=inverse,
-        )
+        change = np.tensordot(inverse, q, 2) - (p @ np.tensordot(inverse, p, 1)).sum(axis=0)
+        return cls(np.eye(p.shape[1]) + change + change.T, p, inverse)
 
     def degrees_of_freedom(self, contrasts: np.ndarray) -> tuple[float, float]:
         """Return the denominator df of the F test that contrasts are all 0, and the factor its statistic takes.
@@ -184,16 +138,15 @@ class KenwardRoger:
 
         Parameters
         ----------
-        contrasts : ndarray of shape (q, n_coefficients)
-            Independent.
+        contrasts : ndarray of shape (q, k)
+            Whitened and independent.
         """
         q = len(contrasts)
-        theta = contrasts.T @ np.linalg.solve(contrasts @ self.covariance @ contrasts.T, contrasts)
-        turned = [theta @ spread for spread in self.spreads]
-        w = self.information_inverse
-        pairs = [(r, s) for r in range(2) for s in range(2)]
-        a1 = sum(w[r, s] * np.trace(turned[r]) * np.trace(turned[s]) for r, s in pairs)
-        a2 = sum(w[r, s] * np.vdot(turned[r], turned[s].T) for r, s in pairs)
+        axes = np.linalg.svd(contrasts, full_matrices=False)[2]
+        turned = axes @ self.p @ axes.T
+        w, trace = self.information_inverse, np.trace(turned, axis1=1, axis2=2)
+        a1 = trace @ w @ trace
+        a2 = (w * _traces_of_products(turned)).sum()
         b = (a1 + 6.0 * a2) / (2.0 * q)
         g = ((q + 1.0) * a1 - (q + 4.0) * a2) / ((q + 2.0) * a2)
         d = 3.0 * q + 2.0 * (1.0 - g)
@@ -204,25 +157,30 @@ class KenwardRoger:
         return float(df), float(df * shrunk / (df - 2.0)) if abs(df - 2.0) > 1e-2 else 1.0
 
 
+def _traces_of_products(matrices: np.ndarray) -> np.ndarray:
+    """Return tr(M_r M_s) of symmetric matrices, of shape (n, n)."""
+    flat = matrices.reshape(len(matrices), -1)
+    return flat @ flat.T
+
+
 def _check_informative(information: np.ndarray, of_all: np.ndarray) -> None:
-    """Raise if the data do not tell the two variances apart once the fixed effects are estimated.
+    """Raise if the data do not tell the variances apart once the fixed effects are estimated.
 
     Parameters
     ----------
-    information : ndarray of shape (2, 2)
-        Of (tau2, sigma2), what the fixed effects take off deducted.
-    of_all : ndarray of shape (2,)
+    information : ndarray of shape (n_variances, n_variances)
+        Of the variances, less what the fixed effects take.
+    of_all : ndarray of shape (n_variances,)
         Its diagonal if there were no fixed effects.
     """
     diagonal = information.diagonal()
     if (diagonal > _NO_INFORMATION * of_all).all():
-        correlation = information[0, 1] ** 2 / diagonal.prod()
-        if correlation < 1.0 - _NO_INFORMATION:
+        length = np.sqrt(diagonal)
+        if np.linalg.eigvalsh(information / np.outer(length, length)).min() > _NO_INFORMATION / 2.0:
             return
     raise ValueError(
-        'ddf="kenward_roger" adjusts for the estimation of both variances, but the fixed effects leave nothing of the data '
-        "to tell the group variance from the residual variance by. Fit fewer columns or more groups, or use "
-        'ddf="satterthwaite".'
+        'ddf="kenward_roger" adjusts for the estimation of the variances, but the fixed effects leave nothing in the data '
+        'to tell the variances apart. Fit fewer columns or more groups, or use ddf="satterthwaite".'
     )
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ._checks import check_choice
-from ._fitted import check_level, check_mixed
+from ._fits import random_intercept_fit_of
+from ._inputs import check_choice, check_level, is_whole
 from ._plotting import (
     BLUE,
     GREY,
@@ -159,14 +158,14 @@ class RandomEffectsDisplay:
         'intercept of each school in math (EB estimate)'
         >>> plt.close(display.figure_)
         """
-        check_mixed(model)
+        fit = random_intercept_fit_of(model)
         check_level(level)
         display = cls(
             table=random_effects_table(model, level),
-            group_sd=float(np.sqrt(model.variance_components_["group"])),
-            intercept=model.intercept_,
+            group_sd=float(np.sqrt(fit.group_variance)),
+            intercept=fit.intercept,
             level=level,
-            outcome_name=shown(model._outcome_name or "y"),
+            outcome_name=shown(fit.outcome_name),
         )
         return display.plot(ax, kind=kind, scale=scale, extremes=extremes, bins=bins)
 
@@ -201,7 +200,7 @@ class RandomEffectsDisplay:
         """
         check_choice("kind", kind, _KINDS)
         check_choice("scale", scale, SCALES)
-        if extremes is not None and (not isinstance(extremes, Integral) or isinstance(extremes, bool) or extremes < 1):
+        if extremes is not None and not is_whole(extremes):
             raise ValueError(f"extremes must be a whole number, at least 1, or None; found {extremes!r}.")
         table = self.table.sort_values("effect", kind="stable")
         cut = None

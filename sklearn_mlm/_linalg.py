@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg.lapack import dpotrf, dpotrs
 
 # A column whose squared length is explained by the columns before it up to this share depends on them: what is left is
 # the rounding of moments, which are squares (lmer's 1e-7 on the columns themselves is 1e-14 on this scale).
@@ -19,28 +20,22 @@ def zero_columns(matrix: np.ndarray, which: np.ndarray) -> None:
     matrix[:, which] = 0.0
 
 
-def dots(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the scalar product of each pair of arrays along the first axis."""
-    return (a * b).reshape(len(a), -1).sum(axis=1)
-
-
 def unit_cholesky(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the Cholesky factors of positive definite matrices scaled to unit diagonals, and the lengths they lost."""
-    length = np.sqrt(np.diagonal(matrix, axis1=-2, axis2=-1))
+    """Return the Cholesky factor of a positive definite matrix scaled to a unit diagonal, and the lengths it lost."""
+    length = np.sqrt(matrix.diagonal())
     length = np.where(length > 0, length, 1.0)
-    scaled = matrix / (length[..., :, None] * length[..., None, :])
-    try:
-        return np.linalg.cholesky(scaled), length
-    except np.linalg.LinAlgError:
-        # Nearly dependent columns, whose last pivot rounding has taken below zero.
-        return np.linalg.cholesky(scaled + DEPENDENT * np.eye(matrix.shape[-1])), length
+    scaled = matrix / np.outer(length, length)
+    factor, failed = dpotrf(scaled, lower=1)
+    # The columns may be so nearly dependent that rounding has taken the last pivot below zero.
+    return (np.linalg.cholesky(scaled + DEPENDENT * np.eye(len(matrix))) if failed else factor), length
 
 
 def solve_positive(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return the solution for a symmetric positive definite matrix, by its Cholesky factor."""
+    if not right.size:
+        return np.zeros_like(right)
     factor, length = unit_cholesky(matrix)
-    half = np.linalg.solve(factor, (right.T / length).T)
-    return (np.linalg.solve(factor.T, half).T / length).T
+    return (dpotrs(factor, (right.T / length).T, lower=1)[0].T / length).T
 
 
 def independent_columns(gram: np.ndarray, largest_first: bool = False) -> np.ndarray:
@@ -59,13 +54,13 @@ def independent_columns(gram: np.ndarray, largest_first: bool = False) -> np.nda
     kept : ndarray of int
         A column is left out where the columns kept explain all of its squared length but 1e-13, or it has none.
     """
-    length = np.sqrt(gram.diagonal())
-    if np.all(length > 0):
-        try:
-            if np.all(np.linalg.cholesky(gram / np.outer(length, length)).diagonal() ** 2 > DEPENDENT):
-                return np.arange(len(gram))
-        except np.linalg.LinAlgError:
-            pass
+    some = np.flatnonzero(gram.diagonal() > 0)
+    if not len(some):
+        return some
+    length = np.sqrt(gram.diagonal()[some])
+    factor, failed = dpotrf(gram[np.ix_(some, some)] / np.outer(length, length), lower=1)
+    if not failed and (factor.diagonal() ** 2 > DEPENDENT).all():
+        return some
     left = gram.copy()
     kept: list[int] = []
     while True:

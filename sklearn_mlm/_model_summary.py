@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ._fitted import check_mixed
+from ._fits import random_intercept_fit_of
 from ._summary import Report, Table, decimals, df_text, number_text, p_text
+from ._typing import DegreesOfFreedom
 from .inference import fixed_effects
 
 _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
@@ -124,7 +125,7 @@ class ModelSummary:
         return Table(f"Fixed effects ({_DDF_NAMES[self.ddf]})", columns, labels, cells, note)
 
 
-def summarise_model(model: Any, scaled_residuals: np.ndarray | None, ddf: str) -> ModelSummary:
+def summarise_model(model: Any, scaled_residuals: np.ndarray | None, ddf: DegreesOfFreedom) -> ModelSummary:
     """Return the summary of a fitted model.
 
     Parameters
@@ -135,30 +136,31 @@ def summarise_model(model: Any, scaled_residuals: np.ndarray | None, ddf: str) -
     ddf : str
         As `fixed_effects` takes it.
     """
-    check_mixed(model)
+    fit = random_intercept_fit_of(model)
     residuals = None
     if scaled_residuals is not None:
         quantiles = np.quantile(scaled_residuals, [0.0, 0.25, 0.5, 0.75, 1.0])
         residuals = pd.Series(quantiles, index=["min", "q1", "median", "q3", "max"], name="scaled_residuals")
-    variances, n_samples = model.variance_components_, model._state.n_observations
+    n_samples = fit.n_observations
+    variances = pd.Series({"group": fit.group_variance, "residual": fit.residual_variance})
     return ModelSummary(
         criteria=pd.Series(
             {
-                "criterion": model.criterion_,
-                "log_likelihood": model.log_likelihood_,
-                "aic": model.aic_,
-                "bic": model.bic_,
-                "n_parameters": float(model._state.rank + 2),
+                "criterion": fit.solution.value,
+                "log_likelihood": -0.5 * fit.solution.value,
+                "aic": fit.aic,
+                "bic": fit.bic,
+                "n_parameters": float(fit.n_parameters),
             }
         ),
         scaled_residuals=residuals,
         variance_components=pd.DataFrame({"variance": variances, "sd": np.sqrt(variances)}),
         fixed_effects=fixed_effects(model, ddf=ddf),
-        icc=model.icc_,
+        icc=fit.icc,
         n_samples=int(n_samples) if n_samples == int(n_samples) else n_samples,
-        n_groups=model._fitted_moments.n_groups,
-        group_name=str(model.groups_.name or "group"),
-        method=model._options.method,
+        n_groups=fit.moments.n_groups,
+        group_name=fit.group_name,
+        method=fit.options.method,
         ddf=ddf,
-        boundary=model.boundary_,
+        boundary=fit.boundary,
     )

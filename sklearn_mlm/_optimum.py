@@ -9,6 +9,7 @@ import numpy as np
 from ._criterion import Criterion
 from ._solution import Solution
 from ._spectrum import is_constant
+from ._typing import Boundary
 
 # In units of log gamma. The criterion is analytic in log gamma on a strip of half-width pi (its singularities are at
 # negative gamma), so that it has no features much narrower than one.
@@ -50,7 +51,7 @@ class Optimum:
     """
 
     solution: Solution
-    boundary: str | None
+    boundary: Boundary
     candidates: np.ndarray
     identified: bool = True
 
@@ -75,7 +76,7 @@ def minimise(criterion: Criterion) -> Optimum:
     if criterion.exact_fit:
         return Optimum(criterion.solution(0.0), "group", np.zeros(1))
     # Without residual within groups the end sigma2 = 0 is a minimum: without bound, or one to compare with the others.
-    limit = criterion.within_residual_zero and criterion.limit_degrees_of_freedom >= 0
+    limit = criterion.coordinates.within_residual_zero and criterion.limit_degrees_of_freedom >= 0
     if limit and criterion.limit_degrees_of_freedom > 0:
         return Optimum(criterion.solution(np.inf), "residual", np.array([np.inf]))
     if is_constant(criterion):
@@ -92,7 +93,7 @@ def minimise(criterion: Criterion) -> Optimum:
         candidates.append(float(ratios[-1]))
     solutions = [criterion.solution(ratio) for ratio in candidates]
     best = min(solutions, key=lambda solution: solution.value)
-    boundary = "group" if best.ratio == 0 else "residual" if np.isinf(best.ratio) else None
+    boundary: Boundary = "group" if best.ratio == 0 else "residual" if np.isinf(best.ratio) else None
     return Optimum(best, boundary, np.array(candidates))
 
 
@@ -105,12 +106,13 @@ def _scan(criterion: Criterion) -> np.ndarray:
     def at(ratios: np.ndarray) -> np.ndarray:
         return np.array([ratios, *criterion.evaluate(ratios)])
 
-    first = _FIRST_RATIO / criterion.sizes.max()
+    sizes = criterion.groups.sizes
+    first = _FIRST_RATIO / sizes.max()
     last = max(_last_ratio(criterion), 10 * first)
-    largest = _LARGEST_RATIO / criterion.sizes.min()
+    largest = _LARGEST_RATIO / sizes.min()
     n_steps = int(np.ceil(np.log(last / first) / _GRID_STEP))
     grid = at(np.append(0.0, first * np.exp(_GRID_STEP * np.arange(n_steps + 1))))
-    while grid[2, -1] <= 0 and grid[0, -1] < largest and not criterion.within_residual_zero:
+    while grid[2, -1] <= 0 and grid[0, -1] < largest and not criterion.coordinates.within_residual_zero:
         # Groups that the fixed effects nearly tell apart: what they say of tau2 shows at large ratios only.
         more = grid[0, -1] * np.exp(_GRID_STEP * np.arange(1, _EXTENSION + 1))
         grid = np.append(grid, at(more), axis=1)
@@ -130,11 +132,13 @@ def _last_ratio(criterion: Criterion) -> float:
     -c / gamma with c the sum of c_i / d_i; and gamma times the derivative of the log determinants only grows, to the
     number of degrees of freedom between groups. Once that has grown to a half, gamma = 2 D c / r2(inf) suffices.
     """
-    least = 10.0 / criterion.sizes.min()
-    if criterion.within_residual_zero:
+    least = 10.0 / criterion.groups.sizes.min()
+    if criterion.coordinates.within_residual_zero:
         # To where every column counts for its part within groups, however small, and the limit is near.
-        return 1e3 * least / criterion.least_within
-    return max(least, 2.0 * criterion.degrees_of_freedom * criterion.between_residual / criterion.within_residual)
+        return 1e3 * least / criterion.coordinates.least_within
+    return max(
+        least, 2.0 * criterion.degrees_of_freedom * criterion.between_residual / criterion.coordinates.within_residual
+    )
 
 
 def _may_touch_zero(ratios: np.ndarray, gradients: np.ndarray, slopes: np.ndarray) -> np.ndarray:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
 
 from ._groups import name_of
+from ._inputs import is_whole
 from ._summary import decimals, number_text
 
 # Okabe and Ito's colours, which colour-blind people tell apart, less their yellow, which a light background swallows.
@@ -104,7 +104,7 @@ def named(values: Any, default: str) -> str:
 
 def sample(n: int, size: int | None, seed: Any) -> np.ndarray:
     """Return positions of all of n, or of a random sample of so many, in ascending order."""
-    if size is not None and (not isinstance(size, Integral) or isinstance(size, bool) or size < 1):
+    if size is not None and not is_whole(size):
         raise ValueError(f"subsample must be a whole number, at least 1, or None; found {size!r}.")
     if size is None or n <= size:
         return np.arange(n)

@@ -74,6 +74,11 @@ def ratio_limits(criterion: Criterion, threshold: float) -> tuple[float, float]:
     return _Region(criterion, threshold).ratio
 
 
+def icc_of_ratio(ratio: np.ndarray) -> np.ndarray:
+    """Return the intraclass correlation gamma / (1 + gamma) of variance ratios, 1 at infinity."""
+    return 1.0 - 1.0 / (1.0 + ratio)
+
+
 class _Region:
     """The likelihood region, gamma by gamma."""
 
@@ -91,8 +96,8 @@ class _Region:
 
     def _ratio_limits(self) -> tuple[float, float]:
         """Return the ends of the region in gamma: 0, and infinity, where it does not end before."""
-        best, scale = self._best, 1.0 / float(self._criterion.sizes.max())
-        largest = _LARGEST_RATIO / float(self._criterion.sizes.min())
+        sizes = self._criterion.groups.sizes
+        best, scale, largest = self._best, 1.0 / float(sizes.max()), _LARGEST_RATIO / float(sizes.min())
         lower = 0.0
         if best > 0 and self._excess(0.0) > 0:
             inside = best
@@ -114,7 +119,7 @@ class _Region:
         """Return the limits of all parameters."""
         criterion = self._criterion
         limits = _extremes(_Pieces(criterion, self.ratio, self._ceiling))
-        limits[2:][np.abs(criterion.state(self.ratio[0]).to_columns).sum(axis=1) == 0] = np.nan
+        limits[2:][np.abs(criterion.coordinates.to_columns()).sum(axis=1) == 0] = np.nan
         residual, group = np.sqrt(limits[:2]).tolist()
         return ProfileLimits(self.ratio, tuple(group), tuple(residual), limits[2:])
 
@@ -131,8 +136,9 @@ class _Pieces:
     """
 
     def __init__(self, criterion: Criterion, region: tuple[float, float], ceiling: float):
-        low, high = region[0], min(region[1], _LARGEST_RATIO / float(criterion.sizes.min()))
-        turn = min(max(low, 1.0 / float(criterion.sizes.max())), high)
+        sizes = criterion.groups.sizes
+        low, high = region[0], min(region[1], _LARGEST_RATIO / float(sizes.min()))
+        turn = min(max(low, 1.0 / float(sizes.max())), high)
         self._linear = low < turn or turn == high
         n_more = int(np.ceil(np.log(high / turn) / _PIECE))
         self._edges = np.append([low] if self._linear else [], np.geomspace(turn, high, n_more + 1))
@@ -140,7 +146,7 @@ class _Pieces:
         shares = (1.0 - np.cos(np.pi * np.arange(_NODES) / (_NODES - 1))) / 2.0
         self._shares, self._weights = shares, np.where(np.arange(_NODES) % 2, -1.0, 1.0)
         self._weights[[0, -1]] /= 2.0
-        self._n, self._unit = criterion.n_observations, criterion.y_scale**2 / criterion.n_observations
+        self._n, self._unit = criterion.n_observations, criterion.coordinates.y_scale**2 / criterion.n_observations
         profiles = criterion.profiles(self.ratios(np.arange(self.count)[:, None] + shares).ravel())
 
         def by_piece(values: np.ndarray) -> np.ndarray:

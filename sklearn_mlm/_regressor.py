@@ -5,25 +5,24 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import NEW_GROUPS, THREE_WAYS, GroupedRegressor, GroupsNotPassedWarning
-from ._checks import TooLittleError, check_choice, check_groups, check_rows, warn_of_peculiar_data
-from ._fitted import Options, left_at_center, reliabilities, residual_means
+from ._checks import TooLittleError, check_groups, check_rows, warn_of_peculiar_data
+from ._fit import Fit, Options, fit_of_criterion
 from ._groups import has_groups, name_of, warn_of_twins
+from ._inputs import check_choice
 from ._model_summary import ModelSummary, summarise_model
 from ._moments import GroupedMoments, with_remainder
-from ._optimum import minimise
 from ._remainder import remainders
 from ._rows import as_outcome, as_weights, check_containers
-from ._solution import Solution, reliabilities_of
+from ._typing import DegreesOfFreedom
 
 _CHOICES = {
     "method": ("reml", "ml"),
@@ -32,8 +31,6 @@ _CHOICES = {
     "weight_type": ("frequency", "precision"),
 }
 _COMPONENTS = pd.Index(["group", "residual"])
-# Numbers that one block of rows may hold while standard deviations of predictions are computed.
-_BLOCK_NUMBERS = 1 << 20
 
 
 class RandomInterceptRegressor(GroupedRegressor):
@@ -101,6 +98,8 @@ class RandomInterceptRegressor(GroupedRegressor):
         its diagonal are the standard errors.
     moments_ : GroupedMoments
         All that the model has kept of the data. No rows.
+    fit_ : Fit
+        Everything that the fit has left, frozen, with the parameters as they were. `sklearn_mlm.inference` reads it.
     n_features_in_ : int
         Number of columns of X in `fit`, the group column included; 0 for ``X=None``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -143,8 +142,8 @@ class RandomInterceptRegressor(GroupedRegressor):
     array([1509.9, 1482.5, 1527.5])
     """
 
-    # What y is called, for labels of pictures.
-    _outcome_name: str | None = None
+    fit_: Fit
+    _effects: np.ndarray
 
     def __init__(
         self,
@@ -188,8 +187,7 @@ class RandomInterceptRegressor(GroupedRegressor):
         """
         self._check_parameters()
         with self._unchanged_on_error():
-            self._outcome_name = name_of(y)
-            moments = replace(self._read(X, y, groups, sample_weight), outcome_name=self._outcome_name)
+            moments = replace(self._read(X, y, groups, sample_weight), outcome_name=self._name_of_outcome(y))
             if not has_groups(moments.labels):
                 warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=2)
             warn_of_twins(moments.labels[:0], moments.labels, stacklevel=2)
@@ -240,7 +238,6 @@ class RandomInterceptRegressor(GroupedRegressor):
         self._check_parameters()
         before: GroupedMoments | None = getattr(self, "moments_", None)
         with self._unchanged_on_error():
-            self._outcome_name = name_of(y) or self._outcome_name
             moments = self._read(X, y, groups, sample_weight, reset=before is None, min_rows=0)
             if before is not None:
                 moments = self._read_as_before(X, y, groups, sample_weight, moments, before)
@@ -255,7 +252,8 @@ class RandomInterceptRegressor(GroupedRegressor):
                 warn_of_twins(before.labels, moments.labels, stacklevel=2)
             elif not grouped:
                 warnings.warn(f"partial_{_NO_GROUPS}", GroupsNotPassedWarning, stacklevel=2)
-            moments = replace(moments, outcome_name=self._outcome_name)
+            outcome_name = self._name_of_outcome(y) or (None if before is None else before.outcome_name)
+            moments = replace(moments, outcome_name=outcome_name)
             try:
                 return self._store(moments)
             except TooLittleError:
@@ -315,8 +313,8 @@ class RandomInterceptRegressor(GroupedRegressor):
                 raise ValueError(f"There are no random effects to update: {without}. Pass groups to fit, and here.")
             merged = _named(self.moments_.merge(moments), self.moments_)
             warn_of_twins(self.groups_, merged.labels, stacklevel=2)
-            self.moments_ = merged
-            self._set_random_effects(reliabilities(self) * residual_means(self), self.moments_.labels)
+            merged = replace(merged, outcome_name=self.moments_.outcome_name)
+            self._set_random_effects(self.fit_.updated(merged))
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -362,7 +360,6 @@ class RandomInterceptRegressor(GroupedRegressor):
             for name in ("n_features_in_", "feature_names_in_"):
                 self.__dict__.pop(name, None)
             self._group_key, self._group_position = self.group_feature, None
-            self._outcome_name = moments.outcome_name
             # Where a column of X is to hold the groups, moments do not say which.
             if self.group_feature is None:
                 self.n_features_in_ = moments.n_features
@@ -403,15 +400,21 @@ class RandomInterceptRegressor(GroupedRegressor):
             For an unknown group where ``new_groups="error"``, and where lengths differ or values are missing.
         """
         check_is_fitted(self)
-        X, codes = self._locate(X, groups)
-        mean = self._mean(X, codes, self.random_effects_)
+        X, codes = self.locate(X, groups)
+        mean = self._mean(X, codes, self._effects)
         if not return_std:
             return mean
-        variance = self._prediction_variance(X, codes, self._solution)
+        variance, _ = self.fit_.prediction_variance(X, codes)
         return mean, np.where(np.isnan(mean), np.nan, np.sqrt(variance))
 
     def summary(
-        self, X: Any = None, y: Any = None, groups: Any = None, *, sample_weight: Any = None, ddf: str = "satterthwaite"
+        self,
+        X: Any = None,
+        y: Any = None,
+        groups: Any = None,
+        *,
+        sample_weight: Any = None,
+        ddf: DegreesOfFreedom = "satterthwaite",
     ) -> ModelSummary:
         """Return the summary of the model, as lmer prints it.
 
@@ -465,30 +468,69 @@ class RandomInterceptRegressor(GroupedRegressor):
             check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
             residuals = self._residuals(X, as_outcome(y), groups)
             if sample_weight is not None:
-                residuals = self._weighted(residuals, as_weights(sample_weight, len(residuals)))
-            sigma = float(np.sqrt(self.variance_components_["residual"]))
+                weights = as_weights(sample_weight, len(residuals))
+                residuals = weighted_residuals(residuals, weights, self.fit_.options.weight_type)
+            sigma = float(np.sqrt(self.fit_.residual_variance))
             scaled = residuals / sigma if sigma > 0 else None
         return summarise_model(self, scaled, ddf)
+
+    def criterion(self, variance_ratio: Any) -> Any:
+        """Return the criterion at variance ratios tau2 / sigma2, with every other parameter at its optimum.
+
+        Parameters
+        ----------
+        variance_ratio : float or array-like of shape (n_ratios,)
+            At least 0.
+
+        Returns
+        -------
+        criterion : float or ndarray of shape (n_ratios,)
+            -2 (restricted) log-likelihood with all constants; its minimum is `criterion_`.
+
+        Examples
+        --------
+        >>> from sklearn_mlm import RandomInterceptRegressor
+        >>> from sklearn_mlm.datasets import load_dyestuff
+        >>> dyestuff = load_dyestuff()
+        >>> model = RandomInterceptRegressor().fit(None, dyestuff.target, groups=dyestuff.groups)
+        >>> model.criterion([0.0, 0.5, 1.0]).round(2)
+        array([326.02, 319.82, 319.79])
+        """
+        check_is_fitted(self)
+        ratios = np.asarray(variance_ratio, dtype=np.float64)
+        if ratios.ndim > 1 or not (np.isfinite(ratios) & (ratios >= 0)).all():
+            raise ValueError(f"variance_ratio must be one or several numbers of at least 0; found {variance_ratio!r}.")
+        values = self.fit_.criterion().evaluate(ratios)[0]
+        return values if ratios.ndim else float(values[0])
+
+    @cached_property
+    def variance_components_(self) -> pd.Series:
+        """Variance of the groups and of the residuals."""
+        variances = np.array([self.fit_.group_variance, self.fit_.residual_variance])
+        return pd.Series(variances, index=_COMPONENTS, name="variance")
+
+    @cached_property
+    def random_effects_(self) -> pd.Series:
+        """Empirical-Bayes estimates by group label."""
+        return pd.Series(self._effects, index=self.groups_, name="random_effect")
 
     # ---- what the methods above are made of
 
     def _residuals(self, X: Any, y: np.ndarray, groups: Any) -> np.ndarray:
         """Return y less its prediction, to the digits of what the slopes leave of y where they explain nearly all of it."""
-        X, codes = self._locate(X, groups)
-        if self._fitted_moments.remainder is None or X is None:
-            return y - self._mean(X, codes, self.random_effects_)
-        moments, slopes = self._fitted_moments.about_slopes()
-        change = self._solution.rest_coefficients
-        explained = safe_sparse_dot(X, change) - moments.center[:-1] @ change
-        effects = np.append(self.random_effects_.to_numpy(), [0.0, 0.0])[codes]
-        return remainders(X, y, slopes, moments.center[-1]) - explained + left_at_center(self) - effects
+        X, codes = self.locate(X, groups)
+        fit = self.fit_
+        if fit.moments.remainder is None or X is None:
+            return y - self._mean(X, codes, self._effects)
+        moments, slopes = fit.moments.about_slopes()
+        change = fit.solution.rest_coefficients
+        explained = X @ change - moments.center[:-1] @ change
+        effects = np.append(self._effects, [0.0, 0.0])[codes]
+        return remainders(X, y, slopes, moments.center[-1]) - explained + fit.left_at_center - effects
 
-    def _weighted(self, residuals: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return residuals of equal variance: one for each row of a precision, or for each copy of a row."""
-        if self._options.weight_type == "precision":
-            return residuals * np.sqrt(weights)
-        whole = np.array_equal(weights, np.floor(weights))
-        return np.repeat(residuals, weights.astype(np.intp)) if whole else residuals
+    def _name_of_outcome(self, y: Any) -> str | None:
+        """Return what y is called."""
+        return name_of(y)
 
     def _check_parameters(self) -> None:
         """Raise for a parameter outside its choices."""
@@ -540,68 +582,40 @@ class RandomInterceptRegressor(GroupedRegressor):
                 break
             moments = read_about(moments, slopes)
             criterion = options.criterion(moments)
-        if grouped:
-            optimum = minimise(criterion)
-            solution, boundary, identified = optimum.solution, optimum.boundary, optimum.identified
-        else:
-            solution, boundary, identified = criterion.solution(0.0), "group", True
-        self._options, self._solution = options, solution
-        # What tests and the summary take, so that their cost does not depend on the number of groups.
-        self._state = criterion.state(0.0 if np.isinf(solution.ratio) else solution.ratio)
-        # What the estimates are of; rows that only update random effects are in `moments_` besides.
-        self.moments_ = self._fitted_moments = moments
-        self.boundary_ = boundary
-        self._set_coefficients(solution.coefficients)
-        self.intercept_ = solution.intercept
-        tau2, sigma2 = solution.group_variance, solution.residual_variance
-        self.variance_components_ = pd.Series(np.array([tau2, sigma2]), index=_COMPONENTS, name="variance")
-        self.icc_ = tau2 / (tau2 + sigma2) if tau2 + sigma2 > 0 else float("nan")
-        self._set_random_effects(solution.random_effects, moments.labels if grouped else moments.labels[:0])
-        self.cov_fixed_ = solution.covariance
-        n_parameters = criterion.rank + (2 if grouped else 1)
-        self.criterion_ = solution.value
-        self.log_likelihood_ = -0.5 * solution.value
-        self.aic_ = solution.value + 2 * n_parameters
-        self.bic_ = solution.value + float(np.log(criterion.n_observations)) * n_parameters
-        warn_of_peculiar_data(criterion, identified)
+        fit = fit_of_criterion(criterion, options, grouped=grouped)
+        self._set_estimates(fit)
+        self._set_random_effects(fit)
+        warn_of_peculiar_data(criterion, fit.identified)
         return self
 
-    def _set_random_effects(self, effects: np.ndarray, labels: pd.Index) -> None:
-        """Set the groups and the effect of each."""
-        self.groups_ = labels
-        self.n_groups_ = len(labels)
-        self.random_effects_ = pd.Series(effects[: len(labels)], index=labels, name="random_effect")
+    def _set_estimates(self, fit: Fit) -> None:
+        """Set the estimates of the fixed effects and the variances, and what the likelihood says of them."""
+        self.__dict__.pop("variance_components_", None)
+        self._set_coefficients(fit.slopes)
+        self.intercept_, self.cov_fixed_ = fit.intercept, fit.covariance
+        self.icc_, self.boundary_ = fit.icc, fit.boundary
+        self.criterion_, self.log_likelihood_ = fit.solution.value, -0.5 * fit.solution.value
+        self.aic_, self.bic_ = fit.aic, fit.bic
 
-    def _prediction_variance(self, X: Any, codes: np.ndarray, solution: Solution) -> np.ndarray:
-        """Return the variance of predicted means, by a solution of the criterion.
-
-        d' V d + tau2 (1 - lambda_j) with d = x - lambda_j x_j, x_j the group's mean of x, V the covariance of the fixed
-        effects; lambda_j = 0 in a new group. Columns are taken from their grand mean, where V loses no digits.
-        """
-        moments, n_groups = self.moments_, self.n_groups_
-        reliabilities = np.append(reliabilities_of(solution.ratio, moments.counts[:n_groups]), [0.0, 0.0])
-        variances = solution.group_variance * (1.0 - reliabilities)
-        means = moments.deviations[:n_groups, :-1] + (moments.center[:-1] - solution.center)
-        shrunk = reliabilities[:, None] * np.vstack([means, np.zeros((2, len(solution.center)))])
-        variance = np.empty(len(codes))
-        step = max(1, _BLOCK_NUMBERS // (1 + len(solution.center)))
-        for start in range(0, len(codes), step):
-            code = codes[start : start + step]
-            d = -shrunk[code]
-            if X is not None:
-                rows = X[start : start + step]
-                d += (rows.toarray() if hasattr(rows, "toarray") else rows) - solution.center
-            if self._options.fit_intercept:
-                d = np.column_stack([1.0 - reliabilities[code], d])
-            of_fixed = np.einsum("ij,ij->i", d @ solution.centered_covariance, d)
-            variance[start : start + step] = np.maximum(of_fixed, 0.0) + variances[code]
-        return variance
+    def _set_random_effects(self, fit: Fit) -> None:
+        """Set the fit, its groups and the effect of each."""
+        self.__dict__.pop("random_effects_", None)
+        self.fit_, self.moments_ = fit, fit.known
+        self.groups_, self.n_groups_, self._effects = fit.labels, len(fit.labels), fit.random_effects
 
 
 def _named(moments: GroupedMoments, before: GroupedMoments) -> GroupedMoments:
     """Return moments whose labels have the name that they had before, where new rows brought none."""
     name = moments.labels.name or before.labels.name
     return replace(moments, labels=moments.labels.rename(name))
+
+
+def weighted_residuals(residuals: np.ndarray, weights: np.ndarray, weight_type: str) -> np.ndarray:
+    """Return residuals of equal variance: one for each row of a precision, or for each copy of a row."""
+    if weight_type == "precision":
+        return residuals * np.sqrt(weights)
+    whole = np.array_equal(weights, np.floor(weights))
+    return np.repeat(residuals, weights.astype(np.intp)) if whole else residuals
 
 
 _IF_DROPPED = (

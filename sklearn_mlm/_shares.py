@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
-from sklearn.utils.extmath import safe_sparse_dot
 
-from ._criterion import Criterion
-from ._fitted import check_level, check_mixed, criterion_of, reliabilities
+from ._fit import Fit, Options, fit_moments, share
+from ._fits import random_intercept_fit_of
+from ._inputs import check_choice, check_level
 from ._moments import GroupedMoments
-from ._optimum import minimise
 
 
 def without_columns(moments: GroupedMoments) -> GroupedMoments:
@@ -62,14 +61,12 @@ def icc(model: Any, *, kind: str = "adjusted", X: Any = None, groups: Any = None
     >>> round(icc(model), 3), round(icc(model, kind="unadjusted"), 3)
     (0.589, 0.424)
     """
-    check_mixed(model)
+    fit = random_intercept_fit_of(model)
+    check_choice("kind", kind, ("adjusted", "unadjusted"))
     if kind == "adjusted":
-        return float(model.icc_)
-    if kind != "unadjusted":
-        raise ValueError(f"kind must be 'adjusted' or 'unadjusted'; found {kind!r}.")
-    tau2, sigma2 = model.variance_components_
-    total = tau2 + sigma2 + sum(_fixed_variances(model, X, groups))
-    return float(tau2 / total) if total > 0 else float("nan")
+        return fit.icc
+    fixed = sum(_fixed_variances(fit, model, X, groups))
+    return share(fit.group_variance, fit.group_variance + fit.residual_variance + fixed)
 
 
 def r2(model: Any, X: Any = None, groups: Any = None) -> pd.Series:
@@ -118,14 +115,10 @@ def r2(model: Any, X: Any = None, groups: Any = None) -> pd.Series:
     between          0.000
     dtype: float64
     """
-    check_mixed(model)
-    tau2, sigma2 = model.variance_components_
-    within, between = _fixed_variances(model, X, groups)
+    fit = random_intercept_fit_of(model)
+    tau2, sigma2 = fit.group_variance, fit.residual_variance
+    within, between = _fixed_variances(fit, model, X, groups)
     total = within + between + tau2 + sigma2
-
-    def share(part: float, whole: float) -> float:
-        return part / whole if whole > 0 else float("nan")
-
     return pd.Series(
         {
             "marginal": share(within + between, total),
@@ -140,30 +133,30 @@ def r2(model: Any, X: Any = None, groups: Any = None) -> pd.Series:
     )
 
 
-def _fixed_variances(model: Any, X: Any, groups: Any) -> tuple[float, float]:
+def _fixed_variances(fit: Fit, model: Any, X: Any, groups: Any) -> tuple[float, float]:
     """Return the variance of the fixed part over the rows, within and between groups; over n - 1, as R's var has it.
 
     From moments it is the weighted mean square times n / (n - 1), with n the number of observations, which does not depend
     on the unit of precision weights.
     """
     if X is not None:
-        X, codes = model._locate(X, groups)
+        X, codes = model.locate(X, groups)
         if (codes < 0).any():
             raise ValueError("groups must hold the labels of fit: found rows of unknown groups, or without a label.")
         if len(codes) < 2:
             raise ValueError(
                 f"X must hold the rows of fit: a variance takes two rows at least; found n_samples={len(codes)}."
             )
-        fixed = safe_sparse_dot(X, model._slopes, dense_output=True) if X is not None else np.zeros(len(codes))
-        if model._options.weight_type == "precision":
+        fixed = np.zeros(len(codes)) if X is None else X @ fit.slopes
+        if fit.options.weight_type == "precision":
             means = (np.bincount(codes, fixed - fixed.mean()) / np.maximum(np.bincount(codes), 1))[codes]
             return float(np.var(fixed - means)) * len(fixed) / (len(fixed) - 1), float(np.var(means, ddof=1))
-    moments, slopes = model._fitted_moments, model._slopes
+    moments, slopes = fit.moments, fit.slopes
     within = float(slopes @ moments.within[:-1, :-1] @ slopes)
-    levels = moments.deviations[:, :-1] @ slopes
+    fitted_means = moments.deviations[:, :-1] @ slopes
     weight = float(moments.counts.sum())
-    between = float(moments.counts @ (levels - moments.counts @ levels / weight) ** 2)
-    n = criterion_of(model).n_observations
+    between = float(moments.counts @ (fitted_means - moments.counts @ fitted_means / weight) ** 2)
+    n = fit.n_observations
     divisor = weight * (n - 1.0) / n
     return within / divisor, between / divisor
 
@@ -197,28 +190,28 @@ def random_effects_table(model: Any, level: float = 0.95) -> pd.DataFrame:
     A  -17.61  19.59         0.78  5.0    1509.89     -56.0     20.78
     B    0.39  19.59         0.78  5.0    1527.89     -38.0     38.78
     """
-    check_mixed(model)
+    fit = random_intercept_fit_of(model)
     check_level(level)
-    effects, reliability = model.random_effects_.to_numpy(), reliabilities(model)
-    sd = np.sqrt(model.variance_components_["group"] * (1.0 - reliability))
+    effects, reliability = fit.random_effects, fit.reliabilities
+    sd = np.sqrt(fit.group_variance * (1.0 - reliability))
     half = stats.norm.ppf(0.5 + level / 2.0) * sd
     return pd.DataFrame(
         {
             "effect": effects,
             "sd": sd,
             "reliability": reliability,
-            "n": model.moments_.counts,
-            "intercept": model.intercept_ + effects,
+            "n": fit.known.counts,
+            "intercept": fit.intercept + effects,
             "ci_lower": effects - half,
             "ci_upper": effects + half,
         },
-        index=model.groups_,
+        index=fit.labels,
     )
 
 
-def group_sizes(model: Any, moments: GroupedMoments) -> np.ndarray:
-    """Return how many rows each group has: copies of rows where weights are frequencies, as numbers of shape (n_groups,)."""
-    return moments.n_rows.astype(np.float64) if model._options.weight_type == "precision" else moments.counts
+def design_effect(sizes: np.ndarray, correlation: float) -> float:
+    """Return Kish's design effect 1 + (m - 1) ICC with m = sum n_j^2 / n."""
+    return 1.0 + (float(sizes @ sizes) / float(sizes.sum()) - 1.0) * correlation
 
 
 def clustering_report(model: Any) -> pd.Series:
@@ -251,17 +244,15 @@ def clustering_report(model: Any) -> pd.Series:
     >>> report[["n", "n_groups", "icc", "design_effect", "effective_sample_size"]].round(2).tolist()
     [180.0, 18.0, 0.39, 4.55, 39.53]
     """
-    check_mixed(model)
-    moments = model._fitted_moments
-    precision = model._options.weight_type == "precision"
-    sizes = group_sizes(model, moments)
+    fit = random_intercept_fit_of(model)
+    sizes = fit.group_sizes(fit.moments)
     n = float(sizes.sum())
-    null = Criterion(without_columns(moments), precision_weights=precision)
-    solution = minimise(null).solution
-    residual = solution.residual_variance * (n / float(moments.counts.sum()) if precision else 1.0)
-    total = solution.group_variance + residual
-    correlation = solution.group_variance / total if total > 0 else float("nan")
-    design_effect = 1.0 + (float(sizes @ sizes) / n - 1.0) * correlation
+    null = fit_moments(without_columns(fit.moments), Options(weight_type=fit.options.weight_type))
+    # The residual variance of a row of average precision.
+    precise = fit.options.weight_type == "precision"
+    residual = null.residual_variance * (n / float(fit.moments.counts.sum()) if precise else 1.0)
+    correlation = share(null.group_variance, null.group_variance + residual)
+    effect = design_effect(sizes, correlation)
     return pd.Series(
         {
             "n": n,
@@ -271,7 +262,7 @@ def clustering_report(model: Any) -> pd.Series:
             "size_median": float(np.median(sizes)),
             "size_max": float(sizes.max()),
             "icc": correlation,
-            "design_effect": design_effect,
-            "effective_sample_size": n / design_effect,
+            "design_effect": effect,
+            "effective_sample_size": n / effect,
         }
     )

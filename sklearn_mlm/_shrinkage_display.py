@@ -6,10 +6,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from ._checks import check_choice
-from ._fitted import check_mixed, reliabilities, residual_means
+from ._fits import random_intercept_fit_of
+from ._inputs import check_choice
 from ._plotting import BLUE, SCALES, VERMILION, axes_for, count, ink, named, plural, short, shown, styled, tidy
-from ._shares import group_sizes
 
 # Points of a marker's area, of the largest and the smallest group, where there are few and where there are more.
 _AREAS, _MORE_AREAS = (100.0, 12.0), (60.0, 6.0)
@@ -112,18 +111,18 @@ class ShrinkageDisplay:
         -------
         display : ShrinkageDisplay
         """
-        check_mixed(model)
+        fit = random_intercept_fit_of(model)
         check_choice("scale", scale, SCALES)
-        at = model.intercept_ if scale == "absolute" else 0.0
+        at = fit.intercept if scale == "absolute" else 0.0
         display = cls(
-            means=at + residual_means(model),
-            estimates=at + model.random_effects_.to_numpy(),
-            reliabilities=reliabilities(model),
-            sizes=group_sizes(model, model.moments_),
+            means=at + fit.residual_means,
+            estimates=at + fit.random_effects,
+            reliabilities=fit.reliabilities,
+            sizes=fit.group_sizes(),
             intercept=at,
-            adjusted=len(model._slopes) > 0,
-            group_name=named(model.groups_, "group"),
-            outcome_name=shown(model._outcome_name or "y"),
+            adjusted=len(fit.slopes) > 0,
+            group_name=named(fit.labels, "group"),
+            outcome_name=shown(fit.outcome_name),
         )
         return display.plot(ax, scatter_kwargs=scatter_kwargs)
 

@@ -25,11 +25,11 @@ def eigenvalues(criterion: Criterion) -> tuple[np.ndarray, np.ndarray]:
     a share d of the mean move the logarithms of these dimensions' terms by d^2 / 2.
     """
     n_sizes = max(2, min(_MAX_SIZES, _MAX_MATRIX // max(criterion.rank, 1)))
-    inverse = criterion.state(0.0).inverse
+    _, inverse = criterion.information(0.0)
     factors, of_size, values, counts = [], [], [], []
-    for members, scatter in criterion.size_scatter(n_sizes):
+    for members, rows in criterion.groups.by_size(n_sizes):
         n_groups, size = len(members), members.mean()
-        share, axes = np.linalg.eigh(scatter)
+        share, axes = np.linalg.eigh(rows[:-1, :-1])
         kept = share > 1e-13 * share.max(initial=0.0)
         # More directions than groups are rounding.
         kept[: max(len(kept) - n_groups, 0)] = False
@@ -62,14 +62,14 @@ def is_constant(criterion: Criterion) -> bool:
     """
     if criterion.reml and criterion.between_degrees_of_freedom == 0:
         return True
-    if not criterion.within_residual_zero or criterion.limit_degrees_of_freedom != 0:
+    if not criterion.coordinates.within_residual_zero or criterion.limit_degrees_of_freedom != 0:
         return False
     if criterion.reml and criterion.between_degrees_of_freedom == 1:
         return True
     values = eigenvalues(criterion)[0]
     if not criterion.reml:
-        values = np.append(values, criterion.sizes)
+        values = np.append(values, criterion.groups.sizes)
     # The eigenvalues are known to the rounding of the factor of B_XX(0), which its variance inflation factors measure.
-    state = criterion.state(0.0)
-    inflation = float(state.inverse.diagonal() @ state.b_xx.diagonal())
+    b_xx, inverse = criterion.information(0.0)
+    inflation = float(inverse.diagonal() @ b_xx.diagonal())
     return bool(np.ptp(values) <= 8.0 * _EPS * (criterion.moments.n_groups + inflation) * values.max())

@@ -7,8 +7,8 @@ from typing import Any, Self
 import numpy as np
 from scipy import stats
 
-from ._checks import check_choice
-from ._fitted import check_level, check_mixed, criterion_of
+from ._fits import random_intercept_fit_of
+from ._inputs import check_choice, check_level
 from ._plotting import (
     BLUE,
     DARK,
@@ -26,7 +26,7 @@ from ._plotting import (
     shown,
     tidy,
 )
-from ._profile import ratio_limits
+from ._profile import icc_of_ratio, ratio_limits
 from ._shares import r2
 from .inference import plausible_values_range
 
@@ -163,39 +163,38 @@ class VarianceDisplay:
         ValueError
             Where the model leaves no residual (sigma2 = 0) or y is constant, so that nothing is there to divide.
         """
-        check_mixed(model)
+        fit = random_intercept_fit_of(model)
         check_level(level)
-        tau2, sigma2 = (float(variance) for variance in model.variance_components_)
-        criterion = criterion_of(model)
+        tau2, sigma2, criterion = fit.group_variance, fit.residual_variance, fit.criterion()
         if tau2 + sigma2 == 0:
-            reason = "y is constant" if criterion.outcome_constant else "The fixed effects determine y"
+            reason = "y is constant" if criterion.coordinates.outcome_constant else "The fixed effects determine y"
             raise ValueError(f"{reason}: there is no variance to show.")
         if sigma2 == 0:
             raise ValueError("The model leaves no residual (sigma2 = 0): there is no variance within groups to show.")
         threshold = float(stats.chi2.ppf(level, 1))
-        lower, upper = (1.0 - 1.0 / (1.0 + ratio) for ratio in ratio_limits(criterion, threshold))
+        lower, upper = icc_of_ratio(np.array(ratio_limits(criterion, threshold))).tolist()
         # A little beyond the interval on both sides, so that the curve is seen to cross, but not to where groups are all.
         margin = 0.18 * (upper - lower)
         ends = max(lower - margin, 0.0), min(upper + margin, (1.0 + upper) / 2.0, _LARGEST_ICC)
-        grid = np.unique(np.append(np.linspace(*ends, _POINTS), model.icc_))
-        excess = criterion.evaluate(grid / (1.0 - grid))[0] - model.criterion_
+        grid = np.unique(np.append(np.linspace(*ends, _POINTS), fit.icc))
+        excess = criterion.evaluate(grid / (1.0 - grid))[0] - fit.solution.value
         parts = r2(model)
         low, high = plausible_values_range(model, level)
         display = cls(
             shares={name: float(parts[name]) for name in ("fixed_between", "group", "fixed_within", "residual")},
-            intercept=model.intercept_,
+            intercept=fit.intercept,
             group_sd=float(np.sqrt(tau2)),
             residual_sd=float(np.sqrt(sigma2)),
             plausible_range=(float(low), float(high)),
-            icc=model.icc_,
+            icc=fit.icc,
             profile=(grid, np.maximum(excess, 0.0)),
             icc_limits=(lower, upper),
             threshold=threshold,
             level=level,
-            reml=model._options.method == "reml",
-            predictors=len(model._slopes) > 0,
-            group_name=named(model.groups_, "group"),
-            outcome_name=shown(model._outcome_name or "y"),
+            reml=fit.reml,
+            predictors=len(fit.slopes) > 0,
+            group_name=named(fit.labels, "group"),
+            outcome_name=shown(fit.outcome_name),
         )
         return display.plot(ax, kind=kind)
 

@@ -55,15 +55,15 @@ class FPivot:
         """Return F(gamma); infinity where nothing is left over within groups, NaN without degrees of freedom."""
         if not self.defined or self._criterion.exact_fit:
             return np.nan
-        within = self._criterion.within_residual
-        between = self._criterion.state(ratio).r2 - within
+        within = self._criterion.coordinates.within_residual
+        between = max(self._criterion.residual_sum_of_squares(ratio) - within, 0.0)
         if within <= 0:
             return np.inf if between > 0 else np.nan
         return float(between / self.df1 / (within / self.df2))
 
     def limits(self, level: float) -> tuple[float, float]:
         """Return the exact confidence limits of gamma, each side missing with half of the probability left."""
-        if not self.defined or self._criterion.within_residual <= 0:
+        if not self.defined or self._criterion.coordinates.within_residual <= 0:
             return np.nan, np.nan
         tail = (1.0 - level) / 2.0
         lower, upper = (self._solve(float(stats.f.ppf(q, self.df1, self.df2))) for q in (1.0 - tail, tail))
@@ -73,7 +73,7 @@ class FPivot:
         """Return the gamma at which the pivot has a value: 0 where it never has one so large, infinity if none so small."""
         if self.statistic(0.0) <= value:
             return 0.0
-        first = 1.0 / float(self._criterion.sizes.max())
+        first = 1.0 / float(self._criterion.groups.sizes.max())
         high = first
         while self.statistic(high) > value:
             high *= 8.0
@@ -86,7 +86,9 @@ class FPivot:
         if self.df2 <= 0:
             return np.nan, np.nan
         tail = (1.0 - level) / 2.0
-        lower, upper = (self._criterion.within_residual / stats.chi2.ppf(q, self.df2) for q in (1.0 - tail, tail))
+        lower, upper = (
+            self._criterion.coordinates.within_residual / stats.chi2.ppf(q, self.df2) for q in (1.0 - tail, tail)
+        )
         return float(lower), float(upper)
 
 

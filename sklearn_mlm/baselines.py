@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -20,13 +19,14 @@ from ._base import (
     GroupedRegressor,
     GroupsNotPassedWarning,
 )
-from ._checks import check_choice, warn_of_dropped_columns
+from ._checks import warn_of_dropped_columns
 from ._cluster_robust import cluster_robust
 from ._comparison import Comparison, compare
 from ._criterion import Criterion
-from ._fitted import INTERCEPT
+from ._fit import INTERCEPT, LeastSquaresFit
 from ._folds import read_folds
 from ._groups import factorize
+from ._inputs import check_choice, is_whole
 from ._moments import GroupedMoments, read_about, shown_names, summarise
 from ._rows import as_weights, check_some_weight, drop_weightless
 from ._within import within_estimate
@@ -190,7 +190,8 @@ class ClusterRobustOLS(GroupedRegressor):
                 )
             solution = criterion.solution(0.0)
             covariance, df = solution.covariance, np.full(len(solution.covariance), criterion.degrees_of_freedom)
-            df[int(self.fit_intercept) + criterion.dropped] = np.nan
+            dropped = int(self.fit_intercept) + criterion.coordinates.dropped
+            df[dropped] = np.nan
             alone = np.zeros(len(df), dtype=bool)
             if criterion.degrees_of_freedom <= 0:
                 warnings.warn(_NO_DF, UserWarning, stacklevel=2)
@@ -200,16 +201,19 @@ class ClusterRobustOLS(GroupedRegressor):
                 df[~np.isnan(df)] = len(labels) - 1.0
             elif robust:
                 covariance, df, alone = cluster_robust(
-                    X, y, codes, weights, moments, solution, self.fit_intercept, criterion.dropped, self.cov_type
+                    X, y, codes, weights, moments, solution, self.fit_intercept, criterion.coordinates.dropped, self.cov_type
                 )
             self._set_coefficients(known + solution.coefficients)
             self.intercept_ = center + solution.intercept
             # What one group alone determines has no standard error.
             covariance[alone], covariance[:, alone], df[alone] = np.nan, np.nan, np.nan
             self.cov_fixed_, self.df_ = covariance, df
+            names = (*(INTERCEPT,) * bool(self.fit_intercept), *shown_names(moments))
+            values = np.append(self.intercept_, self._slopes) if self.fit_intercept else self._slopes
+            self.fit_ = LeastSquaresFit(names, values, covariance, df, dropped)
             self.n_groups_ = 0 if groups is None else len(labels)
             warn_of_dropped_columns(criterion, stacklevel=2)
-            self._warn_of_single_groups(alone, moments)
+            self._warn_of_single_groups([name for name, mark in zip(names, alone, strict=True) if mark])
             return self
 
     def predict(self, X: Any, groups: Any = None) -> np.ndarray:
@@ -243,10 +247,8 @@ class ClusterRobustOLS(GroupedRegressor):
         """Return the moments of rows in one group: least squares are the same whatever the groups, and soonest with one."""
         return summarise(X, y, np.zeros(len(y), dtype=np.intp), pd.Index([None]), weights, self._predictor_names())
 
-    def _warn_of_single_groups(self, alone: np.ndarray, moments: GroupedMoments) -> None:
+    def _warn_of_single_groups(self, marked: list[str]) -> None:
         """Warn of coefficients whose variance one group alone would have to tell."""
-        names = shown_names(moments)
-        marked = [name for name, mark in zip((INTERCEPT,) * bool(self.fit_intercept) + names, alone, strict=True) if mark]
         if marked:
             warnings.warn(
                 f"The coefficient(s) of {', '.join(marked)} rest on one group in part: that part of their variance cannot "
@@ -372,6 +374,8 @@ class WithinOLS(GroupedRegressor):
             if free <= 0:
                 warnings.warn(_NO_DF, UserWarning, stacklevel=2)
             self.df_ = np.where(estimate.identified & (free > 0), free, np.nan)
+            absorbed = np.flatnonzero(~estimate.identified)
+            self.fit_ = LeastSquaresFit(shown_names(moments), self._slopes, self.cov_fixed_, self.df_, absorbed)
             self.residual_variance_ = estimate.residual_variance
             self.groups_ = moments.labels if groups is not None else moments.labels[:0]
             self.n_groups_ = len(self.groups_)
@@ -403,8 +407,8 @@ class WithinOLS(GroupedRegressor):
             For an unknown group where ``new_groups="error"``, and where lengths differ or values are missing.
         """
         check_is_fitted(self)
-        X, codes = self._locate(X, groups)
-        return self._mean(X, codes, self.group_effects_)
+        X, codes = self.locate(X, groups)
+        return self._mean(X, codes, self.group_effects_.to_numpy())
 
     def _warn_of_absorbed(self, identified: np.ndarray, moments: GroupedMoments) -> None:
         """Warn of columns that the groups' intercepts leave nothing of."""
@@ -499,7 +503,7 @@ def compare_with_ols(X: Any, y: Any, groups: Any, *, cv: int = 5, random_state: 
         )
     codes, labels = factorize(groups, len(y))
     n_groups = len(labels)
-    if not isinstance(cv, Integral) or isinstance(cv, bool) or not 2 <= cv <= len(y):
+    if not is_whole(cv, 2, len(y)):
         raise ValueError(f"cv must be a number of folds, at least 2 and at most n_samples={len(y)}; found {cv!r}.")
     if n_groups < 2:
         raise ValueError(f"groups holds one group only ({labels.tolist()[0]!r}): there is nothing to compare it with.")

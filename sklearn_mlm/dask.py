@@ -30,12 +30,13 @@ from ._dask_partitions import (
 from ._groups import as_labels, label_kind, split_group_column
 from ._model_summary import ModelSummary, summarise_model
 from ._moments import GroupedMoments
-from ._regressor import RandomInterceptRegressor
+from ._regressor import RandomInterceptRegressor, weighted_residuals
 from ._rows import NO_WEIGHT, as_outcome, as_weights, check_containers
+from ._typing import DegreesOfFreedom
 
 _OF_COLUMNS = ("n_features_in_", "feature_names_in_", "_group_key", "_group_position")
 # What a prediction takes of a model where no standard deviation is asked for: the smaller part of it.
-_FOR_MEANS = ("_options", "coef_", "_slopes", "intercept_", "groups_", "n_groups_", "random_effects_")
+_FOR_MEANS = ("coef_", "_slopes", "intercept_", "groups_", "n_groups_", "_effects")
 
 
 class DaskRandomInterceptRegressor(RandomInterceptRegressor):
@@ -200,7 +201,13 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         return float(1.0 - squared_error / scatter)
 
     def summary(
-        self, X: Any = None, y: Any = None, groups: Any = None, *, sample_weight: Any = None, ddf: str = "satterthwaite"
+        self,
+        X: Any = None,
+        y: Any = None,
+        groups: Any = None,
+        *,
+        sample_weight: Any = None,
+        ddf: DegreesOfFreedom = "satterthwaite",
     ) -> ModelSummary:
         """Return the summary of the model, as lmer prints it.
 
@@ -224,9 +231,10 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         check_is_fitted(self)
         rows = {"X": X, "y": y, "groups": groups, "sample_weight": sample_weight}
         parts = partition(self._check_new_rows(rows, stacklevel=2))
-        merged = merge_by_tree(np.concatenate, self._each(_residuals, parts, self._bare(_FOR_MEANS)))
+        weight_type = self.fit_.options.weight_type
+        merged = merge_by_tree(np.concatenate, self._each(_residuals, parts, self._bare(_FOR_MEANS), weight_type))
         residuals = self._compute_in_order(merged, parts)
-        sigma = float(np.sqrt(self.variance_components_["residual"]))
+        sigma = float(np.sqrt(self.fit_.residual_variance))
         return summarise_model(self, residuals / sigma if sigma > 0 else None, ddf)
 
     def to_local(self) -> RandomInterceptRegressor:
@@ -266,8 +274,6 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         check_lazy(arguments)
         # The local class reads no rows of these columns, to say what it thinks of them and to note their names.
         super()._read(*map(without_rows, arguments.values()), reset=reset, min_rows=0)
-        if self._outcome_name == getattr(y, "name", None) and not is_frame(y):
-            self._outcome_name = None  # the name of an Array is the key of its graph
         parts = partition(arguments)
         read = merge_by_tree(_merge_moments, self._each(_read_rows, parts, self._bare()))
         n_rows, moments = self._compute_in_order(read, parts)
@@ -276,6 +282,10 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         if min_rows and not moments.n_groups:
             raise ValueError(NO_WEIGHT)
         return moments
+
+    def _name_of_outcome(self, y: Any) -> str | None:
+        """Return what y is called; the name of an Array is the key of its graph."""
+        return super()._name_of_outcome(y) if is_frame(y) or not any_lazy(y) else None
 
     def _read_about(
         self, X: Any, y: Any, groups: Any, sample_weight: Any, moments: GroupedMoments, slopes: np.ndarray
@@ -426,11 +436,15 @@ def _predict(model: RandomInterceptRegressor, return_std: bool, X: Any, groups: 
     return model.predict(X, groups, return_std)
 
 
-def _residuals(model: RandomInterceptRegressor, X: Any, y: Any, groups: Any, sample_weight: Any) -> np.ndarray:
+def _residuals(
+    model: RandomInterceptRegressor, weight_type: str, X: Any, y: Any, groups: Any, sample_weight: Any
+) -> np.ndarray:
     """Return the residuals of a partition, weighted as in a summary in memory."""
     check_containers(y=y, sample_weight=sample_weight)
     residuals = as_outcome(y) - _predict(model, False, X, groups)
-    return residuals if sample_weight is None else model._weighted(residuals, as_weights(sample_weight, len(residuals)))
+    if sample_weight is None:
+        return residuals
+    return weighted_residuals(residuals, as_weights(sample_weight, len(residuals)), weight_type)
 
 
 def _errors(model: RandomInterceptRegressor, X: Any, y: Any, groups: Any, sample_weight: Any) -> np.ndarray:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
-from sklearn.utils.validation import check_is_fitted
 
-from ._criterion import Criterion
 from ._degrees_of_freedom import Satterthwaite
-from ._fitted import check_level, check_mixed, coefficient_names, criterion_of, estimates
-from ._fixed import check_ddf, coefficient_table, covariance_and_df, joint_test, t_statistics
+from ._fit import Fit, LeastSquaresFit
+from ._fits import fit_of, mixed_fit_of, random_intercept_fit_of
+from ._fixed import check_ddf, coefficient_table, joint_test, t_statistics, variances_and_df
+from ._groups import UNSEEN
+from ._inputs import check_choice, check_level, is_whole
 from ._optimum import minimise
-from ._profile import profile_limits
+from ._profile import icc_of_ratio, profile_limits
 from ._rows import as_weights, check_containers
 from ._shares import clustering_report, icc, r2, random_effects_table
-from ._solution import Solution
+from ._typing import DegreesOfFreedom
 from ._variance_tests import FPivot, simulate_null
 
 __all__ = [
@@ -50,7 +50,7 @@ _UNBOUNDED = (
 # ---- fixed effects
 
 
-def fixed_effects(model: Any, *, ddf: str = "satterthwaite", level: float = 0.95) -> pd.DataFrame:
+def fixed_effects(model: Any, *, ddf: DegreesOfFreedom = "satterthwaite", level: float = 0.95) -> pd.DataFrame:
     """Return the table of fixed effects: estimates, standard errors, tests against 0 and confidence intervals.
 
     Parameters
@@ -91,26 +91,21 @@ def fixed_effects(model: Any, *, ddf: str = "satterthwaite", level: float = 0.95
     (Intercept)   251.405      9.747   22.81  25.794
     days           10.467      0.804  161.00  13.015
     """
-    check_is_fitted(model)
-    if not hasattr(model, "cov_fixed_"):
-        raise TypeError(f"model must be one of this package's; found {type(model).__name__}.")
+    fit = fit_of(model)
     check_ddf(ddf)
     check_level(level)
-    names = coefficient_names(model)
-    if not hasattr(model, "_solution"):
-        covariance, df = model.cov_fixed_, model.df_
-        dropped = np.flatnonzero(np.isnan(df) & (np.diag(covariance) == 0))
+    if isinstance(fit, LeastSquaresFit):
+        variances, df = fit.covariance.diagonal(), fit.df
     else:
-        covariance, df = covariance_and_df(model, ddf)
-        dropped = int(model._options.fit_intercept) + model._state.dropped
-    table = coefficient_table(estimates(model), covariance, df, names, dropped)
+        variances, df = variances_and_df(fit, ddf, np.eye(len(fit.coefficients)))
+    table = coefficient_table(fit.coefficients, variances, df, fit.names, fit.dropped)
     half = stats.t.ppf(0.5 + level / 2.0, table["df"]) * table["std_error"]
     table.insert(3, "t", t_statistics(table))
     table["ci_lower"], table["ci_upper"] = table["estimate"] - half, table["estimate"] + half
     return table
 
 
-def contrast_test(model: Any, L: Any, *, ddf: str = "satterthwaite") -> pd.Series:
+def contrast_test(model: Any, L: Any, *, ddf: DegreesOfFreedom = "satterthwaite") -> pd.Series:
     """Test that combinations of the fixed effects are 0.
 
     Parameters
@@ -154,18 +149,18 @@ def contrast_test(model: Any, L: Any, *, ddf: str = "satterthwaite") -> pd.Serie
     p_value        0.00
     dtype: float64
     """
-    check_mixed(model)
+    fit = mixed_fit_of(model)
     check_ddf(ddf)
-    values = estimates(model)
+    values = fit.coefficients
     if isinstance(L, str | Mapping):
         raise TypeError(
-            f"L must be an array of weights of the fixed effects {coefficient_names(model)!r}, in this order; found "
+            f"L must be an array of weights of the fixed effects {list(fit.names)!r}, in this order; found "
             f"{type(L).__name__}."
         )
     contrasts = np.atleast_2d(np.asarray(L, dtype=np.float64))
     if contrasts.ndim != 2 or contrasts.shape[1] != len(values):
         raise ValueError(
-            f"L must have a weight for each of the {len(values)} fixed effects {coefficient_names(model)!r}; found shape "
+            f"L must have a weight for each of the {len(values)} fixed effects {list(fit.names)!r}; found shape "
             f"{contrasts.shape}."
         )
     if not len(values):
@@ -175,17 +170,17 @@ def contrast_test(model: Any, L: Any, *, ddf: str = "satterthwaite") -> pd.Serie
     # Of size 1, so that squares neither overflow nor vanish; a power of 2 changes no digit. One for all rows, since
     # Satterthwaite's df of several, as lmerTest's, depend on how rows are to each other.
     size = float(np.ldexp(1.0, np.frexp(np.abs(contrasts).max())[1] - 1))
-    contrasts = _independent_rows(contrasts / size, np.sqrt(np.diag(model.cov_fixed_)))
+    contrasts = _independent_rows(contrasts / size, np.sqrt(fit.covariance.diagonal()))
     q = len(contrasts)
     if q == 1:
-        variance, each = covariance_and_df(model, ddf, contrasts)
-        if not variance[0, 0] > 0:
+        (variance,), (df,) = variances_and_df(fit, ddf, contrasts)
+        if not variance > 0:
             raise ValueError(_NO_VARIANCE)
-        estimate, error, df = float(contrasts[0] @ values), float(np.sqrt(variance[0, 0])), float(each[0])
+        estimate, error = float(contrasts[0] @ values), float(np.sqrt(variance))
         t = estimate / error
         p_value = 2.0 * stats.t.sf(abs(t), df)
         return pd.Series({"estimate": estimate * size, "std_error": error * size, "df": df, "t": t, "p_value": p_value})
-    test = joint_test(model, ddf, contrasts)
+    test = joint_test(fit, ddf, contrasts)
     if test is None:
         raise ValueError(_NO_VARIANCE)
     statistic, df2 = test
@@ -242,30 +237,29 @@ def confidence_intervals(model: Any, *, method: str = "profile", level: float = 
     (Intercept)   231.992  270.818
     days            8.887   12.048
     """
-    check_mixed(model)
+    fit = random_intercept_fit_of(model)
     check_level(level)
-    names = ["sd(group)", "sd(residual)", "icc", *coefficient_names(model)]
+    check_choice("method", method, ("profile", "wald", "exact"))
+    names = ["sd(group)", "sd(residual)", "icc", *fit.names]
     limits = np.full((len(names), 2), np.nan)
     if method == "wald":
-        errors = np.sqrt(np.diag(model.cov_fixed_))
+        errors = np.sqrt(fit.covariance.diagonal())
         half = np.where(errors > 0, stats.norm.ppf(0.5 + level / 2.0) * errors, np.nan)
-        limits[3:] = np.column_stack([estimates(model) - half, estimates(model) + half])
+        limits[3:] = np.column_stack([fit.coefficients - half, fit.coefficients + half])
     elif method == "exact":
-        criterion = criterion_of(model)
+        criterion = fit.criterion()
         pivot = FPivot(criterion)
-        limits[1] = np.sqrt(pivot.residual_variance_limits(level)) * criterion.y_scale
-        limits[2] = _icc_of_ratio(np.array(pivot.limits(level)))
-    elif method == "profile":
-        if model.variance_components_["residual"] == 0:
+        limits[1] = np.sqrt(pivot.residual_variance_limits(level)) * criterion.coordinates.y_scale
+        limits[2] = icc_of_ratio(np.array(pivot.limits(level)))
+    else:
+        if fit.residual_variance == 0:
             raise ValueError("The model leaves no residual (sigma2 = 0): the likelihood has no maximum to profile about.")
-        criterion = criterion_of(model, reml=False)
+        criterion = fit.criterion(reml=False)
         if np.isneginf(minimise(criterion).solution.value):
             raise ValueError(_UNBOUNDED.format("the model"))
         profile = profile_limits(criterion, float(stats.chi2.ppf(level, 1)))
         limits[0], limits[1], limits[3:] = profile.group_sd, profile.residual_sd, profile.coefficients
-        limits[2] = _icc_of_ratio(np.array(profile.ratio))
-    else:
-        raise ValueError(f"method must be one of 'profile', 'wald', 'exact'; found {method!r}.")
+        limits[2] = icc_of_ratio(np.array(profile.ratio))
     return pd.DataFrame(limits, index=names, columns=["lower", "upper"])
 
 
@@ -293,10 +287,10 @@ def plausible_values_range(model: Any, level: float = 0.95) -> pd.Series:
     >>> plausible_values_range(model).round(1).tolist()
     [1445.2, 1609.8]
     """
-    check_mixed(model)
+    fit = random_intercept_fit_of(model)
     check_level(level)
-    half = stats.norm.ppf(0.5 + level / 2.0) * np.sqrt(model.variance_components_["group"])
-    return pd.Series({"lower": model.intercept_ - half, "upper": model.intercept_ + half})
+    half = stats.norm.ppf(0.5 + level / 2.0) * np.sqrt(fit.group_variance)
+    return pd.Series({"lower": fit.intercept - half, "upper": fit.intercept + half})
 
 
 def predict_interval(
@@ -347,45 +341,27 @@ def predict_interval(
     0       278.2  213.6  342.8
     1       356.1  256.3  455.9
     """
-    check_mixed(model)
+    fit = random_intercept_fit_of(model)
     check_level(level)
-    if kind not in ("mean", "observation"):
-        raise ValueError(f"kind must be 'mean' or 'observation'; found {kind!r}.")
+    check_choice("kind", kind, ("mean", "observation"))
     check_containers(X=X, groups=groups, sample_weight=sample_weight)
-    criterion = criterion_of(model)
     index = next((rows.index for rows in (X, groups) if isinstance(rows, pd.DataFrame | pd.Series)), None)
-    X, codes = model._locate(X, groups)
-    mean = model._mean(X, codes, model.random_effects_)
-    noise = np.zeros(len(codes))
+    X, codes = model.locate(X, groups)
+    mean = fit.predict(X, codes)
+    if model.new_groups == "nan":
+        mean[codes == UNSEEN] = np.nan
+    variance, gradient = fit.prediction_variance(X, codes, gradient=True)
     if kind == "observation":
         weights = np.ones(len(codes)) if sample_weight is None else as_weights(sample_weight, len(codes))
         if not weights.all():
             raise ValueError("sample_weight must be positive: a row of weight 0 is no row to predict.")
-        noise = 1.0 / weights
-
-    def variance_per_sigma2(solution: Solution) -> np.ndarray:
-        sigma2 = solution.residual_variance
-        return model._prediction_variance(X, codes, solution) / sigma2 + noise
-
-    if model.variance_components_["residual"] == 0:
-        variance, df = model._prediction_variance(X, codes, model._solution), float(criterion.between_degrees_of_freedom)
-    else:
-        solution = model._solution
-        per_sigma2 = variance_per_sigma2(solution)
-        variance = solution.residual_variance * per_sigma2
-        df = criterion.degrees_of_freedom
-        if model.boundary_ is None:
-            state = model._state
-            # The derivative by gamma as a central difference, whose error of 1e-9 does not show in df.
-            step = 1e-4 * solution.ratio
-            low, high = (variance_per_sigma2(criterion.solution(solution.ratio + by)) for by in (-step, step))
-            by_ratio = state.residual_variance * (high - low) / (2.0 * step)
-            gradient = np.stack([by_ratio, per_sigma2], axis=-1)
-            hessian = Satterthwaite.of(state).hessian
-            spread = 2.0 * (gradient * np.linalg.solve(hessian, gradient.T).T).sum(axis=1)
-            # Near tau2 = 0 the approximation goes to 0: an estimated variance rests on one difference at least.
-            df = np.maximum(2.0 * (state.residual_variance * per_sigma2) ** 2 / spread, 1.0)
-    half = stats.t.ppf(0.5 + level / 2.0, df) * np.sqrt(variance)
+        noise = fit.residual_variance / weights
+        variance = variance + noise
+        if fit.boundary != "residual":
+            gradient[:, -1] += noise
+    # Near tau2 = 0 the approximation goes to 0: an estimated variance rests on one difference at least.
+    df = np.maximum(Satterthwaite.of(fit).of_variances(variance, gradient), 1.0)
+    half = stats.t.ppf(0.5 + level / 2.0, np.where(variance > 0, df, np.inf)) * np.sqrt(variance)
     return pd.DataFrame({"prediction": mean, "lower": mean - half, "upper": mean + half}, index=index)
 
 
@@ -439,13 +415,12 @@ def random_intercept_test(
     >>> random_intercept_test(model, method="f").round(3).tolist()
     [4.598, 5.0, 24.0, 0.004]
     """
-    check_mixed(model)
-    if method not in ("exact", "mixture", "naive", "f"):
-        raise ValueError(f"method must be one of 'exact', 'mixture', 'naive', 'f'; found {method!r}.")
-    if not isinstance(n_simulations, Integral) or isinstance(n_simulations, bool) or n_simulations < 1:
+    fit = random_intercept_fit_of(model)
+    check_choice("method", method, ("exact", "mixture", "naive", "f"))
+    if not is_whole(n_simulations):
         raise ValueError(f"n_simulations must be a whole number of draws, 1 or more; found {n_simulations!r}.")
-    criterion = criterion_of(model, reml=True)
-    if criterion.outcome_constant:
+    criterion = fit.criterion(reml=True)
+    if criterion.coordinates.outcome_constant:
         raise ValueError("y is constant: there is no variance to test.")
     if criterion.exact_fit:
         raise ValueError("The fixed effects determine y: they leave no variance to test. Fit fewer columns.")
@@ -507,21 +482,20 @@ def likelihood_ratio_test(small: Any, large: Any) -> pd.DataFrame:
     small         -955.27   1910.54     NaN  NaN
     large         -897.04   1794.08  116.46  1.0
     """
-    for name, model in (("small", small), ("large", large)):
-        check_mixed(model, name)
-    criteria = [criterion_of(model, reml=False) for model in (small, large)]
-    _check_nested(small, large, criteria)
+    fits = random_intercept_fit_of(small, "small"), random_intercept_fit_of(large, "large")
+    criteria = [fit.criterion(reml=False) for fit in fits]
+    _check_nested(*fits)
     deviance = np.array([minimise(criterion).solution.value for criterion in criteria])
     for name, value in zip(("small", "large"), deviance, strict=True):
         if np.isneginf(value):
             raise ValueError(_UNBOUNDED.format(name))
-    n_parameters = np.array([criterion.rank + 2 for criterion in criteria])
+    n_parameters = np.array([fit.n_parameters for fit in fits])
     chi2, df = float(deviance[0] - deviance[1]), int(n_parameters[1] - n_parameters[0])
     return pd.DataFrame(
         {
             "n_parameters": n_parameters,
             "aic": deviance + 2 * n_parameters,
-            "bic": deviance + np.log(criteria[0].n_observations) * n_parameters,
+            "bic": deviance + np.log(fits[0].n_observations) * n_parameters,
             "log_likelihood": -deviance / 2,
             "deviance": deviance,
             "chi2": [np.nan, max(chi2, 0.0)],
@@ -557,14 +531,9 @@ def _independent_rows(contrasts: np.ndarray, errors: np.ndarray) -> np.ndarray:
     return contrasts[kept]
 
 
-def _icc_of_ratio(ratio: np.ndarray) -> np.ndarray:
-    """Return gamma / (1 + gamma), 1 at infinity."""
-    return 1.0 - 1.0 / (1.0 + ratio)
-
-
-def _check_nested(small: Any, large: Any, criteria: list[Criterion]) -> None:
+def _check_nested(small: Fit, large: Fit) -> None:
     """Raise unless the models are of the same rows, and the columns of one among those of the other."""
-    a, b = small._fitted_moments, large._fitted_moments
+    a, b = small.moments, large.moments
     y_scale = np.sqrt(b.within[-1, -1] + b.counts.sum() * np.ptp(b.deviations[:, -1]) ** 2) or 1.0
     same = (
         a.n_groups == b.n_groups
@@ -579,14 +548,14 @@ def _check_nested(small: Any, large: Any, criteria: list[Criterion]) -> None:
             "same rows."
         )
     names = None if a.feature_names is None or b.feature_names is None else set(a.feature_names) - set(b.feature_names)
-    if criteria[1].rank <= criteria[0].rank or names:
+    if large.rank <= small.rank or names:
         extra = f" Only small has {', '.join(sorted(names))}." if names else ""
-        if criteria[1].rank < criteria[0].rank:
+        if large.rank < small.rank:
             extra += " Perhaps the models are in the wrong order: small comes first."
         raise ValueError(
-            f"large must have the columns of small and more: found {criteria[0].rank} independent fixed effects in small "
-            f"and {criteria[1].rank} in large.{extra}"
+            f"large must have the columns of small and more: found {small.rank} independent fixed effects in small "
+            f"and {large.rank} in large.{extra}"
         )
-    of_small, of_large = small._options, large._options
+    of_small, of_large = small.options, large.options
     if of_small.weight_type != of_large.weight_type or (of_small.fit_intercept and not of_large.fit_intercept):
         raise ValueError("The models differ in weight_type or fit_intercept: they are not nested.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from copy import copy
-from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -19,6 +18,7 @@ from sklearn.utils.metadata_routing import UNCHANGED, MetadataRequest, get_routi
 
 from ._base import GroupedRegressor
 from ._groups import as_labels, column_names, factorize, name_of, split_group_column
+from ._inputs import is_whole
 from ._moments import GroupedMoments, with_remainder
 from ._regressor import RandomInterceptRegressor
 from ._rows import as_weights, check_containers
@@ -358,7 +358,7 @@ def cross_validate_groups(
     scorers = _scorers(scoring)
     labels = _labels(model, X, y, groups)
     codes, levels = factorize(labels)
-    if not isinstance(cv, Integral) or isinstance(cv, bool) or not 2 <= cv <= len(levels):
+    if not is_whole(cv, 2, len(levels)):
         raise ValueError(
             f"cv must be a number of folds, at least 2 and at most the number of groups, {len(levels)}; found cv={cv!r}."
         )

@@ -6,9 +6,7 @@ import pytest
 from oracle import DIGITS, Dense, relative_error
 
 from sklearn_mlm import GroupedMoments, RandomInterceptRegressor
-from sklearn_mlm._criterion import Criterion
-from sklearn_mlm._degrees_of_freedom import Satterthwaite
-from sklearn_mlm._optimum import minimise
+from sklearn_mlm._fit import Options, fit_moments
 from sklearn_mlm.datasets import load_dyestuff, load_sleepstudy
 
 
@@ -79,8 +77,7 @@ def test_the_optimum_is_where_the_exact_derivative_changes_sign(case):
 @pytest.mark.parametrize("reml", [True, False])
 def test_the_hessian_in_both_variances_is_that_of_differences_in_50_digits(name, reml):
     X, y, groups = CASES[name][0]
-    criterion = Criterion(GroupedMoments.from_arrays(X, y, groups), reml=reml)
-    solution = minimise(criterion).solution
+    fit = fit_moments(GroupedMoments.from_arrays(X, y, groups), Options("reml" if reml else "ml"))
     dense = Dense(X, y, groups, reml=reml)
 
     def deviance(ratio, sigma2):
@@ -89,7 +86,7 @@ def test_the_hessian_in_both_variances_is_that_of_differences_in_50_digits(name,
 
     with mp.workdps(DIGITS):
         # At the optimum of sigma2 for this ratio, to all digits.
-        ratio = mp.mpf(solution.ratio)
+        ratio = mp.mpf(fit.solution.ratio)
         sigma2 = dense.at(ratio)[4] / dense.D
         # Central differences, of relative error 1e-20.
         step = mp.mpf(10) ** -10
@@ -100,8 +97,8 @@ def test_the_hessian_in_both_variances_is_that_of_differences_in_50_digits(name,
             (near[1, 1] - near[1, -1] - near[-1, 1] + near[-1, -1]) / (4 * by_ratio * by_sigma2),
             (near[0, 1] - 2 * near[0, 0] + near[0, -1]) / by_sigma2**2,
         ]
-    unit = criterion.y_scale**2
-    hessian = Satterthwaite.of(criterion.state(solution.ratio)).hessian
-    ours = [hessian[0, 0], hessian[0, 1] / unit, hessian[1, 1] / unit**2]
+    # By gamma and log sigma2, where the derivative by sigma2 is 0.
+    sigma2 = fit.residual_variance
+    ours = [fit.hessian[0, 0], fit.hessian[0, 1] / sigma2, fit.hessian[1, 1] / sigma2**2]
     for value, expected in zip(ours, truth, strict=True):
         assert relative_error(value, expected) < 1e-12

@@ -76,7 +76,7 @@ def test_value_gradient_and_hessian_at_fixed_ratios(design, reml, fit_intercept)
     assert criterion.rank == len(exact.X)
     for ratio in RATIOS:
         # The terms of a derivative are of the order of the sum of h_j^power, and so is its rounding.
-        h = criterion.sizes / (1 + ratio * criterion.sizes)
+        h = criterion.groups.sizes / (1 + ratio * criterion.groups.sizes)
         size = len(y) * max(h.max(), 1e-12)
         assert relative_error(criterion.value(ratio), exact.value(ratio)) < 1e-12 * (1 + ratio**0.5 * 1e-2)
         np.testing.assert_allclose(criterion.gradient(ratio), float(exact.gradient(ratio)), rtol=1e-10, atol=1e-11 * size)
@@ -121,7 +121,8 @@ def test_summing_rows_in_place_of_sizes_gives_the_same(monkeypatch, weighted):
     X, y, groups = group_level()
     moments = GroupedMoments.from_arrays(X, y, groups, rng().random(len(y)) + 0.5 if weighted else None)
     by_size = Criterion(moments)
-    monkeypatch.setattr("sklearn_mlm._criterion._MAX_SCATTER_NUMBERS", 0)
+    monkeypatch.setattr("sklearn_mlm._group_sizes._FEW_GROUPS", 0)
+    monkeypatch.setattr("sklearn_mlm._group_sizes._MAX_SCATTER_NUMBERS", 0)
     by_row = Criterion(moments)
     np.testing.assert_allclose(by_row.evaluate(RATIOS), by_size.evaluate(RATIOS), rtol=1e-11, atol=1e-11)
     np.testing.assert_allclose(by_row.solution(0.7).residual_means, by_size.solution(0.7).residual_means, rtol=1e-12)
@@ -149,20 +150,20 @@ def test_a_solution_at_a_fixed_ratio_is_the_dense_one(design):
 def test_dependent_columns_are_those_after_the_columns_they_depend_on():
     X, y, groups = collinear()
     criterion = Criterion(GroupedMoments.from_arrays(X, y, groups))
-    np.testing.assert_array_equal(criterion.dropped, [2, 3])
+    np.testing.assert_array_equal(criterion.coordinates.dropped, [2, 3])
     no_intercept = Criterion(GroupedMoments.from_arrays(X, y, groups), fit_intercept=False)
-    np.testing.assert_array_equal(no_intercept.dropped, [2])
+    np.testing.assert_array_equal(no_intercept.coordinates.dropped, [2])
 
 
 def test_nearly_dependent_columns_are_kept():
     X, y, groups = small(8, 6)
     X[:, 1] = X[:, 0] + 1e-5 * X[:, 1]
-    assert len(Criterion(GroupedMoments.from_arrays(X, y, groups)).dropped) == 0
+    assert len(Criterion(GroupedMoments.from_arrays(X, y, groups)).coordinates.dropped) == 0
 
 
 def test_the_rank_within_groups():
     for design, rank in (("unbalanced", 2), ("group level", 2), ("mixed levels", 1), ("collinear", 2)):
-        assert Criterion(GroupedMoments.from_arrays(*DESIGNS[design])).within_rank == rank
+        assert Criterion(GroupedMoments.from_arrays(*DESIGNS[design])).coordinates.within_rank == rank
 
 
 def test_the_criterion_does_not_remember_its_last_argument():
@@ -184,7 +185,7 @@ def test_a_large_ratio_tends_to_the_closed_form_of_no_residual(design):
     near = noisy.solution(1e18)
     # At a given ratio sigma2, and so tau2, is estimated with the degrees of freedom of both levels.
     share = noisy.between_degrees_of_freedom / noisy.degrees_of_freedom
-    fixed_part = noisy.within_residual * 1e18 / noisy.degrees_of_freedom * noisy._y_scale**2
+    fixed_part = noisy.coordinates.within_residual * 1e18 / noisy.degrees_of_freedom * noisy.coordinates.y_scale**2
     np.testing.assert_allclose(near.group_variance - fixed_part, limit.group_variance * share, rtol=1e-5)
     np.testing.assert_allclose(near.coefficients, limit.coefficients, atol=1e-6)
     np.testing.assert_allclose(near.random_effects, limit.random_effects, atol=1e-6)
@@ -223,27 +224,29 @@ def many_weights(n_groups, spread, seed=0):
 def test_nodes_stand_for_many_sizes_to_rounding(monkeypatch, spread, reml):
     moments = GroupedMoments.from_arrays(*many_weights(3000, spread))
     by_node = Criterion(moments, reml=reml, precision_weights=True)
-    monkeypatch.setattr("sklearn_mlm._size_nodes._SIZES_PER_NODE", 10**6)
+    monkeypatch.setattr("sklearn_mlm._group_sizes._SIZES_PER_NODE", 10**6)
     by_size = Criterion(moments, reml=reml, precision_weights=True)
-    assert len(by_size.sizes) == 3000
-    assert len(by_node.sizes) < 3000 / 8
+    assert len(by_size.groups.sizes) == 3000
+    assert len(by_node.groups.sizes) < 3000 / 8
     for ratio in [0.0, 1e-3, 0.1, 1.0, 30.0, 1e6]:
-        state, exact = by_node.state(ratio), by_size.state(ratio)
         value, gradient, hessian = (float(part[0]) for part in by_node.evaluate(ratio))
         # Derivatives are differences, known to the rounding of their terms.
-        slope = exact.slope / exact.r2
-        first = exact.h_sum + by_size.degrees_of_freedom * abs(slope)
-        second = exact.h_squared + by_size.degrees_of_freedom * (slope**2 + 2.0 * exact.residual_cubed / exact.r2)
+        solution, solved = by_node.solution(ratio), by_size.solution(ratio)
+        sums, exact = solution.sums, solved.sums
+        slope = exact.second[-1, -1]
+        first = exact.h_sum + by_size.degrees_of_freedom * slope
+        second = exact.h_squared + by_size.degrees_of_freedom * (slope**2 + 2.0 * exact.third[-1, -1])
         np.testing.assert_allclose(value, by_size.value(ratio), rtol=1e-13)
         np.testing.assert_allclose(gradient, by_size.gradient(ratio), rtol=0, atol=1e-13 * first)
         np.testing.assert_allclose(hessian, by_size.hessian(ratio), rtol=0, atol=1e-13 * second)
-        for name in ("r2", "slope", "residual_cubed", "h_sum", "h_squared"):
-            np.testing.assert_allclose(getattr(state, name), getattr(exact, name), rtol=1e-13)
-        for name in ("b_xx", "inverse", "x_squared", "x_cubed"):
-            ours, theirs = getattr(state, name), getattr(exact, name)
+        r2 = [criterion.residual_sum_of_squares(ratio) for criterion in (by_node, by_size)]
+        np.testing.assert_allclose(*r2, rtol=1e-13)
+        for name in ("h_sum", "h_squared"):
+            np.testing.assert_allclose(getattr(sums, name), getattr(exact, name), rtol=1e-13)
+        pairs = [(getattr(sums, name), getattr(exact, name)) for name in ("second", "third")]
+        for ours, theirs in (*pairs, *zip(by_node.information(ratio), by_size.information(ratio), strict=True)):
             size = np.sqrt(np.outer(theirs.diagonal(), theirs.diagonal()))
             np.testing.assert_allclose(ours / size, theirs / size, rtol=0, atol=1e-13)
-        solution, solved = by_node.solution(ratio), by_size.solution(ratio)
         errors = np.sqrt(solved.covariance.diagonal())
         np.testing.assert_allclose(np.sqrt(solution.covariance.diagonal()), errors, rtol=1e-13)
         np.testing.assert_allclose(solution.coefficients / errors[1:], solved.coefficients / errors[1:], rtol=0, atol=1e-12)
@@ -253,12 +256,13 @@ def test_nodes_stand_for_many_sizes_to_rounding(monkeypatch, spread, reml):
 
 @pytest.mark.parametrize("reml", [True, False])
 def test_nodes_give_the_dense_likelihood(monkeypatch, reml):
-    monkeypatch.setattr("sklearn_mlm._size_nodes._SIZES_PER_NODE", 0.5)
+    monkeypatch.setattr("sklearn_mlm._group_sizes._FEW_GROUPS", 0)
+    monkeypatch.setattr("sklearn_mlm._group_sizes._SIZES_PER_NODE", 0.5)
     X, y, groups, weights = many_weights(24, 0.3)
     exact = Dense(X, y, groups, reml=reml, precision=weights)
     moments = GroupedMoments.from_arrays(X, y, groups, weights)
     criterion = Criterion(moments, reml=reml, precision_weights=True)
-    assert not np.isin(criterion.sizes, moments.counts).all()
+    assert not np.isin(criterion.groups.sizes, moments.counts).all()
     for ratio in RATIOS:
         # Derivatives are differences of terms of this order.
         h = moments.counts / (1 + ratio * moments.counts)
@@ -272,7 +276,7 @@ def test_nodes_give_the_dense_likelihood(monkeypatch, reml):
 
 
 def test_few_sizes_are_kept_as_they_are():
-    sizes = Criterion(GroupedMoments.from_arrays(*many_weights(120, 1.0)), precision_weights=True).sizes
+    sizes = Criterion(GroupedMoments.from_arrays(*many_weights(120, 1.0)), precision_weights=True).groups.sizes
     assert len(sizes) == 120
 
 
@@ -281,14 +285,14 @@ def test_few_sizes_among_many_groups_are_kept_as_they_are(unit):
     sizes = unit * np.random.default_rng(0).integers(1, 40, 5000)
     groups = np.repeat(np.arange(5000), 2)
     moments = GroupedMoments.from_arrays(None, np.arange(10_000) % 7.0, groups, np.repeat(sizes, 2) / 2)
-    np.testing.assert_array_equal(Criterion(moments).sizes, np.unique(moments.counts))
+    np.testing.assert_array_equal(Criterion(moments).groups.sizes, np.unique(moments.counts))
 
 
 def test_the_sizes_of_the_first_groups_suffice_for_nodes(monkeypatch):
     moments = GroupedMoments.from_arrays(*many_weights(5000, 1.0))
     early = Criterion(moments, precision_weights=True)
-    monkeypatch.setattr("sklearn_mlm._criterion._SAMPLE", 10**6)
+    monkeypatch.setattr("sklearn_mlm._group_sizes._SAMPLE", 10**6)
     late = Criterion(moments, precision_weights=True)
-    np.testing.assert_array_equal(early.sizes, late.sizes)
-    assert (early.sizes[0], early.sizes[-1]) == (moments.counts.min(), moments.counts.max())
+    np.testing.assert_array_equal(early.groups.sizes, late.groups.sizes)
+    assert (early.groups.sizes[0], early.groups.sizes[-1]) == (moments.counts.min(), moments.counts.max())
     assert early.value(0.5) == late.value(0.5)

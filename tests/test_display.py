@@ -12,7 +12,6 @@ import pytest
 from scipy import integrate, stats
 
 from sklearn_mlm import GroupedMoments, RandomInterceptRegressor, compare_with_ols, inference
-from sklearn_mlm._fitted import criterion_of
 from sklearn_mlm.datasets import load_dyestuff, load_sleepstudy, make_schools
 from sklearn_mlm.display import (
     ClusteringDisplay,
@@ -450,7 +449,7 @@ def test_the_bars_are_the_shares_and_make_up_the_whole(schools):
 def test_the_profile_is_the_criterion_and_its_limits_are_where_it_crosses(null):
     display = VarianceDisplay.from_estimator(null, kind="profile")
     at, excess = display.line_.get_data()
-    criterion = criterion_of(null)
+    criterion = null.fit_.criterion()
     for i in (10, 150, 290):
         np.testing.assert_allclose(excess[i], criterion.value(at[i] / (1 - at[i])) - null.criterion_, atol=1e-9)
     for limit in display.icc_limits:

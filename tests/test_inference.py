@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,10 +19,8 @@ from sklearn_mlm import (
     WithinOLS,
     inference,
 )
-from sklearn_mlm._criterion import Criterion
-from sklearn_mlm._degrees_of_freedom import Satterthwaite
-from sklearn_mlm._fixed import coefficient_table, satterthwaite_degrees_of_freedom
-from sklearn_mlm._optimum import minimise
+from sklearn_mlm._fit import Options, fit_moments
+from sklearn_mlm._fixed import coefficient_table, variances_and_df
 
 
 def dense_satterthwaite(X, y, groups, tau2, sigma2, reml, contrasts):
@@ -57,14 +56,11 @@ def dense_satterthwaite(X, y, groups, tau2, sigma2, reml, contrasts):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_satterthwaite_is_that_of_the_dense_likelihood(reml, seed):
     X, y, groups = simulate(12, 6, 2, seed=seed)
-    criterion = Criterion(GroupedMoments.from_arrays(X, y, groups), reml=reml)
-    optimum = minimise(criterion)
-    assert optimum.boundary is None
+    fit = fit_moments(GroupedMoments.from_arrays(X, y, groups), Options("reml" if reml else "ml"))
+    assert fit.boundary is None
     contrasts = np.vstack([np.eye(3), [0.0, 1.0, -1.0]])
-    df = satterthwaite_degrees_of_freedom(
-        criterion.state(optimum.solution.ratio), optimum.solution.covariance, None, contrasts
-    )
-    solution = optimum.solution
+    _, df = variances_and_df(fit, "satterthwaite", contrasts)
+    solution = fit.solution
     columns = np.column_stack([np.ones(len(y)), X])
     expected = dense_satterthwaite(columns, y, groups, solution.group_variance, solution.residual_variance, reml, contrasts)
     # Central differences with steps of a thousandth.
@@ -74,40 +70,42 @@ def test_satterthwaite_is_that_of_the_dense_likelihood(reml, seed):
 def test_the_hessian_is_the_second_derivative_of_the_profile_where_sigma2_is_profiled_out():
     X, y, groups = simulate(12, 6, 2)
     for reml in (True, False):
-        criterion = Criterion(GroupedMoments.from_arrays(X, y, groups), reml=reml)
-        ratio = minimise(criterion).solution.ratio
-        pieces = Satterthwaite.of(criterion.state(ratio))
-        (gg, gs), (_, ss) = pieces.hessian
-        np.testing.assert_allclose(gg - gs**2 / ss, criterion.hessian(ratio), rtol=1e-10)
-        np.testing.assert_allclose(pieces.covariance, criterion.solution(ratio).covariance, rtol=1e-12)
+        fit = fit_moments(GroupedMoments.from_arrays(X, y, groups), Options("reml" if reml else "ml"))
+        (gg, gs), (_, ss) = fit.hessian
+        np.testing.assert_allclose(gg - gs**2 / ss, fit.criterion().hessian(fit.solution.ratio), rtol=1e-10)
+        root = fit.whiten(np.eye(3))
+        np.testing.assert_allclose(root @ root.T, fit.covariance, rtol=1e-12)
 
 
 def test_the_derivatives_of_the_covariance_are_numerical_ones():
     X, y, groups = simulate(12, 6, 2)
-    criterion = Criterion(GroupedMoments.from_arrays(X, y, groups))
-    ratio, step = 0.7, 1e-5
+    fit = fit_moments(GroupedMoments.from_arrays(X, y, groups))
+    criterion, ratio = fit.criterion(), fit.solution.ratio
+    step = 1e-5 * ratio
     # B_XX^-1 alone: the covariance over sigma2, which is profiled out.
     low, high = (criterion.solution(r) for r in (ratio - step, ratio + step))
     slope = (high.covariance / high.residual_variance - low.covariance / low.residual_variance) / (2 * step)
-    middle, pieces = criterion.solution(ratio), Satterthwaite.of(criterion.state(ratio))
-    np.testing.assert_allclose(pieces.derivatives[0] / middle.residual_variance, slope, rtol=1e-6)
+    root = fit.whiten(np.eye(3))
+    by_ratio, by_log_sigma2 = (root @ derivative @ root.T for derivative in fit.covariance_derivatives)
+    np.testing.assert_allclose(by_ratio / fit.residual_variance, slope, rtol=1e-6)
+    np.testing.assert_allclose(by_log_sigma2, fit.covariance, rtol=1e-12)
 
 
 def test_at_the_boundaries():
     X, y, groups = simulate(12, 6, 2, tau=0.0, seed=1)
     for reml in (True, False):
-        criterion = Criterion(GroupedMoments.from_arrays(X, y, groups), reml=reml)
-        solution = criterion.solution(0.0)
-        df = satterthwaite_degrees_of_freedom(criterion.state(0.0), solution.covariance, "group", np.eye(3))
-        np.testing.assert_array_equal(df, len(y) - 3 if reml else len(y))
-    criterion = Criterion(GroupedMoments.from_arrays(X, np.sin(groups), groups))
-    covariance = criterion.solution(np.inf).covariance
-    df = satterthwaite_degrees_of_freedom(criterion.state(0.0), covariance, "residual", np.eye(3))
-    np.testing.assert_array_equal(df, [len(np.unique(groups)) - 2, np.nan, len(np.unique(groups)) - 2])
+        fit = fit_moments(GroupedMoments.from_arrays(X, y, groups), Options("reml" if reml else "ml"))
+        fit = replace(fit, solution=fit.criterion().solution(0.0), boundary="group")
+        _, df = variances_and_df(fit, "satterthwaite", np.eye(3))
+        np.testing.assert_allclose(df, len(y) - 3 if reml else len(y), rtol=1e-14)
+    fit = fit_moments(GroupedMoments.from_arrays(X, np.sin(groups), groups))
+    assert fit.boundary == "residual"
+    _, df = variances_and_df(fit, "satterthwaite", np.eye(3))
+    np.testing.assert_allclose(df, [len(np.unique(groups)) - 2, np.nan, len(np.unique(groups)) - 2], rtol=1e-14)
 
 
 def test_a_table_of_coefficients():
-    table = coefficient_table(np.array([2.0, 1.0, 0.0]), np.diag([0.25, 0.0, 0.0]), np.full(3, 10.0), ["a", "b", "c"], [2])
+    table = coefficient_table(np.array([2.0, 1.0, 0.0]), np.array([0.25, 0.0, 0.0]), np.full(3, 10.0), ["a", "b", "c"], [2])
     assert table.loc["a"].tolist() == [2.0, 0.5, 10.0, 2 * stats.t.sf(4.0, 10)]
     # b is known without error, c was dropped.
     assert table.loc["b", ["estimate", "std_error"]].tolist() == [1.0, 0.0]
@@ -265,11 +263,9 @@ def test_intervals_of_predictions_are_those_of_the_dense_model(design, kind, gro
         (variance(tau2 * (1 + step), sigma2) - variance(tau2 * (1 - step), sigma2)) / (2 * step * tau2),
         (variance(tau2, sigma2 * (1 + step)) - variance(tau2, sigma2 * (1 - step))) / (2 * step * sigma2),
     ]
-    pieces = Satterthwaite.of(Criterion(model.moments_).state(tau2 / sigma2))
-    # From (gamma, sigma2 in the criterion's units) to (tau2, sigma2).
-    unit = Criterion(model.moments_).y_scale ** 2
-    jacobian = np.array([[1 / sigma2, -tau2 / sigma2**2], [0.0, 1 / unit]])
-    hessian = jacobian.T @ pieces.hessian @ jacobian
+    # From (gamma, log sigma2) to (tau2, sigma2).
+    jacobian = np.array([[1 / sigma2, -tau2 / sigma2**2], [0.0, 1 / sigma2]])
+    hessian = jacobian.T @ model.fit_.hessian @ jacobian
     df = 2 * variance(tau2, sigma2) ** 2 / (gradient @ (2 * np.linalg.inv(hessian)) @ gradient)
     interval = inference.predict_interval(model, x[None, 1:], groups=[group], kind=kind, level=0.9).iloc[0]
     half = stats.t.ppf(0.95, df) * np.sqrt(variance(tau2, sigma2))

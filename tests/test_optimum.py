@@ -314,7 +314,7 @@ def test_an_outlying_group_does_not_touch_the_residual_variance(gap):
     deviations = [v.reshape(20, 5).astype(np.longdouble) for v in (x, y)]
     dx, dy = (v - v.mean(axis=1, keepdims=True) for v in deviations)
     rss = float((dy**2).sum() - (dx * dy).sum() ** 2 / (dx**2).sum())
-    np.testing.assert_allclose(criterion.within_residual * criterion._y_scale**2, rss, rtol=1e-13)
+    np.testing.assert_allclose(criterion.coordinates.within_residual * criterion.coordinates.y_scale**2, rss, rtol=1e-13)
     # One degree of freedom for the slope, to which the means add a little.
     np.testing.assert_allclose(optimum.solution.residual_variance, rss / 79, rtol=3e-2)
     reference = minimise(criterion_of(x[:, None], y + 2.0**36 * (groups == 0), groups)).solution.residual_variance

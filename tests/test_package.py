@@ -9,11 +9,11 @@ import sklearn_mlm
 
 # Each may import only from those before it.
 ORDER = """
-    _linalg _groups _rows _remainder _scatter _label_table _accumulator _batches _parquet_files _parquet _storage
-    _moments _solution _size_nodes _criterion _spectrum _optimum _degrees_of_freedom _profile _variance_tests _fitted
-    _fixed _shares inference _summary _model_summary _checks _base _regressor model_selection _cluster_robust _within
-    _folds _conclusions _comparison baselines _plotting _clustering_display _effects_display _shrinkage_display
-    _variance_display _comparison_display display datasets _dask_partitions dask __init__
+    _typing _inputs _linalg _groups _rows _remainder _scatter _label_table _accumulator _batches _parquet_files _parquet
+    _storage _moments _solution _group_sizes _coordinates _criterion _spectrum _optimum _fit _fits _degrees_of_freedom
+    _profile _variance_tests _fixed _shares inference _summary _model_summary _checks _base _regressor model_selection
+    _cluster_robust _within _folds _conclusions _comparison baselines _plotting _clustering_display _effects_display
+    _shrinkage_display _variance_display _comparison_display display datasets _dask_partitions dask __init__
 """.split()  # noqa: SIM905
 
 

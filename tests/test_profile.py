@@ -19,8 +19,7 @@ def likelihood(X, y, groups):
 
 def deviance(criterion, tau2, sigma2):
     """The deviance with both variances given and the fixed effects profiled out."""
-    state = criterion.state(tau2 / sigma2)
-    r2 = state.r2 * state.y_scale**2
+    r2 = criterion.residual_sum_of_squares(tau2 / sigma2) * criterion.coordinates.y_scale**2
     counts = criterion.moments.counts
     n = criterion.n_observations
     return n * np.log(2 * np.pi * sigma2) + np.log1p(tau2 / sigma2 * counts).sum() + r2 / sigma2
@@ -90,18 +89,21 @@ def test_limits_are_the_extremes_over_a_dense_grid_of_ratios(seed):
     criterion = likelihood(X, y, groups)
     limits = profile_limits(criterion, THRESHOLD)
     low, high = limits.ratio
-    states = [criterion.state(ratio) for ratio in np.append(low, np.geomspace(max(low, 1e-4 * high), high, 1500))]
-    left = minimise(criterion).solution.value + THRESHOLD - np.array([criterion.value(state.ratio) for state in states])
+    ratios = np.append(low, np.geomspace(max(low, 1e-4 * high), high, 1500))
+    solutions = [criterion.solution(ratio) for ratio in ratios]
+    r2 = np.array([criterion.residual_sum_of_squares(ratio) for ratio in ratios])
+    left = minimise(criterion).solution.value + THRESHOLD - np.array([criterion.value(ratio) for ratio in ratios])
     left = np.maximum(left, 0.0) / criterion.n_observations
     for which, (lower, upper) in enumerate(limits.coefficients):
-        center = np.array([state.coefficients[which] for state in states])
-        row = states[0].to_columns[which]
-        half = np.sqrt([row @ state.inverse @ row * state.r2 for state in states] * np.expm1(left))
+        center = np.array([np.append(solution.intercept, solution.coefficients)[which] for solution in solutions])
+        # The variance is that at sigma2 = r2 / N.
+        variance = np.array([solution.covariance[which, which] for solution in solutions])
+        half = np.sqrt(variance * criterion.n_observations * np.expm1(left))
         width = upper - lower
         # No point of a grid beyond the limit, and one as near to it as the square of the grid's step.
         assert -1e-9 * width < (center - half).min() - lower < 1e-4 * width
         assert -1e-4 * width < (center + half).max() - upper < 1e-9 * width
-    sigma2 = np.array([state.r2 for state in states]) * criterion.y_scale**2 / criterion.n_observations
+    sigma2 = r2 * criterion.coordinates.y_scale**2 / criterion.n_observations
     for sign, sd in zip((-1, 1), limits.residual_sd, strict=True):
         assert sign * (np.sqrt(sign * (sign * sigma2 * _stretch(left, sign)).max()) - sd) < 1e-9 * sd
 

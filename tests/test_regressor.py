@@ -368,7 +368,7 @@ def test_blocks_of_rows_make_no_difference_to_predictions(design, monkeypatch):
     X, y, groups = design
     model = fit(X, y, groups)
     whole = model.predict(X, groups, return_std=True)
-    monkeypatch.setattr("sklearn_mlm._regressor._BLOCK_NUMBERS", 12)
+    monkeypatch.setattr("sklearn_mlm._fit._BLOCK_NUMBERS", 12)
     np.testing.assert_allclose(model.predict(X, groups, return_std=True), whole, rtol=1e-13)
 
 

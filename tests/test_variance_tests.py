@@ -36,7 +36,7 @@ def test_sizes_that_are_all_different_are_taken_together():
     X, y, groups = simulate(60, 4, 1)
     weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
     criterion = restricted(X, y, groups, weights)
-    few, all_sizes = list(criterion.size_scatter(7)), list(criterion.size_scatter(60))
+    few, all_sizes = list(criterion.groups.by_size(7)), list(criterion.groups.by_size(60))
     assert 3 < len(few) <= 7
     assert len(all_sizes) == 60
     # Intervals of one width in the logarithm, ascending.
@@ -93,7 +93,7 @@ def test_limits_invert_the_pivot_and_reach_zero_and_infinity():
 def test_the_residual_variance_has_a_chi_squared_interval():
     X, y, groups = simulate(12, 6, 2)
     criterion = restricted(X, y, groups)
-    lower, upper = np.array(FPivot(criterion).residual_variance_limits(0.95)) * criterion.y_scale**2
+    lower, upper = np.array(FPivot(criterion).residual_variance_limits(0.95)) * criterion.coordinates.y_scale**2
     columns = np.column_stack([X[:, :1], groups[:, None] == np.unique(groups)]).astype(float)
     rss = ((y - columns @ np.linalg.lstsq(columns, y, rcond=None)[0]) ** 2).sum()
     df = len(y) - len(np.unique(groups)) - 1

@@ -1,0 +1,77 @@
+"""Types that several rooms share: the choices of parameters, and what inference asks of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+
+Boundary = Literal["group", "residual"] | None
+DegreesOfFreedom = Literal["satterthwaite", "kenward_roger", "residual", "normal"]
+Method = Literal["reml", "ml"]
+NewGroups = Literal["population", "error", "nan"]
+WeightType = Literal["frequency", "precision"]
+
+
+class MixedFit(Protocol):
+    """What tables, contrasts and tests of fixed effects ask of the fit of any linear mixed model.
+
+    The model is y ~ N(X beta, V(theta)), where theta are m variance parameters, and Phi = (X' V^-1 X)^-1 is the covariance
+    of the p estimated fixed effects, of which k are independent. A model that has these members gets its degrees of
+    freedom, tables and tests from `sklearn_mlm.inference` as it is.
+    """
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the p fixed effects."""
+
+    @property
+    def coefficients(self) -> np.ndarray:
+        """Beta = Phi X' V^-1 y, generalised least squares at the estimated theta, of shape (p,)."""
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Phi, of shape (p, p); rows and columns of dropped columns are 0."""
+
+    @property
+    def dropped(self) -> np.ndarray:
+        """Positions of the p - k coefficients that are 0 because their columns depend on others."""
+
+    @property
+    def n_observations(self) -> float:
+        """N, the number of observations."""
+
+    @property
+    def rank(self) -> int:
+        """k, the rank of X."""
+
+    @property
+    def n_parameters(self) -> int:
+        """The number of parameters, k and those of the variances."""
+
+    @property
+    def reml(self) -> bool:
+        """Whether theta maximises the restricted likelihood, rather than the full one."""
+
+    @property
+    def variance_parameters(self) -> np.ndarray:
+        """theta, of shape (m,), without the parameters that are at a boundary of their range."""
+
+    @property
+    def hessian(self) -> np.ndarray:
+        """d^2 f / d theta_r d theta_s of the (restricted) deviance f at its minimum, of shape (m, m)."""
+
+    @property
+    def covariance_derivatives(self) -> np.ndarray:
+        """D_r with d Phi / d theta_r = R D_r R', where Phi = R R' as in `whiten`; of shape (m, k, k)."""
+
+    def whiten(self, contrasts: np.ndarray) -> np.ndarray:
+        """Return L R of contrasts L, of shape (n, k), for one R with Phi = R R': L Phi L' = (L R)(L R)'."""
+
+    def variance_terms(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Return P, Q and T of Kenward and Roger for variances v in which V = sum_r v_r V_r is linear, or None.
+
+        P_r = -R' X' V^-1 V_r V^-1 X R of shape (., k, k), Q_rs = R' X' V^-1 V_r V^-1 V_s V^-1 X R of shape (., ., k, k) and
+        T_rs = tr(V^-1 V_r V^-1 V_s) of shape (., .). None if a single variance is left, which needs no adjustment.
+        """
