@@ -20,11 +20,11 @@ import pandas as pd
 from scipy import optimize, stats
 
 from sklearn_mlm import GroupedMoments, RandomInterceptRegressor
-from sklearn_mlm._criterion import Criterion
-from sklearn_mlm._degrees_of_freedom import KenwardRoger, Satterthwaite
-from sklearn_mlm._optimum import minimise
-from sklearn_mlm._variance_tests import FPivot, simulate_null
 from sklearn_mlm.inference import predict_interval
+from sklearn_mlm.inference._degrees_of_freedom import KenwardRoger, Satterthwaite
+from sklearn_mlm.inference._variance_ratio import FPivot, simulate_null
+from sklearn_mlm.likelihood._criterion import Criterion
+from sklearn_mlm.likelihood._optimum import minimise
 
 LEVEL = 0.95
 GROUPS = (6, 20, 100)

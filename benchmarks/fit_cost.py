@@ -12,10 +12,10 @@ import pandas as pd
 from sklearn.linear_model import LinearRegression
 
 from sklearn_mlm import GroupedMoments, RandomInterceptRegressor
-from sklearn_mlm._criterion import Criterion
-from sklearn_mlm._groups import factorize
-from sklearn_mlm._moments import summarise
-from sklearn_mlm._optimum import minimise
+from sklearn_mlm.likelihood._criterion import Criterion
+from sklearn_mlm.likelihood._optimum import minimise
+from sklearn_mlm.moments._grouped_moments import summarise
+from sklearn_mlm.moments._labels import factorize
 
 # rows, columns, groups, repeats, (bound, aim) in times the floor, (bound, aim) in times LinearRegression
 SIZES = [

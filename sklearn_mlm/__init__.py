@@ -1,13 +1,10 @@
 """Multilevel models that belong in scikit-learn."""
 
 from . import datasets, display, inference
-from ._base import GroupsNotPassedWarning
-from ._comparison import Comparison
-from ._model_summary import ModelSummary
-from ._moments import GroupedMoments
-from ._regressor import RandomInterceptRegressor
-from .baselines import ClusterRobustOLS, WithinOLS, compare_with_ols
+from .baselines import ClusterRobustOLS, Comparison, WithinOLS, compare_with_ols
 from .model_selection import cross_validate_groups, make_group_scorer, request_groups
+from .models import GroupsNotPassedWarning, ModelSummary, RandomInterceptRegressor
+from .moments import GroupedMoments
 
 __all__ = [
     "ClusterRobustOLS",

@@ -8,9 +8,17 @@ from typing import Literal, Protocol
 import numpy as np
 
 Boundary = Literal["group", "residual"] | None
+
+
 DegreesOfFreedom = Literal["satterthwaite", "kenward_roger", "residual", "normal"]
+
+
 Method = Literal["reml", "ml"]
+
+
 NewGroups = Literal["population", "error", "nan"]
+
+
 WeightType = Literal["frequency", "precision"]
 
 

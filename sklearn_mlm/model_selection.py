@@ -16,14 +16,17 @@ from sklearn.metrics import check_scoring, get_scorer
 from sklearn.model_selection import GroupKFold, KFold, cross_validate
 from sklearn.utils.metadata_routing import UNCHANGED, MetadataRequest, get_routing_for_object
 
-from ._base import GroupedRegressor
-from ._groups import as_labels, column_names, factorize, name_of, split_group_column
-from ._inputs import is_whole
-from ._moments import GroupedMoments, with_remainder
-from ._regressor import RandomInterceptRegressor
-from ._rows import as_weights, check_containers
+from ._inputs import column_names, is_whole, name_of
+from .models._base import GroupedRegressor
+from .models._group_column import split_group_column
+from .models._random_intercept import RandomInterceptRegressor
+from .moments._grouped_moments import GroupedMoments, with_remainder
+from .moments._labels import as_labels, factorize
+from .moments._rows import as_weights, check_containers
 
 _METHODS = ("fit", "partial_fit", "predict", "score", "transform", "inverse_transform")
+
+
 _DEFAULT_SCORING = ("neg_root_mean_squared_error", "r2")
 
 

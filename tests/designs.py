@@ -1,4 +1,4 @@
-"""Simulated designs that several files test with, and what it means that two states are the same."""
+"""Simulated designs that several files test with, and what it means that two moments or two models are the same."""
 
 import numpy as np
 
@@ -25,3 +25,12 @@ def assert_same(moments, other, rtol=1e-12):
     np.testing.assert_allclose((moments.means - other.means) / scale, 0, atol=1e-13)
     np.testing.assert_allclose((moments.within - other.within) / np.outer(scale, scale), 0, atol=rtol)
     np.testing.assert_allclose(moments.sum_log_weight, other.sum_log_weight, rtol=rtol, atol=1e-12)
+
+
+def assert_same_fit(model, other, rtol=1e-10, x_scale=1.0, y_scale=1.0):
+    """Assert that two models differ by the scale of their columns only."""
+    np.testing.assert_allclose(model.variance_components_, other.variance_components_ * y_scale**2, rtol=rtol)
+    np.testing.assert_allclose(model.coef_, other.coef_ * y_scale / x_scale, rtol=rtol)
+    np.testing.assert_allclose(model.icc_, other.icc_, rtol=rtol)
+    spread = np.abs(other.random_effects_).max()
+    np.testing.assert_allclose(model.random_effects_ / y_scale / spread, other.random_effects_ / spread, atol=rtol)

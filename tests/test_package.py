@@ -1,29 +1,109 @@
-"""What holds of the package as a whole."""
+"""What holds of the package as a whole: the rooms and what they import, public names, and what an import loads."""
 
 import ast
+import importlib
 import subprocess
 import sys
+from collections import defaultdict
 from types import ModuleType
+
+import pytest
 
 import sklearn_mlm
 
-# Each may import only from those before it.
-ORDER = """
-    _typing _inputs _linalg _groups _rows _remainder _scatter _label_table _accumulator _batches _parquet_files _parquet
-    _storage _moments _solution _group_sizes _coordinates _criterion _spectrum _optimum _fit _fits _degrees_of_freedom
-    _profile _variance_tests _fixed _shares inference _summary _model_summary _checks _base _regressor model_selection
-    _cluster_robust _within _folds _conclusions _comparison baselines _plotting _clustering_display _effects_display
-    _shrinkage_display _variance_display _comparison_display display datasets _dask_partitions dask __init__
-""".split()  # noqa: SIM905
+# Each room imports only from rooms before it; those on one line do not import from each other.
+ROOMS = """
+    _inputs _tables _typing datasets
+    moments
+    likelihood
+    inference
+    models
+    baselines resampling preprocessing model_selection formula dask
+    display
+    __init__
+"""
+FLOOR = {name: floor for floor, line in enumerate(ROOMS.strip().splitlines()) for name in line.split()}
+# The ground floor has an order of its own.
+GROUND = ["_typing", "_inputs", "_tables", "datasets"]
+
+PUBLIC = {
+    "sklearn_mlm": sklearn_mlm.__all__,
+    "sklearn_mlm.baselines": ["ClusterRobustOLS", "WithinOLS", "compare_with_ols"],
+    "sklearn_mlm.dask": ["DaskRandomInterceptRegressor"],
+    "sklearn_mlm.datasets": ["load_dyestuff", "load_sleepstudy", "make_schools"],
+    "sklearn_mlm.display": [
+        "ClusteringDisplay",
+        "CoefficientComparisonDisplay",
+        "RandomEffectsDisplay",
+        "ShrinkageDisplay",
+        "VarianceDisplay",
+    ],
+    "sklearn_mlm.inference": [
+        "clustering_report",
+        "confidence_intervals",
+        "contrast_test",
+        "fixed_effects",
+        "icc",
+        "likelihood_ratio_test",
+        "plausible_values_range",
+        "predict_interval",
+        "r2",
+        "random_effects_table",
+        "random_intercept_test",
+    ],
+    "sklearn_mlm.model_selection": [
+        "GroupScorer",
+        "coefficient_importances",
+        "cross_validate_groups",
+        "make_group_scorer",
+        "request_groups",
+    ],
+}
 
 
-def test_files_import_only_from_files_above_them(project):
-    for path in sorted((project / "sklearn_mlm").glob("*.py")):
-        allowed = ORDER[: ORDER.index(path.stem)]
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imports(project):
+    """Pairs of files, as tuples of names, of which the first imports the second when it is loaded."""
+    package = project / "sklearn_mlm"
+    for path in sorted(package.rglob("*.py")):
+        here = path.relative_to(package).with_suffix("").parts
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ImportFrom) and node.level:
-                for module in [node.module] if node.module else [name.name for name in node.names]:
-                    assert module in allowed, f"{path.name} imports {module}"
+                base = here[: len(here) - node.level]
+                for name in [node.module] if node.module else [alias.name for alias in node.names]:
+                    yield here, (*base, *name.split("."))
+
+
+def test_rooms_import_only_from_rooms_before_them(project):
+    for here, there in imports(project):
+        room, other = here[0], there[0]
+        if FLOOR[room] == FLOOR[other] == 0:
+            assert GROUND.index(other) < GROUND.index(room), f"{here} imports {there}"
+        elif room != other:
+            assert FLOOR[other] < FLOOR[room], f"{here} imports {there}"
+
+
+def test_no_circle_within_a_room(project):
+    within = defaultdict(set)
+    for here, there in imports(project):
+        if here[0] == there[0] and here != there:
+            within[here].add(there)
+    done = set()
+
+    def visit(file, path):
+        assert file not in path, f"a circle: {[*path, file]}"
+        if file not in done:
+            for other in within[file]:
+                visit(other, [*path, file])
+            done.add(file)
+
+    for file in list(within):
+        visit(file, [])
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_names_are_where_they_were(module):
+    for name in PUBLIC[module]:
+        assert hasattr(importlib.import_module(module), name), name
 
 
 def test_the_import_loads_nothing_that_is_an_extra():

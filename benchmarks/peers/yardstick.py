@@ -8,8 +8,8 @@ import numpy as np
 from scipy.stats import multivariate_normal
 
 from sklearn_mlm import GroupedMoments
-from sklearn_mlm._criterion import Criterion
-from sklearn_mlm._optimum import minimise
+from sklearn_mlm.likelihood._criterion import Criterion
+from sklearn_mlm.likelihood._optimum import minimise
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,334 @@
+"""The multilevel model beside its baselines: coefficients, predictions, within against between, and what they mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse, stats
+from sklearn.model_selection import GroupKFold, KFold
+
+from .._inputs import is_whole
+from ..inference._fixed_effects import coefficient_table, joint_test, variances_and_df
+from ..inference._shares import design_effect, without_columns
+from ..inference._tests import f_test
+from ..inference._variance_ratio import FPivot
+from ..likelihood._criterion import Criterion
+from ..likelihood._fit import INTERCEPT, Fit, Options, fit_moments, fit_of_criterion
+from ..likelihood._second_reading import read_about
+from ..models._checks import check_groups, check_rows, warn_of_peculiar_data
+from ..moments._grouped_moments import GroupedMoments, shown_names, summarise
+from ..moments._labels import factorize, warn_of_twins
+from ._cluster_robust import cluster_robust
+from ._cluster_robust_ols import ClusterRobustOLS
+from ._conclusions import conclusions_of, report
+from ._folds import MIXED, MODELS, OLS, ROBUST, WITHIN, Folds, cross_validated_errors, read_folds
+from ._within import within_estimate
+
+
+def compare_with_ols(X: Any, y: Any, groups: Any, *, cv: int = 5, random_state: Any = None) -> Comparison:
+    """Compare the random intercept model with least squares: coefficients, standard errors and predictions.
+
+    Shows what ignoring the groups does to standard errors, what cluster-robust standard errors mend, what rows of the same
+    group say by themselves (the within estimator), and which model predicts better, in groups it knows and in new ones.
+
+    Parameters
+    ----------
+    X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+        Predictors, without the group column; None compares the null models.
+    y : array-like of shape (n_samples,)
+        Outcome.
+    groups : array-like of shape (n_samples,)
+        Group label of each row, of any hashable kind.
+    cv : int, default=5
+        Number of folds of the cross-validation, of rows (shuffled, `KFold`) for known groups and of whole groups
+        (`GroupKFold`; at most one a group) for new ones, about which two groups say nothing.
+    random_state : int, RandomState instance or None, default=None
+        Shuffles the rows.
+
+    Returns
+    -------
+    comparison : Comparison
+        With `coefficients`, `predictions`, `within_between` and more as attributes; print it for the tables and what they
+        mean in words.
+
+    Raises
+    ------
+    ValueError
+        Where values or labels are missing, lengths differ, names of columns are not unique, y is constant, or a random
+        intercept model cannot be fitted.
+
+    See Also
+    --------
+    cross_validate_groups : Cross-validates any model, pipelines included.
+    ClusterRobustOLS : Least squares with cluster-robust standard errors.
+    WithinOLS : The within estimator.
+
+    Notes
+    -----
+    Rows are read once into moments, from which all models are fitted and all predictions are scored, and once more for
+    the cluster-robust standard errors.
+
+    References
+    ----------
+    Y. Mundlak (1978), "On the pooling of time series and cross section data", Econometrica 46(1), 69-85, for the within and
+    between coefficients; J. A. Hausman (1978), "Specification tests in econometrics", Econometrica 46(6), 1251-1271, for
+    their test.
+
+    L. Kish (1965), Survey Sampling, Wiley, section 5.4, for the design effect.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import compare_with_ols
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
+    >>> comparison = compare_with_ols(X, y, subject, random_state=0)
+    >>> comparison.coefficients.loc["days", ["estimate", "std_error"]].round(3)
+                        estimate  std_error
+    model
+    pooled OLS            10.467      1.238
+    cluster-robust OLS    10.467      1.546
+    within                10.467      0.804
+    random intercept      10.467      0.804
+    """
+    if groups is None or isinstance(groups, str):
+        raise ValueError(
+            f"groups must hold the group label of each row; found {groups!r}. Without groups there is nothing to compare."
+        )
+    reader = ClusterRobustOLS()
+    X, y, groups = reader._validate_rows(X, y, groups, None)
+    names = reader._predictor_names()
+    twice = pd.Index([INTERCEPT, *(names or ())])
+    if twice.has_duplicates:
+        raise ValueError(
+            f"The columns of X must have names of their own, other than {INTERCEPT!r}; found "
+            f"{twice[twice.duplicated()][0]!r}. Rename it."
+        )
+    codes, labels = factorize(groups, len(y))
+    n_groups = len(labels)
+    if not is_whole(cv, 2, len(y)):
+        raise ValueError(f"cv must be a number of folds, at least 2 and at most n_samples={len(y)}; found {cv!r}.")
+    if n_groups < 2:
+        raise ValueError(f"groups holds one group only ({labels.tolist()[0]!r}): there is nothing to compare it with.")
+    fold_of_row, fold_of_group = np.empty(len(y), dtype=np.intp), np.empty(n_groups, dtype=np.intp)
+    for fold, (_, test) in enumerate(KFold(int(cv), shuffle=True, random_state=random_state).split(codes)):
+        fold_of_row[test] = fold
+    for fold, (_, test) in enumerate(GroupKFold(min(int(cv), n_groups)).split(codes, groups=codes)):
+        fold_of_group[codes[test]] = fold
+    X = X.tocsr() if sparse.issparse(X) else X
+    folds = read_folds(X, y, codes, labels, names, fold_of_row, fold_of_group)
+    known = Criterion(folds.whole).slopes_to_read_about()
+    if known is not None:
+        center = folds.whole.center_about(known)
+        again = read_about(folds.whole, known, center, X, y, lambda left: summarise(X, left, *factorize(codes), None, names))
+        if again is not None:
+            y = again[0]
+            folds = read_folds(X, y, codes, labels, names, fold_of_row, fold_of_group)
+            folds = replace(folds, known_slopes=known, known_intercept=center)
+    return compare(X, y, codes, folds)
+
+
+# Scatter of group means, relative to that within groups, that rounding could leave of equal means.
+_SAME_MEANS = 1e-26
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison:
+    """The random intercept model beside least squares, cluster-robust least squares and the within estimator.
+
+    Made by `compare_with_ols`. Print it, or let a notebook show it, for the tables and what they mean in words.
+
+    Attributes
+    ----------
+    coefficients : pandas.DataFrame
+        A row for each coefficient and model: "estimate", "std_error", "df" (degrees of freedom) and "p_value" (two-sided t
+        test against 0). Pooled OLS with textbook standard errors, cluster-robust OLS (CR2), the within estimator (no
+        intercept, and NaN for columns that are constant in every group), and the random intercept model (REML,
+        Satterthwaite's df). A coefficient that rests on one group alone has no cluster-robust standard error.
+    predictions : pandas.DataFrame
+        A row for ("known" or "new" groups, model): cross-validated "rmse" in units of y and "r2", means over folds. No row
+        for new groups where the folds leave a single group to train on.
+    fold_predictions : pandas.DataFrame
+        The same for each fold.
+    within_between : pandas.DataFrame
+        A row for each column that varies within groups: the "within" and the "between" coefficient, their "difference"
+        (between less within: the contextual effect), its "std_error", "df" and "p_value". NaN where the group means do not
+        vary, or other columns leave nothing of them.
+    within_between_test : pandas.Series
+        All differences at once: "F", "df1", "df2" (Satterthwaite's) and "p_value". A Hausman test.
+    icc : float
+        Intraclass correlation of y: of the null model.
+    residual_icc : float
+        Intraclass correlation of what the predictors leave.
+    group_test : pandas.Series
+        The exact test of no group variance given the predictors: "F", "df1", "df2", "p_value".
+    design_effect : float
+        1 + (m - 1) icc with m = sum n_j^2 / n, by which groups inflate the variance of the mean of y.
+    effective_sample_size : float
+        n / design_effect: how many independent rows tell as much about that mean.
+    n_samples, n_groups : int
+        Numbers of rows and of groups.
+    n_folds : int
+        Number of folds of the cross-validation.
+    conclusions : tuple of str
+        What the figures mean, a paragraph each.
+    """
+
+    coefficients: pd.DataFrame
+    predictions: pd.DataFrame
+    fold_predictions: pd.DataFrame
+    within_between: pd.DataFrame
+    within_between_test: pd.Series
+    icc: float
+    residual_icc: float
+    group_test: pd.Series
+    design_effect: float
+    effective_sample_size: float
+    n_samples: int
+    n_groups: int
+    n_folds: int
+    conclusions: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return report(self).text()
+
+    def _repr_html_(self) -> str:
+        return report(self).html()
+
+
+def compare(X: Any, y: np.ndarray, codes: np.ndarray, folds: Folds) -> Comparison:
+    """Return the comparison of rows, given the moments of their folds.
+
+    Parameters
+    ----------
+    X : ndarray or sparse matrix of shape (n_samples, n_features), or None
+    y : ndarray of shape (n_samples,)
+    codes : ndarray of shape (n_samples,)
+        Positions in the labels of `folds.whole`.
+    folds : Folds
+        The moments of all rows and of training and test sets.
+    """
+    moments = folds.whole
+    criterion = Criterion(moments)
+    if criterion.coordinates.outcome_constant:
+        raise ValueError("y is constant: there is nothing to compare. Check that y is the outcome.")
+    check_groups(moments, True, "frequency")
+    check_rows(criterion, True)
+    fit = fit_of_criterion(criterion, Options())
+    warn_of_peculiar_data(criterion, fit.identified)
+    warn_of_twins(moments.labels[:0], moments.labels, stacklevel=3)
+    known = np.zeros(moments.n_features) if folds.known_slopes is None else folds.known_slopes
+    icc = fit_moments(without_columns(moments.about_slopes(-known)[0])).icc
+    effect = design_effect(moments.counts, icc)
+    table, test = _within_between(moments)
+    table[["within", "between"]] += known[[shown_names(moments).index(name) for name in table.index], None]
+    by_fold = cross_validated_errors(folds)
+    # A fold in which y is constant has no R^2: the mean is over the others.
+    predictions = by_fold.groupby(level=["groups", "model"], sort=False).mean()
+    comparison = Comparison(
+        coefficients=_coefficients(X, y, codes, criterion, fit, known, folds.known_intercept),
+        predictions=predictions,
+        fold_predictions=by_fold,
+        within_between=table,
+        within_between_test=test,
+        icc=icc,
+        residual_icc=fit.icc,
+        group_test=f_test(FPivot(criterion)),
+        design_effect=effect,
+        effective_sample_size=float(moments.counts.sum()) / effect,
+        n_samples=len(y),
+        n_groups=moments.n_groups,
+        n_folds=len(folds.known),
+    )
+    return replace(comparison, conclusions=tuple(conclusions_of(comparison)))
+
+
+def _coefficients(
+    X: Any,
+    y: np.ndarray,
+    codes: np.ndarray,
+    criterion: Criterion,
+    fit: Fit,
+    known: np.ndarray,
+    known_intercept: float,
+) -> pd.DataFrame:
+    """Return estimates, standard errors, degrees of freedom and p-values of each coefficient by each model.
+
+    The outcome is y plus the known intercept and x times the known slopes.
+    """
+    moments, dropped = fit.moments, fit.dropped
+    pooled, within = criterion.solution(0.0), within_estimate(moments)
+    known = np.append(known_intercept, known)
+    variances = pooled.covariance.diagonal()
+    robust, robust_df = np.zeros_like(variances), np.full(len(known), criterion.degrees_of_freedom)
+    if not criterion.exact_fit:
+        covariance, robust_df, alone = cluster_robust(X, y, codes, None, moments, pooled, True, fit.dropped_features, "CR2")
+        robust = np.where(alone, np.nan, covariance.diagonal())
+        robust_df[alone] = np.nan
+    values = known + np.append(pooled.intercept, pooled.coefficients)
+    mixed, mixed_df = variances_and_df(fit, "satterthwaite", np.eye(len(known)))
+    tables = {
+        OLS: coefficient_table(values, variances, criterion.degrees_of_freedom, fit.names, dropped),
+        ROBUST: coefficient_table(values, robust, robust_df, fit.names, dropped),
+        WITHIN: coefficient_table(
+            known[1:] + within.coefficients,
+            within.covariance.diagonal(),
+            within.degrees_of_freedom,
+            fit.names[1:],
+            np.flatnonzero(~within.identified),
+        ),
+        MIXED: coefficient_table(known + fit.coefficients, mixed, mixed_df, fit.names, dropped),
+    }
+    table = pd.concat(tables, names=["model", "coefficient"]).swaplevel()
+    return table.reindex(pd.MultiIndex.from_product([fit.names, MODELS], names=["coefficient", "model"]))
+
+
+def _f_test(statistic: float, df1: float, df2: float) -> pd.Series:
+    """Return an F test as a series."""
+    return pd.Series({"F": statistic, "df1": df1, "df2": df2, "p_value": float(stats.f.sf(statistic, df1, df2))})
+
+
+def _within_between(moments: GroupedMoments) -> tuple[pd.DataFrame, pd.Series]:
+    """Return within and between coefficients, and the tests that they are the same.
+
+    They come from the random intercept model with the group means of the columns added as columns (Mundlak 1978), whose
+    coefficients are the differences; the coefficients of the columns themselves are then the within estimator's.
+    """
+    within = within_estimate(moments)
+    varying = np.flatnonzero(within.identified)
+    p, q = moments.n_features, len(varying)
+    names = [shown_names(moments)[i] for i in varying]
+    columns = [*range(p), *varying, p]
+    deviations = moments.deviations[:, columns]
+    # Means that differ by their own rounding only are the same.
+    spread = moments.counts @ (deviations - moments.counts @ deviations / moments.counts.sum()) ** 2
+    same = p + np.flatnonzero(spread[p:-1] <= _SAME_MEANS * moments.within.diagonal()[varying])
+    deviations[:, same] = 0.0
+    inside = np.append(np.ones(p, dtype=bool), np.append(np.zeros(q, dtype=bool), True))
+    both = replace(
+        moments,
+        center=moments.center[columns],
+        deviations=deviations,
+        within=np.where(np.outer(inside, inside), moments.within[np.ix_(columns, columns)], 0.0),
+        feature_names=None,
+    )
+    criterion = Criterion(both)
+    told = np.setdiff1d(np.arange(p, p + q), criterion.coordinates.dropped) - p
+    rows = np.full((q, 6), np.nan)
+    rows[:, 0] = within.coefficients[varying]
+    test = _f_test(np.nan, float(len(told)), np.nan)
+    if len(told) and criterion.between_degrees_of_freedom > 0 and criterion.within_degrees_of_freedom > 0:
+        fit, contrasts = fit_of_criterion(criterion, Options()), np.eye(1 + p + q)[1 + p + told]
+        variances, df = variances_and_df(fit, "satterthwaite", contrasts)
+        table = coefficient_table(fit.slopes[p + told], variances, df, [names[i] for i in told])
+        rows[told, 1] = rows[told, 0] + table["estimate"]
+        rows[told, 2:] = table.to_numpy()
+        if (variances > 0).all():
+            # In standard errors, so that the df do not depend on units.
+            joint = joint_test(fit, "satterthwaite", contrasts / np.sqrt(variances)[:, None])
+            if joint is not None:
+                test = _f_test(joint[0], float(len(told)), joint[1])
+    columns_of_table = ["within", "between", "difference", "std_error", "df", "p_value"]
+    return pd.DataFrame(rows, index=names, columns=columns_of_table).rename_axis("coefficient"), test

@@ -1,0 +1,185 @@
+"""`WithinOLS`: least squares with an intercept for every group."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from sklearn.utils.validation import check_is_fitted
+
+from .._inputs import check_choice
+from ..likelihood._fit import LeastSquaresFit
+from ..likelihood._second_reading import read_about
+from ..models._base import NEW_GROUPS, THREE_WAYS, GroupedRegressor, GroupsNotPassedWarning
+from ..moments._grouped_moments import GroupedMoments, shown_names
+from ._cluster_robust_ols import _NO_DF
+from ._within import within_estimate
+
+_NO_GROUPS_WITHIN = f"fit was given no groups: the within estimator is least squares with an intercept. {THREE_WAYS}"
+
+
+class WithinOLS(GroupedRegressor):
+    """The within estimator: least squares with an intercept for every group (econometrics' fixed effects).
+
+    Compares rows of the same group only, so that nothing that differs between groups, seen or unseen, can bias a
+    coefficient. It says nothing of columns that are constant in every group, nor of groups it has not seen. The same as
+    a column of dummies for each group, without the columns.
+
+    Parameters
+    ----------
+    group_feature : str, int or None, default=None
+        Name or position of the column of X that holds the group labels. The column is no predictor.
+    new_groups : {"population", "error", "nan"}, default="population"
+        What `predict` gives for a group that `fit` has not seen: with the average intercept, a ValueError, or NaN.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_features_in_,)
+        Coefficients of the columns of X, in the order of `feature_names_in_`; 0 for the group column, which is no predictor,
+        and for columns that are constant in every group, or there depend on those before them.
+    intercept_ : float
+        Average of the groups' intercepts, each weighing as much as its rows; in units of y.
+    group_effects_ : pandas.Series of shape (n_groups,)
+        Each group's intercept less the average, by group label: not shrunk.
+    cov_fixed_ : ndarray of shape (n_predictors, n_predictors)
+        Covariance of the coefficients of the predictors; 0 for columns without a coefficient. The square roots of its
+        diagonal are the standard errors.
+    df_ : ndarray of shape (n_predictors,)
+        Degrees of freedom n - J - k; NaN for columns without a coefficient.
+    residual_variance_ : float
+        Variance of the rows about their group, in units of y squared.
+    groups_ : pandas.Index of shape (n_groups,)
+        The group labels, sorted where they can be.
+    n_groups_ : int
+        Number of groups J; 0 where the model was fitted without.
+    n_features_in_ : int
+        Number of columns of X in `fit`, the group column included; 0 for ``X=None``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns of X, where all of them are strings.
+
+    See Also
+    --------
+    RandomInterceptRegressor : Shrinks the groups' intercepts, and uses what differs between groups as well.
+    compare_with_ols : Both of them, and least squares, side by side.
+
+    Notes
+    -----
+    Row weights weigh the rows in least squares; n counts rows.
+
+    References
+    ----------
+    Y. Mundlak (1978), "On the pooling of time series and cross section data", Econometrica 46(1), 69-85.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import WithinOLS
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True)
+    >>> model = WithinOLS().fit(X, y, groups=subject)
+    >>> model.coef_.round(4)
+    array([10.4673])
+    >>> model.predict([[0.0]], groups=[308]).round(1)
+    array([295.])
+    """
+
+    def __init__(self, *, group_feature: str | int | None = None, new_groups: str = "population"):
+        self.group_feature = group_feature
+        self.new_groups = new_groups
+
+    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
+        """Estimate the coefficients and the groups' intercepts.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+            Predictors; None fits group means.
+        y : array-like of shape (n_samples,)
+            Outcome.
+        groups : array-like of shape (n_samples,), default=None
+            Group label of each row, of any hashable kind; they count for more than `group_feature`.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Row weights of least squares; a row of weight 0 is no row.
+
+        Returns
+        -------
+        self : WithinOLS
+            The fitted model. If `fit` fails, a model fitted before stays as it was.
+
+        Raises
+        ------
+        ValueError
+            Where values or labels are missing, or lengths differ.
+        """
+        check_choice("new_groups", self.new_groups, NEW_GROUPS)
+        self._check_group_feature()
+        with self._unchanged_on_error():
+            X, y, groups = self._validate_rows(X, y, groups, sample_weight)
+            if groups is None:
+                warnings.warn(_NO_GROUPS_WITHIN, GroupsNotPassedWarning, stacklevel=2)
+            moments = self._moments(X, y, groups, sample_weight)
+            estimate = within_estimate(moments)
+            if estimate.small_rest:
+                known = estimate.coefficients
+                center = moments.center_about(known)
+                again = read_about(moments, known, center, X, y, lambda left: self._moments(X, left, groups, sample_weight))
+                if again is not None:
+                    estimate = within_estimate(again[1])
+                    coefficients, intercept = known + estimate.coefficients, center + estimate.intercept
+                    estimate = replace(estimate, coefficients=coefficients, intercept=intercept)
+            free = estimate.degrees_of_freedom
+            self._set_coefficients(estimate.coefficients)
+            self.intercept_ = estimate.intercept
+            self.cov_fixed_ = estimate.covariance
+            if free <= 0:
+                warnings.warn(_NO_DF, UserWarning, stacklevel=2)
+            self.df_ = np.where(estimate.identified & (free > 0), free, np.nan)
+            absorbed = np.flatnonzero(~estimate.identified)
+            self.fit_ = LeastSquaresFit(shown_names(moments), self._slopes, self.cov_fixed_, self.df_, absorbed)
+            self.residual_variance_ = estimate.residual_variance
+            self.groups_ = moments.labels if groups is not None else moments.labels[:0]
+            self.n_groups_ = len(self.groups_)
+            self.group_effects_ = pd.Series(
+                estimate.group_effects[: self.n_groups_], index=self.groups_, name="group_effect"
+            )
+            self._warn_of_absorbed(estimate.identified, moments)
+            return self
+
+    def predict(self, X: Any, groups: Any = None) -> np.ndarray:
+        """Predict the mean outcome of rows in their groups.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+            Predictors, as in `fit`; None for a model fitted so, with `groups` to say for how many rows.
+        groups : array-like of shape (n_samples,), "population" or None, default=None
+            Group labels; they count for more than `group_feature`. "population" gives every row the average intercept, and
+            so does None in a model without `group_feature`, with a warning.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples,)
+            In units of y.
+
+        Raises
+        ------
+        ValueError
+            For an unknown group where ``new_groups="error"``, and where lengths differ or values are missing.
+        """
+        check_is_fitted(self)
+        X, codes = self.locate(X, groups)
+        return self._mean(X, codes, self.group_effects_.to_numpy())
+
+    def _warn_of_absorbed(self, identified: np.ndarray, moments: GroupedMoments) -> None:
+        """Warn of columns that the groups' intercepts leave nothing of."""
+        if not identified.all():
+            names = shown_names(moments)
+            absorbed = ", ".join(name for name, mark in zip(names, identified, strict=True) if not mark)
+            warnings.warn(
+                f"{absorbed}: constant in every group, or dependent there on the columns before. The coefficient is 0: "
+                "rows of the same group cannot tell it.",
+                UserWarning,
+                stacklevel=3,
+            )

@@ -1,0 +1,189 @@
+"""Denominator degrees of freedom of fixed effects: Satterthwaite's, and Kenward and Roger's with their covariance.
+
+Contrasts are whitened throughout: a row a = l R of a contrast l, with R R' the covariance of the fixed effects, so that the
+estimate of l' beta has the variance a'a.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._typing import MixedFit
+
+# Relative to the terms it is the difference of, information this small is rounding.
+_NO_INFORMATION = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class Satterthwaite:
+    """Satterthwaite's degrees of freedom of combinations of the fixed effects.
+
+    With V the covariance of the fixed effects, l a contrast, g the gradient of l'Vl by the variance parameters and A twice
+    the inverse of the Hessian of the (restricted) deviance,
+
+        df = 2 (l'Vl)^2 / (g'Ag).
+
+    Attributes
+    ----------
+    derivatives : ndarray of shape (m, k, k)
+        Derivatives of V by the m variance parameters, whitened.
+    hessian : ndarray of shape (m, m)
+        Hessian of the deviance by the same parameters.
+
+    References
+    ----------
+    F. E. Satterthwaite (1946), "An approximate distribution of estimates of variance components", Biometrics Bulletin 2(6),
+    110-114.
+
+    A. Kuznetsova, P. B. Brockhoff and R. H. B. Christensen (2017), "lmerTest package: tests in linear mixed effects
+    models", Journal of Statistical Software 82(13), equations 8 and 9.
+    """
+
+    derivatives: np.ndarray
+    hessian: np.ndarray
+
+    @classmethod
+    def of(cls, fit: MixedFit) -> Satterthwaite:
+        """Return them for a fit."""
+        return cls(fit.covariance_derivatives, fit.hessian)
+
+    def degrees_of_freedom(self, contrasts: np.ndarray) -> np.ndarray:
+        """Return the df of each whitened contrast, of shape (n_contrasts, k); NaN if its variance is 0."""
+        gradient = np.stack([quadratic(contrasts, derivative) for derivative in self.derivatives], axis=-1)
+        return self.of_variances((contrasts * contrasts).sum(axis=1), gradient)
+
+    def of_variances(self, variance: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        """Return the df of estimated variances from their gradients by the variance parameters, of shape (n, m)."""
+        spread = 2.0 * (gradient * np.linalg.solve(self.hessian, gradient.T).T).sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(variance > 0, 2.0 * variance**2 / spread, np.nan)
+
+    def joint_degrees_of_freedom(self, contrasts: np.ndarray) -> float:
+        """Return the denominator df of the F test that several independent contrasts are all 0.
+
+        The contrasts are turned so that their estimates are uncorrelated; the df nu_i of each then give those of the F
+        distribution whose mean the sum of their squares has (Fai & Cornelius 1996),
+
+            df = 2 E / (E - q),   E = sum over nu_i > 2 of nu_i / (nu_i - 2).
+
+        References
+        ----------
+        A. H.-T. Fai and P. L. Cornelius (1996), "Approximate F-tests of multiple degree of freedom hypotheses in
+        generalized least squares analyses of unbalanced split-plot experiments", Journal of Statistical Computation and
+        Simulation 54(4), 363-378.
+        """
+        each = self.degrees_of_freedom(np.linalg.svd(contrasts, full_matrices=False)[2])
+        # As in lmerTest: equal ones need no averaging.
+        if np.ptp(each) < 1e-8:
+            return float(each.mean())
+        counted = each[each > 2.0]
+        expectation = float((counted / (counted - 2.0)).sum())
+        return 2.0 * expectation / (expectation - len(each)) if expectation > len(each) else 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class KenwardRoger:
+    """The covariance of the fixed effects adjusted for the estimation of the variances, and what its df take.
+
+    With V = sum_r v_r V_r linear in the variances v, and Phi the covariance of the fixed effects,
+
+        P_r = -X'V^-1 V_r V^-1 X,   Q_rs = X'V^-1 V_r V^-1 V_s V^-1 X,   T_rs = tr(V^-1 V_r V^-1 V_s),
+        I_rs = (T_rs - 2 tr(Phi Q_rs) + tr(Phi P_r Phi P_s)) / 2,   W = I^-1,
+        Phi_A = Phi + 2 Phi [sum_rs W_rs (Q_rs - P_r Phi P_s)] Phi.
+
+    All of it is whitened here, so that Phi is the identity.
+
+    Attributes
+    ----------
+    adjusted : ndarray of shape (k, k)
+        Phi_A.
+    p : ndarray of shape (n_variances, k, k)
+        P_r.
+    information_inverse : ndarray of shape (n_variances, n_variances)
+        W.
+
+    Raises
+    ------
+    ValueError
+        If the fixed effects leave no information on one of the variances, or none to tell them apart.
+
+    References
+    ----------
+    M. G. Kenward and J. H. Roger (1997), "Small sample inference for fixed effects from restricted maximum likelihood",
+    Biometrics 53(3), 983-997.
+
+    U. Halekoh and S. Hojsgaard (2014), "A Kenward-Roger approximation and parametric bootstrap methods for tests in linear
+    mixed models: the R package pbkrtest", Journal of Statistical Software 59(9), section 3.
+    """
+
+    adjusted: np.ndarray
+    p: np.ndarray
+    information_inverse: np.ndarray
+
+    @classmethod
+    def of(cls, p: np.ndarray, q: np.ndarray, t: np.ndarray) -> KenwardRoger:
+        """Return them for the terms P, Q and T of a fit by REML."""
+        information = (t - 2.0 * np.trace(q, axis1=2, axis2=3) + _traces_of_products(p)) / 2.0
+        _check_informative(information, t.diagonal() / 2.0)
+        inverse = np.linalg.inv(information)
+        change = np.tensordot(inverse, q, 2) - (p @ np.tensordot(inverse, p, 1)).sum(axis=0)
+        return cls(np.eye(p.shape[1]) + change + change.T, p, inverse)
+
+    def degrees_of_freedom(self, contrasts: np.ndarray) -> tuple[float, float]:
+        """Return the denominator df of the F test that contrasts are all 0, and the factor its statistic takes.
+
+        The statistic is factor times (L beta)' (L Phi_A L')^-1 (L beta) / q; for one contrast the factor is 1.
+
+        Parameters
+        ----------
+        contrasts : ndarray of shape (q, k)
+            Whitened and independent.
+        """
+        q = len(contrasts)
+        axes = np.linalg.svd(contrasts, full_matrices=False)[2]
+        turned = axes @ self.p @ axes.T
+        w, trace = self.information_inverse, np.trace(turned, axis1=1, axis2=2)
+        a1 = trace @ w @ trace
+        a2 = (w * _traces_of_products(turned)).sum()
+        b = (a1 + 6.0 * a2) / (2.0 * q)
+        g = ((q + 1.0) * a1 - (q + 4.0) * a2) / ((q + 2.0) * a2)
+        d = 3.0 * q + 2.0 * (1.0 - g)
+        c1, c2, c3 = g / d, (q - g) / d, (q + 2.0 - g) / d
+        shrunk = 1.0 - a2 / q
+        rho = (shrunk / (1.0 - c2 * b)) ** 2 * (1.0 + c1 * b) / (1.0 - c3 * b) / q
+        df = 4.0 + (q + 2.0) / (q * rho - 1.0)
+        return float(df), float(df * shrunk / (df - 2.0)) if abs(df - 2.0) > 1e-2 else 1.0
+
+
+def _traces_of_products(matrices: np.ndarray) -> np.ndarray:
+    """Return tr(M_r M_s) of symmetric matrices, of shape (n, n)."""
+    flat = matrices.reshape(len(matrices), -1)
+    return flat @ flat.T
+
+
+def _check_informative(information: np.ndarray, of_all: np.ndarray) -> None:
+    """Raise if the data do not tell the variances apart once the fixed effects are estimated.
+
+    Parameters
+    ----------
+    information : ndarray of shape (n_variances, n_variances)
+        Of the variances, less what the fixed effects take.
+    of_all : ndarray of shape (n_variances,)
+        Its diagonal if there were no fixed effects.
+    """
+    diagonal = information.diagonal()
+    if (diagonal > _NO_INFORMATION * of_all).all():
+        length = np.sqrt(diagonal)
+        if np.linalg.eigvalsh(information / np.outer(length, length)).min() > _NO_INFORMATION / 2.0:
+            return
+    raise ValueError(
+        'ddf="kenward_roger" adjusts for the estimation of the variances, but the fixed effects leave nothing in the data '
+        'to tell the variances apart. Fit fewer columns or more groups, or use ddf="satterthwaite".'
+    )
+
+
+def quadratic(contrasts: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return l' M l of each contrast l."""
+    return ((contrasts @ matrix) * contrasts).sum(axis=1)

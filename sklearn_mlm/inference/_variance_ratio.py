@@ -1,0 +1,156 @@
+"""Exact inference about the variance ratio: Wald's F pivot, and the null distribution of the likelihood-ratio test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import optimize, stats
+from sklearn.utils import check_random_state
+
+from ..likelihood._criterion import Criterion
+from ..likelihood._spectrum import eigenvalues
+
+# Eigenvalues are taken together until they are so many.
+_MAX_EIGENVALUES = 128
+
+
+# Variance ratios, relative to the largest eigenvalue, at which simulated criteria are compared.
+_GRID = np.exp(np.linspace(np.log(1e-4), np.log(1e8), 240))
+
+
+# In units of 1 / (largest size): where the pivot has not fallen to a value there, it never does.
+_LARGEST_RATIO = 1e15
+
+
+_TOLERANCE = 4 * np.finfo(np.float64).eps
+
+
+class FPivot:
+    """Wald's pivot of the variance ratio, exact with covariates and groups of any size.
+
+    With RSS_w the residual sum of squares within groups, of df2 = N - J - k_w degrees of freedom, and df1 = J + k_w - k,
+
+        F(gamma) = [(r2(gamma) - RSS_w) / df1] / [RSS_w / df2]
+
+    has the F(df1, df2) distribution at the true gamma, and falls as gamma grows.
+
+    Parameters
+    ----------
+    criterion : Criterion
+
+    References
+    ----------
+    A. Wald (1947), "A note on regression analysis", Annals of Mathematical Statistics 18(4), 586-589.
+
+    D. A. Harville and A. P. Fenech (1985), "Confidence intervals for a variance ratio, or for heritability, in an
+    unbalanced mixed linear model", Biometrics 41(1), 137-152.
+    """
+
+    def __init__(self, criterion: Criterion):
+        self._criterion = criterion
+        self.df1 = float(criterion.between_degrees_of_freedom)
+        self.df2 = float(criterion.within_degrees_of_freedom)
+
+    @property
+    def defined(self) -> bool:
+        """Whether there are degrees of freedom for it on both sides."""
+        return self.df1 > 0 and self.df2 > 0
+
+    def statistic(self, ratio: float) -> float:
+        """Return F(gamma); infinity where nothing is left over within groups, NaN without degrees of freedom."""
+        if not self.defined or self._criterion.exact_fit:
+            return np.nan
+        within = self._criterion.coordinates.within_residual
+        between = max(self._criterion.residual_sum_of_squares(ratio) - within, 0.0)
+        if within <= 0:
+            return np.inf if between > 0 else np.nan
+        return float(between / self.df1 / (within / self.df2))
+
+    def limits(self, level: float) -> tuple[float, float]:
+        """Return the exact confidence limits of gamma, each side missing with half of the probability left."""
+        if not self.defined or self._criterion.coordinates.within_residual <= 0:
+            return np.nan, np.nan
+        tail = (1.0 - level) / 2.0
+        lower, upper = (self._solve(float(stats.f.ppf(q, self.df1, self.df2))) for q in (1.0 - tail, tail))
+        return lower, upper
+
+    def _solve(self, value: float) -> float:
+        """Return the gamma at which the pivot has a value: 0 where it never has one so large, infinity if none so small."""
+        if self.statistic(0.0) <= value:
+            return 0.0
+        first = 1.0 / float(self._criterion.groups.sizes.max())
+        high = first
+        while self.statistic(high) > value:
+            high *= 8.0
+            if high > _LARGEST_RATIO * first:
+                return np.inf
+        return float(optimize.brentq(lambda ratio: self.statistic(ratio) - value, 0.0, high, xtol=1e-300, rtol=_TOLERANCE))
+
+    def residual_variance_limits(self, level: float) -> tuple[float, float]:
+        """Return the exact confidence limits of sigma2, in the criterion's units: RSS_w / sigma2 is chi-squared(df2)."""
+        if self.df2 <= 0:
+            return np.nan, np.nan
+        tail = (1.0 - level) / 2.0
+        lower, upper = (
+            self._criterion.coordinates.within_residual / stats.chi2.ppf(q, self.df2) for q in (1.0 - tail, tail)
+        )
+        return float(lower), float(upper)
+
+
+def simulate_null(criterion: Criterion, n_simulations: int, random_state: Any = None) -> np.ndarray:
+    """Return draws of the restricted likelihood-ratio statistic of tau2 = 0 where tau2 is 0.
+
+    With mu_s the eigenvalues above and w_s independent standard normals, the statistic is distributed as
+
+        sup over gamma of (N - k) log(sum w_s^2 / sum w_s^2 / (1 + gamma mu_s)) - sum log(1 + gamma mu_s),
+
+    the sums of squares over N - k of them, of which those without an eigenvalue have mu = 0. The statistic is 0 in every
+    draw where there are no eigenvalues.
+
+    More than 128 eigenvalues are taken together within intervals of log mu, at their mean. As in `eigenvalues`, the error is
+    of second order in the width of an interval: over three powers of ten of mu, 0.05, which moves the statistic by about
+    1e-4 of itself, where the Monte Carlo error of a p-value of 0.05 from 10,000 draws is 4e-2 of it.
+
+    Parameters
+    ----------
+    criterion : Criterion
+        Restricted.
+    n_simulations : int
+    random_state : int, RandomState instance or None
+
+    References
+    ----------
+    C. M. Crainiceanu and D. Ruppert (2004), "Likelihood ratio tests in linear mixed models with one variance component",
+    Journal of the Royal Statistical Society B 66(1), 165-185, equation 9.
+    """
+    rng = check_random_state(random_state)
+    values, counts = _taken_together(*eigenvalues(criterion))
+    if not len(values):
+        return np.zeros(n_simulations)
+    free = criterion.degrees_of_freedom
+    shrunk = 1.0 / (1.0 + _GRID[:, None] / values.max() * values)
+    penalty = -np.log(shrunk) @ counts
+    statistics = np.empty(n_simulations)
+    step = max(1, (1 << 22) // (len(values) + len(_GRID)))
+    for start in range(0, n_simulations, step):
+        size = min(step, n_simulations - start)
+        squares = rng.chisquare(counts, size=(size, len(counts)))
+        left = free - counts.sum()
+        rest = rng.chisquare(left, size=size) if left > 0 else np.zeros(size)
+        total = squares.sum(axis=1) + rest
+        profile = free * (np.log(total)[:, None] - np.log(squares @ shrunk.T + rest[:, None])) - penalty
+        statistics[start : start + size] = np.maximum(profile.max(axis=1), 0.0)
+    return statistics
+
+
+def _taken_together(values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return eigenvalues and their counts, those in one interval of equal width in their logarithm as one, their mean."""
+    if len(values) <= _MAX_EIGENVALUES:
+        return values, counts
+    # An eigenvalue below 1e-8 of the largest shows at ratios only that are beyond the grid.
+    edges = np.geomspace(max(values.min(), 1e-8 * values.max()), values.max(), _MAX_EIGENVALUES)
+    code = np.searchsorted(edges[1:-1], values, side="right")
+    n_together = np.bincount(code, counts)
+    held = n_together > 0
+    return np.bincount(code, counts * values)[held] / n_together[held], n_together[held]

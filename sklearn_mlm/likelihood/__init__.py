@@ -1,0 +1,7 @@
+"""Moments to a solution: the criterion, its optimum, and `Fit`, everything that a fit leaves. Knows nothing of scikit-learn."""
+
+from ._criterion import Criterion
+from ._fit import Fit
+from ._optimum import minimise
+
+__all__ = ["Criterion", "Fit", "minimise"]

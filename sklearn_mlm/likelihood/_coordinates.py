@@ -1,0 +1,298 @@
+"""`Coordinates`: columns in which the criterion is well conditioned, and the within-group part of moments in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..moments._grouped_moments import GroupedMoments, rounding_scatter
+from ..moments._remainder import SPACING
+from ..moments._sums import weighted_scatter
+from ._linalg import DEPENDENT, SMALL_REST, independent_columns, separate_between_columns, solve_positive, zero_columns
+
+_MOST_DIGITS = 16.0
+
+
+@dataclass(frozen=True, eq=False)
+class Coordinates:
+    """An affine map from the columns (1, x, y) of moments to columns in which B(gamma) is well conditioned at every gamma.
+
+    A row (1, x, y) less its origin, times `map`, is the row (z, e) of these coordinates. The k columns z are independent
+    and of unit length. A combination of columns that varies only between groups has exact zeros within groups, so that B
+    stays well conditioned as gamma grows. The last column e is y less a crude fit, so that the criterion spends no digits
+    on what the fixed effects explain. If the moments have a remainder, y is that remainder throughout, and `known_slopes`
+    are added to the coefficients in the end.
+
+    Attributes
+    ----------
+    moments : GroupedMoments
+        Of (x, y), where y is the remainder if there is one.
+    known_slopes : ndarray of shape (n_features,)
+        The slopes of the remainder, or zeros.
+    fit_intercept : bool
+    origin : ndarray of shape (n_features + 1,)
+        The grand mean of (x, y), or 0 without an intercept.
+    offset : ndarray of shape (n_features + 1,)
+        `origin` less the centre of the moments.
+    map : ndarray of shape (n_coefficients + 1, k + 1)
+    dropped : ndarray of int
+        Features that depend on those before them.
+    is_within : ndarray of shape (k,), bool
+        Which columns z vary within groups.
+    within : ndarray of shape (k, k)
+        Pooled within-group scatter of z.
+    within_slopes : ndarray of shape (k,)
+        Slopes of e on z within groups; 0 for columns that vary only between groups.
+    within_residual : float
+        Residual sum of squares of e within groups.
+    within_residual_zero : bool
+        Whether the fixed effects leave nothing of y within groups but rounding.
+    outcome_constant : bool
+        Whether y is constant.
+    y_scale : float
+        The unit of e, in units of y.
+    log_scale : float
+        Logarithm of the product of the lengths of the k columns before scaling.
+    within_terms : float
+        The scatter of y within groups, or the larger scatter of the sums that y consists of.
+    between_total : float
+        The scatter of the group means of y.
+    noise : float
+        Scatter that the rounding of the rows could leave of a remainder without residual; 0 without a remainder.
+    lost : float
+        Scatter that rounding could have left in moments that were merged into a remainder and had none.
+    """
+
+    moments: GroupedMoments
+    known_slopes: np.ndarray
+    fit_intercept: bool
+    origin: np.ndarray
+    offset: np.ndarray
+    map: np.ndarray
+    dropped: np.ndarray
+    is_within: np.ndarray
+    within: np.ndarray
+    within_slopes: np.ndarray
+    within_residual: float
+    within_residual_zero: bool
+    outcome_constant: bool
+    y_scale: float
+    log_scale: float
+    within_terms: float
+    between_total: float
+    noise: float
+    lost: float
+
+    @property
+    def rank(self) -> int:
+        """k, the number of independent fixed effects, with the intercept."""
+        return len(self.is_within)
+
+    @property
+    def within_rank(self) -> int:
+        """The number of fixed effects that vary within groups."""
+        return int(np.count_nonzero(self.is_within))
+
+    @property
+    def least_within(self) -> float:
+        """The smallest share of a combination of columns that lies within groups, among those that vary there; at most 1."""
+        inside = np.flatnonzero(self.is_within)
+        shares = np.linalg.eigvalsh(self.within[np.ix_(inside, inside)])
+        return float(np.clip(shares.min(initial=1.0), DEPENDENT, 1.0))
+
+    def group_rows(self) -> np.ndarray:
+        """Return the group means (z_j, e_j), of shape (n_groups, k + 1)."""
+        leading = int(self.fit_intercept)
+        rows = self.moments.deviations @ self.map[leading:]
+        rows += self.map[:leading].sum(axis=0) - self.offset @ self.map[leading:]
+        return rows
+
+    def fixed_effects(self, beta: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return slopes, less those of the remainder, and intercept (0 without one) of the columns of the data."""
+        leading = int(self.fit_intercept)
+        # The last column of the map is y less its crude fit, over the scale of y.
+        full = self.y_scale * (self.map[:-1, :-1] @ beta - self.map[:-1, -1])
+        slopes = full[leading:]
+        return slopes, float(self.origin[-1] + full[0] - self.origin[:-1] @ slopes) if leading else 0.0
+
+    def to_columns(self) -> np.ndarray:
+        """Return the map from changes of beta to changes of the coefficients, with the intercept at the origin."""
+        return self.y_scale * self.map[:-1, :-1]
+
+    def digits(self, within_degrees_of_freedom: float) -> float:
+        """Return about how many digits the moments hold of the residual within groups, at most those of a double."""
+        lost = max(SPACING * self.within_terms, self.lost)
+        if lost == 0.0 or within_degrees_of_freedom <= 0:
+            return _MOST_DIGITS
+        return 0.0 - float(np.log10(lost / max(self.within_residual, lost)))
+
+    def explains_nearly_all(self, means_left: float, within_degrees_of_freedom: float) -> bool:
+        """Return whether the fixed effects leave so little of y that the moments of y have lost digits of the rest.
+
+        Parameters
+        ----------
+        means_left : float
+            sum_j n_j e_j^2 of the group means.
+        within_degrees_of_freedom : float
+        """
+        within = within_degrees_of_freedom > 0 and self.within_residual < SMALL_REST * self.within_terms
+        return not self.outcome_constant and bool(within or means_left < SMALL_REST * self.between_total)
+
+
+def coordinates(moments: GroupedMoments, *, fit_intercept: bool, n_observations: float) -> Coordinates:
+    """Return the coordinates in which the criterion of moments is computed.
+
+    Parameters
+    ----------
+    moments : GroupedMoments
+    fit_intercept : bool
+    n_observations : float
+        The number of rows, or the total weight where weights are frequencies.
+
+    Notes
+    -----
+    1. Columns are centred at the grand mean, or left as they are without an intercept, and scaled to unit length.
+    2. Columns are dropped if they depend on those before them. There are at most J independent columns between J groups.
+    3. Columns that vary only between groups, once others are given, are rotated to have an exact zero within part.
+    4. A crude fit is taken off y.
+    """
+    rest, known_slopes = moments.about_slopes()
+    remainder, leading = moments.remainder, int(fit_intercept)
+    total_weight = rest.counts.sum()
+    means = rest.deviations if fit_intercept else rest.means
+    grand = rest.counts @ means / total_weight if fit_intercept else np.zeros(means.shape[1])
+    offset = grand if fit_intercept else -rest.center
+    origin = rest.center + offset
+
+    width = len(grand) + leading
+    within, total = np.zeros((width, width)), np.zeros((width, width))
+    within[leading:, leading:] = rest.within
+    total[leading:, leading:] = rest.within + weighted_scatter(means, rest.counts, grand)
+    # What the rounding of the values themselves could leave of a column that is constant in each group, or throughout.
+    noise = rounding_scatter(total_weight, origin, total.diagonal()[leading:])
+    if remainder is not None:
+        noise[-1] = remainder.noise
+    noise = np.append(np.zeros(leading), noise)
+    zero_columns(within, within.diagonal() <= noise)
+    zero_columns(total, total.diagonal() <= noise)
+    if leading:
+        total[0, 0] = total_weight
+
+    scale = np.sqrt(np.where(total.diagonal() > 0, total.diagonal(), 1.0))
+    within, total = within / np.outer(scale, scale), total / np.outer(scale, scale)
+    nothing_left = bool(total[-1, -1] == 0.0)
+    kept = independent_columns(total[:-1, :-1])
+    rotation, is_within = separate_between_columns(within[np.ix_(kept, kept)])
+    if len(kept) - np.count_nonzero(is_within) > len(means):
+        rows = np.column_stack([np.ones((len(means), leading)), means - grand]) / scale
+        rows = np.sqrt(rest.counts)[:, None] * (rows[:, kept] @ rotation)
+        kept = _no_more_than_groups(kept, is_within, rows)
+        rotation, is_within = separate_between_columns(within[np.ix_(kept, kept)])
+    change = np.zeros((width, len(kept) + 1))
+    change[kept, :-1], change[-1, -1] = rotation, 1.0
+
+    turned = change.T @ within @ change
+    inside = np.flatnonzero(is_within)
+    slopes = np.zeros(len(kept))
+    slopes[inside] = solve_positive(turned[np.ix_(inside, inside)], turned[inside, -1])
+    within_yy = float(turned[-1, -1])
+    residual = max(within_yy - float(turned[-1, :-1] @ slopes), 0.0)
+    y_scale = float(scale[-1])
+    remainder_noise = 0.0 if remainder is None else remainder.noise / y_scale**2
+    # Relative to the variation of y within groups, or to all of it if y is constant in each group. With as many columns as
+    # deviations from group means, whatever is left of y is rounding.
+    residual_zero = residual <= max(DEPENDENT * (within_yy or 1.0), remainder_noise)
+    residual_zero = bool(residual_zero or rest.n_rows.sum() - rest.n_groups <= len(inside))
+    x_within = turned[:-1, :-1].copy()
+    zero_columns(x_within, ~is_within)
+    between_total = max(float(total[-1, -1]) - within_yy, 0.0)
+
+    crude = np.zeros(len(kept))
+    if not nothing_left:
+        within_variance = within_yy / max(n_observations - rest.n_groups, 1.0)
+        ratio = between_total / total_weight / within_variance if within_variance > 0 else 1e6 / rest.counts.min()
+        between = _between(means, rest.counts / (1.0 + ratio * rest.counts), grand, leading) / np.outer(scale, scale)
+        crude = _crude_slopes(change.T @ between @ change, x_within, turned[:-1, -1])
+    # The sums that y consists of may be larger than y.
+    within_terms = max(within_yy, float(slopes**2 @ x_within.diagonal()))
+    change[:, -1] -= change[:, :-1] @ crude
+    map_ = change / scale[:, None]
+    if nothing_left:
+        map_[:, -1] = 0.0
+    return Coordinates(
+        moments=rest,
+        known_slopes=known_slopes,
+        fit_intercept=fit_intercept,
+        origin=origin,
+        offset=offset,
+        map=map_,
+        dropped=np.delete(np.arange(width - 1), kept) - leading,
+        is_within=is_within,
+        within=x_within,
+        within_slopes=np.where(is_within, slopes - crude, 0.0),
+        within_residual=0.0 if residual_zero else residual,
+        within_residual_zero=residual_zero,
+        outcome_constant=nothing_left and remainder is None,
+        y_scale=y_scale,
+        log_scale=float(np.log(scale[kept]).sum()),
+        within_terms=within_terms,
+        between_total=between_total,
+        noise=remainder_noise,
+        lost=0.0 if remainder is None else remainder.lost / y_scale**2,
+    )
+
+
+def _no_more_than_groups(kept: np.ndarray, is_within: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the columns kept, less those that vary only between groups and depend there on columns before them.
+
+    At most J columns are independent between J groups. Their scalar products are squares and may fail to show a dependence
+    that the group means themselves show.
+
+    Parameters
+    ----------
+    kept : ndarray of int
+    is_within : ndarray of shape (n_kept,), bool
+        Which of these columns, rotated, vary within groups.
+    rows : ndarray of shape (n_groups, n_kept)
+        Their group means, times the root of n_j.
+    """
+    n_groups, outside = len(rows), np.flatnonzero(~is_within)
+    independent: list[int] = []
+    basis = np.zeros((n_groups, 0))
+    for at, column in enumerate(rows[:, outside].T):
+        left = column - basis @ (basis.T @ column)
+        left -= basis @ (basis.T @ left)
+        length = np.linalg.norm(left)
+        if len(independent) < n_groups and length > np.sqrt(DEPENDENT) * np.linalg.norm(column):
+            independent.append(at)
+            basis = np.column_stack([basis, left / length])
+    return np.delete(kept, np.delete(outside, independent))
+
+
+def _between(means: np.ndarray, weights: np.ndarray, grand: np.ndarray, leading: int) -> np.ndarray:
+    """Return sum_j w_j t_j t_j' of the group means (x, y) less a point, after a 1 if `leading` is 1."""
+    scatter = weighted_scatter(means, weights, grand)
+    if not leading:
+        return scatter
+    total = weights.sum()
+    of_one = weights @ means - total * grand
+    return np.block([[np.full((1, 1), total), of_one[None, :]], [of_one[:, None], scatter]])
+
+
+def _crude_slopes(between: np.ndarray, within: np.ndarray, within_xy: np.ndarray) -> np.ndarray:
+    """Return a first guess of beta: generalised least squares at the ANOVA variance ratio of the null model.
+
+    What it leaves of y is of the size of the residuals at the optimum, within groups and between them, so that the
+    criterion keeps its digits even if groups differ a billion times more than the rows in them.
+
+    Parameters
+    ----------
+    between : ndarray of shape (k + 1, k + 1)
+        sum_j h_j t_j t_j' at that ratio.
+    within : ndarray of shape (k, k)
+        Scatter of the columns within groups.
+    within_xy : ndarray of shape (k,)
+        Their scatter with y.
+    """
+    return solve_positive(within + between[:-1, :-1], within_xy + between[:-1, -1])

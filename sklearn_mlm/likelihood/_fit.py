@@ -1,0 +1,413 @@
+"""`Fit`: everything that a fit of the random intercept model leaves. Inference, tables and displays read it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .._typing import Boundary
+from ..moments._grouped_moments import GroupedMoments, shown_names
+from ._criterion import Criterion
+from ._optimum import Optimum, minimise
+from ._solution import Solution, predicted_means, reliabilities_of
+
+INTERCEPT = "(Intercept)"
+"""What tables call the intercept, as lmer does."""
+
+
+# Numbers that one block of rows may hold while variances of predictions are computed.
+_BLOCK_NUMBERS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """The parameters of a model that its estimates depend on, as they were in `fit`.
+
+    Attributes
+    ----------
+    method : {"reml", "ml"}
+    fit_intercept : bool
+    weight_type : {"frequency", "precision"}
+    """
+
+    method: str = "reml"
+    fit_intercept: bool = True
+    weight_type: str = "frequency"
+
+    def criterion(self, moments: GroupedMoments, reml: bool | None = None) -> Criterion:
+        """Return the criterion of moments; `reml` takes the place of `method` if it is given."""
+        return Criterion(
+            moments,
+            fit_intercept=self.fit_intercept,
+            reml=self.method == "reml" if reml is None else reml,
+            precision_weights=self.weight_type == "precision",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Everything that a fit of the random intercept model leaves; nothing in it changes.
+
+    It has the members of `MixedFit`, from which tables, contrasts and tests of fixed effects are made, and what is special
+    to one random intercept. Its variance parameters are gamma = tau2 / sigma2 and log sigma2; at tau2 = 0 log sigma2 alone,
+    and at sigma2 = 0 log tau2 alone.
+
+    Attributes
+    ----------
+    options : Options
+        The parameters of the model in `fit`.
+    moments : GroupedMoments
+        The rows that the estimates are of.
+    known : GroupedMoments
+        The rows that the random effects are of: those, and rows that `update_random_effects` has added.
+    solution : Solution
+    boundary : {"group", "residual"} or None
+        The variance that is exactly 0, if one is.
+    identified : bool
+        False if the criterion is the same at every variance ratio.
+    grouped : bool
+        Whether the rows have groups; without them the model is least squares.
+    n_observations : float
+        N, the number of rows, or their total weight if weights are frequencies.
+    degrees_of_freedom : float
+        D: N - k for REML, N for maximum likelihood.
+    between_degrees_of_freedom : int
+        J less the fixed effects that vary only between groups.
+    rank : int
+        k, the number of independent fixed effects.
+    dropped_features : ndarray of int
+        Features that depend on those before them.
+    """
+
+    options: Options
+    moments: GroupedMoments
+    known: GroupedMoments
+    solution: Solution
+    boundary: Boundary
+    identified: bool
+    grouped: bool
+    n_observations: float
+    degrees_of_freedom: float
+    between_degrees_of_freedom: int
+    rank: int
+    dropped_features: np.ndarray
+
+    # ---- the members of `MixedFit`
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the fixed effects, the intercept first if the model has one."""
+        return [*[INTERCEPT] * self.options.fit_intercept, *shown_names(self.moments)]
+
+    @property
+    def coefficients(self) -> np.ndarray:
+        """Fixed effects, the intercept first if the model has one."""
+        return np.append(self.intercept, self.slopes) if self.options.fit_intercept else self.slopes
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Covariance of the fixed effects; 0 for dropped columns."""
+        return self.solution.covariance
+
+    @property
+    def dropped(self) -> np.ndarray:
+        """Positions of the coefficients of dropped columns."""
+        return int(self.options.fit_intercept) + self.dropped_features
+
+    @property
+    def n_parameters(self) -> int:
+        """K and the number of variances."""
+        return self.rank + (2 if self.grouped else 1)
+
+    @property
+    def reml(self) -> bool:
+        """Whether the variances maximise the restricted likelihood."""
+        return self.options.method == "reml"
+
+    @property
+    def variance_parameters(self) -> np.ndarray:
+        """The variance parameters that are not at a boundary."""
+        tau2, sigma2 = self.solution.group_variance, self.solution.residual_variance
+        with np.errstate(divide="ignore"):
+            if self.boundary is None:
+                return np.array([self.solution.ratio, np.log(sigma2)])
+            return np.log([sigma2 if self.boundary == "group" else tau2])
+
+    @property
+    def covariance_derivatives(self) -> np.ndarray:
+        """Derivatives of the covariance by the variance parameters, in the coordinates of `whiten`."""
+        eye, sums = np.eye(self.rank), self.solution.sums
+        return eye[None] if self.boundary is not None or sums is None else np.stack([sums.second[:-1, :-1], eye])
+
+    @property
+    def hessian(self) -> np.ndarray:
+        """Hessian of the deviance by the variance parameters; at sigma2 = 0 of that of the group means.
+
+        Of D log sigma2 + r2(gamma) / sigma2 + log dets, at sigma2 = r2 / D, by gamma and log sigma2: r2'' D / r2 +
+        (log dets)'', -r2' D / r2, and D.
+        """
+        free, sums = self.degrees_of_freedom, self.solution.sums
+        if self.boundary is not None or sums is None:
+            return np.full((1, 1), free if self.boundary == "group" else float(self.between_degrees_of_freedom))
+        second, third = sums.second, sums.third
+        curve = 2.0 * free * (third[-1, -1] - second[-1, :-1] @ second[-1, :-1]) - sums.h_squared
+        if self.reml:
+            curve += 2.0 * np.trace(third[:-1, :-1]) - (second[:-1, :-1] ** 2).sum()
+        return np.array([[curve, free * second[-1, -1]], [free * second[-1, -1], free]])
+
+    def whiten(self, contrasts: np.ndarray) -> np.ndarray:
+        """Return contrasts times a root of the covariance."""
+        if self.options.fit_intercept:
+            # An intercept at the centre, where a distant origin costs no digits.
+            contrasts = contrasts.copy()
+            contrasts[:, 1:] -= contrasts[:, :1] * self.solution.center
+        return contrasts @ self.solution.root
+
+    def variance_terms(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Return P, Q and T of Kenward and Roger for (tau2, sigma2), in units of sigma2; None if sigma2 is 0.
+
+        With h_j = n_j / (1 + gamma n_j), V_tau = 11' in each group and V = tau2 V_tau + sigma2 V_sigma, all of them are sums
+        of powers of h_j.
+        """
+        sums, gamma = self.solution.sums, self.solution.ratio
+        if sums is None or self.solution.residual_variance == 0:
+            return None
+        p_tau, q_tt = -sums.second[:-1, :-1], sums.third[:-1, :-1]
+        p_sigma = -(np.eye(self.rank) + gamma * p_tau)
+        q_ts = -p_tau - gamma * q_tt
+        q_ss = -p_sigma - gamma * q_ts
+        t_tt, t_ts = sums.h_squared, sums.h_sum - gamma * sums.h_squared
+        t_ss = self.n_observations - gamma * sums.h_sum - gamma * t_ts
+        p, q = np.stack([p_tau, p_sigma]), np.stack([np.stack([q_tt, q_ts]), np.stack([q_ts, q_ss])])
+        return p, q, np.array([[t_tt, t_ts], [t_ts, t_ss]])
+
+    # ---- what is special to one random intercept
+
+    @property
+    def slopes(self) -> np.ndarray:
+        """Fixed effects of the predictors."""
+        return self.solution.coefficients
+
+    @property
+    def intercept(self) -> float:
+        """Fixed intercept; 0 without one."""
+        return self.solution.intercept
+
+    @property
+    def group_variance(self) -> float:
+        """tau2."""
+        return self.solution.group_variance
+
+    @property
+    def residual_variance(self) -> float:
+        """sigma2."""
+        return self.solution.residual_variance
+
+    @property
+    def icc(self) -> float:
+        """Intraclass correlation tau2 / (tau2 + sigma2), NaN if both variances are 0."""
+        return share(self.group_variance, self.group_variance + self.residual_variance)
+
+    @property
+    def aic(self) -> float:
+        """Akaike's information criterion."""
+        return self.solution.value + 2 * self.n_parameters
+
+    @property
+    def bic(self) -> float:
+        """Bayes' information criterion."""
+        return self.solution.value + float(np.log(self.n_observations)) * self.n_parameters
+
+    @property
+    def labels(self) -> pd.Index:
+        """Labels of the groups that have a random effect; none if the rows have no groups."""
+        return self.known.labels if self.grouped else self.known.labels[:0]
+
+    @property
+    def outcome_name(self) -> str:
+        """What y is called."""
+        return self.known.outcome_name or "y"
+
+    @property
+    def group_name(self) -> str:
+        """What the groups are called."""
+        return str(self.known.labels.name or "group")
+
+    def group_sizes(self, moments: GroupedMoments | None = None) -> np.ndarray:
+        """Return how many rows each group has, or copies of rows if weights are frequencies; of the groups of `labels`."""
+        moments = self.known if moments is None else moments
+        return moments.n_rows.astype(np.float64) if self.options.weight_type == "precision" else moments.counts
+
+    @property
+    def reliabilities(self) -> np.ndarray:
+        """Reliability of each group, lambda_j = gamma n_j / (1 + gamma n_j)."""
+        return reliabilities_of(self.solution.ratio, self.known.counts)
+
+    @cached_property
+    def residual_means(self) -> np.ndarray:
+        """What the fixed part leaves of each group's mean of y.
+
+        After an update, it differs from group to group by the means relative to the centre, without the digits that the
+        intercept at a distant origin would cost.
+        """
+        if self.known is self.moments:
+            return self.solution.residual_means
+        (fitted, slopes), (known, slopes_now) = self.moments.about_slopes(), self.known.about_slopes()
+        contrast = np.append(-self.solution.rest_coefficients, 1.0)
+        contrast_now = contrast + np.append(slopes_now - slopes, 0.0)
+        from_center = known.center @ contrast_now - fitted.center @ contrast
+        return known.deviations @ contrast_now + from_center + self.left_at_center
+
+    @property
+    def left_at_center(self) -> float:
+        """What the fixed part leaves of y at the centre of the moments that the model was fitted to."""
+        rest, _ = self.moments.about_slopes()
+        contrast = np.append(-self.solution.rest_coefficients, 1.0)
+        return float(np.mean(self.solution.residual_means - rest.deviations @ contrast))
+
+    @cached_property
+    def random_effects(self) -> np.ndarray:
+        """Empirical-Bayes estimates u_j = lambda_j e_j of the groups of `labels`."""
+        return (self.reliabilities * self.residual_means)[: len(self.labels)]
+
+    def criterion(self, reml: bool | None = None) -> Criterion:
+        """Return the criterion of the fit, or the restricted or full one of the same rows."""
+        return self.options.criterion(self.moments, reml)
+
+    def updated(self, known: GroupedMoments) -> Fit:
+        """Return the fit with the random effects of other rows."""
+        return replace(self, known=known)
+
+    def predict(self, X: Any, codes: np.ndarray) -> np.ndarray:
+        """Return predicted means of rows, without an effect for groups that are unknown.
+
+        Parameters
+        ----------
+        X : ndarray or sparse matrix of shape (n_samples, n_features), or None
+        codes : ndarray of shape (n_samples,)
+            Positions in `labels`, negative for unknown groups.
+        """
+        return predicted_means(X, codes, self.slopes, self.intercept, self.random_effects)
+
+    def prediction_variance(self, X: Any, codes: np.ndarray, *, gradient: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Return the variance of predicted means, and its derivatives by the variance parameters.
+
+        With d = x - lambda_j x_j, x_j the group's mean of x and V the covariance of the fixed effects, the variance is
+        d' V d + tau2 (1 - lambda_j); in a new group lambda_j = 0. Its derivative by gamma is, with lambda_j' that of
+        lambda_j, d' V' d - 2 lambda_j' x_j' V d + sigma2 / (1 + gamma n_j)^2, and that by log sigma2 the variance itself.
+
+        Parameters
+        ----------
+        X : ndarray or sparse matrix of shape (n_samples, n_features), or None
+        codes : ndarray of shape (n_samples,)
+            Positions in `labels`, negative for unknown groups.
+        gradient : bool, default=False
+
+        Returns
+        -------
+        variance : ndarray of shape (n_samples,)
+        gradient : ndarray of shape (n_samples, n_variance_parameters)
+            Of shape (n_samples, 0) if it is not asked for.
+        """
+        solution, n_groups = self.solution, len(self.labels)
+        # Negative codes of unknown groups count from the end.
+        counts = np.append(self.known.counts[:n_groups], [0.0, 0.0])
+        reliabilities = np.append(self.reliabilities[:n_groups], [0.0, 0.0])
+        means = self.known.deviations[:n_groups, :-1] + (self.known.center[:-1] - solution.center)
+        means = np.vstack([means, np.zeros((2, len(solution.center)))])
+        if self.options.fit_intercept:
+            means = np.column_stack([np.ones(len(means)), means])
+        means = means @ solution.root
+        variances = solution.group_variance * (1.0 - reliabilities)
+        inside = gradient and self.boundary is None
+        second = self.covariance_derivatives[0] if inside else None
+        variance, by_ratio = np.empty(len(codes)), np.empty(len(codes))
+        step = max(1, _BLOCK_NUMBERS // (1 + len(solution.center)))
+        for start in range(0, len(codes), step):
+            at = slice(start, start + step)
+            code = codes[at]
+            shrink = reliabilities[code]
+            d = self._fixed_part(X, at, len(code)) - shrink[:, None] * means[code]
+            variance[at] = (d * d).sum(axis=1) + variances[code]
+            if second is not None:
+                growth = 1.0 + solution.ratio * counts[code]
+                slope = counts[code] / growth**2
+                by_ratio[at] = ((d @ second) * d).sum(axis=1) - 2.0 * slope * (means[code] * d).sum(axis=1)
+                by_ratio[at] += solution.residual_variance / growth**2
+        if not gradient:
+            return variance, np.empty((len(codes), 0))
+        return variance, np.column_stack([by_ratio, variance]) if inside else variance[:, None]
+
+    def _fixed_part(self, X: Any, at: slice, n_rows: int) -> np.ndarray:
+        """Return the whitened contrasts of some rows, (1, x) less the centre."""
+        center, root = self.solution.center, self.solution.root
+        leading = root[:1] if self.options.fit_intercept else np.zeros((1, root.shape[1]))
+        if X is None:
+            return np.repeat(leading, n_rows, axis=0)
+        rows = X[at]
+        return ((rows.toarray() if hasattr(rows, "toarray") else rows) - center) @ root[len(root) - len(center) :] + leading
+
+
+@dataclass(frozen=True, eq=False)
+class LeastSquaresFit:
+    """What a fit by least squares leaves for the table of its coefficients.
+
+    Attributes
+    ----------
+    names : sequence of str
+    coefficients : ndarray of shape (n_coefficients,)
+        The intercept first if there is one.
+    covariance : ndarray of shape (n_coefficients, n_coefficients)
+    df : ndarray of shape (n_coefficients,)
+        Degrees of freedom of each coefficient.
+    dropped : ndarray of int
+        Positions of coefficients that are not estimated.
+    """
+
+    names: Sequence[str]
+    coefficients: np.ndarray
+    covariance: np.ndarray
+    df: np.ndarray
+    dropped: np.ndarray
+
+
+def fit_of_criterion(criterion: Criterion, options: Options, *, grouped: bool = True) -> Fit:
+    """Return the fit at the optimum of a criterion, or least squares if the rows have no groups.
+
+    Parameters
+    ----------
+    criterion : Criterion
+        `options.criterion` of the moments.
+    options : Options
+    grouped : bool, default=True
+    """
+    optimum = minimise(criterion) if grouped else Optimum(criterion.solution(0.0), "group", np.zeros(1))
+    return Fit(
+        options=options,
+        moments=criterion.moments,
+        known=criterion.moments,
+        solution=optimum.solution,
+        boundary=optimum.boundary,
+        identified=optimum.identified,
+        grouped=grouped,
+        n_observations=criterion.n_observations,
+        degrees_of_freedom=criterion.degrees_of_freedom,
+        between_degrees_of_freedom=criterion.between_degrees_of_freedom,
+        rank=criterion.rank,
+        dropped_features=criterion.coordinates.dropped,
+    )
+
+
+def fit_moments(moments: GroupedMoments, options: Options = Options()) -> Fit:
+    """Return the fit of the random intercept model to moments, which nobody has checked."""
+    return fit_of_criterion(options.criterion(moments), options)
+
+
+def share(part: float, whole: float) -> float:
+    """Return a share, NaN of nothing."""
+    return float(part / whole) if whole > 0 else float("nan")

@@ -1,0 +1,283 @@
+"""`GroupedRegressor`: what the estimators with groups share: group columns, validation, metadata routing, group look-up."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_consistent_length, validate_data
+
+from ..likelihood._solution import predicted_means
+from ..moments._grouped_moments import GroupedMoments, summarise
+from ..moments._labels import MISSING, NO_LABEL, UNSEEN, as_labels, encode, factorize, label_kind
+from ..moments._rows import as_outcome, as_weights, check_containers, check_some_weight
+from ._group_column import group_position, split_group_column
+
+POPULATION = "population"
+"""What `predict` takes for `groups` where a prediction without any group's effect is meant."""
+
+
+NEW_GROUPS = ("population", "error", "nan")
+
+
+_ROUTED_METHODS = ("fit", "partial_fit", "predict", "score")
+
+
+THREE_WAYS = (
+    "Pass fit(X, y, groups=...); or set group_feature to the column of X that holds the labels, which works in pipelines, "
+    "grid searches and with any scorer; or turn on metadata routing, sklearn.set_config(enable_metadata_routing=True), and "
+    "pass params={'groups': ...} to cross_validate and the like (groups are requested, as by set_fit_request(groups=True))."
+)
+
+
+PREDICT_WITHOUT_GROUPS = (
+    "predict was given no groups, but the model was fitted with groups: every row is predicted for the population, without "
+    "its group's effect. Pass predict(X, groups=...), or groups='population' if that is what you mean. scikit-learn's own "
+    "scorers by name and cross_val_predict pass no groups on: set group_feature to the column of X that holds the labels, "
+    "or turn on metadata routing and score with sklearn_mlm.make_group_scorer. After a routed search, "
+    "call best_estimator_.predict(X, groups=...)."
+)
+
+
+class GroupsNotPassedWarning(UserWarning):
+    """`fit` or `predict` got no groups, which scikit-learn's tools drop in silence where they are not told to pass them on.
+
+    Turn it into an error to be sure that no step of an analysis ignores the groups:
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from sklearn_mlm import GroupsNotPassedWarning, RandomInterceptRegressor
+    >>> with warnings.catch_warnings():  # doctest: +IGNORE_EXCEPTION_DETAIL
+    ...     warnings.simplefilter("error", GroupsNotPassedWarning)
+    ...     RandomInterceptRegressor().fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 3.0])
+    Traceback (most recent call last):
+        ...
+    GroupsNotPassedWarning: fit was given no groups: ...
+    """
+
+
+class GroupedRegressor(RegressorMixin, BaseEstimator):
+    """Base of the regressors whose rows belong to groups, given as `groups` or as a column of X named by `group_feature`.
+
+    A subclass has the parameter `group_feature`, calls `_set_coefficients` in `fit`, and has, to look groups up, `groups_`,
+    `n_groups_` and the parameter `new_groups`.
+
+    A parameter that is set after `fit` changes nothing that was estimated, nor where the groups of new rows are looked for:
+    `_group_key` is the `group_feature` of `fit`, and `_group_position` the position of that column.
+    """
+
+    _group_key: str | int | None = None
+    _group_position: int | None = None
+    _slopes: np.ndarray
+
+    group_feature: str | int | None
+    n_features_in_: int
+    coef_: np.ndarray
+    intercept_: float
+    groups_: pd.Index
+    n_groups_: int
+    new_groups: str
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def get_metadata_routing(self) -> Any:
+        """Return which metadata the methods ask for under metadata routing.
+
+        `groups` are requested by every method that takes them, unless the set_*_request methods have said otherwise; not
+        so with a `group_feature`, from which the labels come.
+
+        Returns
+        -------
+        routing : sklearn.utils.metadata_routing.MetadataRequest
+        """
+        routing = super().get_metadata_routing()
+        for name in _ROUTED_METHODS:
+            request = getattr(routing, name)
+            if "groups" in request.requests and request.requests["groups"] is None:
+                request.add_request(param="groups", alias=self.group_feature is None)
+        return routing
+
+    def score(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> float:
+        """Return the coefficient of determination R^2 of ``predict(X, groups)``.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+            Predictors.
+        y : array-like of shape (n_samples,)
+            Outcome.
+        groups : array-like of shape (n_samples,), "population" or None, default=None
+            Group labels, as `predict` takes them. Without them (and without `group_feature`) the population prediction is
+            scored, with a warning.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Row weights.
+
+        Returns
+        -------
+        score : float
+            At most 1; 0 for a model that predicts the mean of y.
+        """
+        check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
+        return float(r2_score(y, self.predict(X, groups), sample_weight=sample_weight))
+
+    def _set_coefficients(self, slopes: np.ndarray) -> None:
+        """Set `coef_`, with an entry for each column of X, from the coefficients of the predictors."""
+        at = self._group_position
+        self._slopes = slopes
+        self.coef_ = slopes if at is None else np.insert(slopes, at, 0.0)
+
+    def _check_group_feature(self) -> None:
+        """Raise for a group_feature that is neither a name nor a position."""
+        key = self.group_feature
+        if not (key is None or isinstance(key, str | Integral)) or isinstance(key, bool):
+            raise ValueError(f"group_feature must be the name or the position of a column of X, or None; found {key!r}.")
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """Give the model its state back if the block raises."""
+        before = self.__dict__.copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _validate_rows(
+        self, X: Any, y: Any, groups: Any, sample_weight: Any, *, reset: bool = True, min_rows: int = 1
+    ) -> tuple[Any, np.ndarray, Any]:
+        """Return what `fit` was given, checked; predictors are None where there are none.
+
+        That X is finite is left to the moments, which see every value anyway. Without `reset` the columns must be those
+        of before.
+        """
+        check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
+        if reset:
+            self._group_key, self._group_position = self.group_feature, None
+        key = self._group_key
+        if X is None:
+            if y is None:
+                raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+            if groups is None and key is not None:
+                raise ValueError(
+                    f"X is None, but group_feature={key!r} is a column of it. Pass a frame that holds the "
+                    "column, or pass groups."
+                )
+            if not reset and self.n_features_in_:
+                raise ValueError(f"X is None, but before it had {self.n_features_in_} column(s). Pass the same columns.")
+            self.__dict__.pop("feature_names_in_", None)
+            self.n_features_in_ = 0
+            return None, as_outcome(y), groups
+        checks = {"accept_sparse": ["csr", "csc"], "ensure_all_finite": False, "ensure_min_samples": min_rows}
+        if key is None:
+            X, y = validate_data(self, X, y, reset=reset, y_numeric=True, **checks)
+            return X, y, groups
+        validate_data(self, X, y, reset=reset, skip_check_array=True)
+        self._group_position = group_position(X, key)
+        column, X = split_group_column(X, key)
+        y = as_outcome(y)
+        check_consistent_length(column, y)
+        if X is not None:
+            X = check_array(X, input_name="X", estimator=self, **checks)
+        return X, y, column if groups is None else groups
+
+    def _validate_new_rows(self, X: Any, groups: Any) -> tuple[Any, Any, int]:
+        """Return predictors (None if there are none), groups and the number of rows of a prediction, checked."""
+        check_containers(X=X, groups=groups)
+        if X is None:
+            if len(self._slopes):
+                raise ValueError(f"X is None, but the model was fitted with {len(self._slopes)} predictor(s). Pass them.")
+            if groups is None:
+                raise ValueError("X and groups are both None: pass groups, one label for each row to predict.")
+            groups = as_labels(groups)
+            return None, groups, len(groups)
+        if self._group_key is None:
+            X = validate_data(self, X, reset=False, accept_sparse=["csr", "csc"])
+            return X, groups, X.shape[0]
+        if hasattr(self, "n_features_in_"):
+            validate_data(self, X, reset=False, skip_check_array=True)
+        column, X = split_group_column(X, self._group_key)
+        if X is not None:
+            X = check_array(X, input_name="X", estimator=self, accept_sparse=["csr", "csc"])
+        return X, column if groups is None else groups, len(column)
+
+    def _moments(self, X: Any, y: np.ndarray, groups: Any, sample_weight: Any, *, min_rows: int = 1) -> GroupedMoments:
+        """Return the moments of validated rows, those of a single group where there are no groups."""
+        weights = None if sample_weight is None else as_weights(sample_weight, len(y))
+        if min_rows:
+            check_some_weight(weights)
+        if groups is None:
+            codes, labels = np.zeros(len(y), dtype=np.intp), NO_LABEL[: len(y)]
+        else:
+            codes, labels = factorize(groups, len(y))
+        return summarise(X, y, codes, labels, weights, self._predictor_names())
+
+    def _predictor_names(self) -> tuple[str, ...] | None:
+        """Return the names of the columns of X without the group column, if they have names."""
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            return None
+        return tuple(name for at, name in enumerate(names) if at != self._group_position)
+
+    def locate(self, X: Any, groups: Any = None) -> tuple[Any, np.ndarray]:
+        """Return the predictors of new rows, checked, and where each row's group stands among `groups_`.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+            Predictors, as `predict` takes them.
+        groups : array-like of shape (n_samples,), "population" or None, default=None
+            Group labels, as `predict` takes them.
+
+        Returns
+        -------
+        X : ndarray or sparse matrix of shape (n_samples, n_predictors), or None
+            The predictors, without the group column.
+        codes : ndarray of shape (n_samples,)
+            Positions in `groups_`; -1 for a group that `fit` has not seen, and -2 for a row without a label.
+        """
+        population = isinstance(groups, str) and groups == POPULATION
+        X, groups, n_samples = self._validate_new_rows(X, None if population else groups)
+        if not population and groups is not None:
+            return X, self._encode(groups, n_samples)
+        if not population and self.n_groups_:
+            warnings.warn(PREDICT_WITHOUT_GROUPS, GroupsNotPassedWarning, stacklevel=3)
+        return X, np.full(n_samples, MISSING)
+
+    def _mean(self, X: Any, codes: np.ndarray, effects: np.ndarray) -> np.ndarray:
+        """Return predictions with the effect of each row's group: 0 without one, 0 or NaN in a group unseen."""
+        unseen = np.nan if self.new_groups == "nan" else 0.0
+        return predicted_means(X, codes, self._slopes, self.intercept_, effects, unseen)
+
+    def _encode(self, groups: Any, n_samples: int) -> np.ndarray:
+        """Return the codes of new rows' groups, with an error or a warning for labels that look like a mistake."""
+        groups = as_labels(groups, n_samples)
+        codes = encode(groups, self.groups_)
+        unseen = codes == UNSEEN
+        if self.new_groups == "error" and unseen.any():
+            found = pd.unique(pd.Series(groups)[unseen])
+            raise ValueError(
+                f"groups has {len(found)} label(s) that fit has not seen, among them {found[:5].tolist()!r}. Pass known "
+                'groups, or set new_groups to "population" or "nan".'
+            )
+        nothing_known = self.n_groups_ and unseen.any() and not (codes >= 0).any()
+        if nothing_known and label_kind(groups) != label_kind(self.groups_):
+            warnings.warn(
+                f"None of the groups is known, and their labels are of another type ({label_kind(groups)}) than those of "
+                f"fit ({label_kind(self.groups_)}), as 1 and '1' are. Every row is predicted as one of a new group.",
+                UserWarning,
+                stacklevel=4,
+            )
+        return codes

@@ -1,0 +1,81 @@
+"""The column of X that holds the group labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from .._inputs import column_names
+
+
+def group_position(X: Any, key: str | int) -> int:
+    """Return the position of the group column of X, counted from the start.
+
+    Parameters
+    ----------
+    X : sparse matrix, frame, table or array-like with a shape, of shape (n_samples, n_features)
+    key : str or int
+        Name or position of the column; negative positions count from the end.
+
+    Raises
+    ------
+    ValueError
+        If there is no such column.
+    """
+    names = column_names(X)
+    if isinstance(key, str):
+        if names is None:
+            raise ValueError(
+                f"group_feature={key!r} is a name, but X is a {type(X).__name__} without column names. Pass a data frame, "
+                'or the position of the column. In a pipeline, set_output(transform="pandas") keeps the names; RFE and '
+                "SequentialFeatureSelector pass arrays on, whatever they are given."
+            )
+        if list(names).count(key) != 1:
+            raise ValueError(
+                f"group_feature={key!r} must name one column of X; found {list(names).count(key)} among {list(names)!r}. A "
+                "ColumnTransformer keeps names as they are with verbose_feature_names_out=False."
+            )
+        return int(list(names).index(key))
+    shape = np.shape(X) if names is None and not hasattr(X, "shape") else X.shape
+    width = shape[1] if len(shape) == 2 else 0
+    if not -width <= key < width:
+        raise ValueError(f"group_feature={key!r} is not a position in X of shape {tuple(shape)}.")
+    return int(key) % width
+
+
+def split_group_column(X: Any, key: str | int) -> tuple[Any, Any]:
+    """Return the group column of X, and X without it (None where no column is left).
+
+    Parameters
+    ----------
+    X : array-like, sparse matrix, pandas or polars frame or pyarrow table of shape (n_samples, n_features)
+    key : str or int
+        Name or position of the column; negative positions count from the end.
+
+    Raises
+    ------
+    ValueError
+        Where there is no such column.
+    """
+    names = column_names(X)
+    if names is None and not hasattr(X, "shape") and not isinstance(key, str):
+        X = np.array(X, dtype=object)
+    position = group_position(X, key)
+    if sparse.issparse(X) and X.format not in ("csr", "csc"):
+        X = X.tocsr()  # other formats have no columns to take
+    others = [i for i in range(X.shape[1]) if i != position]
+    if hasattr(X, "iloc"):
+        return X.iloc[:, position], X.iloc[:, others] if others else None
+    if hasattr(X, "column_names"):
+        return X.column(position), X.select(others) if others else None
+    if names is not None:
+        return X[names[position]], X.select([names[i] for i in others]) if others else None
+    column = X[:, [position]].toarray().ravel() if sparse.issparse(X) else X[:, position]
+    if not others:
+        return column, None
+    # A slice, where one will do, is no copy.
+    if position in (0, len(others)):
+        return column, X[:, 1:] if position == 0 else X[:, :-1]
+    return column, X[:, others]

@@ -1,0 +1,170 @@
+"""The summary of a fitted random intercept model, as lmer prints it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .._tables import Report, Table, decimals, df_text, number_text, p_text
+from .._typing import DegreesOfFreedom
+from ..inference._fits import random_intercept_fit_of
+from ..inference._fixed_effects import fixed_effects
+
+_STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
+
+
+_DDF_NAMES = {
+    "satterthwaite": "Satterthwaite's degrees of freedom",
+    "kenward_roger": "Kenward and Roger's standard errors and degrees of freedom",
+    "residual": "N - k degrees of freedom",
+    "normal": "normal distribution",
+}
+
+
+_BOUNDARIES = {
+    "group": "The group variance is estimated as exactly 0: the model is least squares (what lme4 calls a singular fit).",
+    "residual": "The residual variance is exactly 0: the predictors and the groups determine y.",
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelSummary:
+    """What a fitted random intercept model says, in tables. Made by `RandomInterceptRegressor.summary`.
+
+    Attributes
+    ----------
+    criteria : pandas.Series
+        "criterion" (-2 log-likelihood, restricted or full), "log_likelihood", "aic", "bic", "n_parameters".
+    scaled_residuals : pandas.Series or None
+        "min", "q1", "median", "q3" and "max" of the residuals over the residual standard deviation, where rows were given.
+    variance_components : pandas.DataFrame
+        "variance" and "sd" of "group" and "residual".
+    fixed_effects : pandas.DataFrame
+        As `sklearn_mlm.inference.fixed_effects` gives it.
+    icc : float
+        Intraclass correlation, given the predictors.
+    n_samples : int or float
+        Number of observations N: of copies of rows where weights are frequencies.
+    n_groups : int
+        Number of groups.
+    group_name : str
+        What the groups are called: the name of the labels, or "group".
+    method : {"reml", "ml"}
+        How the model was fitted.
+    ddf : str
+        The kind of degrees of freedom.
+    boundary : {"group", "residual"} or None
+        The variance that is exactly 0, if one is.
+    """
+
+    criteria: pd.Series
+    scaled_residuals: pd.Series | None
+    variance_components: pd.DataFrame
+    fixed_effects: pd.DataFrame
+    icc: float
+    n_samples: float
+    n_groups: int
+    group_name: str
+    method: str
+    ddf: str
+    boundary: str | None
+
+    def __repr__(self) -> str:
+        return self._report().text()
+
+    def _repr_html_(self) -> str:
+        return self._report().html()
+
+    def _report(self) -> Report:
+        """Return the summary as a report."""
+        reml = self.method == "reml"
+        c = self.criteria
+        facts = [
+            f"{'REML criterion at convergence' if reml else 'Deviance'} {c['criterion']:.1f}, log-likelihood "
+            f"{c['log_likelihood']:.2f} ({c['n_parameters']:.0f} parameters), AIC {c['aic']:.1f}, BIC {c['bic']:.1f}",
+            f"Number of observations {self.n_samples:.10g}, groups ({self.group_name}) {self.n_groups}",
+        ]
+        tables = [self._variances(), self._effects()]
+        if self.scaled_residuals is not None:
+            cells = [[number_text(value, 4) for value in self.scaled_residuals]]
+            tables.insert(0, Table("Scaled residuals", ("Min", "1Q", "Median", "3Q", "Max"), [("",)], cells))
+        return Report(
+            title=f"Random intercept model fitted by {'REML' if reml else 'maximum likelihood'}",
+            facts=facts,
+            tables=tables,
+            closing_title="",
+            closing=[_BOUNDARIES[self.boundary]] if self.boundary else [],
+        )
+
+    def _variances(self) -> Table:
+        """Return the variance components as strings."""
+        cells = [
+            [number_text(row["variance"], decimals(row["variance"], 4)), number_text(row["sd"], decimals(row["sd"], 4))]
+            for _, row in self.variance_components.iterrows()
+        ]
+        labels = [(f"{self.group_name} (Intercept)",), ("residual",)]
+        note = f"Intraclass correlation {number_text(self.icc, 3)}"
+        return Table("Variance components", ("variance", "std. dev."), labels, cells, note)
+
+    def _effects(self) -> Table:
+        """Return the fixed effects as strings."""
+        cells = []
+        for _, row in self.fixed_effects.iterrows():
+            digits = decimals(row["std_error"] if row["std_error"] > 0 else abs(row["estimate"]), 4)
+            cells.append(
+                [
+                    *(number_text(row[column], digits) for column in ("estimate", "std_error")),
+                    df_text(row["df"]),
+                    number_text(row["t"], 2),
+                    p_text(row["p_value"]),
+                    next((stars for bound, stars in _STARS if row["p_value"] < bound), "").ljust(3),
+                ]
+            )
+        columns = ("estimate", "std. error", "df", "t", "p-value", "   ")
+        labels = [(str(name),) for name in self.fixed_effects.index]
+        note = "p < 0.001 ***, < 0.01 **, < 0.05 *, < 0.1 ."
+        return Table(f"Fixed effects ({_DDF_NAMES[self.ddf]})", columns, labels, cells, note)
+
+
+def summarise_model(model: Any, scaled_residuals: np.ndarray | None, ddf: DegreesOfFreedom) -> ModelSummary:
+    """Return the summary of a fitted model.
+
+    Parameters
+    ----------
+    model : RandomInterceptRegressor
+    scaled_residuals : ndarray of shape (n_samples,) or None
+        Residuals over their standard deviations.
+    ddf : str
+        As `fixed_effects` takes it.
+    """
+    fit = random_intercept_fit_of(model)
+    residuals = None
+    if scaled_residuals is not None:
+        quantiles = np.quantile(scaled_residuals, [0.0, 0.25, 0.5, 0.75, 1.0])
+        residuals = pd.Series(quantiles, index=["min", "q1", "median", "q3", "max"], name="scaled_residuals")
+    n_samples = fit.n_observations
+    variances = pd.Series({"group": fit.group_variance, "residual": fit.residual_variance})
+    return ModelSummary(
+        criteria=pd.Series(
+            {
+                "criterion": fit.solution.value,
+                "log_likelihood": -0.5 * fit.solution.value,
+                "aic": fit.aic,
+                "bic": fit.bic,
+                "n_parameters": float(fit.n_parameters),
+            }
+        ),
+        scaled_residuals=residuals,
+        variance_components=pd.DataFrame({"variance": variances, "sd": np.sqrt(variances)}),
+        fixed_effects=fixed_effects(model, ddf=ddf),
+        icc=fit.icc,
+        n_samples=int(n_samples) if n_samples == int(n_samples) else n_samples,
+        n_groups=fit.moments.n_groups,
+        group_name=fit.group_name,
+        method=fit.options.method,
+        ddf=ddf,
+        boundary=fit.boundary,
+    )

@@ -1,0 +1,369 @@
+"""Group labels to integer codes and back: the only code that looks at labels."""
+
+from __future__ import annotations
+
+import warnings
+from enum import Enum
+from numbers import Integral
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+UNSEEN, MISSING = -1, -2
+"""Codes that `encode` gives to a label it does not know, and to no label at all."""
+
+
+class _Label(Enum):
+    NO_GROUP = "no group"
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+NO_LABEL = pd.Index([_Label.NO_GROUP], dtype=object)
+"""The label of the one group that rows without groups are read into."""
+
+
+# A table of this many entries per row is still cheaper to fill than a hash table.
+_TABLE_ENTRIES_PER_ROW = 4
+
+
+# Whole numbers up to this size are doubles.
+_EXACT = 2**53
+
+
+# pandas builds the hash table of an index at its first look-up; before pandas 3, two threads that ask at once get errors or
+# wrong positions.
+_FIRST_LOOK_UP = Lock()
+
+
+def as_labels(groups: Any, n_samples: int | None = None) -> Any:
+    """Return the group labels as a one-dimensional array that pandas can factorize.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n_samples,)
+        Labels of any hashable kind, in a list, a NumPy array, a pandas, polars or pyarrow column.
+    n_samples : int or None
+        The number of rows the labels belong to; None takes any number.
+
+    Returns
+    -------
+    labels : ndarray or pandas ExtensionArray of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        Where the labels are not one-dimensional, or not one per row.
+    """
+    if isinstance(groups, str):
+        raise ValueError(
+            f"groups must hold one label per row; found the string {groups!r}. To name the column of X that holds the "
+            f"labels, set group_feature={groups!r}."
+        )
+    labels = _as_array(groups)
+    nested = labels.ndim == 1 and len(labels) > 0 and isinstance(labels[0], list | np.ndarray)
+    if labels.ndim != 1 or nested:
+        rows = "" if n_samples is None else f" for {n_samples} rows"
+        shape = f"(n_samples, {len(labels[0])})" if nested else str(labels.shape)
+        raise ValueError(
+            f"groups must be one-dimensional, of shape (n_samples,), one label per row; found shape {shape}{rows}. "
+            'Pass one column, such as frame["school"].'
+        )
+    if n_samples is not None and len(labels) != n_samples:
+        raise ValueError(
+            f"groups must hold one label per row: found groups of shape {labels.shape} for {n_samples} rows of data."
+        )
+    return labels
+
+
+def _as_array(groups: Any) -> Any:
+    """Return labels as an array of a type that pandas can hash, with a missing value where there is none."""
+    if hasattr(groups, "to_native"):
+        groups = groups.to_native()  # a column of narwhals
+    if isinstance(groups, pd.Series | pd.Index):
+        groups = groups.array if isinstance(groups.dtype, pd.api.extensions.ExtensionDtype) else groups.to_numpy()
+    if isinstance(groups, pd.api.extensions.ExtensionArray):
+        return _of_pyarrow(groups) if isinstance(groups.dtype, pd.ArrowDtype) else groups
+    if isinstance(groups, list | tuple):
+        return _of_list(groups)
+    if isinstance(groups, np.ma.MaskedArray):
+        labels = groups.data.astype(object)
+        labels[np.ma.getmaskarray(groups)] = None
+        return labels
+    declared = getattr(groups, "type", getattr(groups, "dtype", None))
+    declared_as = str(declared).lower()
+    if declared is not None and declared_as.startswith("dictionary") and hasattr(groups, "cast"):
+        # NumPy takes the codes of pyarrow's dictionaries for labels where one is missing.
+        return _as_array(groups.cast(declared.value_type))
+    if declared_as.startswith("run_end_encoded"):
+        from pyarrow.compute import run_end_decode
+
+        return _as_array(run_end_decode(groups))
+    labels = np.asarray(groups)
+    if labels.dtype.kind == "f" and declared_as.startswith(("int", "uint")):
+        # NumPy makes floats of the integers of polars and pyarrow where one is missing.
+        return _of_list(groups.to_pylist() if hasattr(groups, "to_pylist") else groups.to_list())
+    if labels.dtype.kind == "M" and declared_as.startswith("date") and not declared_as.startswith("datetime"):
+        return labels.astype("datetime64[D]").astype(object)  # dates, as pandas reads them from pyarrow
+    zone = getattr(declared, "tz", getattr(declared, "time_zone", None))
+    if zone is not None and labels.dtype.kind == "M":
+        # NumPy drops the time zone of polars and pyarrow, and keeps UTC.
+        return pd.DatetimeIndex(labels).tz_localize("UTC").tz_convert(zone).array
+    if labels.dtype.kind == "f" and labels.dtype.itemsize not in (4, 8):
+        return labels.astype(np.float64)
+    return labels if labels.dtype.isnative else labels.astype(labels.dtype.newbyteorder("="))
+
+
+def _of_pyarrow(groups: Any) -> Any:
+    """Return labels that pandas keeps in pyarrow in a type in which pandas finds them among labels from elsewhere."""
+    of = groups.dtype.pyarrow_dtype
+    if str(of).startswith(("timestamp", "duration")):
+        letter, zone = groups.dtype.kind, getattr(of, "tz", None)
+        return groups.astype(f"{letter}8[{of.unit}]" if zone is None else pd.DatetimeTZDtype(of.unit, zone))
+    # pandas cannot factorize what pyarrow keeps as a dictionary.
+    return np.asarray(groups, dtype=object) if str(of).startswith(("dictionary", "date")) else groups
+
+
+def _of_list(groups: list | tuple) -> Any:
+    """Return the labels of a list as an array, with integers beyond 2**53 as they are.
+
+    pandas reads the list because NumPy would make "1" of 1 in [1, "a"] and a matrix of a list of tuples. pandas makes floats
+    of integers that stand beside floats or missing values.
+    """
+    labels = pd.Series(groups, dtype=None if len(groups) else object)
+    if labels.dtype.kind == "f" and any(isinstance(label, Integral) and abs(int(label)) > _EXACT for label in groups):
+        labels = pd.Series(groups, dtype=object)
+    return labels.array if isinstance(labels.dtype, pd.DatetimeTZDtype | pd.IntervalDtype) else labels.to_numpy()
+
+
+def factorize(groups: Any, n_samples: int | None = None) -> tuple[np.ndarray, pd.Index]:
+    """Return the code of each row's group and the distinct labels the codes stand for.
+
+    The labels come out sorted where they can be compared, so that the order of the rows
+    does not show in the result, and in order of appearance elsewhere.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n_samples,)
+        Labels of any hashable kind; unused categories are ignored.
+    n_samples : int or None
+        The number of rows the labels belong to.
+
+    Returns
+    -------
+    codes : ndarray of shape (n_samples,), dtype intp
+        Positions in `levels`.
+    levels : pandas.Index of shape (n_groups,)
+        Named as the column of labels is.
+
+    Raises
+    ------
+    ValueError
+        Where a label is missing, or the labels are not one per row.
+    """
+    codes, levels = _factorize(as_labels(groups, n_samples))
+    return codes, levels.rename(getattr(groups, "name", None) or None)
+
+
+def hashed_codes(labels: Any) -> tuple[np.ndarray, pd.Index]:
+    """Return the code of each label, -1 for a missing one, and the distinct labels in order of appearance.
+
+    Raises
+    ------
+    ValueError
+        If labels are not hashable.
+    """
+    try:
+        codes, levels = pd.factorize(labels)
+    except (TypeError, NotImplementedError) as error:
+        # pyarrow's own error, for structs and lists, is a NotImplementedError.
+        kind = getattr(labels, "dtype", type(labels).__name__)
+        raise ValueError(f"groups must hold hashable labels; found {kind}: {error}.") from error
+    return codes, pd.Index(levels, tupleize_cols=False)
+
+
+def _factorize(labels: Any) -> tuple[np.ndarray, pd.Index]:
+    """Return `factorize` of an array of labels."""
+    if isinstance(labels, pd.Categorical):
+        refuse_missing(labels.codes)
+        codes, used = factorize_by_table(labels.codes)
+        return _sort_levels(codes, labels.categories.take(used))
+    if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu" and len(labels):
+        span = int(labels.max()) - int(labels.min())
+        if span < _TABLE_ENTRIES_PER_ROW * len(labels):
+            codes, used = factorize_by_table(labels)
+            return codes, pd.Index(used)
+    codes, levels = hashed_codes(labels)
+    refuse_missing(codes)
+    return _sort_levels(codes, levels)
+
+
+def refuse_missing(codes: np.ndarray) -> None:
+    """Raise the error for rows without a group, whose codes are negative."""
+    missing = np.flatnonzero(codes < 0)
+    if len(missing):
+        raise ValueError(
+            f"groups has {len(missing)} missing label(s) in {len(codes)} rows, the first in row {missing[0]}. "
+            "Every row that is fitted must belong to a group: drop these rows, or give them a label of their own."
+        )
+
+
+def factorize_by_table(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return codes and sorted levels of integers of a narrow range: look-ups in a table, where hashing would cost more."""
+    if not len(labels):
+        return np.empty(0, dtype=np.intp), labels
+    wide = labels if labels.dtype.itemsize == 8 else labels.astype(np.int64)
+    lowest = wide.min()
+    codes = (wide - lowest if lowest != 0 else wide).astype(np.intp, copy=False)
+    used = np.bincount(codes) > 0
+    if not used.all():
+        codes = (np.cumsum(used) - 1)[codes]
+    return np.ascontiguousarray(codes), (np.flatnonzero(used).astype(wide.dtype) + lowest).astype(labels.dtype)
+
+
+def sorting(levels: pd.Index) -> np.ndarray | slice:
+    """Return what puts levels into ascending order, or leaves them as they are where they cannot be compared."""
+    if levels.is_monotonic_increasing:
+        return slice(None)
+    try:
+        return np.asarray(levels.argsort(), dtype=np.intp)
+    except TypeError:
+        return slice(None)
+
+
+def _sort_levels(codes: np.ndarray, levels: pd.Index) -> tuple[np.ndarray, pd.Index]:
+    """Return codes and levels with the levels in ascending order, or as they are where they cannot be compared."""
+    order = sorting(levels)
+    if isinstance(order, slice):
+        return np.asarray(codes, dtype=np.intp), levels
+    position = np.empty(len(order), dtype=np.intp)
+    position[order] = np.arange(len(order))
+    return position[codes], levels.take(order)
+
+
+def encode(groups: Any, levels: pd.Index, n_samples: int | None = None) -> np.ndarray:
+    """Return the position in `levels` of each row's label.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n_samples,)
+    levels : pandas.Index of shape (n_groups,)
+        The labels seen in fit.
+    n_samples : int or None
+        The number of rows the labels belong to.
+
+    Returns
+    -------
+    codes : ndarray of shape (n_samples,), dtype intp
+        `UNSEEN` (-1) for a label that is not among `levels`, `MISSING` (-2) for none.
+    """
+    labels = as_labels(groups, n_samples)
+    if isinstance(labels, pd.Categorical):
+        of_category = np.append(positions(levels, labels.categories), MISSING)
+        return of_category[labels.codes]
+    codes = positions(levels, pd.Index(labels))
+    if (codes < 0).any():
+        codes = np.where(pd.isna(labels), MISSING, codes)
+    return codes
+
+
+def positions(levels: Any, labels: Any) -> np.ndarray:
+    """Return the position of each label among distinct levels, -1 for a label that is none of them.
+
+    A label is found only if it equals a level: a number is not found in the interval that contains it, nor an integer beyond
+    2**53 by the double nearest to it. Threads may look up labels in the same levels.
+
+    Parameters
+    ----------
+    levels : pandas.Index of shape (n_groups,)
+    labels : pandas.Index of shape (n_labels,)
+
+    Returns
+    -------
+    positions : ndarray of shape (n_labels,), dtype intp
+    """
+    kinds = _kind_of(levels), _kind_of(labels)
+    if kinds[0] != kinds[1] and not {*kinds}.isdisjoint(_PARSED):
+        if labels.dtype == object and _kind_of(inferred := labels.infer_objects()) == kinds[0]:
+            return positions(levels, inferred)
+        if object not in (levels.dtype, labels.dtype):
+            return np.full(len(labels), UNSEEN, dtype=np.intp)
+        # pandas would look for the interval that contains a number, and read a string as a time.
+        levels, labels = levels.astype(object), labels.astype(object)
+    elif kinds == ("number", "number") and _must_not_round(levels, labels):
+        # Python compares these by value.
+        levels, labels = levels.astype(object), labels.astype(object)
+    with _FIRST_LOOK_UP:
+        if kinds == ("interval", "interval") and (levels.is_overlapping or levels.closed != labels.closed):
+            levels, labels = levels.astype(object), labels.astype(object)
+        levels.get_indexer(levels[:1])
+    return np.asarray(levels.get_indexer(labels), dtype=np.intp)
+
+
+# Kinds of labels that pandas looks up by more than equality.
+_PARSED = ("interval", "period", "datetime", "timedelta")
+
+
+def _kind_of(labels: pd.Index) -> str:
+    """Return which of pandas' kinds of index labels have, as far as it matters to a look-up."""
+    kinds = {
+        "interval": pd.IntervalIndex,
+        "period": pd.PeriodIndex,
+        "datetime": pd.DatetimeIndex,
+        "timedelta": pd.TimedeltaIndex,
+    }
+    found = next((name for name, of in kinds.items() if isinstance(labels, of)), None)
+    return found or ("number" if getattr(labels.dtype, "kind", "O") in "iuf" else "other")
+
+
+def _must_not_round(levels: pd.Index, labels: pd.Index) -> bool:
+    """Return whether pandas would make doubles of whole numbers that are none."""
+    different = levels.dtype.kind != labels.dtype.kind
+    return different and (_beyond_doubles(levels) or _beyond_doubles(labels))
+
+
+def _beyond_doubles(numbers: pd.Index) -> bool:
+    """Return whether an index holds whole numbers that may not be doubles."""
+    if not len(numbers):
+        return False
+    low, high = numbers.min(), numbers.max()
+    return bool(low < -_EXACT or high > _EXACT)
+
+
+def label_kind(labels: Any) -> str:
+    """Return what the labels are in a few words: "number", "string", "datetime64", "datetime64 with time zone", ..."""
+    values = labels.categories if isinstance(labels, pd.Categorical) else labels
+    kind = str(pd.api.types.infer_dtype(values, skipna=True))
+    if getattr(values.dtype, "tz", None) is not None:
+        return f"{kind} with time zone"
+    return "number" if kind in ("integer", "floating", "mixed-integer-float") else kind
+
+
+def warn_of_twins(known: pd.Index, labels: pd.Index, stacklevel: int) -> None:
+    """Warn where labels have come to hold both 1 and "1", or "01", say, since other rows had labels of another type."""
+    if labels.dtype != object or len(known) == len(labels) or label_kind(labels) == "string":
+        return
+    is_string = np.fromiter((isinstance(label, str) for label in labels), dtype=bool, count=len(labels))
+    strings, others = labels[is_string], labels[~is_string]
+    numbers = [
+        float(label)
+        for label in others
+        if isinstance(label, int | float | np.integer | np.floating) and -(2**63) < label < 2**63
+    ]
+    values = pd.to_numeric(pd.Series(strings), errors="coerce")
+    twins = strings[strings.isin(others.map(str)) | values.isin(numbers)]
+    if len(twins):
+        warnings.warn(
+            f"{len(twins)} label(s) of groups are strings of labels of another type, as {twins[0]!r} is: they count as "
+            "other groups. Pass labels of one type.",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def has_groups(labels: pd.Index) -> bool:
+    """Return whether distinct labels are those of groups, rather than the one label of rows without groups."""
+    return not len(labels) or labels[0] is not _Label.NO_GROUP

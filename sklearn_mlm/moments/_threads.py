@@ -1,0 +1,45 @@
+"""A pool of threads that leaves BLAS one thread each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from threading import Lock
+
+from threadpoolctl import ThreadpoolController
+
+_LIMITING = Lock()
+
+
+class Pool(ThreadPoolExecutor):
+    """A pool of threads that says how many they are."""
+
+    def __init__(self, n_threads: int):
+        super().__init__(n_threads)
+        self.n_threads = n_threads
+
+
+@contextmanager
+def threads(useful: int) -> Iterator[Pool | None]:
+    """Give a pool of as many threads as BLAS may use, up to `useful`, with BLAS kept to one thread; None for no pool."""
+    blas = _threadpools().select(user_api="blas")
+    allowed = max((library["num_threads"] for library in blas.info()), default=os.cpu_count() or 1)
+    n_threads = min(useful, allowed)
+    # The limit on BLAS belongs to the process: two fits at a time must not set it and set it back across each other.
+    if n_threads < 2 or not _LIMITING.acquire(blocking=False):
+        yield None
+        return
+    try:
+        with blas.limit(limits=1), Pool(n_threads) as pool:
+            yield pool
+    finally:
+        _LIMITING.release()
+
+
+@cache
+def _threadpools() -> ThreadpoolController:
+    """Return the controller of the loaded thread pools: finding them takes a millisecond, asking them does not."""
+    return ThreadpoolController()
