@@ -14,8 +14,9 @@ from sklearn.linear_model import LinearRegression
 from sklearn_mlm import GroupedMoments, RandomInterceptRegressor
 from sklearn_mlm.likelihood._criterion import Criterion
 from sklearn_mlm.likelihood._optimum import minimise
-from sklearn_mlm.moments._grouped_moments import summarise
+from sklearn_mlm.moments._grouped_moments import moments_of
 from sklearn_mlm.moments._labels import factorize
+from sklearn_mlm.moments._rows import GroupedRows
 
 # rows, columns, groups, repeats, (bound, aim) in times the floor, (bound, aim) in times LinearRegression
 SIZES = [
@@ -120,13 +121,13 @@ def print_parts() -> None:
     for n_rows, n_columns, n_groups, repeats, *_ in SIZES:
         X, y, groups = simulate(n_rows, n_columns, n_groups)
         codes, labels = factorize(groups)
-        moments: GroupedMoments = summarise(X, y, codes, labels)
+        moments: GroupedMoments = moments_of(GroupedRows(X, y, codes, labels))
         criterion = Criterion(moments)
         times = medians(
             {
                 "fit": lambda X=X, y=y, groups=groups: RandomInterceptRegressor().fit(X, y, groups),
                 "labels": lambda groups=groups: factorize(groups),
-                "moments": lambda X=X, y=y, codes=codes, labels=labels: summarise(X, y, codes, labels),
+                "moments": lambda X=X, y=y, codes=codes, labels=labels: moments_of(GroupedRows(X, y, codes, labels)),
                 "criterion": lambda moments=moments: Criterion(moments),
                 "optimum": lambda criterion=criterion: minimise(criterion),
             },

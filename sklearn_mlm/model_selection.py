@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from copy import copy
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -20,9 +21,8 @@ from ._inputs import column_names, is_whole, name_of
 from .models._base import GroupedRegressor
 from .models._group_column import split_group_column
 from .models._random_intercept import RandomInterceptRegressor
-from .moments._grouped_moments import GroupedMoments, with_remainder
-from .moments._labels import as_labels, factorize
-from .moments._rows import as_weights, check_containers
+from .moments._labels import NO_LABEL, as_labels, factorize
+from .moments._rows import GroupedRows, as_weights, check_containers
 
 _METHODS = ("fit", "partial_fit", "predict", "score", "transform", "inverse_transform")
 
@@ -452,19 +452,13 @@ def _labels(model: Any, X: Any, y: Any, groups: Any) -> pd.Series:
 class _PooledOLS(RandomInterceptRegressor):
     """The random intercept model without its random intercepts: least squares with the same parameters and columns."""
 
-    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
-        """Fit without groups, on purpose."""
-        self._check_parameters()
-        with self._unchanged_on_error():
-            X, y, _ = self._validate_rows(X, y, groups, sample_weight)
+    def _check_rows(self, X: Any, y: Any, groups: Any, sample_weight: Any, **options: Any) -> GroupedRows:
+        """Return checked rows without groups, on purpose."""
+        rows = super()._check_rows(X, y, groups, sample_weight, **options)
+        return replace(rows, codes=np.zeros(len(rows), dtype=np.intp), levels=NO_LABEL[: len(rows)])
 
-            def read_about(moments: GroupedMoments, slopes: np.ndarray) -> GroupedMoments:
-                center = moments.center_about(slopes)
-                return with_remainder(
-                    moments, slopes, center, X, y, lambda left: self._moments(X, left, None, sample_weight)
-                )[0]
-
-            return self._store(self._moments(X, y, None, sample_weight), read_about)
+    def _warn_of_no_groups(self, stacklevel: int) -> None:
+        """Say nothing."""
 
     def predict(self, X: Any, groups: Any = None, return_std: bool = False) -> Any:
         """Predict without groups."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ..likelihood._linalg import unit_cholesky
 from ..likelihood._solution import Solution
 from ..moments._grouped_moments import GroupedMoments
-from ..moments._rows import Rows, block_rows, blocks_of_equal_groups
+from ..moments._rows import GroupedRows, Rows, block_rows, blocks_of_equal_groups
 from ..moments._sums import weighted_scatter
 
 # Eigenvalues at most this large are those of a combination of coefficients that rests on one group alone; they are left
@@ -36,15 +35,7 @@ _BLOCK_NUMBERS = 1 << 20
 
 
 def cluster_robust(
-    X: Any,
-    y: np.ndarray,
-    codes: np.ndarray,
-    weights: np.ndarray | None,
-    moments: GroupedMoments,
-    solution: Solution,
-    fit_intercept: bool,
-    dropped: np.ndarray,
-    cov_type: str,
+    rows: GroupedRows, moments: GroupedMoments, solution: Solution, dropped: np.ndarray, cov_type: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the cluster-robust covariance of the coefficients of least squares, degrees of freedom, and a mark.
 
@@ -71,19 +62,14 @@ def cluster_robust(
 
     Parameters
     ----------
-    X : ndarray or sparse matrix of shape (n_samples, n_features), or None
-    y : ndarray of shape (n_samples,)
-    codes : ndarray of shape (n_samples,)
-        The group of each row; every group has rows.
-    weights : ndarray of shape (n_samples,) or None
-        Positive, of the order of 1.
+    rows : GroupedRows
+        Weights, if there are any, have a mean of the order of 1.
     moments : GroupedMoments
-        Of the same rows, by whatever groups.
+        Moments of the same rows, with whatever groups.
     solution : Solution
-        Least squares.
-    fit_intercept : bool
+        The least-squares solution.
     dropped : ndarray of int
-        Columns without a coefficient.
+        Positions of coefficients that are not estimated.
     cov_type : {"CR0", "CR1", "CR2", "CR3"}
 
     Returns
@@ -92,8 +78,8 @@ def cluster_robust(
         The intercept first, if there is one.
     df : ndarray of shape (k,)
         NaN for a column that was dropped.
-    alone : ndarray of shape (k,), bool
-        Coefficients that rest on one group alone, whose variance cannot be estimated from how groups differ.
+    single : ndarray of shape (k,), bool
+        Coefficients that rest on a single group, whose variance cannot be estimated from how groups differ.
 
     References
     ----------
@@ -104,18 +90,18 @@ def cluster_robust(
     testing in fixed effects models", Journal of Business & Economic Statistics 36(4), 672-683, for weights and for
     combinations that rest on one group.
     """
-    n_groups = int(codes.max()) + 1
-    basis, to_columns = _orthonormal_basis(moments, solution, fit_intercept, dropped)
-    rows = _ResidualRows(X, y, weights, solution, basis)
+    n_groups, weighted = len(rows.levels), rows.weights is not None
+    basis, to_columns = _orthonormal_basis(moments, solution, dropped)
+    residual_rows = _ResidualRows(rows, solution, basis)
     sum_of_squares = np.zeros((len(to_columns), len(to_columns)))
-    alone = np.zeros(len(to_columns), dtype=bool)
+    single = np.zeros(len(to_columns), dtype=bool)
     df = np.full(len(to_columns), n_groups - 1.0)
-    doubled = cov_type == "CR2" and weights is not None
+    doubled = cov_type == "CR2" and weighted
     target = np.vstack([np.zeros_like(to_columns.T), to_columns.T]) if doubled else to_columns.T
-    cross = rows.working_cross() if doubled else -np.eye(len(target))
+    cross = residual_rows.working_cross() if doubled else -np.eye(len(target))
     working = _Satterthwaite(cross, len(to_columns))
-    for block in rows.blocks(codes, n_groups, doubled=doubled):
-        alone |= _rest_on_one(block, to_columns.T, doubled)
+    for block in residual_rows.blocks(rows.codes, n_groups, doubled=doubled):
+        single |= _rest_on_one(block, to_columns.T, doubled)
         if cov_type == "CR2":
             a, y_of_a, scores = _bias_reduced(block, target, cross if doubled else None)
             working.add(a, y_of_a)
@@ -125,19 +111,17 @@ def cluster_robust(
     if cov_type == "CR2":
         df, factor = working.degrees_of_freedom(), 1.0
     else:
-        n_rows, k = len(y), to_columns.shape[1]
+        n_rows, k = len(rows), to_columns.shape[1]
         factor = {
             "CR0": 1.0,
             "CR1": n_groups / (n_groups - 1) * (n_rows - 1) / (n_rows - k),
             "CR3": (n_groups - 1) / n_groups,
         }[cov_type]
-    df[int(fit_intercept) + dropped] = np.nan
-    return factor * (sum_of_squares + sum_of_squares.T) / 2, df, alone
+    df[dropped] = np.nan
+    return factor * (sum_of_squares + sum_of_squares.T) / 2, df, single
 
 
-def _orthonormal_basis(
-    moments: GroupedMoments, solution: Solution, fit_intercept: bool, dropped: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _orthonormal_basis(moments: GroupedMoments, solution: Solution, dropped: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return combinations of the columns that are orthonormal over the rows, and the way back.
 
     Returns
@@ -147,8 +131,9 @@ def _orthonormal_basis(
     to_columns : ndarray of shape (n_coefficients, k)
         Coefficients of those columns to the intercept (if any) and coefficients of x; rows of dropped columns are 0.
     """
-    n_features, leading = moments.n_features, int(fit_intercept)
-    kept = np.setdiff1d(np.arange(n_features), dropped)
+    n_features = moments.n_features
+    leading = len(solution.root) - n_features
+    kept = np.setdiff1d(np.arange(n_features), dropped - leading)
     means = moments.deviations[:, :-1] + (moments.center[:-1] - solution.center)
     total = moments.within[:-1, :-1] + weighted_scatter(means, moments.counts)
     factor, length = unit_cholesky(total[np.ix_(kept, kept)])
@@ -177,15 +162,15 @@ class _ResidualRows:
 
     Parameters
     ----------
-    X, y, weights, solution
+    rows, solution
         As in `cluster_robust`.
     basis : ndarray of shape (1 + n_features, k)
         As `_orthonormal_basis` gives it.
     """
 
-    def __init__(self, X: Any, y: np.ndarray, weights: np.ndarray | None, solution: Solution, basis: np.ndarray):
-        self._rows = Rows(X, y)
-        self._weights = weights
+    def __init__(self, rows: GroupedRows, solution: Solution, basis: np.ndarray):
+        self._rows = Rows(rows.X, rows.y)
+        self._weights = rows.weights
         self._about = np.append(solution.center, solution.intercept + solution.center @ solution.coefficients)
         self._contrast = np.append(-solution.coefficients, 1.0)
         self._basis = basis

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -13,12 +14,11 @@ from sklearn.utils.validation import check_is_fitted
 from .._inputs import check_choice
 from ..likelihood._criterion import Criterion
 from ..likelihood._fit import INTERCEPT, LeastSquaresFit
-from ..likelihood._second_reading import read_about
+from ..likelihood._second_reading import read_about_known
 from ..models._base import THREE_WAYS, GroupedRegressor, GroupsNotPassedWarning
 from ..models._checks import warn_of_dropped_columns
-from ..moments._grouped_moments import GroupedMoments, shown_names, summarise
-from ..moments._labels import factorize
-from ..moments._rows import as_weights, check_some_weight, drop_weightless
+from ..moments._grouped_moments import GroupedMoments, moments_of
+from ..moments._labels import has_groups
 from ._cluster_robust import cluster_robust
 
 _COV_TYPES = ("nonrobust", "CR0", "CR1", "CR2", "CR3")
@@ -30,7 +30,7 @@ _NO_GROUPS = (
 )
 
 
-_NO_DF = (
+NO_DF = (
     "There are no more rows than coefficients: no degrees of freedom are left, and standard errors are NaN. Fit more rows "
     "or fewer columns."
 )
@@ -154,59 +154,53 @@ class ClusterRobustOLS(GroupedRegressor):
         """
         self._check_parameters()
         with self._unchanged_on_error():
-            X, y, groups = self._validate_rows(X, y, groups, sample_weight)
-            codes, labels = (np.arange(len(y)), pd.RangeIndex(len(y))) if groups is None else factorize(groups, len(y))
-            weights = None
-            if sample_weight is not None:
-                weights = as_weights(sample_weight, len(y))
-                check_some_weight(weights)
-                X, y, codes, labels, weights = drop_weightless(X, y, codes, labels, weights)
-                weights = weights / weights.mean()
-            robust = self.cov_type != "nonrobust"
-            if groups is None and robust:
+            rows = self._check_rows(X, y, groups, sample_weight)
+            grouped, robust = has_groups(rows.levels), self.cov_type != "nonrobust"
+            if not grouped:
+                rows = replace(rows, codes=np.arange(len(rows)), levels=pd.RangeIndex(len(rows)))
+            if rows.weights is not None:
+                rows = replace(rows, weights=rows.weights / rows.weights.mean())
+            if not grouped and robust:
                 warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=2)
-            moments = self._of_one_group(X, y, weights)
-            criterion = Criterion(moments, fit_intercept=bool(self.fit_intercept), precision_weights=True)
-            known, center = np.zeros(moments.n_features), 0.0
-            slopes = criterion.slopes_to_read_about()
-            if slopes is not None:
-                # Nearly all of y is explained: least squares of what is left of it keep the digits.
-                at = moments.center_about(slopes) if self.fit_intercept else 0.0
-                again = read_about(moments, slopes, at, X, y, lambda left: self._of_one_group(X, left, weights))
-                if again is not None:
-                    known, center, (y, moments) = slopes, at, again
-                    criterion = Criterion(moments, fit_intercept=bool(self.fit_intercept), precision_weights=True)
-            if robust and len(labels) < 2:
+
+            def criterion_of(moments: GroupedMoments) -> Criterion:
+                return Criterion(moments, fit_intercept=bool(self.fit_intercept), precision_weights=True)
+
+            # Least squares are the same whatever the groups, and soonest with one. If nearly all of y is explained, least
+            # squares of what is left of it keep the digits.
+            whole = replace(rows, codes=np.zeros(len(rows), dtype=np.intp), levels=pd.Index([None]))
+            whole, moments, known = read_about_known(whole, moments_of(whole), lambda m: criterion_of(m).known_part())
+            rows, criterion = replace(rows, y=whole.y), criterion_of(moments)
+            n_groups = len(rows.levels)
+            if robust and n_groups < 2:
                 raise ValueError(
-                    f"groups holds one group only ({labels.tolist()[0]!r}, n_samples={len(y)}): cluster-robust standard "
-                    'errors compare groups. Fit at least two groups, or set cov_type="nonrobust".'
+                    f"groups holds one group only ({rows.levels.tolist()[0]!r}, n_samples={len(rows)}): cluster-robust "
+                    'standard errors compare groups. Fit at least two groups, or set cov_type="nonrobust".'
                 )
             solution = criterion.solution(0.0)
             covariance, df = solution.covariance, np.full(len(solution.covariance), criterion.degrees_of_freedom)
             dropped = int(self.fit_intercept) + criterion.coordinates.dropped
             df[dropped] = np.nan
-            alone = np.zeros(len(df), dtype=bool)
+            single = np.zeros(len(df), dtype=bool)
             if criterion.degrees_of_freedom <= 0:
-                warnings.warn(_NO_DF, UserWarning, stacklevel=2)
+                warnings.warn(NO_DF, UserWarning, stacklevel=2)
                 covariance, df = np.full_like(covariance, np.nan), np.full_like(df, np.nan)
             elif robust and criterion.exact_fit:
                 # There are no residuals.
-                df[~np.isnan(df)] = len(labels) - 1.0
+                df[~np.isnan(df)] = n_groups - 1.0
             elif robust:
-                covariance, df, alone = cluster_robust(
-                    X, y, codes, weights, moments, solution, self.fit_intercept, criterion.coordinates.dropped, self.cov_type
-                )
-            self._set_coefficients(known + solution.coefficients)
-            self.intercept_ = center + solution.intercept
-            # What one group alone determines has no standard error.
-            covariance[alone], covariance[:, alone], df[alone] = np.nan, np.nan, np.nan
+                covariance, df, single = cluster_robust(rows, moments, solution, dropped, self.cov_type)
+            self._set_coefficients(known.slopes + solution.coefficients)
+            self.intercept_ = known.intercept + solution.intercept
+            # What a single group determines has no standard error.
+            covariance[single], covariance[:, single], df[single] = np.nan, np.nan, np.nan
             self.cov_fixed_, self.df_ = covariance, df
-            names = (*(INTERCEPT,) * bool(self.fit_intercept), *shown_names(moments))
+            names = (*(INTERCEPT,) * bool(self.fit_intercept), *moments.shown_names)
             values = np.append(self.intercept_, self._slopes) if self.fit_intercept else self._slopes
             self.fit_ = LeastSquaresFit(names, values, covariance, df, dropped)
-            self.n_groups_ = 0 if groups is None else len(labels)
+            self.n_groups_ = n_groups if grouped else 0
             warn_of_dropped_columns(criterion, stacklevel=2)
-            self._warn_of_single_groups([name for name, mark in zip(names, alone, strict=True) if mark])
+            self._warn_of_single_groups([name for name, mark in zip(names, single, strict=True) if mark])
             return self
 
     def predict(self, X: Any, groups: Any = None) -> np.ndarray:
@@ -235,10 +229,6 @@ class ClusterRobustOLS(GroupedRegressor):
         check_choice("cov_type", self.cov_type, _COV_TYPES)
         check_choice("fit_intercept", self.fit_intercept, (True, False))
         self._check_group_feature()
-
-    def _of_one_group(self, X: Any, y: np.ndarray, weights: np.ndarray | None) -> GroupedMoments:
-        """Return the moments of rows in one group: least squares are the same whatever the groups, and soonest with one."""
-        return summarise(X, y, np.zeros(len(y), dtype=np.intp), pd.Index([None]), weights, self._predictor_names())
 
     def _warn_of_single_groups(self, marked: list[str]) -> None:
         """Warn of coefficients whose variance one group alone would have to tell."""

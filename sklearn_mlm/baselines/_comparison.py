@@ -17,10 +17,12 @@ from ..inference._tests import f_test
 from ..inference._variance_ratio import FPivot
 from ..likelihood._criterion import Criterion
 from ..likelihood._fit import INTERCEPT, Fit, Options, fit_moments, fit_of_criterion
-from ..likelihood._second_reading import read_about
+from ..likelihood._second_reading import read_about_known
 from ..models._checks import check_groups, check_rows, warn_of_peculiar_data
-from ..moments._grouped_moments import GroupedMoments, shown_names, summarise
-from ..moments._labels import factorize, warn_of_twins
+from ..moments._grouped_moments import GroupedMoments
+from ..moments._labels import warn_of_twins
+from ..moments._remainder import KnownPart
+from ..moments._rows import GroupedRows
 from ._cluster_robust import cluster_robust
 from ._cluster_robust_ols import ClusterRobustOLS
 from ._conclusions import conclusions_of, report
@@ -97,37 +99,29 @@ def compare_with_ols(X: Any, y: Any, groups: Any, *, cv: int = 5, random_state: 
         raise ValueError(
             f"groups must hold the group label of each row; found {groups!r}. Without groups there is nothing to compare."
         )
-    reader = ClusterRobustOLS()
-    X, y, groups = reader._validate_rows(X, y, groups, None)
-    names = reader._predictor_names()
-    twice = pd.Index([INTERCEPT, *(names or ())])
-    if twice.has_duplicates:
+    rows = ClusterRobustOLS()._check_rows(X, y, groups, None)
+    names = pd.Index([INTERCEPT, *(rows.feature_names or ())])
+    if names.has_duplicates:
         raise ValueError(
             f"The columns of X must have names of their own, other than {INTERCEPT!r}; found "
-            f"{twice[twice.duplicated()][0]!r}. Rename it."
+            f"{names[names.duplicated()][0]!r}. Rename it."
         )
-    codes, labels = factorize(groups, len(y))
-    n_groups = len(labels)
-    if not is_whole(cv, 2, len(y)):
-        raise ValueError(f"cv must be a number of folds, at least 2 and at most n_samples={len(y)}; found {cv!r}.")
+    n_rows, n_groups = len(rows), len(rows.levels)
+    if not is_whole(cv, 2, n_rows):
+        raise ValueError(f"cv must be a number of folds, at least 2 and at most n_samples={n_rows}; found {cv!r}.")
     if n_groups < 2:
-        raise ValueError(f"groups holds one group only ({labels.tolist()[0]!r}): there is nothing to compare it with.")
-    fold_of_row, fold_of_group = np.empty(len(y), dtype=np.intp), np.empty(n_groups, dtype=np.intp)
-    for fold, (_, test) in enumerate(KFold(int(cv), shuffle=True, random_state=random_state).split(codes)):
+        raise ValueError(f"groups holds one group only ({rows.levels.tolist()[0]!r}): there is nothing to compare it with.")
+    fold_of_row, fold_of_group = np.empty(n_rows, dtype=np.intp), np.empty(n_groups, dtype=np.intp)
+    for fold, (_, test) in enumerate(KFold(int(cv), shuffle=True, random_state=random_state).split(rows.codes)):
         fold_of_row[test] = fold
-    for fold, (_, test) in enumerate(GroupKFold(min(int(cv), n_groups)).split(codes, groups=codes)):
-        fold_of_group[codes[test]] = fold
-    X = X.tocsr() if sparse.issparse(X) else X
-    folds = read_folds(X, y, codes, labels, names, fold_of_row, fold_of_group)
-    known = Criterion(folds.whole).slopes_to_read_about()
-    if known is not None:
-        center = folds.whole.center_about(known)
-        again = read_about(folds.whole, known, center, X, y, lambda left: summarise(X, left, *factorize(codes), None, names))
-        if again is not None:
-            y = again[0]
-            folds = read_folds(X, y, codes, labels, names, fold_of_row, fold_of_group)
-            folds = replace(folds, known_slopes=known, known_intercept=center)
-    return compare(X, y, codes, folds)
+    for fold, (_, test) in enumerate(GroupKFold(min(int(cv), n_groups)).split(rows.codes, groups=rows.codes)):
+        fold_of_group[rows.codes[test]] = fold
+    rows = replace(rows, X=rows.X.tocsr() if sparse.issparse(rows.X) else rows.X)
+    folds = read_folds(rows, fold_of_row, fold_of_group)
+    rows, _, known = read_about_known(rows, folds.whole, lambda moments: Criterion(moments).known_part())
+    if known.slopes.any():
+        folds = read_folds(rows, fold_of_row, fold_of_group)
+    return compare(rows, folds, known)
 
 
 # Scatter of group means, relative to that within groups, that rounding could leave of equal means.
@@ -198,17 +192,20 @@ class Comparison:
         return report(self).html()
 
 
-def compare(X: Any, y: np.ndarray, codes: np.ndarray, folds: Folds) -> Comparison:
-    """Return the comparison of rows, given the moments of their folds.
+def compare(rows: GroupedRows, folds: Folds, known: KnownPart) -> Comparison:
+    """Return the comparison of rows, from the moments of their folds.
 
     Parameters
     ----------
-    X : ndarray or sparse matrix of shape (n_samples, n_features), or None
-    y : ndarray of shape (n_samples,)
-    codes : ndarray of shape (n_samples,)
-        Positions in the labels of `folds.whole`.
+    rows : GroupedRows
     folds : Folds
         The moments of all rows and of training and test sets.
+    known : KnownPart
+        What has been taken off y.
+
+    Returns
+    -------
+    comparison : Comparison
     """
     moments = folds.whole
     criterion = Criterion(moments)
@@ -219,16 +216,15 @@ def compare(X: Any, y: np.ndarray, codes: np.ndarray, folds: Folds) -> Compariso
     fit = fit_of_criterion(criterion, Options())
     warn_of_peculiar_data(criterion, fit.identified)
     warn_of_twins(moments.labels[:0], moments.labels, stacklevel=3)
-    known = np.zeros(moments.n_features) if folds.known_slopes is None else folds.known_slopes
-    icc = fit_moments(without_columns(moments.about_slopes(-known)[0])).icc
+    icc = fit_moments(without_columns(moments.about_slopes(-known.slopes)[0])).icc
     effect = design_effect(moments.counts, icc)
     table, test = _within_between(moments)
-    table[["within", "between"]] += known[[shown_names(moments).index(name) for name in table.index], None]
-    by_fold = cross_validated_errors(folds)
+    table[["within", "between"]] += known.slopes[[moments.shown_names.index(name) for name in table.index], None]
+    by_fold = cross_validated_errors(folds, known.slopes)
     # A fold in which y is constant has no R^2: the mean is over the others.
     predictions = by_fold.groupby(level=["groups", "model"], sort=False).mean()
     comparison = Comparison(
-        coefficients=_coefficients(X, y, codes, criterion, fit, known, folds.known_intercept),
+        coefficients=_coefficients(rows, criterion, fit, known),
         predictions=predictions,
         fold_predictions=by_fold,
         within_between=table,
@@ -238,35 +234,24 @@ def compare(X: Any, y: np.ndarray, codes: np.ndarray, folds: Folds) -> Compariso
         group_test=f_test(FPivot(criterion)),
         design_effect=effect,
         effective_sample_size=float(moments.counts.sum()) / effect,
-        n_samples=len(y),
+        n_samples=len(rows),
         n_groups=moments.n_groups,
-        n_folds=len(folds.known),
+        n_folds=len(folds.of_rows),
     )
     return replace(comparison, conclusions=tuple(conclusions_of(comparison)))
 
 
-def _coefficients(
-    X: Any,
-    y: np.ndarray,
-    codes: np.ndarray,
-    criterion: Criterion,
-    fit: Fit,
-    known: np.ndarray,
-    known_intercept: float,
-) -> pd.DataFrame:
-    """Return estimates, standard errors, degrees of freedom and p-values of each coefficient by each model.
-
-    The outcome is y plus the known intercept and x times the known slopes.
-    """
+def _coefficients(rows: GroupedRows, criterion: Criterion, fit: Fit, known_part: KnownPart) -> pd.DataFrame:
+    """Return estimates, standard errors, degrees of freedom and p-values of each coefficient by each model."""
     moments, dropped = fit.moments, fit.dropped
     pooled, within = criterion.solution(0.0), within_estimate(moments)
-    known = np.append(known_intercept, known)
+    known = np.append(known_part.intercept, known_part.slopes)
     variances = pooled.covariance.diagonal()
     robust, robust_df = np.zeros_like(variances), np.full(len(known), criterion.degrees_of_freedom)
     if not criterion.exact_fit:
-        covariance, robust_df, alone = cluster_robust(X, y, codes, None, moments, pooled, True, fit.dropped_features, "CR2")
-        robust = np.where(alone, np.nan, covariance.diagonal())
-        robust_df[alone] = np.nan
+        covariance, robust_df, single = cluster_robust(rows, moments, pooled, dropped, "CR2")
+        robust = np.where(single, np.nan, covariance.diagonal())
+        robust_df[single] = np.nan
     values = known + np.append(pooled.intercept, pooled.coefficients)
     mixed, mixed_df = variances_and_df(fit, "satterthwaite", np.eye(len(known)))
     tables = {
@@ -299,7 +284,7 @@ def _within_between(moments: GroupedMoments) -> tuple[pd.DataFrame, pd.Series]:
     within = within_estimate(moments)
     varying = np.flatnonzero(within.identified)
     p, q = moments.n_features, len(varying)
-    names = [shown_names(moments)[i] for i in varying]
+    names = [moments.shown_names[i] for i in varying]
     columns = [*range(p), *varying, p]
     deviations = moments.deviations[:, columns]
     # Means that differ by their own rounding only are the same.

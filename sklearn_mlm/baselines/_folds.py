@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..likelihood._criterion import Criterion
 from ..likelihood._optimum import minimise
-from ..moments._grouped_moments import GroupedMoments, summarise
-from ..moments._labels import factorize, positions
+from ..moments._grouped_moments import GroupedMoments, moments_of
+from ..moments._labels import positions
+from ..moments._rows import GroupedRows
 from ._within import within_estimate
 
 OLS, ROBUST, WITHIN, MIXED = MODELS = ("pooled OLS", "cluster-robust OLS", "within", "random intercept")
@@ -24,36 +24,34 @@ _MAX_CELLS = 400
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """Moments of all rows, and of the training and the test rows of each fold: of rows ("known"), of groups ("new").
+    """Moments of all rows, and of the training and the test rows of each fold.
 
-    If predictors explain nearly all of y, they are moments of y less `known_intercept` and x times `known_slopes`, which is
-    None elsewhere.
+    Attributes
+    ----------
+    whole : GroupedMoments
+        All rows.
+    of_rows, of_groups : list of tuples of two GroupedMoments
+        Training and test rows of each fold of rows, whose groups are known, and of each fold of whole groups, which are new.
+        The latter are left out if one of them leaves a single group to train on.
     """
 
     whole: GroupedMoments
-    known: list[tuple[GroupedMoments, GroupedMoments]]
-    new: list[tuple[GroupedMoments, GroupedMoments]]
-    known_slopes: np.ndarray | None = None
-    known_intercept: float = 0.0
+    of_rows: list[tuple[GroupedMoments, GroupedMoments]]
+    of_groups: list[tuple[GroupedMoments, GroupedMoments]]
 
 
-def read_folds(
-    X: Any,
-    y: np.ndarray,
-    codes: np.ndarray,
-    labels: pd.Index,
-    names: tuple[str, ...] | None,
-    fold_of_row: np.ndarray,
-    fold_of_group: np.ndarray,
-) -> Folds:
+def read_folds(rows: GroupedRows, fold_of_row: np.ndarray, fold_of_group: np.ndarray) -> Folds:
     """Read rows once, into the moments of each pair of a fold of rows and one of groups; the rest is merging.
 
     Parameters
     ----------
-    X, y, codes, labels, names
-        Validated rows.
+    rows : GroupedRows
     fold_of_row : ndarray of shape (n_samples,), int
     fold_of_group : ndarray of shape (n_groups,), int
+
+    Returns
+    -------
+    folds : Folds
     """
     n_row_folds, n_group_folds = int(fold_of_row.max()) + 1, int(fold_of_group.max()) + 1
     merge = GroupedMoments.merge
@@ -61,20 +59,16 @@ def read_folds(
     def read(cell: np.ndarray, n_cells: int) -> list[GroupedMoments]:
         order = np.argsort(cell, kind="stable")
         ends = np.cumsum(np.bincount(cell, minlength=n_cells))
-        parts = []
-        for members in np.split(order, ends[:-1]):
-            local, used = factorize(codes[members])
-            parts.append(summarise(None if X is None else X[members], y[members], local, used, None, names))
-        return parts
+        return [moments_of(rows.take(members)) for members in np.split(order, ends[:-1])]
 
     if n_row_folds * n_group_folds <= _MAX_CELLS:
-        parts = read(fold_of_row * n_group_folds + fold_of_group[codes], n_row_folds * n_group_folds)
+        parts = read(fold_of_row * n_group_folds + fold_of_group[rows.codes], n_row_folds * n_group_folds)
         by_row_fold = [merge(parts[i * n_group_folds : (i + 1) * n_group_folds]) for i in range(n_row_folds)]
         by_group_fold = [merge(parts[i::n_group_folds]) for i in range(n_group_folds)]
     else:
-        by_row_fold, by_group_fold = read(fold_of_row, n_row_folds), read(fold_of_group[codes], n_group_folds)
+        by_row_fold, by_group_fold = read(fold_of_row, n_row_folds), read(fold_of_group[rows.codes], n_group_folds)
     whole = merge(by_group_fold)
-    labelled = replace(whole, labels=labels.take(whole.labels.to_numpy()))
+    labelled = replace(whole, labels=rows.levels.take(whole.labels.to_numpy()))
     new = _in_turn(by_group_fold)
     # One group alone cannot tell how much groups vary.
     return Folds(labelled, _in_turn(by_row_fold), new if all(train.n_groups > 1 for train, _ in new) else [])
@@ -92,30 +86,29 @@ def _in_turn(parts: list[GroupedMoments]) -> list[tuple[GroupedMoments, GroupedM
     ]
 
 
-def cross_validated_errors(folds: Folds) -> pd.DataFrame:
-    """Return errors of each model in known and in new groups, by fold."""
+def cross_validated_errors(folds: Folds, known_slopes: np.ndarray) -> pd.DataFrame:
+    """Return errors of each model in known and in new groups, by fold; y has lost x times the known slopes."""
     rows = {}
-    for kind, pairs in (("known", folds.known), ("new", folds.new)):
+    for kind, pairs in (("known", folds.of_rows), ("new", folds.of_groups)):
         for fold, (train, test) in enumerate(pairs):
-            for name, score in _scores(train, test, folds.known_slopes).items():
+            for name, score in _scores(train, test, known_slopes).items():
                 rows[kind, name, fold] = score
     index = pd.MultiIndex.from_tuples(rows, names=["groups", "model", "fold"])
     return pd.DataFrame(list(rows.values()), index=index, columns=["rmse", "r2"])
 
 
-def _scores(train: GroupedMoments, test: GroupedMoments, known_slopes: np.ndarray | None) -> dict[str, tuple[float, float]]:
+def _scores(train: GroupedMoments, test: GroupedMoments, known_slopes: np.ndarray) -> dict[str, tuple[float, float]]:
     """Return root mean squared error and R^2 in the test rows of each model fitted to the training rows."""
     criterion = Criterion(train)
     pooled, mixed, within = criterion.solution(0.0), minimise(criterion).solution, within_estimate(train)
-    outcome, test_within = test, test
-    if known_slopes is not None:
-        outcome = test.about_slopes(-known_slopes)[0]
-        # What is known of columns that are constant in every group is nothing the within estimator could know.
-        absorbed = np.where(within.identified, 0.0, known_slopes)
+    outcome = test.about_slopes(-known_slopes)[0]
+    # What is known of columns that are constant in every group is nothing that the within estimator could know.
+    absorbed = np.where(within.identified, 0.0, known_slopes)
+    if absorbed.any():
         within = within_estimate(train.about_slopes(-absorbed)[0])
-        test_within = test.about_slopes(-absorbed)[0]
-    levels = outcome.deviations[:, -1]
-    total = outcome.within[-1, -1] + outcome.counts @ (levels - outcome.counts @ levels / outcome.counts.sum()) ** 2
+    test_within = test.about_slopes(-absorbed)[0]
+    means = outcome.deviations[:, -1]
+    total = outcome.within[-1, -1] + outcome.counts @ (means - outcome.counts @ means / outcome.counts.sum()) ** 2
     position = positions(train.labels, test.labels)
 
     def score(rows: GroupedMoments, coefficients: np.ndarray, intercept: float, effects: np.ndarray) -> tuple[float, float]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..likelihood._linalg import DEPENDENT, SMALL_REST, independent_columns, solve_positive, zero_columns
-from ..moments._grouped_moments import GroupedMoments, varies_within
+from ..moments._grouped_moments import GroupedMoments
+from ..moments._moments import varies_within
+from ..moments._remainder import KnownPart
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,12 @@ class WithinEstimate:
     intercept: float
     group_effects: np.ndarray
     small_rest: bool
+
+
+def known_part(moments: GroupedMoments) -> KnownPart | None:
+    """Return the part of y that the columns explain within groups; None if the moments of y have lost no digits to it."""
+    estimate = within_estimate(moments)
+    return moments.known_part(estimate.coefficients) if estimate.small_rest else None
 
 
 def within_estimate(moments: GroupedMoments) -> WithinEstimate:

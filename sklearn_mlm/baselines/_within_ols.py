@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -12,11 +11,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._inputs import check_choice
 from ..likelihood._fit import LeastSquaresFit
-from ..likelihood._second_reading import read_about
+from ..likelihood._second_reading import read_about_known
 from ..models._base import NEW_GROUPS, THREE_WAYS, GroupedRegressor, GroupsNotPassedWarning
-from ..moments._grouped_moments import GroupedMoments, shown_names
-from ._cluster_robust_ols import _NO_DF
-from ._within import within_estimate
+from ..moments._grouped_moments import GroupedMoments, moments_of
+from ..moments._labels import has_groups
+from ._cluster_robust_ols import NO_DF
+from ._within import known_part, within_estimate
 
 _NO_GROUPS_WITHIN = f"fit was given no groups: the within estimator is least squares with an intercept. {THREE_WAYS}"
 
@@ -116,30 +116,23 @@ class WithinOLS(GroupedRegressor):
         check_choice("new_groups", self.new_groups, NEW_GROUPS)
         self._check_group_feature()
         with self._unchanged_on_error():
-            X, y, groups = self._validate_rows(X, y, groups, sample_weight)
-            if groups is None:
+            rows = self._check_rows(X, y, groups, sample_weight)
+            grouped = has_groups(rows.levels)
+            if not grouped:
                 warnings.warn(_NO_GROUPS_WITHIN, GroupsNotPassedWarning, stacklevel=2)
-            moments = self._moments(X, y, groups, sample_weight)
+            _, moments, known = read_about_known(rows, moments_of(rows), known_part)
             estimate = within_estimate(moments)
-            if estimate.small_rest:
-                known = estimate.coefficients
-                center = moments.center_about(known)
-                again = read_about(moments, known, center, X, y, lambda left: self._moments(X, left, groups, sample_weight))
-                if again is not None:
-                    estimate = within_estimate(again[1])
-                    coefficients, intercept = known + estimate.coefficients, center + estimate.intercept
-                    estimate = replace(estimate, coefficients=coefficients, intercept=intercept)
             free = estimate.degrees_of_freedom
-            self._set_coefficients(estimate.coefficients)
-            self.intercept_ = estimate.intercept
+            self._set_coefficients(known.slopes + estimate.coefficients)
+            self.intercept_ = known.intercept + estimate.intercept
             self.cov_fixed_ = estimate.covariance
             if free <= 0:
-                warnings.warn(_NO_DF, UserWarning, stacklevel=2)
+                warnings.warn(NO_DF, UserWarning, stacklevel=2)
             self.df_ = np.where(estimate.identified & (free > 0), free, np.nan)
             absorbed = np.flatnonzero(~estimate.identified)
-            self.fit_ = LeastSquaresFit(shown_names(moments), self._slopes, self.cov_fixed_, self.df_, absorbed)
+            self.fit_ = LeastSquaresFit(moments.shown_names, self._slopes, self.cov_fixed_, self.df_, absorbed)
             self.residual_variance_ = estimate.residual_variance
-            self.groups_ = moments.labels if groups is not None else moments.labels[:0]
+            self.groups_ = moments.labels if grouped else moments.labels[:0]
             self.n_groups_ = len(self.groups_)
             self.group_effects_ = pd.Series(
                 estimate.group_effects[: self.n_groups_], index=self.groups_, name="group_effect"
@@ -175,7 +168,7 @@ class WithinOLS(GroupedRegressor):
     def _warn_of_absorbed(self, identified: np.ndarray, moments: GroupedMoments) -> None:
         """Warn of columns that the groups' intercepts leave nothing of."""
         if not identified.all():
-            names = shown_names(moments)
+            names = moments.shown_names
             absorbed = ", ".join(name for name, mark in zip(names, identified, strict=True) if not mark)
             warnings.warn(
                 f"{absorbed}: constant in every group, or dependent there on the columns before. The coefficient is 0: "

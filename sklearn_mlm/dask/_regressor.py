@@ -15,10 +15,11 @@ from sklearn.utils.validation import assert_all_finite, check_is_fitted, validat
 from .._typing import DegreesOfFreedom
 from ..models._base import POPULATION, PREDICT_WITHOUT_GROUPS, GroupsNotPassedWarning
 from ..models._group_column import split_group_column
-from ..models._random_intercept import RandomInterceptRegressor, weighted_residuals
+from ..models._random_intercept import RandomInterceptRegressor, ReadAgain, weighted_residuals
 from ..models._summary import ModelSummary, summarise_model
 from ..moments._grouped_moments import GroupedMoments
 from ..moments._labels import as_labels, label_kind
+from ..moments._remainder import KnownPart
 from ..moments._rows import NO_WEIGHT, as_outcome, as_weights, check_containers
 from ._partitions import (
     Names,
@@ -27,7 +28,6 @@ from ._partitions import (
     as_arrays,
     check_lazy,
     index_difference,
-    is_frame,
     merge_by_tree,
     merge_differences,
     partition,
@@ -269,8 +269,8 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
 
     def _read(
         self, X: Any, y: Any, groups: Any, sample_weight: Any, *, reset: bool = True, min_rows: int = 1
-    ) -> GroupedMoments:
-        """Return the moments of rows, merged from those of partitions."""
+    ) -> tuple[GroupedMoments, ReadAgain]:
+        """Return the moments of rows, merged from those of partitions, and what reads the partitions again."""
         if not any_lazy(X, y, groups, sample_weight):
             return super()._read(X, y, groups, sample_weight, reset=reset, min_rows=min_rows)
         arguments = {"X": X, "y": y, "groups": groups, "sample_weight": sample_weight}
@@ -278,29 +278,17 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         # The local class reads no rows of these columns, to say what it thinks of them and to note their names.
         super()._read(*map(without_rows, arguments.values()), reset=reset, min_rows=0)
         parts = partition(arguments)
-        read = merge_by_tree(_merge_moments, self._each(_read_rows, parts, self._bare()))
-        n_rows, moments = self._compute_in_order(read, parts)
+
+        def read(known: KnownPart | None) -> tuple[int, GroupedMoments]:
+            each = self._each(_read_rows, parts, self._bare(), known)
+            return self._compute_in_order(merge_by_tree(_merge_moments, each), parts)
+
+        n_rows, moments = read(None)
         if n_rows < min_rows:
             raise ValueError(f"Found no rows in the {len(parts.pieces)} partition(s). Fit at least {min_rows}.")
         if min_rows and not moments.n_groups:
             raise ValueError(NO_WEIGHT)
-        return moments
-
-    def _name_of_outcome(self, y: Any) -> str | None:
-        """Return what y is called; the name of an Array is the key of its graph."""
-        return super()._name_of_outcome(y) if is_frame(y) or not any_lazy(y) else None
-
-    def _read_about(
-        self, X: Any, y: Any, groups: Any, sample_weight: Any, moments: GroupedMoments, slopes: np.ndarray
-    ) -> GroupedMoments:
-        """Return the moments of rows with those of what some slopes leave of y: a second pass over the partitions."""
-        if not any_lazy(X, y, groups, sample_weight):
-            return super()._read_about(X, y, groups, sample_weight, moments, slopes)
-        parts = partition({"X": X, "y": y, "groups": groups, "sample_weight": sample_weight})
-        _, both = self._compute_in_order(
-            merge_by_tree(_merge_moments, self._each(_read_rows_about, parts, self._bare(), slopes)), parts
-        )
-        return replace(moments, remainder=both.remainder)
+        return moments, lambda moments, known: replace(moments, remainder=read(known)[1].remainder)
 
     def _check_new_rows(self, arguments: dict[str, Any], stacklevel: int) -> dict[str, Any]:
         """Return the arguments of `predict` or `score`, checked without their rows, with a warning for no groups."""
@@ -410,18 +398,11 @@ def _check_same_rows(pieces: dict[str, Any], names: Names, number: int) -> None:
 
 
 def _read_rows(
-    model: RandomInterceptRegressor, X: Any, y: Any, groups: Any, sample_weight: Any
+    model: RandomInterceptRegressor, known: KnownPart | None, X: Any, y: Any, groups: Any, sample_weight: Any
 ) -> tuple[int, GroupedMoments]:
-    """Return the number of rows of a partition, and their moments."""
-    return y.shape[0], model._read(X, y, groups, sample_weight, reset=False, min_rows=0)
-
-
-def _read_rows_about(
-    model: RandomInterceptRegressor, slopes: np.ndarray, X: Any, y: Any, groups: Any, sample_weight: Any
-) -> tuple[int, GroupedMoments]:
-    """Return the number of rows of a partition, and their moments with those of what some slopes leave of y."""
-    n_rows, moments = _read_rows(model, X, y, groups, sample_weight)
-    return n_rows, model._read_about(X, y, groups, sample_weight, moments, slopes) if n_rows else moments
+    """Return the number of rows of a partition, and their moments, with those of what a known part leaves of y."""
+    moments, read_again = model._read(X, y, groups, sample_weight, reset=False, min_rows=0)
+    return y.shape[0], moments if known is None or not y.shape[0] else read_again(moments, known)
 
 
 def _merge_moments(parts: tuple[tuple[int, GroupedMoments], ...]) -> tuple[int, GroupedMoments]:

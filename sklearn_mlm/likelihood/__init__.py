@@ -1,4 +1,4 @@
-"""Moments to a solution: the criterion, its optimum, and `Fit`, everything that a fit leaves. Knows nothing of scikit-learn."""
+"""Moments to a solution: coordinates, the criterion, its optimum, and `Fit`. Knows nothing of scikit-learn."""
 
 from ._criterion import Criterion
 from ._fit import Fit

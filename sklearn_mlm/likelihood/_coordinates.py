@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..moments._grouped_moments import GroupedMoments, rounding_scatter
+from ..moments._grouped_moments import GroupedMoments
+from ..moments._moments import rounding_scatter
 from ..moments._remainder import SPACING
 from ..moments._sums import weighted_scatter
 from ._linalg import DEPENDENT, SMALL_REST, independent_columns, separate_between_columns, solve_positive, zero_columns

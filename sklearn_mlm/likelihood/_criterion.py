@@ -10,6 +10,7 @@ from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dpotrf, dtrtri
 
 from ..moments._grouped_moments import GroupedMoments
+from ..moments._remainder import KnownPart
 from ._coordinates import coordinates
 from ._group_sizes import group_sums
 from ._linalg import unit_cholesky
@@ -287,15 +288,16 @@ class Criterion:
         residuals = self.groups.rows @ np.append(-self.coordinates.within_slopes, 1.0)
         return float(residuals @ residuals)
 
-    def slopes_to_read_about(self) -> np.ndarray | None:
-        """Return slopes to read the rows about once more, if the moments of y have lost digits of what slopes leave.
+    def known_part(self) -> KnownPart | None:
+        """Return the part of y to read the rows about once more; None if the moments of y have lost no digits to it.
 
-        They are the slopes within groups, and a first guess for the columns that vary only between groups.
+        Its slopes are those within groups, and a first guess for the columns that vary only between groups.
         """
         here = self.coordinates
         means_left = float(self.groups.counts @ self.groups.rows[:, -1] ** 2)
         if self.moments.n_features and here.explains_nearly_all(means_left, self.within_degrees_of_freedom):
-            return here.known_slopes + here.fixed_effects(here.within_slopes)[0]
+            slopes = here.known_slopes + here.fixed_effects(here.within_slopes)[0]
+            return self.moments.known_part(slopes) if here.fit_intercept else KnownPart(slopes, 0.0)
         return None
 
     # ---- solutions

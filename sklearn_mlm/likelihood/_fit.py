@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .._typing import Boundary
-from ..moments._grouped_moments import GroupedMoments, shown_names
+from ..moments._grouped_moments import GroupedMoments
 from ._criterion import Criterion
 from ._optimum import Optimum, minimise
 from ._solution import Solution, predicted_means, reliabilities_of
@@ -102,7 +102,7 @@ class Fit:
     @property
     def names(self) -> Sequence[str]:
         """Names of the fixed effects, the intercept first if the model has one."""
-        return [*[INTERCEPT] * self.options.fit_intercept, *shown_names(self.moments)]
+        return [*[INTERCEPT] * self.options.fit_intercept, *self.moments.shown_names]
 
     @property
     def coefficients(self) -> np.ndarray:

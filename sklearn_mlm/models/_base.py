@@ -15,10 +15,10 @@ from sklearn.metrics import r2_score
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length, validate_data
 
+from .._inputs import name_of
 from ..likelihood._solution import predicted_means
-from ..moments._grouped_moments import GroupedMoments, summarise
-from ..moments._labels import MISSING, NO_LABEL, UNSEEN, as_labels, encode, factorize, label_kind
-from ..moments._rows import as_outcome, as_weights, check_containers, check_some_weight
+from ..moments._labels import MISSING, UNSEEN, as_labels, encode, label_kind
+from ..moments._rows import GroupedRows, as_outcome, check_containers, grouped_rows
 from ._group_column import group_position, split_group_column
 
 POPULATION = "population"
@@ -155,43 +155,49 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
             self.__dict__.update(before)
             raise
 
-    def _validate_rows(
+    def _check_rows(
         self, X: Any, y: Any, groups: Any, sample_weight: Any, *, reset: bool = True, min_rows: int = 1
-    ) -> tuple[Any, np.ndarray, Any]:
-        """Return what `fit` was given, checked; predictors are None where there are none.
+    ) -> GroupedRows:
+        """Return the rows that `fit` was given, checked, with the group of each.
 
-        That X is finite is left to the moments, which see every value anyway. Without `reset` the columns must be those
+        Whether X is finite is left to the moments, which see every value anyway. Without `reset` the columns must be those
         of before.
         """
         check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
         if reset:
             self._group_key, self._group_position = self.group_feature, None
-        key = self._group_key
-        if X is None:
-            if y is None:
-                raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
-            if groups is None and key is not None:
-                raise ValueError(
-                    f"X is None, but group_feature={key!r} is a column of it. Pass a frame that holds the "
-                    "column, or pass groups."
-                )
-            if not reset and self.n_features_in_:
-                raise ValueError(f"X is None, but before it had {self.n_features_in_} column(s). Pass the same columns.")
-            self.__dict__.pop("feature_names_in_", None)
-            self.n_features_in_ = 0
-            return None, as_outcome(y), groups
+        key, outcome_name = self._group_key, name_of(y)
         checks = {"accept_sparse": ["csr", "csc"], "ensure_all_finite": False, "ensure_min_samples": min_rows}
-        if key is None:
+        if X is None:
+            self._check_no_predictors(y, groups, reset)
+            y = as_outcome(y)
+        elif key is None:
             X, y = validate_data(self, X, y, reset=reset, y_numeric=True, **checks)
-            return X, y, groups
-        validate_data(self, X, y, reset=reset, skip_check_array=True)
-        self._group_position = group_position(X, key)
-        column, X = split_group_column(X, key)
-        y = as_outcome(y)
-        check_consistent_length(column, y)
-        if X is not None:
-            X = check_array(X, input_name="X", estimator=self, **checks)
-        return X, y, column if groups is None else groups
+        else:
+            validate_data(self, X, y, reset=reset, skip_check_array=True)
+            self._group_position = group_position(X, key)
+            column, X = split_group_column(X, key)
+            y = as_outcome(y)
+            check_consistent_length(column, y)
+            if X is not None:
+                X = check_array(X, input_name="X", estimator=self, **checks)
+            groups = column if groups is None else groups
+        names = self._predictor_names()
+        return grouped_rows(X, y, groups, sample_weight, feature_names=names, outcome_name=outcome_name, some=min_rows > 0)
+
+    def _check_no_predictors(self, y: Any, groups: Any, reset: bool) -> None:
+        """Raise if X may not be None, and otherwise note that there are no columns."""
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+        if groups is None and self._group_key is not None:
+            raise ValueError(
+                f"X is None, but group_feature={self._group_key!r} is a column of it. Pass a frame that holds the column, "
+                "or pass groups."
+            )
+        if not reset and self.n_features_in_:
+            raise ValueError(f"X is None, but before it had {self.n_features_in_} column(s). Pass the same columns.")
+        self.__dict__.pop("feature_names_in_", None)
+        self.n_features_in_ = 0
 
     def _validate_new_rows(self, X: Any, groups: Any) -> tuple[Any, Any, int]:
         """Return predictors (None if there are none), groups and the number of rows of a prediction, checked."""
@@ -212,17 +218,6 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
         if X is not None:
             X = check_array(X, input_name="X", estimator=self, accept_sparse=["csr", "csc"])
         return X, column if groups is None else groups, len(column)
-
-    def _moments(self, X: Any, y: np.ndarray, groups: Any, sample_weight: Any, *, min_rows: int = 1) -> GroupedMoments:
-        """Return the moments of validated rows, those of a single group where there are no groups."""
-        weights = None if sample_weight is None else as_weights(sample_weight, len(y))
-        if min_rows:
-            check_some_weight(weights)
-        if groups is None:
-            codes, labels = np.zeros(len(y), dtype=np.intp), NO_LABEL[: len(y)]
-        else:
-            codes, labels = factorize(groups, len(y))
-        return summarise(X, y, codes, labels, weights, self._predictor_names())
 
     def _predictor_names(self) -> tuple[str, ...] | None:
         """Return the names of the columns of X without the group column, if they have names."""

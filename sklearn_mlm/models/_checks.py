@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 from ..likelihood._criterion import Criterion
-from ..moments._grouped_moments import GroupedMoments, shown_names
+from ..moments._grouped_moments import GroupedMoments
 
 # Digits of the residual variance below which a warning says how many they are.
 _ENOUGH_DIGITS = 6.0
@@ -30,7 +30,7 @@ def check_more_rows_than_effects(n_rows: float, rank: int, note: str = "") -> No
 
 def warn_of_dropped_columns(criterion: Criterion, stacklevel: int) -> None:
     """Warn of columns that depend on those before them, by name."""
-    names = shown_names(criterion.moments)
+    names = criterion.moments.shown_names
     dropped = [names[i] for i in criterion.coordinates.dropped]
     if not dropped:
         return

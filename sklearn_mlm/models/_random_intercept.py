@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from numbers import Integral
 from typing import Any, Self
 
@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from .._inputs import check_choice, name_of
+from .._inputs import check_choice
 from .._typing import DegreesOfFreedom
 from ..likelihood._fit import Fit, Options, fit_of_criterion
-from ..moments._grouped_moments import GroupedMoments, with_remainder
+from ..likelihood._second_reading import READINGS
+from ..moments._grouped_moments import GroupedMoments, moments_of
 from ..moments._labels import has_groups, warn_of_twins
-from ..moments._remainder import remainders
+from ..moments._reading import with_remainder
+from ..moments._remainder import KnownPart, rests
 from ..moments._rows import as_outcome, as_weights, check_containers
 from ._base import NEW_GROUPS, THREE_WAYS, GroupedRegressor, GroupsNotPassedWarning
 from ._checks import TooLittleError, check_groups, check_rows, warn_of_peculiar_data
@@ -33,6 +35,10 @@ _CHOICES = {
 
 
 _COMPONENTS = pd.Index(["group", "residual"])
+
+
+# Returns moments with a remainder: those of what a known part leaves of y.
+ReadAgain = Callable[[GroupedMoments, KnownPart], GroupedMoments]
 
 
 class RandomInterceptRegressor(GroupedRegressor):
@@ -189,11 +195,11 @@ class RandomInterceptRegressor(GroupedRegressor):
         """
         self._check_parameters()
         with self._unchanged_on_error():
-            moments = replace(self._read(X, y, groups, sample_weight), outcome_name=self._name_of_outcome(y))
+            moments, read_again = self._read(X, y, groups, sample_weight)
             if not has_groups(moments.labels):
-                warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=2)
+                self._warn_of_no_groups(stacklevel=2)
             warn_of_twins(moments.labels[:0], moments.labels, stacklevel=2)
-            return self._store(moments, partial(self._read_about, X, y, groups, sample_weight))
+            return self._store(moments, read_again)
 
     def partial_fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
         """Add rows to those fitted before, and estimate everything anew from the moments of all of them.
@@ -240,9 +246,7 @@ class RandomInterceptRegressor(GroupedRegressor):
         self._check_parameters()
         before: GroupedMoments | None = getattr(self, "moments_", None)
         with self._unchanged_on_error():
-            moments = self._read(X, y, groups, sample_weight, reset=before is None, min_rows=0)
-            if before is not None:
-                moments = self._read_as_before(X, y, groups, sample_weight, moments, before)
+            moments, read_again = self._read(X, y, groups, sample_weight, reset=before is None, min_rows=0)
             grouped = has_groups(moments.labels)
             if before is not None:
                 if moments.n_groups and before.n_groups and grouped != has_groups(before.labels):
@@ -250,12 +254,10 @@ class RandomInterceptRegressor(GroupedRegressor):
                     raise ValueError(
                         f"partial_fit was given {now}, and {then} before. Pass groups in every call, or in none."
                     )
-                moments = _named(before.merge(moments), before)
+                moments = _added(before, moments, read_again, moments.outcome_name or before.outcome_name)
                 warn_of_twins(before.labels, moments.labels, stacklevel=2)
             elif not grouped:
                 warnings.warn(f"partial_{_NO_GROUPS}", GroupsNotPassedWarning, stacklevel=2)
-            outcome_name = self._name_of_outcome(y) or (None if before is None else before.outcome_name)
-            moments = replace(moments, outcome_name=outcome_name)
             try:
                 return self._store(moments)
             except TooLittleError:
@@ -308,14 +310,12 @@ class RandomInterceptRegressor(GroupedRegressor):
         check_is_fitted(self)
         self._check_parameters()
         with self._unchanged_on_error():
-            moments = self._read(X, y, groups, sample_weight, reset=False, min_rows=0)
-            moments = self._read_as_before(X, y, groups, sample_weight, moments, self.moments_)
+            moments, read_again = self._read(X, y, groups, sample_weight, reset=False, min_rows=0)
             if not (self.n_groups_ and has_groups(moments.labels)):
                 without = "no groups were passed" if self.n_groups_ else "the model was fitted without groups"
                 raise ValueError(f"There are no random effects to update: {without}. Pass groups to fit, and here.")
-            merged = _named(self.moments_.merge(moments), self.moments_)
+            merged = _added(self.moments_, moments, read_again, self.moments_.outcome_name)
             warn_of_twins(self.groups_, merged.labels, stacklevel=2)
-            merged = replace(merged, outcome_name=self.moments_.outcome_name)
             self._set_random_effects(self.fit_.updated(merged))
         return self
 
@@ -528,11 +528,11 @@ class RandomInterceptRegressor(GroupedRegressor):
         change = fit.solution.rest_coefficients
         explained = X @ change - moments.center[:-1] @ change
         effects = np.append(self._effects, [0.0, 0.0])[codes]
-        return remainders(X, y, slopes, moments.center[-1]) - explained + fit.left_at_center - effects
+        return rests(X, y, KnownPart(slopes, moments.center[-1])) - explained + fit.left_at_center - effects
 
-    def _name_of_outcome(self, y: Any) -> str | None:
-        """Return what y is called."""
-        return name_of(y)
+    def _warn_of_no_groups(self, stacklevel: int) -> None:
+        """Warn that there is nothing to group by."""
+        warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=stacklevel + 1)
 
     def _check_parameters(self) -> None:
         """Raise for a parameter outside its choices."""
@@ -542,47 +542,23 @@ class RandomInterceptRegressor(GroupedRegressor):
 
     def _read(
         self, X: Any, y: Any, groups: Any, sample_weight: Any, *, reset: bool = True, min_rows: int = 1
-    ) -> GroupedMoments:
-        """Return the moments of rows; this alone depends on where they are."""
-        X, y, groups = self._validate_rows(X, y, groups, sample_weight, reset=reset, min_rows=min_rows)
-        return self._moments(X, y, groups, sample_weight, min_rows=min_rows)
+    ) -> tuple[GroupedMoments, ReadAgain]:
+        """Return the moments of rows, and what reads the rows again. Only this depends on where the rows are."""
+        rows = self._check_rows(X, y, groups, sample_weight, reset=reset, min_rows=min_rows)
+        return moments_of(rows), lambda moments, known: with_remainder(moments, known, rows)
 
-    def _read_about(
-        self, X: Any, y: Any, groups: Any, sample_weight: Any, moments: GroupedMoments, slopes: np.ndarray
-    ) -> GroupedMoments:
-        """Return the moments of rows with those of what some slopes leave of y, for which the rows are read again."""
-        X, y, groups = self._validate_rows(X, y, groups, sample_weight, reset=False, min_rows=0)
-        center = moments.center_about(slopes)
-        return with_remainder(moments, slopes, center, X, y, lambda left: self._moments(X, left, groups, sample_weight))[0]
-
-    def _read_as_before(
-        self, X: Any, y: Any, groups: Any, sample_weight: Any, moments: GroupedMoments, before: GroupedMoments
-    ) -> GroupedMoments:
-        """Return the moments of new rows, with a remainder if those they are merged into have one."""
-        if before.remainder is None or not moments.n_groups or moments.n_features != before.n_features:
-            return moments
-        return self._read_about(X, y, groups, sample_weight, moments, before.remainder.slopes)
-
-    def _store(self, moments: GroupedMoments, read_about: Callable[..., GroupedMoments] | None = None) -> Self:
-        """Solve for moments and set the fitted attributes.
-
-        Parameters
-        ----------
-        moments : GroupedMoments
-        read_about : callable or None, default=None
-            Reads the rows again, about slopes; None where there are no rows to read.
-        """
+    def _store(self, moments: GroupedMoments, read_again: ReadAgain | None = None) -> Self:
+        """Solve for moments and set the fitted attributes; without `read_again` there are no rows to read again."""
         grouped = has_groups(moments.labels)
         options = Options(self.method, bool(self.fit_intercept), self.weight_type)
         check_groups(moments, grouped, options.weight_type, _IF_DROPPED if isinstance(self._group_key, Integral) else "")
         criterion = options.criterion(moments)
         check_rows(criterion, grouped)
-        # Slopes of nearly collinear columns that cancel may be too inexact at first to leave little.
-        for _ in range(0 if read_about is None else 2):
-            slopes = criterion.slopes_to_read_about()
-            if read_about is None or slopes is None:
+        for _ in range(READINGS):
+            known = criterion.known_part()
+            if read_again is None or known is None:
                 break
-            moments = read_about(moments, slopes)
+            moments = read_again(moments, known)
             criterion = options.criterion(moments)
         fit = fit_of_criterion(criterion, options, grouped=grouped)
         self._set_estimates(fit)
@@ -606,10 +582,13 @@ class RandomInterceptRegressor(GroupedRegressor):
         self.groups_, self.n_groups_, self._effects = fit.labels, len(fit.labels), fit.random_effects
 
 
-def _named(moments: GroupedMoments, before: GroupedMoments) -> GroupedMoments:
-    """Return moments whose labels have the name that they had before, where new rows brought none."""
-    name = moments.labels.name or before.labels.name
-    return replace(moments, labels=moments.labels.rename(name))
+def _added(before: GroupedMoments, new: GroupedMoments, read_again: ReadAgain, outcome_name: str | None) -> GroupedMoments:
+    """Return the moments of old and new rows, with the remainder and the name of groups that the old ones may have."""
+    if before.remainder is not None and new.n_groups and new.n_features == before.n_features:
+        new = read_again(new, new.known_part(before.remainder.slopes))
+    merged = before.merge(new)
+    name = merged.labels.name or before.labels.name
+    return replace(merged, labels=merged.labels.rename(name), outcome_name=outcome_name)
 
 
 def weighted_residuals(residuals: np.ndarray, weights: np.ndarray, weight_type: str) -> np.ndarray:

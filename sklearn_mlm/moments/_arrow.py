@@ -11,7 +11,7 @@ import pandas as pd
 
 from .._inputs import name_of
 from ._labels import as_labels
-from ._rows import as_numbers, as_weights, check_containers, checked_rows
+from ._rows import as_numbers, as_weights, check_containers, checked_arrays
 
 # Batches are put together to at least so many rows, and cut to at most so many: fewer do not pay the call, and more do not
 # keep all threads at work.
@@ -255,7 +255,8 @@ def checked_batch(at: int, batch: Any) -> tuple[Any, ...]:
     y_name, groups_name = name_of(y), name_of(groups)
     try:
         check_containers(X=X, y=y, groups=groups, sample_weight=weight[0] if weight else None)
-        names, X, y, weights = checked_rows(X, y, weight[0] if weight else None)
+        names, X, y = checked_arrays(X, y)
+        weights = as_weights(weight[0], len(y)) if weight and weight[0] is not None else None
         labels = as_labels(groups, len(y))
     except ValueError as error:
         raise ValueError(f"In batch {at}, counted from 0: {error}") from error

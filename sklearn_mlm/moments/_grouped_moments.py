@@ -2,54 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from .._inputs import name_of
-from ._accumulator import Accumulator, in_rows
-from ._arrow import arrow, arrow_columns, checked_batch, named_columns, progress
-from ._label_tables import append_labels
-from ._labels import factorize, has_groups, warn_of_twins
-from ._remainder import SPACING, Remainder, remainders, unit_rounding
-from ._rows import (
-    NO_WEIGHT,
-    Rows,
-    as_numbers,
-    check_containers,
-    check_some_weight,
-    checked_rows,
-    drop_weightless,
-    predictors_as_numbers,
-    raise_not_finite,
-)
+from ._arrow import arrow, arrow_columns, checked_batch, named_columns
+from ._labels import factorize
+from ._merging import merge
+from ._moments import ARRAYS, Moments
+from ._reading import read_rows
+from ._remainder import Remainder
+from ._rows import GroupedRows, check_containers, checked_arrays, grouped_rows
 from ._storage import DAMAGES, checked_state, pack_labels, read, unpack_labels, whole_numbers, write
-from ._sums import central_value, within_and_between
-
-# Scatter per row that the rounding of the values themselves could leave, relative to their square: two units in the last
-# place.
-_ROUNDING = (2 * np.finfo(np.float64).eps) ** 2
-
-
-# Mean square of a column below which doubles lose digits of squares.
-_LEAST_SQUARE = 1e-304
-
-
-# Groups of states that are merged at once at least.
-_WORTH_MERGING = 1 << 16
-
-
-_ARRAYS = ("counts", "n_rows", "center", "deviations", "within")
-
+from ._streaming import read_batches
+from ._sums import central_value
 
 _REMAINDER_ARRAYS, _REMAINDER_NUMBERS = ("slopes", "deviations", "within"), ("center", "noise", "lost")
 
 
 @dataclass(frozen=True, eq=False)
-class GroupedMoments:
+class GroupedMoments(Moments):
     """Within- and between-group moments of rows (x, y): all that a random-intercept model needs of its data.
 
     With z_ij = (x_ij, y_ij) the row i of group j and w_ij its weight, the state holds the total weight n_j and the
@@ -105,87 +81,6 @@ class GroupedMoments:
            [2.33333333, 5.        ]])
     """
 
-    labels: pd.Index
-    counts: np.ndarray
-    n_rows: np.ndarray
-    center: np.ndarray
-    deviations: np.ndarray
-    within: np.ndarray
-    sum_log_weight: float = 0.0
-    feature_names: tuple[str, ...] | None = None
-    outcome_name: str | None = None
-    remainder: Remainder | None = None
-
-    @property
-    def means(self) -> np.ndarray:
-        """Weighted mean of (x, y) in each group, of shape (n_groups, n_features + 1)."""
-        return self.center + self.deviations
-
-    def __post_init__(self) -> None:
-        # What is fitted from moments must not change under a model that keeps them.
-        for name in _ARRAYS:
-            view = np.asarray(getattr(self, name)).view()
-            view.flags.writeable = False
-            object.__setattr__(self, name, view)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.__post_init__()
-
-    @property
-    def n_groups(self) -> int:
-        """Number of groups."""
-        return len(self.labels)
-
-    @property
-    def n_features(self) -> int:
-        """Number of columns of x."""
-        return len(self.center) - 1
-
-    def about_slopes(self, slopes: np.ndarray | None = None) -> tuple[GroupedMoments, np.ndarray]:
-        """Return the moments of (x, y - x'b), and b.
-
-        Parameters
-        ----------
-        slopes : ndarray of shape (n_features,) or None, default=None
-            b; None takes the slopes of the remainder, 0 if there is none.
-
-        Returns
-        -------
-        moments : GroupedMoments
-        slopes : ndarray of shape (n_features,)
-        """
-        rest = self.remainder
-        if rest is None:
-            moments, known = self, np.zeros(self.n_features)
-        else:
-            known, within = rest.slopes, self.within.copy()
-            within[-1] = within[:, -1] = rest.within
-            moments = replace(
-                self,
-                center=np.append(self.center[:-1], rest.center),
-                deviations=np.column_stack([self.deviations[:, :-1], rest.deviations]),
-                within=within,
-                remainder=None,
-            )
-        change = np.zeros(self.n_features) if slopes is None else slopes - known
-        if not change.any():
-            return moments, known
-        to_rest = np.eye(self.n_features + 1)
-        to_rest[:-1, -1] = -change
-        center, deviations = moments.center @ to_rest, moments.deviations @ to_rest
-        # What the rounding of a distant centre leaves out stays with the deviations.
-        deviations[:, -1] += remainders(moments.center[None, :-1], moments.center[-1:], change, center[-1])
-        return (
-            replace(moments, center=center, deviations=deviations, within=to_rest.T @ moments.within @ to_rest),
-            known + change,
-        )
-
-    def center_about(self, slopes: np.ndarray) -> float:
-        """Return the mean of y - x'b, to the digits of its terms."""
-        mean = self.center + self.counts @ self.deviations / (self.counts.sum() or 1.0)
-        return float(mean[-1] - mean[:-1] @ slopes)
-
     @classmethod
     def from_arrays(cls, X: Any, y: Any, groups: Any, sample_weight: Any = None) -> GroupedMoments:
         """Read rows into a state.
@@ -210,12 +105,10 @@ class GroupedMoments:
         ValueError
             Where values are missing or infinite, lengths differ, or a weight is negative.
         """
-        outcome_name = name_of(y)
         check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
-        names, X, y, weights = checked_rows(X, y, sample_weight)
-        check_some_weight(weights)
-        codes, labels = factorize(groups, len(y))
-        return replace(summarise(X, y, codes, labels, weights, names), outcome_name=outcome_name)
+        names, X, values = checked_arrays(X, y)
+        rows = grouped_rows(X, values, groups, sample_weight, feature_names=names, outcome_name=name_of(y))
+        return cls(**vars(read_rows(rows)))
 
     @classmethod
     def from_batches(cls, batches: Iterable[Any], *, verbose: int = 0) -> GroupedMoments:
@@ -256,7 +149,8 @@ class GroupedMoments:
         >>> model.coef_.round(2)
         array([1., 2.])
         """
-        return _accumulate((checked_batch(at, batch) for at, batch in enumerate(batches)), verbose, lasting=False)
+        checked = (checked_batch(at, batch) for at, batch in enumerate(batches))
+        return cls(**vars(read_batches(checked, verbose, lasting=False)))
 
     @classmethod
     def from_arrow(
@@ -315,7 +209,7 @@ class GroupedMoments:
             (names.x, one.X, one.y, names.y, one.groups, names.groups, one.sample_weight)
             for one in arrow_columns(source, names)
         )
-        return _accumulate(batches, verbose, lasting=True)
+        return cls(**vars(read_batches(batches, verbose, lasting=True)))
 
     @classmethod
     def from_parquet(
@@ -417,35 +311,7 @@ class GroupedMoments:
         for state in states:
             if not isinstance(state, GroupedMoments):
                 raise TypeError(f"merge takes GroupedMoments, or an iterable of them; found {type(state).__name__}.")
-        _check_same_features(states)
-        filled = [state for state in states if state.n_groups] or states[:1]
-        if len({has_groups(state.labels) for state in filled}) > 1:
-            raise ValueError(
-                "Cannot merge moments of rows that were read with groups and without: how rows without groups are grouped "
-                "is not known. Read all rows with groups, or all without."
-            )
-        if len(filled) == 1:
-            return filled[0]
-        rests = [state for state in filled if state.remainder is not None]
-        if rests:
-            return _merge_remainders(filled, max(rests, key=lambda state: state.counts.sum()).remainder)
-        codes, labels = factorize(append_labels([state.labels for state in filled]))
-        center = filled[0].center
-        # A part's group is a row that weighs as much as its rows: what they lack of the scatter is the parts' own.
-        means = np.concatenate([state.deviations + (state.center - center) for state in filled])
-        counts = np.concatenate([state.counts for state in filled])
-        merged = summarise(means[:, :-1], means[:, -1], codes, labels, counts)
-        return GroupedMoments(
-            labels=labels,
-            counts=merged.counts,
-            n_rows=_sum_by_group(codes, np.concatenate([state.n_rows for state in filled]), len(labels)),
-            center=center,
-            deviations=merged.deviations + merged.center,
-            within=sum((state.within for state in filled), merged.within),
-            sum_log_weight=sum(state.sum_log_weight for state in filled),
-            feature_names=next((state.feature_names for state in filled if state.feature_names is not None), None),
-            outcome_name=_agreed(state.outcome_name for state in filled),
-        )
+        return merge(states)
 
     def to_frame(self) -> pd.DataFrame:
         """Return the groups as a table, a row each, for people and for other programs.
@@ -473,7 +339,7 @@ class GroupedMoments:
         north       1     1.0       0.0      1.0
         south       2     2.0       2.5      4.0
         """
-        columns = [f"mean({name})" for name in (*shown_names(self), self.outcome_name or "y")]
+        columns = [f"mean({name})" for name in (*self.shown_names, self.outcome_name or "y")]
         means = pd.DataFrame(self.means, index=self.labels, columns=columns)
         means.insert(0, "n_rows", self.n_rows)
         means.insert(1, "weight", self.counts)
@@ -580,7 +446,7 @@ class GroupedMoments:
             "outcome_name": self.outcome_name,
             "sum_log_weight": self.sum_log_weight,
         }
-        arrays |= {field: getattr(self, field) for field in _ARRAYS}
+        arrays |= {field: getattr(self, field) for field in ARRAYS}
         if self.remainder is not None:
             header["remainder"] = {field: getattr(self.remainder, field) for field in _REMAINDER_NUMBERS}
             arrays |= {f"remainder_{field}": getattr(self.remainder, field) for field in _REMAINDER_ARRAYS}
@@ -615,7 +481,7 @@ class GroupedMoments:
                     feature_names=None if names is None else tuple(names),
                     outcome_name=None if header["outcome_name"] is None else str(header["outcome_name"]),
                     remainder=_loaded_remainder(header.get("remainder"), arrays),
-                    **{field: arrays[field] for field in _ARRAYS},
+                    **{field: arrays[field] for field in ARRAYS},
                 )
             )
         except DAMAGES as error:
@@ -637,97 +503,6 @@ class GroupedMoments:
         )
 
 
-def _accumulate(batches: Iterable[Any], verbose: int, lasting: bool) -> GroupedMoments:
-    """Return the state of batches as `checked_batch` returns them.
-
-    Rows without weights go to an accumulator. Batches with weights are states, which are merged when they have more
-    groups than what they are merged into, so that every row is merged a few times at most.
-    """
-    first: tuple[tuple[str, ...] | None, int] | None = None
-    name_of_groups = name_of_outcome = None
-    waiting: list[GroupedMoments] = []
-    n_read = n_kept = n_merged = n_waiting = 0
-    with progress(verbose) as tell, Accumulator() as accumulator:
-        for names, X, y, y_name, labels, groups_name, weights in batches:
-            n_features = 0 if X is None else len(X) if isinstance(X, list) else X.shape[1]
-            first = first or (names, n_features)
-            if (names, n_features) != first:
-                raise ValueError(
-                    f"The batch from row {n_read} on has columns other than the first: found {n_features} "
-                    f"({names!r}), and {first[1]} before ({first[0]!r}). Read the same columns, in the same order."
-                )
-            name_of_groups, name_of_outcome = name_of_groups or groups_name, name_of_outcome or y_name
-            start, n_read = n_read, n_read + len(y)
-            if len(y) and weights is None:
-                n_kept += len(y)
-                accumulator.add(predictors_as_numbers(X), as_numbers(y, "y"), labels, first=start, lasting=lasting)
-            elif len(y):
-                n_kept += int(np.count_nonzero(weights))
-                with in_rows(start, len(y)):
-                    codes, levels = factorize(labels)
-                    waiting.append(summarise(X, y, codes, levels, weights, names))
-                n_waiting += waiting[-1].n_groups
-                if n_waiting > max(n_merged, _WORTH_MERGING):
-                    waiting = [GroupedMoments.merge(waiting)]
-                    n_waiting, n_merged = 0, waiting[0].n_groups
-            tell(len(y))
-        if first is None:
-            raise ValueError("There are no batches: pass at least one, be it empty, to say what the columns are.")
-        names, n_features = first
-        if n_read and not n_kept:
-            raise ValueError(NO_WEIGHT)
-        if not n_kept:
-            return summarise(np.zeros((0, n_features)), np.zeros(0), np.zeros(0, dtype=np.intp), pd.Index([]), None, names)
-        if accumulator.n_batches:
-            result = accumulator.finish()
-            waiting.append(GroupedMoments(n_rows=result.counts.astype(np.intp), feature_names=names, **result._asdict()))
-        moments = GroupedMoments.merge(waiting)
-    _refuse_vanishing_squares(moments)
-    warn_of_twins(moments.labels[:0], moments.labels, stacklevel=3)
-    return replace(moments, labels=moments.labels.rename(name_of_groups), outcome_name=name_of_outcome)
-
-
-def shown_names(moments: GroupedMoments) -> tuple[str, ...]:
-    """Return the names of the columns of x, or x0, x1, ... where they have none."""
-    return moments.feature_names or tuple(f"x{i}" for i in range(moments.n_features))
-
-
-def with_remainder(
-    moments: GroupedMoments,
-    slopes: np.ndarray,
-    center: float,
-    X: Any,
-    y: np.ndarray,
-    read: Callable[[np.ndarray], GroupedMoments],
-) -> tuple[GroupedMoments, np.ndarray, GroupedMoments]:
-    """Return moments with a remainder, what slopes leave of y, and its moments with x.
-
-    Parameters
-    ----------
-    moments : GroupedMoments
-        Of rows (x, y).
-    slopes : ndarray of shape (n_features,)
-        b.
-    center : float
-        A point amid the values of y - x'b.
-    X, y
-        The rows.
-    read : callable
-        Returns the moments of the rows with another outcome, which will be y - x'b - center.
-    """
-    left = remainders(X, y, slopes, center)
-    rest = read(left)
-    total_weight = moments.counts.sum()
-    mean = moments.counts @ moments.deviations / total_weight
-    scatter = moments.within.diagonal() + moments.counts @ (moments.deviations - mean) ** 2
-    squares = total_weight * (moments.center + mean) ** 2 + scatter
-    # Each of the sums that make up y has been rounded.
-    n_sums = 1.0 + np.count_nonzero(slopes) / 8.0
-    noise = n_sums * (unit_rounding(y) ** 2 * squares[-1] + unit_rounding(X) ** 2 * slopes**2 @ squares[:-1])
-    remainder = Remainder(slopes, center, rest.deviations[:, -1] + rest.center[-1], rest.within[-1], float(noise))
-    return replace(moments, remainder=remainder), left, rest
-
-
 def _loaded_remainder(said: dict[str, Any] | None, arrays: dict[str, np.ndarray]) -> Remainder | None:
     """Return the remainder of a file, from what its header says and its arrays."""
     if said is None:
@@ -737,119 +512,6 @@ def _loaded_remainder(said: dict[str, Any] | None, arrays: dict[str, np.ndarray]
     return Remainder(**parts)
 
 
-def _merge_remainders(states: list[GroupedMoments], first: Remainder | None) -> GroupedMoments:
-    """Return the state of the rows of all parts together, with a remainder about the slopes of one of them."""
-    assert first is not None
-    whole = GroupedMoments.merge(replace(state, remainder=None) for state in states)
-    rest = GroupedMoments.merge(state.about_slopes(first.slopes)[0] for state in states)
-    rests = [state.remainder for state in states]
-    noise = sum(first.noise if one is None else one.noise for one in rests)
-    lost = sum(SPACING * state.within[-1, -1] if one is None else one.lost for state, one in zip(states, rests, strict=True))
-    center, deviations = float(rest.center[-1]), rest.deviations[:, -1]
-    return replace(whole, remainder=Remainder(first.slopes, center, deviations, rest.within[-1], noise, lost=float(lost)))
-
-
-def _agreed(names: Iterable[str | None]) -> str | None:
-    """Return the one name among names, if there is one."""
-    found = {name for name in names if name is not None}
-    return found.pop() if len(found) == 1 else None
-
-
-def _check_same_features(states: Sequence[GroupedMoments]) -> None:
-    """Raise unless the states could be of the same columns."""
-    if not states:
-        raise ValueError("merge needs at least one GroupedMoments; found none.")
-    first = next((state for state in states if state.n_groups), states[0])
-    for state in states:
-        if state.n_features != first.n_features:
-            raise ValueError(
-                f"Cannot merge moments of {first.n_features} features with moments of {state.n_features}: "
-                "read the same columns into every part."
-            )
-        if state.n_groups and shown_names(state) != shown_names(first):
-            raise ValueError(
-                f"Cannot merge moments of features {first.feature_names!r} with moments of {state.feature_names!r}: "
-                "read the same columns, in the same order, into every part."
-            )
-
-
-def summarise(
-    X: Any,
-    y: np.ndarray,
-    codes: np.ndarray,
-    labels: pd.Index,
-    weights: np.ndarray | None = None,
-    feature_names: tuple[str, ...] | None = None,
-) -> GroupedMoments:
-    """Return the state of validated rows; values that are not finite are found here, at no cost of their own.
-
-    Parameters
-    ----------
-    X : ndarray or CSR or CSC matrix of shape (n_samples, n_features), or None
-    y : ndarray of shape (n_samples,)
-    codes : ndarray of shape (n_samples,)
-        Positions in `labels`.
-    labels : pandas.Index of shape (n_groups,)
-    weights : ndarray of shape (n_samples,) or None
-        Rows of weight 0 count as no rows.
-    feature_names : tuple of str or None
-
-    Raises
-    ------
-    ValueError
-        Where a value of X, y or the weights is not finite or squares to more than a double holds, or a weight is negative.
-    """
-    if weights is not None:
-        X, y, codes, labels, weights = drop_weightless(X, y, codes, labels, weights)
-    X, y = predictors_as_numbers(X), as_numbers(y, "y")
-    rows = Rows(X, y)
-    n_rows = np.bincount(codes, minlength=len(labels))
-    counts = n_rows.astype(np.float64) if weights is None else _sum_by_group(codes, weights, len(labels))
-    if not np.isfinite(counts.sum()):
-        raise ValueError("sample_weight sums to more than a double holds. Divide the weights by a number.")
-    if len(codes):
-        center, deviations, within = within_and_between(rows, codes, counts, weights)
-    else:
-        width = rows.n_columns
-        center, deviations, within = np.zeros(width), np.zeros((0, width)), np.zeros((width, width))
-    if not (np.isfinite(within.diagonal()).all() and np.isfinite(deviations.sum())):
-        raise_not_finite(X, y)
-    sum_log_weight = 0.0 if weights is None else float(np.log(weights).sum())
-    moments = GroupedMoments(labels, counts, n_rows, center, deviations, within, sum_log_weight, feature_names)
-    _refuse_vanishing_squares(moments, rows)
-    return moments
-
-
-def _refuse_vanishing_squares(moments: GroupedMoments, rows: Rows | None = None) -> None:
-    """Raise if a column varies, but by so little that squares vanish; rows, if given, tell that from a constant."""
-    total_weight = moments.counts.sum()
-    suspects = np.flatnonzero(moments.within.diagonal() < _LEAST_SQUARE * total_weight)
-    if not len(suspects) or not moments.n_groups:
-        return
-    squares = moments.within.diagonal()[suspects] + moments.counts @ moments.deviations[:, suspects] ** 2
-    for at in suspects[squares < _LEAST_SQUARE * total_weight].tolist():
-        values = moments.deviations[:, at] if rows is None else rows.column(at)
-        if moments.within[at, at] or np.ptp(values):
-            name = "y" if at == moments.n_features else f"Column {shown_names(moments)[at]!r} of X"
-            raise ValueError(
-                f"{name} varies by so little that squares vanish in a double (below 1e-152). Rescale the column."
-            )
-
-
-def _sum_by_group(codes: np.ndarray, values: np.ndarray, n_groups: int) -> np.ndarray:
-    """Return the sum of the values in each group, in the type of the values."""
-    return np.bincount(codes, weights=values, minlength=n_groups).astype(values.dtype)
-
-
-def rounding_scatter(total_weight: float, mean: np.ndarray, scatter: np.ndarray) -> np.ndarray:
-    """Return the scatter that the rounding of the values themselves could leave of columns with this mean and scatter."""
-    return _ROUNDING * (total_weight * mean**2 + scatter)
-
-
-def varies_within(moments: GroupedMoments) -> np.ndarray:
-    """Return which columns of (x, y) vary within groups, by more than rounding, which merging may leave."""
-    total_weight = moments.counts.sum()
-    mean = moments.counts @ moments.deviations / total_weight
-    within = moments.within.diagonal()
-    scatter = within + moments.counts @ (moments.deviations - mean) ** 2
-    return within > rounding_scatter(total_weight, moments.center + mean, scatter)
+def moments_of(rows: GroupedRows) -> GroupedMoments:
+    """Return the moments of checked rows."""
+    return GroupedMoments(**vars(read_rows(rows)))

@@ -49,8 +49,24 @@ class Remainder:
     lost: float = 0.0
 
 
-def remainders(X: Any, y: np.ndarray, slopes: np.ndarray, center: float = 0.0) -> np.ndarray:
-    """Return y - x'b - center of each row, to the rounding of the result and not to that of y.
+@dataclass(frozen=True, eq=False)
+class KnownPart:
+    """A linear function of x that explains nearly all of y, so that what it leaves is read instead of y.
+
+    Attributes
+    ----------
+    slopes : ndarray of shape (n_features,)
+        The slopes b, in units of y per unit of x.
+    intercept : float
+        The value a at x = 0, in units of y.
+    """
+
+    slopes: np.ndarray
+    intercept: float
+
+
+def rests(X: Any, y: np.ndarray, known: KnownPart) -> np.ndarray:
+    """Return y - x'b - a of each row, to the rounding of the result and not to that of y.
 
     Products and sums carry their rounding errors along (Dekker's product, Knuth's sum), so that the terms may be 1e15 times
     as large as what is left of them.
@@ -59,13 +75,11 @@ def remainders(X: Any, y: np.ndarray, slopes: np.ndarray, center: float = 0.0) -
     ----------
     X : ndarray or sparse matrix of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,)
-    slopes : ndarray of shape (n_features,)
-        b.
-    center : float, default=0.0
+    known : KnownPart
 
     Returns
     -------
-    remainders : ndarray of shape (n_samples,)
+    rests : ndarray of shape (n_samples,)
 
     References
     ----------
@@ -76,9 +90,9 @@ def remainders(X: Any, y: np.ndarray, slopes: np.ndarray, center: float = 0.0) -
     left = np.empty(len(rows))
     buffer = np.empty((block_rows(rows.n_columns), rows.n_columns))
     for at, block in rows.blocks(0, len(rows), np.zeros(rows.n_columns), buffer):
-        total, error = _sum(block[:, -1], np.float64(-center))
-        for column in np.flatnonzero(slopes):
-            product, of_product = _product(block[:, column], -slopes[column])
+        total, error = _sum(block[:, -1], np.float64(-known.intercept))
+        for column in np.flatnonzero(known.slopes):
+            product, of_product = _product(block[:, column], -known.slopes[column])
             total, of_sum = _sum(total, product)
             error += of_product + of_sum
         left[at] = total + error

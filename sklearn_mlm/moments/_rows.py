@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -14,7 +15,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d
 
 from .._inputs import column_names
-from ._labels import factorize
+from ._labels import NO_LABEL, factorize
 
 # Blocks of this size stay in cache from one step to the next; below the least number of rows matrix products suffer.
 _BLOCK_BYTES = 1 << 20
@@ -77,6 +78,91 @@ class Rows:
             block = buffer[: rows.stop - first]
             self.read(rows, about, block[:, : self.n_columns])
             yield rows, block
+
+
+@dataclass(frozen=True, eq=False)
+class GroupedRows:
+    """Checked rows (x, y), the group of each, and their weights.
+
+    Attributes
+    ----------
+    X : ndarray or sparse matrix of shape (n_samples, n_features), list of columns, or None
+        None if there are no predictors.
+    y : ndarray of shape (n_samples,)
+    codes : ndarray of shape (n_samples,)
+        The position of each row's group in `levels`.
+    levels : pandas.Index of shape (n_groups,)
+        The distinct labels.
+    weights : ndarray of shape (n_samples,) or None
+        All of them positive.
+    feature_names : tuple of str or None
+    outcome_name : str or None
+    """
+
+    X: Any
+    y: np.ndarray
+    codes: np.ndarray
+    levels: pd.Index
+    weights: np.ndarray | None = None
+    feature_names: tuple[str, ...] | None = None
+    outcome_name: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, which: np.ndarray) -> GroupedRows:
+        """Return some of the rows, whose labels are their codes among all rows."""
+        codes, used = factorize(self.codes[which])
+        X = None if self.X is None else self.X[which]
+        weights = None if self.weights is None else self.weights[which]
+        return replace(self, X=X, y=self.y[which], codes=codes, levels=used, weights=weights)
+
+
+def grouped_rows(
+    X: Any,
+    y: np.ndarray,
+    groups: Any,
+    sample_weight: Any = None,
+    *,
+    feature_names: tuple[str, ...] | None = None,
+    outcome_name: str | None = None,
+    some: bool = True,
+) -> GroupedRows:
+    """Return checked rows with the group of each, without rows of weight 0, which must not even decide which groups exist.
+
+    Parameters
+    ----------
+    X : ndarray or sparse matrix of shape (n_samples, n_features), list of columns, or None
+    y : ndarray of shape (n_samples,)
+    groups : array-like of shape (n_samples,) or None
+        Group labels; None puts all rows into the one group of `NO_LABEL`.
+    sample_weight : array-like of shape (n_samples,) or None, default=None
+    feature_names : tuple of str or None, default=None
+    outcome_name : str or None, default=None
+    some : bool, default=True
+        Whether to raise if all weights are 0.
+
+    Returns
+    -------
+    rows : GroupedRows
+    """
+    weights = None if sample_weight is None else as_weights(sample_weight, len(y))
+    if some and weights is not None and len(weights) and not weights.any():
+        raise ValueError(NO_WEIGHT)
+    if groups is None:
+        codes, levels = np.zeros(len(y), dtype=np.intp), NO_LABEL[: len(y)]
+    else:
+        codes, levels = factorize(groups, len(y))
+    kept = None if weights is None else weights > 0
+    if weights is not None and kept is not None and not kept.all():
+        _check_finite(X, y)
+        if isinstance(X, list):
+            X = [column[kept] for column in X]
+        elif X is not None:
+            X = (X.tocsr() if sparse.issparse(X) else X)[kept]
+        codes, used = factorize(codes[kept])
+        y, levels, weights = y[kept], levels.take(used.to_numpy()), weights[kept]
+    return GroupedRows(X, y, codes, levels, weights, feature_names, outcome_name)
 
 
 def block_rows(n_columns: int) -> int:
@@ -156,26 +242,6 @@ def as_weights(sample_weight: Any, n_samples: int) -> np.ndarray:
     return weights
 
 
-def drop_weightless(X: Any, y: np.ndarray, codes: np.ndarray, labels: pd.Index, weights: np.ndarray) -> tuple:
-    """Return the arguments without the rows of weight 0, which must have the say in nothing, not even as a label."""
-    kept = weights > 0
-    if kept.all():
-        return X, y, codes, labels, weights
-    _check_finite(X, y)
-    if isinstance(X, list):
-        X = [column[kept] for column in X]
-    elif X is not None:
-        X = (X.tocsr() if sparse.issparse(X) else X)[kept]
-    codes, used = factorize(codes[kept])
-    return X, y[kept], codes, labels.take(used.to_numpy()), weights[kept]
-
-
-def check_some_weight(weights: np.ndarray | None) -> None:
-    """Raise where there are weights, all of them zero."""
-    if weights is not None and len(weights) and not weights.any():
-        raise ValueError(NO_WEIGHT)
-
-
 def raise_not_finite(X: Any, y: np.ndarray) -> None:
     """Raise scikit-learn's error for NaN and infinity, or one for finite values whose squares overflow."""
     _check_finite(X, y)
@@ -249,8 +315,8 @@ def index_hashes(index: pd.Index) -> np.ndarray:
     return pd.util.hash_pandas_object(index, index=False).to_numpy()
 
 
-def checked_rows(X: Any, y: Any, sample_weight: Any) -> tuple[tuple[str, ...] | None, Any, np.ndarray, np.ndarray | None]:
-    """Return names of columns, predictors, outcome and weights, checked but for values that are not finite."""
+def checked_arrays(X: Any, y: Any) -> tuple[tuple[str, ...] | None, Any, np.ndarray]:
+    """Return names of columns, predictors and outcome, checked but for values that are not finite."""
     names = None
     if X is not None:
         columns = column_names(X)
@@ -259,7 +325,7 @@ def checked_rows(X: Any, y: Any, sample_weight: Any) -> tuple[tuple[str, ...] | 
     y = as_outcome(y)
     if X is not None:
         check_consistent_length(X, y)
-    return names, X, y, None if sample_weight is None else as_weights(sample_weight, len(y))
+    return names, X, y
 
 
 def predictors_as_numbers(X: Any) -> Any:

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info
 
 from sklearn_mlm import GroupedMoments, RandomInterceptRegressor
 from sklearn_mlm.moments import _sums
-from sklearn_mlm.moments._grouped_moments import varies_within
+from sklearn_mlm.moments._moments import varies_within
 
 
 def textbook(X, y, groups, weights=None):

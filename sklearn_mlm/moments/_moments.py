@@ -1,0 +1,135 @@
+"""`Moments`: the record of group means and within-group scatter that everything else is computed from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from ._remainder import KnownPart, Remainder, rests
+
+# Scatter per row that the rounding of the values themselves could leave, relative to their square: two units in the last
+# place.
+_ROUNDING = (2 * np.finfo(np.float64).eps) ** 2
+ARRAYS = ("counts", "n_rows", "center", "deviations", "within")
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Within- and between-group moments of rows (x, y), with the attributes that `GroupedMoments` describes."""
+
+    labels: pd.Index
+    counts: np.ndarray
+    n_rows: np.ndarray
+    center: np.ndarray
+    deviations: np.ndarray
+    within: np.ndarray
+    sum_log_weight: float = 0.0
+    feature_names: tuple[str, ...] | None = None
+    outcome_name: str | None = None
+    remainder: Remainder | None = None
+
+    @property
+    def means(self) -> np.ndarray:
+        """Weighted mean of (x, y) in each group, of shape (n_groups, n_features + 1)."""
+        return self.center + self.deviations
+
+    def __post_init__(self) -> None:
+        # What is fitted from moments must not change under a model that keeps them.
+        for name in ARRAYS:
+            view = np.asarray(getattr(self, name)).view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups."""
+        return len(self.labels)
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns of x."""
+        return len(self.center) - 1
+
+    @property
+    def shown_names(self) -> tuple[str, ...]:
+        """Names of the columns of x, or x0, x1, ... if they have none."""
+        return self.feature_names or tuple(f"x{i}" for i in range(self.n_features))
+
+    @property
+    def total_scatter(self) -> tuple[np.ndarray, np.ndarray]:
+        """The grand mean of (x, y), and the scatter of each column about it."""
+        mean = self.counts @ self.deviations / (self.counts.sum() or 1.0)
+        return self.center + mean, self.within.diagonal() + self.counts @ (self.deviations - mean) ** 2
+
+    def about_slopes(self, slopes: np.ndarray | None = None) -> tuple[Self, np.ndarray]:
+        """Return the moments of (x, y - x'b), and b.
+
+        Parameters
+        ----------
+        slopes : ndarray of shape (n_features,) or None, default=None
+            The slopes b. None takes those of the remainder, or 0 if there is none.
+
+        Returns
+        -------
+        moments : GroupedMoments
+            Without a remainder.
+        slopes : ndarray of shape (n_features,)
+            The slopes b.
+        """
+        rest = self.remainder
+        if rest is None:
+            moments, known = self, np.zeros(self.n_features)
+        else:
+            known, within = rest.slopes, self.within.copy()
+            within[-1] = within[:, -1] = rest.within
+            moments = replace(
+                self,
+                center=np.append(self.center[:-1], rest.center),
+                deviations=np.column_stack([self.deviations[:, :-1], rest.deviations]),
+                within=within,
+                remainder=None,
+            )
+        change = np.zeros(self.n_features) if slopes is None else slopes - known
+        if not change.any():
+            return moments, known
+        to_rest = np.eye(self.n_features + 1)
+        to_rest[:-1, -1] = -change
+        center, deviations = moments.center @ to_rest, moments.deviations @ to_rest
+        # What the rounding of a distant centre leaves out stays with the deviations.
+        left = rests(moments.center[None, :-1], moments.center[-1:], KnownPart(change, float(center[-1])))
+        deviations[:, -1] += left
+        within = to_rest.T @ moments.within @ to_rest
+        return replace(moments, center=center, deviations=deviations, within=within), known + change
+
+    def known_part(self, slopes: np.ndarray) -> KnownPart:
+        """Return the part of y that slopes explain, through the grand mean.
+
+        Parameters
+        ----------
+        slopes : ndarray of shape (n_features,)
+            In units of y per unit of x.
+
+        Returns
+        -------
+        known : KnownPart
+            With an intercept that leaves a mean of 0, to the digits of its terms.
+        """
+        mean, _ = self.total_scatter
+        return KnownPart(slopes, float(mean[-1] - mean[:-1] @ slopes))
+
+
+def rounding_scatter(total_weight: float, mean: np.ndarray, scatter: np.ndarray) -> np.ndarray:
+    """Return the scatter that the rounding of the values themselves could leave of columns with this mean and scatter."""
+    return _ROUNDING * (total_weight * mean**2 + scatter)
+
+
+def varies_within(moments: Moments) -> np.ndarray:
+    """Return which columns of (x, y) vary within groups, by more than rounding, which merging may leave."""
+    return moments.within.diagonal() > rounding_scatter(moments.counts.sum(), *moments.total_scatter)

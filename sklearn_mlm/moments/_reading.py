@@ -1,0 +1,112 @@
+"""Checked rows to moments, and the moments of what a known part leaves of the outcome."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+
+from ._moments import Moments
+from ._remainder import KnownPart, Remainder, rests, unit_rounding
+from ._rows import GroupedRows, Rows, as_numbers, predictors_as_numbers, raise_not_finite
+from ._sums import within_and_between
+
+_Moments = TypeVar("_Moments", bound=Moments)
+
+# Mean square of a column below which doubles lose digits of squares.
+_LEAST_SQUARE = 1e-304
+
+
+def read_rows(rows: GroupedRows) -> Moments:
+    """Return the moments of checked rows. Values that are not finite are found here, at no cost of their own.
+
+    Parameters
+    ----------
+    rows : GroupedRows
+
+    Returns
+    -------
+    moments : Moments
+
+    Raises
+    ------
+    ValueError
+        If a value of X, y or the weights is not finite or squares to more than a double holds.
+    """
+    codes, weights, n_groups = rows.codes, rows.weights, len(rows.levels)
+    numbers = Rows(predictors_as_numbers(rows.X), as_numbers(rows.y, "y"))
+    n_rows = np.bincount(codes, minlength=n_groups)
+    counts = n_rows.astype(np.float64) if weights is None else np.bincount(codes, weights, n_groups)
+    if not np.isfinite(counts.sum()):
+        raise ValueError("sample_weight sums to more than a double holds. Divide the weights by a number.")
+    if len(codes):
+        center, deviations, within = within_and_between(numbers, codes, counts, weights)
+    else:
+        width = numbers.n_columns
+        center, deviations, within = np.zeros(width), np.zeros((0, width)), np.zeros((width, width))
+    if not (np.isfinite(within.diagonal()).all() and np.isfinite(deviations.sum())):
+        raise_not_finite(numbers.X, numbers.y)
+    moments = Moments(
+        labels=rows.levels,
+        counts=counts,
+        n_rows=n_rows,
+        center=center,
+        deviations=deviations,
+        within=within,
+        sum_log_weight=0.0 if weights is None else float(np.log(weights).sum()),
+        feature_names=rows.feature_names,
+        outcome_name=rows.outcome_name,
+    )
+    refuse_vanishing_squares(moments, numbers)
+    return moments
+
+
+def refuse_vanishing_squares(moments: Moments, rows: Rows | None = None) -> None:
+    """Raise if a column varies, but by so little that squares vanish; rows, if given, tell that from a constant."""
+    total_weight = moments.counts.sum()
+    suspects = np.flatnonzero(moments.within.diagonal() < _LEAST_SQUARE * total_weight)
+    if not len(suspects) or not moments.n_groups:
+        return
+    squares = moments.within.diagonal()[suspects] + moments.counts @ moments.deviations[:, suspects] ** 2
+    for at in suspects[squares < _LEAST_SQUARE * total_weight].tolist():
+        values = moments.deviations[:, at] if rows is None else rows.column(at)
+        if moments.within[at, at] or np.ptp(values):
+            name = "y" if at == moments.n_features else f"Column {moments.shown_names[at]!r} of X"
+            raise ValueError(
+                f"{name} varies by so little that squares vanish in a double (below 1e-152). Rescale the column."
+            )
+
+
+def rest_of(rows: GroupedRows, known: KnownPart) -> GroupedRows:
+    """Return rows with what a known part leaves of y in the place of y."""
+    return replace(rows, y=rests(rows.X, rows.y, known))
+
+
+def with_remainder(moments: _Moments, known: KnownPart, rows: GroupedRows, rest: Moments | None = None) -> _Moments:
+    """Return moments with the moments of what a known part leaves of y, for which the rows are read again.
+
+    Parameters
+    ----------
+    moments : Moments
+        Moments of the rows.
+    known : KnownPart
+    rows : GroupedRows
+    rest : Moments or None, default=None
+        Moments of `rest_of(rows, known)`, if they have been read.
+
+    Returns
+    -------
+    moments : Moments
+        The same moments with a remainder.
+    """
+    rest = read_rows(rest_of(rows, known)) if rest is None else rest
+    total_weight, (mean, scatter) = moments.counts.sum(), moments.total_scatter
+    squares = total_weight * mean**2 + scatter
+    # Each of the sums that y consists of has been rounded.
+    n_sums = 1.0 + np.count_nonzero(known.slopes) / 8.0
+    of_x = unit_rounding(rows.X) ** 2 * known.slopes**2 @ squares[:-1]
+    noise = n_sums * (unit_rounding(rows.y) ** 2 * squares[-1] + of_x)
+    deviations = rest.deviations[:, -1] + rest.center[-1]
+    remainder = Remainder(known.slopes, known.intercept, deviations, rest.within[-1], float(noise))
+    return replace(moments, remainder=remainder)
