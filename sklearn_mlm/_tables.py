@@ -9,17 +9,9 @@ from html import escape
 import numpy as np
 
 _CELL = "padding: 0.15em 0.7em; text-align: right; white-space: nowrap"
-
-
 _LABEL = "padding: 0.15em 0.7em; text-align: left; white-space: nowrap"
-
-
 _LINE = "border-top: 1px solid #bbb"
-
-
 _CAPTION = "padding: 0.3em 0.7em; text-align: left; font-weight: bold; white-space: nowrap; caption-side: top"
-
-
 _TABLE = "border-collapse: collapse; margin: 0.8em 0 0 0"
 
 

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+RandomState = int | np.random.RandomState | None
 
 Boundary = Literal["group", "residual"] | None
-
-
+CovarianceType = Literal["nonrobust", "CR0", "CR1", "CR2", "CR3"]
 DegreesOfFreedom = Literal["satterthwaite", "kenward_roger", "residual", "normal"]
-
-
 Method = Literal["reml", "ml"]
-
-
 NewGroups = Literal["population", "error", "nan"]
-
-
 WeightType = Literal["frequency", "precision"]
+
+
+class FittedModel(Protocol):
+    """A fitted model of this package, as inference and displays take it."""
+
+    @property
+    def fit_(self) -> Any:
+        """What the fit has left: a `MixedFit`, or a record of least squares."""
 
 
 class MixedFit(Protocol):

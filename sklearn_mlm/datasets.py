@@ -22,7 +22,6 @@ Source: O. L. Davies and P. L. Goldsmith (eds.), "Statistical Methods in Researc
 Boyd, Edinburgh 1972, table 6.1.
 """
 
-
 _SLEEPSTUDY = """Sleepstudy: reaction times over days of too little sleep
 ========================================================
 

@@ -25,8 +25,6 @@ from .moments._labels import NO_LABEL, as_labels, factorize
 from .moments._rows import GroupedRows, as_weights, check_containers
 
 _METHODS = ("fit", "partial_fit", "predict", "score", "transform", "inverse_transform")
-
-
 _DEFAULT_SCORING = ("neg_root_mean_squared_error", "r2")
 
 

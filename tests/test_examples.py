@@ -103,7 +103,7 @@ def test_the_baselines_of_the_shipped_data(project):
         "Random intercept model and least squares: 6871 rows in 419 groups",
     ):
         assert line in result.stdout
-    assert "Within groups and between them the coefficients differ (p < 0.001; ses:" in " ".join(result.stdout.split())
+    assert "The coefficients within groups and between them differ (p < 0.001; ses:" in " ".join(result.stdout.split())
 
 
 def test_the_baselines_of_a_file(project, tmp_path):

@@ -16,20 +16,12 @@ from ..moments._sums import weighted_scatter
 # Eigenvalues at most this large are those of a combination of coefficients that rests on one group alone; they are left
 # out, as clubSandwich does.
 _ALONE = 1e-12
-
-
 # Directions of this share of the largest are not there: rounding of moments, which are squares.
 _NEGLIGIBLE = 1e-13
-
-
 # A coefficient's share of such a combination, above which it is spoken of.
 _NOTICEABLE = 1e-6
-
-
 # Rows that a matrix product needs to be worth its call.
 _LEAST_PIECE = 1024
-
-
 # Numbers that the groups' matrices of one block may hold.
 _BLOCK_NUMBERS = 1 << 20
 

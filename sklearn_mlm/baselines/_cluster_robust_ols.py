@@ -22,13 +22,10 @@ from ..moments._labels import has_groups
 from ._cluster_robust import cluster_robust
 
 _COV_TYPES = ("nonrobust", "CR0", "CR1", "CR2", "CR3")
-
-
 _NO_GROUPS = (
     "fit was given no groups: each row counts as a group of its own, and the standard errors allow for unequal variances, "
     f"but not for rows that belong together. {THREE_WAYS}"
 )
-
 
 NO_DF = (
     "There are no more rows than coefficients: no degrees of freedom are left, and standard errors are NaN. Fit more rows "

@@ -25,8 +25,10 @@ from ..moments._remainder import KnownPart
 from ..moments._rows import GroupedRows
 from ._cluster_robust import cluster_robust
 from ._cluster_robust_ols import ClusterRobustOLS
-from ._conclusions import conclusions_of, report
+from ._conclusions import conclusions_of
+from ._figures import Figures
 from ._folds import MIXED, MODELS, OLS, ROBUST, WITHIN, Folds, cross_validated_errors, read_folds
+from ._report import report
 from ._within import within_estimate
 
 
@@ -129,7 +131,7 @@ _SAME_MEANS = 1e-26
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Comparison:
+class Comparison(Figures):
     """The random intercept model beside least squares, cluster-robust least squares and the within estimator.
 
     Made by `compare_with_ols`. Print it, or let a notebook show it, for the tables and what they mean in words.
@@ -170,26 +172,13 @@ class Comparison:
         What the figures mean, a paragraph each.
     """
 
-    coefficients: pd.DataFrame
-    predictions: pd.DataFrame
-    fold_predictions: pd.DataFrame
-    within_between: pd.DataFrame
-    within_between_test: pd.Series
-    icc: float
-    residual_icc: float
-    group_test: pd.Series
-    design_effect: float
-    effective_sample_size: float
-    n_samples: int
-    n_groups: int
-    n_folds: int
     conclusions: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return report(self).text()
+        return report(self, self.conclusions).text()
 
     def _repr_html_(self) -> str:
-        return report(self).html()
+        return report(self, self.conclusions).html()
 
 
 def compare(rows: GroupedRows, folds: Folds, known: KnownPart) -> Comparison:

@@ -17,7 +17,6 @@ from ._within import within_estimate
 OLS, ROBUST, WITHIN, MIXED = MODELS = ("pooled OLS", "cluster-robust OLS", "within", "random intercept")
 """Names of the models that are compared."""
 
-
 # Up to so many pairs of folds rows are read once, and beyond it once for each kind of fold.
 _MAX_CELLS = 400
 

@@ -36,8 +36,6 @@ from ._partitions import (
 )
 
 _OF_COLUMNS = ("n_features_in_", "feature_names_in_", "_group_key", "_group_position")
-
-
 # What a prediction takes of a model where no standard deviation is asked for: the smaller part of it.
 _FOR_MEANS = ("coef_", "_slopes", "intercept_", "groups_", "n_groups_", "_effects")
 

@@ -32,8 +32,6 @@ from ._style import (
 )
 
 _LINES = ("pooled", "group", "model")
-
-
 # More lines than the first number hide one another; of more groups than that, so many as the second are drawn.
 _MAX_LINES, _SAMPLED_LINES = 500, 200
 

@@ -15,11 +15,7 @@ from ..likelihood._fit import INTERCEPT
 from ._style import BLUE, GREY, ORANGE, PALE, VERMILION, axes_for, percent, shown
 
 _COLORS = {OLS: GREY, ROBUST: ORANGE, WITHIN: VERMILION, MIXED: BLUE}
-
-
 _MARKERS = {OLS: "s", ROBUST: "D", WITHIN: "^", MIXED: "o"}
-
-
 # 0 is shown where it is no farther from the intervals than twice their range.
 _FAR = 2.0
 

@@ -30,20 +30,12 @@ from ._style import (
 )
 
 _KINDS = ("hist", "caterpillar", "qq")
-
-
 # Up to so many groups each has a line of its own and its label; up to so many more, a line; beyond, a band.
 _MAX_LABELLED, _MAX_LINES = 40, 1_000
-
-
 # Ranks at which a band is drawn: as fine as a screen shows.
 _BAND_POINTS = 400
-
-
 # More points than this are drawn as an image.
 _MANY = 1_500
-
-
 # Half of the width, relative to the intercept, of the one bar of effects that are all 0.
 _NO_SPREAD = 0.01
 

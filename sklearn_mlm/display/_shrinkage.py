@@ -12,16 +12,10 @@ from ._style import BLUE, SCALES, VERMILION, axes_for, count, ink, named, plural
 
 # Points of a marker's area, of the largest and the smallest group, where there are few and where there are more.
 _AREAS, _MORE_AREAS = (100.0, 12.0), (60.0, 6.0)
-
-
 # More points than this are drawn as an image.
 _MANY = 1_500
-
-
 # The end of the colour map that a light background swallows.
 _PALEST = 0.15
-
-
 # Reliabilities that differ by less are the same.
 _SAME = 1e-9
 

@@ -14,21 +14,11 @@ from .._tables import decimals, number_text
 
 # Okabe and Ito's colours, which colour-blind people tell apart, less their yellow, which a light background swallows.
 BLUE, VERMILION, GREEN, PINK, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-
-
 DARK, GREY, PALE = "#222222", "#767676", "#B8B8B8"
-
-
 # Ten groups are told apart by the marker as well as by the colour.
 GROUP_COLORS = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GREY, "#882255", "#999933", "#332288")
-
-
 GROUP_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
-
-
 MAX_COLORED = len(GROUP_COLORS)
-
-
 SCALES = ("deviation", "absolute")
 
 

@@ -15,18 +15,10 @@ from ..inference._shares import r2
 from ._style import BLUE, DARK, GREY, ORANGE, PALE, SKY, VERMILION, axes_for, ink, named, percent, plural, short, shown, tidy
 
 _KINDS = ("shares", "range", "profile")
-
-
 _POINTS = 301
-
-
 # A share too narrow for its label inside the bar.
 _NARROW = 0.09
-
-
 _NO_SHARE = 1e-9
-
-
 # Beyond it the criterion is flat to rounding.
 _LARGEST_ICC = 1.0 - 1e-12
 

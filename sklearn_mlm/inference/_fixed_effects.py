@@ -17,15 +17,9 @@ from ._fits import fit_of, mixed_fit_of
 
 # Degrees of freedom below which Kenward and Roger's approximation has broken down.
 _LEAST_DF = 0.5
-
-
 # Of contrasts of length 1 in standard errors, the smallest singular value that is more than rounding.
 _DEPENDENT = 1e-11
-
-
 _DDF = ("satterthwaite", "kenward_roger", "residual", "normal")
-
-
 _NO_VARIANCE = (
     "A contrast of L, or a combination of its rows, has no variance: it weighs columns that were dropped, or nothing is "
     "left to chance."

@@ -13,26 +13,16 @@ from ..likelihood._optimum import minimise
 
 # The width of a piece of the region in log gamma, its nodes, and the points of it at which limits are looked for.
 _PIECE = 2.0
-
-
 _NODES = 20
-
-
 _POINTS = 64
-
-
 # Rounds of narrowing the place of a limit four times, to 1e-9 of a piece.
 _ROUNDS = 12
-
-
 # Beyond this ratio, in units of 1 / (smallest size), groups determine y to rounding; the criterion is flat. And below this
 # one, in units of 1 / (largest size), it is what it is at 0.
 _LARGEST_RATIO = 1e12
-
-
+# In units of the best ratio, if that is farther.
+_BEYOND_BEST = 1e6
 _SMALLEST_RATIO = 1e-12
-
-
 _TOLERANCE = 4 * np.finfo(np.float64).eps
 
 
@@ -100,6 +90,7 @@ class _Region:
         self._best = optimum.solution.ratio
         # The optimum's value is summed group by group: of a flat criterion the two differ by more than a small threshold.
         self._ceiling = max(optimum.solution.value, criterion.value(self._best)) + threshold
+        self.largest = max(_LARGEST_RATIO / float(criterion.groups.sizes.min()), _BEYOND_BEST * self._best)
         self.ratio = self._ratio_limits()
 
     def _excess(self, ratio: float) -> float:
@@ -109,7 +100,7 @@ class _Region:
     def _ratio_limits(self) -> tuple[float, float]:
         """Return the ends of the region in gamma: 0, and infinity, where it does not end before."""
         sizes = self._criterion.groups.sizes
-        best, scale, largest = self._best, 1.0 / float(sizes.max()), _LARGEST_RATIO / float(sizes.min())
+        best, scale, largest = self._best, 1.0 / float(sizes.max()), self.largest
         lower = 0.0
         if best > 0 and self._excess(0.0) > 0:
             inside = best
@@ -130,7 +121,7 @@ class _Region:
     def limits(self) -> ProfileLimits:
         """Return the limits of all parameters."""
         criterion = self._criterion
-        limits = _extremes(_Pieces(criterion, self.ratio, self._ceiling))
+        limits = _extremes(_Pieces(criterion, self.ratio[0], min(self.ratio[1], self.largest), self._ceiling))
         limits[2:][np.abs(criterion.coordinates.to_columns()).sum(axis=1) == 0] = np.nan
         residual, group = np.sqrt(limits[:2]).tolist()
         return ProfileLimits(self.ratio, tuple(group), tuple(residual), limits[2:])
@@ -147,10 +138,8 @@ class _Pieces:
     A position is the number of a piece plus a share of it. Parameters are numbered: sigma2, tau2, and the coefficients.
     """
 
-    def __init__(self, criterion: Criterion, region: tuple[float, float], ceiling: float):
-        sizes = criterion.groups.sizes
-        low, high = region[0], min(region[1], _LARGEST_RATIO / float(sizes.min()))
-        turn = min(max(low, 1.0 / float(sizes.max())), high)
+    def __init__(self, criterion: Criterion, low: float, high: float, ceiling: float):
+        turn = min(max(low, 1.0 / float(criterion.groups.sizes.max())), high)
         self._linear = low < turn or turn == high
         n_more = int(np.ceil(np.log(high / turn) / _PIECE))
         self._edges = np.append([low] if self._linear else [], np.geomspace(turn, high, n_more + 1))

@@ -13,16 +13,10 @@ from ..likelihood._spectrum import eigenvalues
 
 # Eigenvalues are taken together until they are so many.
 _MAX_EIGENVALUES = 128
-
-
 # Variance ratios, relative to the largest eigenvalue, at which simulated criteria are compared.
 _GRID = np.exp(np.linspace(np.log(1e-4), np.log(1e8), 240))
-
-
 # In units of 1 / (largest size): where the pivot has not fallen to a value there, it never does.
 _LARGEST_RATIO = 1e15
-
-
 _TOLERANCE = 4 * np.finfo(np.float64).eps
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..moments._grouped_moments import GroupedMoments
 from ..moments._moments import rounding_scatter
-from ..moments._remainder import SPACING
+from ..moments._remainder import SPACING, Remainder
 from ..moments._sums import weighted_scatter
 from ._linalg import DEPENDENT, SMALL_REST, independent_columns, separate_between_columns, solve_positive, zero_columns
 
@@ -151,6 +151,10 @@ def coordinates(moments: GroupedMoments, *, fit_intercept: bool, n_observations:
     n_observations : float
         The number of rows, or the total weight where weights are frequencies.
 
+    Returns
+    -------
+    coordinates : Coordinates
+
     Notes
     -----
     1. Columns are centred at the grand mean, or left as they are without an intercept, and scaled to unit length.
@@ -159,39 +163,9 @@ def coordinates(moments: GroupedMoments, *, fit_intercept: bool, n_observations:
     4. A crude fit is taken off y.
     """
     rest, known_slopes = moments.about_slopes()
-    remainder, leading = moments.remainder, int(fit_intercept)
-    total_weight = rest.counts.sum()
-    means = rest.deviations if fit_intercept else rest.means
-    grand = rest.counts @ means / total_weight if fit_intercept else np.zeros(means.shape[1])
-    offset = grand if fit_intercept else -rest.center
-    origin = rest.center + offset
-
-    width = len(grand) + leading
-    within, total = np.zeros((width, width)), np.zeros((width, width))
-    within[leading:, leading:] = rest.within
-    total[leading:, leading:] = rest.within + weighted_scatter(means, rest.counts, grand)
-    # What the rounding of the values themselves could leave of a column that is constant in each group, or throughout.
-    noise = rounding_scatter(total_weight, origin, total.diagonal()[leading:])
-    if remainder is not None:
-        noise[-1] = remainder.noise
-    noise = np.append(np.zeros(leading), noise)
-    zero_columns(within, within.diagonal() <= noise)
-    zero_columns(total, total.diagonal() <= noise)
-    if leading:
-        total[0, 0] = total_weight
-
-    scale = np.sqrt(np.where(total.diagonal() > 0, total.diagonal(), 1.0))
-    within, total = within / np.outer(scale, scale), total / np.outer(scale, scale)
-    nothing_left = bool(total[-1, -1] == 0.0)
-    kept = independent_columns(total[:-1, :-1])
-    rotation, is_within = separate_between_columns(within[np.ix_(kept, kept)])
-    if len(kept) - np.count_nonzero(is_within) > len(means):
-        rows = np.column_stack([np.ones((len(means), leading)), means - grand]) / scale
-        rows = np.sqrt(rest.counts)[:, None] * (rows[:, kept] @ rotation)
-        kept = _no_more_than_groups(kept, is_within, rows)
-        rotation, is_within = separate_between_columns(within[np.ix_(kept, kept)])
-    change = np.zeros((width, len(kept) + 1))
-    change[kept, :-1], change[-1, -1] = rotation, 1.0
+    scaled = _scaled(rest, moments.remainder, int(fit_intercept))
+    kept, change, is_within = _columns(scaled, rest.counts)
+    within, total, scale = scaled.within, scaled.total, scaled.scale
 
     turned = change.T @ within @ change
     inside = np.flatnonzero(is_within)
@@ -199,24 +173,21 @@ def coordinates(moments: GroupedMoments, *, fit_intercept: bool, n_observations:
     slopes[inside] = solve_positive(turned[np.ix_(inside, inside)], turned[inside, -1])
     within_yy = float(turned[-1, -1])
     residual = max(within_yy - float(turned[-1, :-1] @ slopes), 0.0)
-    y_scale = float(scale[-1])
-    remainder_noise = 0.0 if remainder is None else remainder.noise / y_scale**2
     # Relative to the variation of y within groups, or to all of it if y is constant in each group. With as many columns as
     # deviations from group means, whatever is left of y is rounding.
-    residual_zero = residual <= max(DEPENDENT * (within_yy or 1.0), remainder_noise)
+    residual_zero = residual <= max(DEPENDENT * (within_yy or 1.0), scaled.noise)
     residual_zero = bool(residual_zero or rest.n_rows.sum() - rest.n_groups <= len(inside))
     x_within = turned[:-1, :-1].copy()
     zero_columns(x_within, ~is_within)
     between_total = max(float(total[-1, -1]) - within_yy, 0.0)
 
+    nothing_left = bool(total[-1, -1] == 0.0)
     crude = np.zeros(len(kept))
     if not nothing_left:
         within_variance = within_yy / max(n_observations - rest.n_groups, 1.0)
-        ratio = between_total / total_weight / within_variance if within_variance > 0 else 1e6 / rest.counts.min()
-        between = _between(means, rest.counts / (1.0 + ratio * rest.counts), grand, leading) / np.outer(scale, scale)
+        ratio = between_total / rest.counts.sum() / within_variance if within_variance > 0 else 1e6 / rest.counts.min()
+        between = scaled.between(rest.counts / (1.0 + ratio * rest.counts))
         crude = _crude_slopes(change.T @ between @ change, x_within, turned[:-1, -1])
-    # The sums that y consists of may be larger than y.
-    within_terms = max(within_yy, float(slopes**2 @ x_within.diagonal()))
     change[:, -1] -= change[:, :-1] @ crude
     map_ = change / scale[:, None]
     if nothing_left:
@@ -225,23 +196,112 @@ def coordinates(moments: GroupedMoments, *, fit_intercept: bool, n_observations:
         moments=rest,
         known_slopes=known_slopes,
         fit_intercept=fit_intercept,
-        origin=origin,
-        offset=offset,
+        origin=rest.center + scaled.offset,
+        offset=scaled.offset,
         map=map_,
-        dropped=np.delete(np.arange(width - 1), kept) - leading,
+        dropped=np.delete(np.arange(len(scale) - 1), kept) - int(fit_intercept),
         is_within=is_within,
         within=x_within,
         within_slopes=np.where(is_within, slopes - crude, 0.0),
         within_residual=0.0 if residual_zero else residual,
         within_residual_zero=residual_zero,
-        outcome_constant=nothing_left and remainder is None,
-        y_scale=y_scale,
+        outcome_constant=nothing_left and moments.remainder is None,
+        y_scale=float(scale[-1]),
         log_scale=float(np.log(scale[kept]).sum()),
-        within_terms=within_terms,
+        # The sums that y consists of may be larger than y.
+        within_terms=max(within_yy, float(slopes**2 @ x_within.diagonal())),
         between_total=between_total,
-        noise=remainder_noise,
-        lost=0.0 if remainder is None else remainder.lost / y_scale**2,
+        noise=scaled.noise,
+        lost=0.0 if moments.remainder is None else moments.remainder.lost / float(scale[-1]) ** 2,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Scaled:
+    """Columns (1, x, y), or (x, y) without an intercept, centred and scaled to unit length.
+
+    Attributes
+    ----------
+    means : ndarray of shape (n_groups, n_features + 1)
+        Group means of (x, y), neither centred nor scaled.
+    grand : ndarray of shape (n_features + 1,)
+        Their weighted mean, or 0 without an intercept.
+    offset : ndarray of shape (n_features + 1,)
+        The grand mean, or 0, less the centre of the moments.
+    within, total : ndarray of shape (width, width)
+        Scatter within groups, and over all rows.
+    scale : ndarray of shape (width,)
+        The lengths of the columns.
+    noise : float
+        Scatter that the rounding of the rows could leave of a remainder without residual; 0 without a remainder.
+    """
+
+    means: np.ndarray
+    grand: np.ndarray
+    offset: np.ndarray
+    within: np.ndarray
+    total: np.ndarray
+    scale: np.ndarray
+    noise: float
+
+    @property
+    def leading(self) -> int:
+        """1 with an intercept, 0 without."""
+        return len(self.scale) - len(self.grand)
+
+    def between(self, weights: np.ndarray) -> np.ndarray:
+        """Return sum_j w_j t_j t_j' of the group means t_j of the columns."""
+        scatter = np.zeros_like(self.total)
+        scatter[self.leading :, self.leading :] = weighted_scatter(self.means, weights, self.grand)
+        if self.leading:
+            scatter[0, 0] = weights.sum()
+            scatter[0, 1:] = scatter[1:, 0] = weights @ self.means - weights.sum() * self.grand
+        return scatter / np.outer(self.scale, self.scale)
+
+    def rows(self) -> np.ndarray:
+        """Return the group means of the columns, of shape (n_groups, width)."""
+        return np.column_stack([np.ones((len(self.means), self.leading)), self.means - self.grand]) / self.scale
+
+
+def _scaled(moments: GroupedMoments, remainder: Remainder | None, leading: int) -> _Scaled:
+    """Return the columns of moments, centred if there is an intercept, and scaled to unit length."""
+    total_weight = moments.counts.sum()
+    means = moments.deviations if leading else moments.means
+    grand = moments.counts @ means / total_weight if leading else np.zeros(means.shape[1])
+    offset = grand if leading else -moments.center
+    width = len(grand) + leading
+    within, total = np.zeros((width, width)), np.zeros((width, width))
+    within[leading:, leading:] = moments.within
+    total[leading:, leading:] = moments.within + weighted_scatter(means, moments.counts, grand)
+    # What the rounding of the values themselves could leave of a column that is constant in each group, or throughout.
+    noise = np.zeros(width)
+    noise[leading:] = rounding_scatter(total_weight, moments.center + offset, total.diagonal()[leading:])
+    if remainder is not None:
+        noise[-1] = remainder.noise
+    zero_columns(within, within.diagonal() <= noise)
+    zero_columns(total, total.diagonal() <= noise)
+    if leading:
+        total[0, 0] = total_weight
+    scale = np.sqrt(np.where(total.diagonal() > 0, total.diagonal(), 1.0))
+    both = np.outer(scale, scale)
+    of_rest = 0.0 if remainder is None else remainder.noise / float(scale[-1]) ** 2
+    return _Scaled(means, grand, offset, within / both, total / both, scale, of_rest)
+
+
+def _columns(scaled: _Scaled, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the positions of independent columns, the change to them and y, and which vary within groups after it.
+
+    Columns that vary only between groups, once others are given, are rotated to have an exact zero within part.
+    """
+    kept = independent_columns(scaled.total[:-1, :-1])
+    rotation, is_within = separate_between_columns(scaled.within[np.ix_(kept, kept)])
+    if len(kept) - np.count_nonzero(is_within) > len(counts):
+        rows = np.sqrt(counts)[:, None] * (scaled.rows()[:, kept] @ rotation)
+        kept = _no_more_than_groups(kept, is_within, rows)
+        rotation, is_within = separate_between_columns(scaled.within[np.ix_(kept, kept)])
+    change = np.zeros((len(scaled.scale), len(kept) + 1))
+    change[kept, :-1], change[-1, -1] = rotation, 1.0
+    return kept, change, is_within
 
 
 def _no_more_than_groups(kept: np.ndarray, is_within: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -269,16 +329,6 @@ def _no_more_than_groups(kept: np.ndarray, is_within: np.ndarray, rows: np.ndarr
             independent.append(at)
             basis = np.column_stack([basis, left / length])
     return np.delete(kept, np.delete(outside, independent))
-
-
-def _between(means: np.ndarray, weights: np.ndarray, grand: np.ndarray, leading: int) -> np.ndarray:
-    """Return sum_j w_j t_j t_j' of the group means (x, y) less a point, after a 1 if `leading` is 1."""
-    scatter = weighted_scatter(means, weights, grand)
-    if not leading:
-        return scatter
-    total = weights.sum()
-    of_one = weights @ means - total * grand
-    return np.block([[np.full((1, 1), total), of_one[None, :]], [of_one[:, None], scatter]])
 
 
 def _crude_slopes(between: np.ndarray, within: np.ndarray, within_xy: np.ndarray) -> np.ndarray:

@@ -18,12 +18,8 @@ from ._solution import InferenceSums, Profiles, Solution, reliabilities_of
 
 # Scatter of the group means that an exact fit could leave, relative to that of y: means are not squares.
 _EXACT_BETWEEN = 1e-20
-
-
 # The smallest r2, relative to the scatter of y: what is less is rounding, and the squares of its inverse would overflow.
 _LEAST_R2 = 1e-100
-
-
 # Numbers that the matrices of one vectorised evaluation may hold.
 _BATCH_NUMBERS = 1 << 21
 

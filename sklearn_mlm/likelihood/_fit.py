@@ -19,7 +19,6 @@ from ._solution import Solution, predicted_means, reliabilities_of
 INTERCEPT = "(Intercept)"
 """What tables call the intercept, as lmer does."""
 
-
 # Numbers that one block of rows may hold while variances of predictions are computed.
 _BLOCK_NUMBERS = 1 << 20
 

@@ -9,26 +9,14 @@ import numpy as np
 
 # Up to so many groups, each has a term of its own.
 _FEW_GROUPS = 128
-
-
 # Scatter matrices of the distinct group sizes are kept up to this many numbers (128 MB); beyond it, rows are summed.
 _MAX_SCATTER_NUMBERS = 1 << 24
-
-
 # Of more groups than this, so many are looked at first.
 _SAMPLE = 1 << 12
-
-
 # If there are many times as many sizes as nodes, so many nodes stand for the sizes on each stretch of log n.
 _N_NODES = 16
-
-
 _STRETCH = 1.2
-
-
 _SIZES_PER_NODE = 8
-
-
 # Numbers that are summed at a time at the nodes, and that fit into cache.
 _BLOCK_NUMBERS = 1 << 17
 

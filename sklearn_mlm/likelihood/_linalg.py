@@ -8,8 +8,6 @@ from scipy.linalg.lapack import dpotrf, dpotrs
 # A column whose squared length is explained by the columns before it up to this share depends on them: what is left is
 # the rounding of moments, which are squares (lmer's 1e-7 on the columns themselves is 1e-14 on this scale).
 DEPENDENT = 1e-13
-
-
 # The share of the scatter of y below which what the columns leave of it is read again from the rows.
 SMALL_REST = 1e-6
 

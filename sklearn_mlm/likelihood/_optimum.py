@@ -14,41 +14,21 @@ from ._spectrum import is_constant
 # In units of log gamma. The criterion is analytic in log gamma on a strip of half-width pi (its singularities are at
 # negative gamma), so that it has no features much narrower than one.
 _GRID_STEP = 0.5
-
-
 # In units of 1 / (largest size): below it the derivative is a straight line but for a hundredth.
 _FIRST_RATIO = 1e-2
-
-
 # Steps by which a grid grows that ends too early, and where it ends in any case, in units of 1 / (smallest size).
 _EXTENSION = 10
-
-
 _LARGEST_RATIO = 1e30
-
-
 # Rounds of halving a cell in which the derivative may touch zero; 2^-40 of a cell is rounding.
 _MAX_HALVINGS = 40
-
-
 # Steps to a root; one is usual, and every sixth is a bisection.
 _MAX_REFINEMENTS = 300
-
-
 _MAX_POLYNOMIAL_STEPS = 8
-
-
 # A step after which the error, of the order of its cube, is below rounding.
 _LAST_STEP = 3e-6
-
-
 # The derivative is not known better than to this share of its largest term.
 _ROUNDING = 3e-16
-
-
 _SPACING = np.finfo(np.float64).eps
-
-
 # A place on the axis, the derivative of the criterion there and its slope.
 _Place = tuple[float, float, float]
 

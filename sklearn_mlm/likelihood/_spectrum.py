@@ -8,11 +8,7 @@ from ._criterion import Criterion
 
 # The rows of the largest matrix to decompose, and the most sizes to tell apart.
 _MAX_MATRIX = 1000
-
-
 _MAX_SIZES = 250
-
-
 _EPS = np.finfo(np.float64).eps
 
 

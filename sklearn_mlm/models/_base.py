@@ -24,19 +24,13 @@ from ._group_column import group_position, split_group_column
 POPULATION = "population"
 """What `predict` takes for `groups` where a prediction without any group's effect is meant."""
 
-
 NEW_GROUPS = ("population", "error", "nan")
-
-
 _ROUTED_METHODS = ("fit", "partial_fit", "predict", "score")
-
-
 THREE_WAYS = (
     "Pass fit(X, y, groups=...); or set group_feature to the column of X that holds the labels, which works in pipelines, "
     "grid searches and with any scorer; or turn on metadata routing, sklearn.set_config(enable_metadata_routing=True), and "
     "pass params={'groups': ...} to cross_validate and the like (groups are requested, as by set_fit_request(groups=True))."
 )
-
 
 PREDICT_WITHOUT_GROUPS = (
     "predict was given no groups, but the model was fitted with groups: every row is predicted for the population, without "

@@ -9,8 +9,6 @@ from ..moments._grouped_moments import GroupedMoments
 
 # Digits of the residual variance below which a warning says how many they are.
 _ENOUGH_DIGITS = 6.0
-
-
 # Mean weight below which powers of it, or above whose inverse, are no doubles.
 _LEAST_WEIGHT = 1e-100
 

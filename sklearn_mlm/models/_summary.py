@@ -14,15 +14,12 @@ from ..inference._fits import random_intercept_fit_of
 from ..inference._fixed_effects import fixed_effects
 
 _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
-
-
 _DDF_NAMES = {
     "satterthwaite": "Satterthwaite's degrees of freedom",
     "kenward_roger": "Kenward and Roger's standard errors and degrees of freedom",
     "residual": "N - k degrees of freedom",
     "normal": "normal distribution",
 }
-
 
 _BOUNDARIES = {
     "group": "The group variance is estimated as exactly 0: the model is least squares (what lme4 calls a singular fit).",

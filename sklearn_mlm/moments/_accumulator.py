@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, NamedTuple, Self, cast
 
@@ -13,23 +13,23 @@ import pandas as pd
 
 from ._label_tables import HashedLabels, NumberedLabels
 from ._labels import sorting
-from ._rows import Rows, block_rows, raise_not_finite
+from ._rows import Rows, block_rows, in_rows, raise_not_finite
 from ._sums import (
     LARGE,
     NUMBERS_PER_THREAD,
     SAMPLE,
     TOLERATED_LOSS,
     Adder,
+    OwnSums,
     about_means,
     central_value,
+    own_sums,
     sampled_variances,
     weighted_scatter,
 )
 from ._threads import threads
 
 _MAX_THREADS = 8
-
-
 # Each thread keeps its scatter about the points below this multiple of the scatter within groups, and the points are kept
 # as long as the scatter is below a quarter of that, so that every new limit is at least four times the last.
 _MAX_RATIO = 4 * TOLERATED_LOSS
@@ -248,7 +248,7 @@ class Accumulator:
         n_sampled = min(len(rows), max(SAMPLE, block_rows(width) // 4))
         sample = np.linspace(0, len(rows) - 1, n_sampled).astype(np.intp)
         sample = np.unique(np.concatenate([sample, member[codes[sample]]]))
-        within = _summary(rows.at(sample), codes[sample]).within.diagonal()
+        within = own_sums(rows.at(sample), codes[sample]).within.diagonal()
         if not np.isfinite(within).all():
             raise_not_finite(rows.X, rows.y)
         self._limit = _limit(within)
@@ -287,7 +287,7 @@ class Accumulator:
         # The sums of all groups are added up before each run, so its length grows with their number.
         stop = min(last, start + max(block_rows(rows.n_columns), self._table.size // 8))
         part.left = task._replace(start=stop) if stop < last else None
-        new = _summary(rows.at(np.arange(start, stop)), codes[start:stop])
+        new = own_sums(rows.at(np.arange(start, stop)), codes[start:stop])
         old_counts, width = total.counts[new.groups], rows.n_columns
         with np.errstate(over="ignore", invalid="ignore"):
             from_points = self._less_points(new)
@@ -344,7 +344,7 @@ class Accumulator:
             self._reference[of_group] = task.rows.at(new[::-1])
             self._met[of_group] = True
 
-    def _less_points(self, new: _Summary) -> np.ndarray:
+    def _less_points(self, new: OwnSums) -> np.ndarray:
         """Return the means of new rows less the points of their groups."""
         difference = new.reference - (self._center if self._reference is None else self._reference[new.groups])
         if self._shift is not None:
@@ -363,14 +363,14 @@ class Accumulator:
         for part in self._parts:
             part.sums[:, : len(self._within)], part.scatter[:] = 0.0, 0.0
 
-    def _move_points(self, new: _Summary, old_counts: np.ndarray, from_means: np.ndarray) -> None:
+    def _move_points(self, new: OwnSums, old_counts: np.ndarray, from_means: np.ndarray) -> None:
         """Move points from the means of the old rows to the means of old and new rows together.
 
         The reference is a value of the more numerous rows, because the shift from it is smaller and has less rounding.
 
         Parameters
         ----------
-        new : _Summary
+        new : OwnSums
         old_counts : ndarray of shape (n_new_groups,)
             Number of old rows in each group of the new ones.
         from_means : ndarray of shape (n_new_groups, n_columns)
@@ -401,57 +401,6 @@ class Sums(NamedTuple):
         """Return the diagonal of the scatter about the group means."""
         squares = np.einsum("jk,jk,j->k", self.sums, self.sums, 1.0 / np.maximum(self.counts, 1.0))
         return np.maximum(self.scatter.diagonal() - squares, 0.0)
-
-
-class _Summary(NamedTuple):
-    """Moments of some rows about values of their own.
-
-    Attributes
-    ----------
-    groups : ndarray of shape (n_groups,)
-        Codes of the groups that have rows.
-    counts : ndarray of shape (n_groups,)
-        Number of rows.
-    reference : ndarray of shape (n_groups, n_columns)
-        A row of each group.
-    shifts : ndarray of shape (n_groups, n_columns)
-        The means less the reference.
-    within : ndarray of shape (n_columns, n_columns)
-        The pooled scatter about the means.
-    """
-
-    groups: np.ndarray
-    counts: np.ndarray
-    reference: np.ndarray
-    shifts: np.ndarray
-    within: np.ndarray
-
-
-def _summary(values: np.ndarray, codes: np.ndarray) -> _Summary:
-    """Return the summary of rows, whose scatter is summed about the means themselves, so that no digits cancel.
-
-    The means are subtracted twice, because the first time leaves the rounding of the sums.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_rows, n_columns)
-    codes : ndarray of shape (n_rows,)
-        The group of each row.
-    """
-    local, groups = pd.factorize(codes)
-    counts = np.bincount(local).astype(np.float64)
-    member = np.empty(len(groups), dtype=np.intp)
-    member[local] = np.arange(len(local))
-    reference = values[member]
-    shifts = np.zeros_like(reference)
-    with np.errstate(over="ignore", invalid="ignore"):
-        about = values - reference[local]
-        for _ in range(2):
-            sums = [np.bincount(local, weights=column, minlength=len(groups)) for column in about.T]
-            means = np.column_stack(sums) / counts[:, None]
-            shifts += means
-            about -= means[local]
-        return _Summary(groups, counts, reference, shifts, weighted_scatter(about, np.ones(len(about))))
 
 
 class _Task(NamedTuple):
@@ -493,15 +442,6 @@ class _Part:
     def keep(self, which: np.ndarray) -> None:
         """Leave out the other groups."""
         self.sums = _grown(self.sums, len(which))[: len(which)][which]
-
-
-@contextmanager
-def in_rows(first: int, n_rows: int) -> Iterator[None]:
-    """Say in errors among which of all rows they are."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"In rows {first} to {first + n_rows - 1}, counted from 0: {error}") from error
 
 
 def _grown(array: np.ndarray, length: int) -> np.ndarray:

@@ -16,8 +16,6 @@ from ._rows import as_numbers, as_weights, check_containers, checked_arrays
 # Batches are put together to at least so many rows, and cut to at most so many: fewer do not pay the call, and more do not
 # keep all threads at work.
 _MIN_ROWS, _MAX_ROWS = 1 << 17, 1 << 18
-
-
 # Batches that are read before they are asked for, each of up to _MAX_ROWS.
 _READ_AHEAD = 4
 

@@ -6,22 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from .._inputs import name_of
 from ._arrow import arrow, arrow_columns, checked_batch, named_columns
-from ._labels import factorize
+from ._frames import frame_of_moments, moments_of_frame
 from ._merging import merge
-from ._moments import ARRAYS, Moments
+from ._moments import Moments
 from ._reading import read_rows
-from ._remainder import Remainder
 from ._rows import GroupedRows, check_containers, checked_arrays, grouped_rows
-from ._storage import DAMAGES, checked_state, pack_labels, read, unpack_labels, whole_numbers, write
+from ._storage import load_moments, save_moments
 from ._streaming import read_batches
-from ._sums import central_value
-
-_REMAINDER_ARRAYS, _REMAINDER_NUMBERS = ("slopes", "deviations", "within"), ("center", "noise", "lost")
 
 
 @dataclass(frozen=True, eq=False)
@@ -339,14 +334,7 @@ class GroupedMoments(Moments):
         north       1     1.0       0.0      1.0
         south       2     2.0       2.5      4.0
         """
-        columns = [f"mean({name})" for name in (*self.shown_names, self.outcome_name or "y")]
-        means = pd.DataFrame(self.means, index=self.labels, columns=columns)
-        means.insert(0, "n_rows", self.n_rows)
-        means.insert(1, "weight", self.counts)
-        means.attrs.update(
-            named=self.feature_names is not None, outcome_name=self.outcome_name, sum_log_weight=self.sum_log_weight
-        )
-        return means
+        return frame_of_moments(self)
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, within: Any, *, sum_log_weight: float | None = None) -> GroupedMoments:
@@ -377,36 +365,7 @@ class GroupedMoments(Moments):
         >>> GroupedMoments.from_frame(moments.to_frame(), moments.within)
         GroupedMoments(n_groups=2, n_features=1, n_rows=3, total_weight=3)
         """
-        if not isinstance(frame, pd.DataFrame):
-            raise TypeError(f"frame must be a pandas DataFrame, as to_frame returns; found {type(frame).__name__}.")
-        columns = [str(name) for name in frame.columns]
-        of_means = all(name.startswith("mean(") and name.endswith(")") for name in columns[2:])
-        if columns[:2] != ["n_rows", "weight"] or len(columns) < 3 or not of_means:
-            raise ValueError(
-                'frame must have the columns "n_rows", "weight", a "mean(...)" for each feature and one of the outcome, in '
-                f"that order, as to_frame gives them; found {columns!r}."
-            )
-        names = tuple(name[5:-1] for name in columns[2:-1])
-        outcome_name = frame.attrs.get("outcome_name", None if columns[-1] == "mean(y)" else columns[-1][5:-1])
-        means = frame.iloc[:, 2:].to_numpy(dtype=np.float64)
-        center = central_value(means) if len(means) else np.zeros(means.shape[1])
-        codes, labels = factorize(frame.index)
-        if len(labels) < len(codes):
-            raise ValueError(f"frame must have a row for each group: found {len(codes)} rows of {len(labels)} labels.")
-        order = np.argsort(codes)
-        return checked_state(
-            cls(
-                labels=labels.rename(frame.index.name),
-                counts=frame["weight"].to_numpy(dtype=np.float64)[order],
-                n_rows=whole_numbers(frame["n_rows"].to_numpy())[order],
-                center=center,
-                deviations=means[order] - center,
-                within=np.array(within, dtype=np.float64),
-                sum_log_weight=float(frame.attrs.get("sum_log_weight", 0.0) if sum_log_weight is None else sum_log_weight),
-                feature_names=names if frame.attrs.get("named", True) else None,
-                outcome_name=outcome_name,
-            )
-        )
+        return cls(**vars(moments_of_frame(frame, within, sum_log_weight)))
 
     def save(self, file: Any) -> None:
         """Write the state to a file, from which `load` reads it to the last digit.
@@ -438,19 +397,7 @@ class GroupedMoments(Moments):
         >>> GroupedMoments.load(file)
         GroupedMoments(n_groups=2, n_features=1, n_rows=3, total_weight=3)
         """
-        said, arrays = pack_labels(self.labels)
-        name = self.labels.name
-        header = {
-            "labels": {**said, "name": name if isinstance(name, str) else None},
-            "feature_names": self.feature_names,
-            "outcome_name": self.outcome_name,
-            "sum_log_weight": self.sum_log_weight,
-        }
-        arrays |= {field: getattr(self, field) for field in ARRAYS}
-        if self.remainder is not None:
-            header["remainder"] = {field: getattr(self.remainder, field) for field in _REMAINDER_NUMBERS}
-            arrays |= {f"remainder_{field}": getattr(self.remainder, field) for field in _REMAINDER_ARRAYS}
-        write(file, header, arrays)
+        save_moments(self, file)
 
     @classmethod
     def load(cls, file: Any) -> GroupedMoments:
@@ -469,23 +416,7 @@ class GroupedMoments(Moments):
         ValueError
             Where the file is not of the format, of a version unknown, or its parts do not fit.
         """
-        header, arrays = read(file)
-        try:
-            names, said = header["feature_names"], header["labels"]
-            if not (names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))):
-                raise ValueError(f"feature_names must be a list of names; found {names!r}")
-            return checked_state(
-                cls(
-                    labels=unpack_labels(said, arrays).rename(said["name"]),
-                    sum_log_weight=float(header["sum_log_weight"]),
-                    feature_names=None if names is None else tuple(names),
-                    outcome_name=None if header["outcome_name"] is None else str(header["outcome_name"]),
-                    remainder=_loaded_remainder(header.get("remainder"), arrays),
-                    **{field: arrays[field] for field in ARRAYS},
-                )
-            )
-        except DAMAGES as error:
-            raise ValueError(f"{file!r} is a damaged file of moments: {error}") from error
+        return cls(**vars(load_moments(file)))
 
     def __add__(self, other: object) -> GroupedMoments:
         if not isinstance(other, GroupedMoments):
@@ -501,15 +432,6 @@ class GroupedMoments(Moments):
             f"GroupedMoments(n_groups={self.n_groups}, n_features={self.n_features}, n_rows={int(self.n_rows.sum())}, "
             f"total_weight={self.counts.sum():g})"
         )
-
-
-def _loaded_remainder(said: dict[str, Any] | None, arrays: dict[str, np.ndarray]) -> Remainder | None:
-    """Return the remainder of a file, from what its header says and its arrays."""
-    if said is None:
-        return None
-    parts: dict[str, Any] = {field: arrays[f"remainder_{field}"] for field in _REMAINDER_ARRAYS}
-    parts |= {field: float(said[field]) for field in _REMAINDER_NUMBERS}
-    return Remainder(**parts)
 
 
 def moments_of(rows: GroupedRows) -> GroupedMoments:

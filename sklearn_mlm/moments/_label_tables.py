@@ -12,11 +12,7 @@ from ._labels import factorize_by_table, hashed_codes, positions, refuse_missing
 # Slots for whole numbers between the least and the largest label: so many for each label of the first batch, or as many as
 # sums of so many numbers (64 MB) have room for.
 _SLOTS_PER_LABEL, _SPARE_NUMBERS = 8, 1 << 23
-
-
 _LARGEST = 1 << 62
-
-
 # Whole numbers up to this size are doubles.
 _EXACT = 2**53
 

@@ -25,15 +25,10 @@ class _Label(Enum):
 NO_LABEL = pd.Index([_Label.NO_GROUP], dtype=object)
 """The label of the one group that rows without groups are read into."""
 
-
 # A table of this many entries per row is still cheaper to fill than a hash table.
 _TABLE_ENTRIES_PER_ROW = 4
-
-
 # Whole numbers up to this size are doubles.
 _EXACT = 2**53
-
-
 # pandas builds the hash table of an index at its first look-up; before pandas 3, two threads that ask at once get errors or
 # wrong positions.
 _FIRST_LOOK_UP = Lock()

@@ -15,8 +15,6 @@ from ._arrow import Names, scanned
 from ._parquet_files import File, find_files, folder_values, map_waiting
 
 _UNITS = ("day", "s", "ms", "us", "ns")
-
-
 _NUMBERS = {"integer", "floating", "decimal", "boolean"}
 
 

@@ -17,14 +17,8 @@ import pyarrow.fs as pafs
 
 # Threads that wait for answers of the file system; for fewer local files they cost more than they save.
 _N_THREADS, _MANY = 8, 64
-
-
 _SUFFIXES = (".parquet", ".parq", ".pq")
-
-
 _LOCAL_URI = re.compile(r"file:(?://(?:localhost)?)?(/.*)", re.DOTALL)
-
-
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 

@@ -12,8 +12,6 @@ from ._rows import Rows, block_rows
 
 # What rounding leaves of scatter, relative to it.
 SPACING = 4 * np.finfo(np.float64).eps
-
-
 # Splits a double into two halves of 26 bits, whose products are exact (Veltkamp).
 _SPLITTER = 2.0**27 + 1.0
 

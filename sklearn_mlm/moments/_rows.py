@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
@@ -19,11 +20,7 @@ from ._labels import NO_LABEL, factorize
 
 # Blocks of this size stay in cache from one step to the next; below the least number of rows matrix products suffer.
 _BLOCK_BYTES = 1 << 20
-
-
 _MIN_BLOCK_ROWS = 256
-
-
 NO_WEIGHT = "sample_weight is zero in every row: no row is left to fit. Give some rows a positive weight."
 
 
@@ -333,3 +330,12 @@ def predictors_as_numbers(X: Any) -> Any:
     if isinstance(X, list):
         return [as_numbers(column, "X") for column in X]
     return None if X is None else as_numbers(X, "X")
+
+
+@contextmanager
+def in_rows(first: int, n_rows: int) -> Iterator[None]:
+    """Say in errors among which of all rows they are."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"In rows {first} to {first + n_rows - 1}, counted from 0: {error}") from error

@@ -27,24 +27,20 @@ import numpy as np
 import pandas as pd
 
 from ._labels import NO_LABEL, has_groups
+from ._moments import ARRAYS, Moments
+from ._remainder import Remainder
 
+_REMAINDER_ARRAYS, _REMAINDER_NUMBERS = ("slopes", "deviations", "within"), ("center", "noise", "lost")
 _FORMAT, _VERSION = "sklearn-mlm moments", 1
-
-
-DAMAGES = (
+_DAMAGES = (
     *(BadZipFile, EOFError, KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError, MemoryError),
     *(RecursionError, NotImplementedError, RuntimeError, zlib.error),
 )
 """What reading a damaged or a hostile file may raise."""
 
-
 # What a sum of rounding errors may leave of symmetry and of eigenvalues, in columns of unit length.
 _NO_SCATTER = 1e-8
-
-
 _MOST_ROWS = 2.0**53
-
-
 _TIMES = re.compile(r"[mM]8\[(s|ms|us|ns)\]")
 
 
@@ -92,7 +88,7 @@ def read(file: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         header = json.loads(arrays.pop("header").tobytes().decode())
-    except DAMAGES as error:
+    except _DAMAGES as error:
         raise ValueError(
             f"{file!r} is no file of moments, as GroupedMoments.save writes them, or not all of one."
         ) from error
@@ -235,6 +231,53 @@ def _untagged(pair: Any) -> Any:
     return makers[of_type](value)
 
 
+def save_moments(moments: Moments, file: Any) -> None:
+    """Write moments to a file, as `GroupedMoments.save` describes it."""
+    of_labels, arrays = pack_labels(moments.labels)
+    name = moments.labels.name
+    header = {
+        "labels": {**of_labels, "name": name if isinstance(name, str) else None},
+        "feature_names": moments.feature_names,
+        "outcome_name": moments.outcome_name,
+        "sum_log_weight": moments.sum_log_weight,
+    }
+    arrays |= {field: getattr(moments, field) for field in ARRAYS}
+    if moments.remainder is not None:
+        header["remainder"] = {field: getattr(moments.remainder, field) for field in _REMAINDER_NUMBERS}
+        arrays |= {f"remainder_{field}": getattr(moments.remainder, field) for field in _REMAINDER_ARRAYS}
+    write(file, header, arrays)
+
+
+def load_moments(file: Any) -> Moments:
+    """Return the moments that a file holds; raises as `GroupedMoments.load`."""
+    header, arrays = read(file)
+    try:
+        names, of_labels = header["feature_names"], header["labels"]
+        if not (names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))):
+            raise ValueError(f"feature_names must be a list of names; found {names!r}")
+        return checked_moments(
+            Moments(
+                labels=unpack_labels(of_labels, arrays).rename(of_labels["name"]),
+                sum_log_weight=float(header["sum_log_weight"]),
+                feature_names=None if names is None else tuple(names),
+                outcome_name=None if header["outcome_name"] is None else str(header["outcome_name"]),
+                remainder=_loaded_remainder(header.get("remainder"), arrays),
+                **{field: arrays[field] for field in ARRAYS},
+            )
+        )
+    except _DAMAGES as error:
+        raise ValueError(f"{file!r} is a damaged file of moments: {error}") from error
+
+
+def _loaded_remainder(numbers: dict[str, Any] | None, arrays: dict[str, np.ndarray]) -> Remainder | None:
+    """Return the remainder of a file, from what its header says and its arrays."""
+    if numbers is None:
+        return None
+    parts: dict[str, Any] = {field: arrays[f"remainder_{field}"] for field in _REMAINDER_ARRAYS}
+    parts |= {field: float(numbers[field]) for field in _REMAINDER_NUMBERS}
+    return Remainder(**parts)
+
+
 def whole_numbers(numbers: np.ndarray) -> np.ndarray:
     """Return numbers as integers, those that are none as they are."""
     if numbers.dtype.kind == "f" and np.isfinite(numbers).all() and np.array_equal(numbers, np.floor(numbers)):
@@ -242,7 +285,7 @@ def whole_numbers(numbers: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def checked_state(state: Any) -> Any:
+def checked_moments(state: Moments) -> Moments:
     """Return a state that came from outside, or raise where it could be of no rows."""
     n_groups, width = state.n_groups, state.center.size
     shapes = {"counts": (n_groups,), "n_rows": (n_groups,), "center": (width,), "deviations": (n_groups, width)}

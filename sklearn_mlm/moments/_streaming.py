@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ._accumulator import Accumulator, in_rows
+from ._accumulator import Accumulator
 from ._arrow import progress
 from ._labels import warn_of_twins
 from ._merging import merge
 from ._moments import Moments
 from ._reading import read_rows, refuse_vanishing_squares
-from ._rows import NO_WEIGHT, GroupedRows, as_numbers, grouped_rows, predictors_as_numbers
+from ._rows import NO_WEIGHT, GroupedRows, as_numbers, grouped_rows, in_rows, predictors_as_numbers
 
 # Waiting parts are merged once they hold more groups than this.
 _WORTH_MERGING = 1 << 16

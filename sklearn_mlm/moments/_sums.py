@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import csc_array
 
 from ._rows import Rows, block_rows
@@ -21,17 +22,11 @@ except ImportError:
 
 # Fewer numbers than this are read sooner than a second thread starts.
 NUMBERS_PER_THREAD = 1 << 18
-
-
 # The within scatter comes out as a difference where a group's reference row is far from its mean; more loss than this
 # factor (4 bits) and the rows are read a second time, about the mean itself.
 TOLERATED_LOSS = 16.0
-
-
 # Numbers from which a sample of so many pairs of rows is worth looking at first.
 LARGE = 1 << 16
-
-
 SAMPLE = 1 << 10
 
 
@@ -261,3 +256,54 @@ def _in_threads(part: Callable[[int, int], Any], n_rows: int, useful: int) -> li
             return [part(0, n_rows)]
         cuts = np.linspace(0, n_rows, pool.n_threads + 1).astype(int).tolist()
         return list(pool.map(part, cuts[:-1], cuts[1:]))
+
+
+class OwnSums(NamedTuple):
+    """Moments of some rows about values of their own.
+
+    Attributes
+    ----------
+    groups : ndarray of shape (n_groups,)
+        Codes of the groups that have rows.
+    counts : ndarray of shape (n_groups,)
+        Number of rows.
+    reference : ndarray of shape (n_groups, n_columns)
+        A row of each group.
+    shifts : ndarray of shape (n_groups, n_columns)
+        The means less the reference.
+    within : ndarray of shape (n_columns, n_columns)
+        The pooled scatter about the means.
+    """
+
+    groups: np.ndarray
+    counts: np.ndarray
+    reference: np.ndarray
+    shifts: np.ndarray
+    within: np.ndarray
+
+
+def own_sums(values: np.ndarray, codes: np.ndarray) -> OwnSums:
+    """Return the summary of rows, whose scatter is summed about the means themselves, so that no digits cancel.
+
+    The means are subtracted twice, because the first time leaves the rounding of the sums.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_rows, n_columns)
+    codes : ndarray of shape (n_rows,)
+        The group of each row.
+    """
+    local, groups = pd.factorize(codes)
+    counts = np.bincount(local).astype(np.float64)
+    member = np.empty(len(groups), dtype=np.intp)
+    member[local] = np.arange(len(local))
+    reference = values[member]
+    shifts = np.zeros_like(reference)
+    with np.errstate(over="ignore", invalid="ignore"):
+        about = values - reference[local]
+        for _ in range(2):
+            sums = [np.bincount(local, weights=column, minlength=len(groups)) for column in about.T]
+            means = np.column_stack(sums) / counts[:, None]
+            shifts += means
+            about -= means[local]
+        return OwnSums(groups, counts, reference, shifts, weighted_scatter(about, np.ones(len(about))))

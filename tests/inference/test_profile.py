@@ -143,3 +143,17 @@ def test_few_groups_have_limits_at_any_level(n_groups, threshold):
     assert limits.group_sd[0] <= np.sqrt(best.group_variance) * (1 + 1e-9)
     assert limits.group_sd[1] >= np.sqrt(best.group_variance) * (1 - 1e-9)
     assert np.all(np.diff(limits.coefficients) >= 0)
+
+
+@pytest.mark.parametrize("tau", [1e6, 1e8])
+def test_limits_of_groups_that_differ_a_million_times_more_than_rows(tau):
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), 30)
+    X, noise = rng.standard_normal((600, 1)), rng.standard_normal(600)
+    criterion = likelihood(X, tau * rng.standard_normal(20)[groups] + noise, groups)
+    best, limits = minimise(criterion).solution, profile_limits(criterion, THRESHOLD)
+    # Then tau is the standard deviation of 20 group means that are known without error.
+    expected = np.sqrt(best.group_variance * np.array([_stretch(THRESHOLD / 20, sign) for sign in (-1, 1)]))
+    np.testing.assert_allclose(limits.group_sd, expected, rtol=1e-9)
+    half = np.sqrt(THRESHOLD * best.covariance[1, 1])
+    np.testing.assert_allclose(limits.coefficients[1], best.coefficients[0] + [-half, half], rtol=0, atol=0.01 * half)

@@ -1,0 +1,102 @@
+"""The figures of a comparison as tables, and what they mean below them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from .._tables import Report, Table, decimals, df_text, number_text, p_statement, p_text
+from ._figures import Figures
+from ._folds import MIXED, OLS, WITHIN
+
+
+def report(f: Figures, conclusions: Sequence[str]) -> Report:
+    """Return the comparison as a report."""
+    digits = decimals(f.predictions["rmse"].max())
+    given = f" ({number_text(f.residual_icc, 3)} given the predictors)" if f.has_predictors else ""
+    return Report(
+        title=f"Random intercept model and least squares: {f.n_samples} rows in {f.n_groups} groups",
+        facts=[
+            f"ICC {f.icc:.3f}{given}, design effect {f.design_effect:.2f}, "
+            f"effective sample size {f.effective_sample_size:.0f}",
+            f"Test of no group variance: {_f_text(f.group_test)}",
+        ],
+        tables=[_coefficient_rows(f), *_within_between_rows(f), _prediction_rows(f, digits)],
+        closing_title="What the figures mean",
+        closing=conclusions,
+    )
+
+
+def _f_text(test: pd.Series) -> str:
+    """Return an F test as text."""
+    if np.isnan(test["F"]):
+        return "no test (too few groups or rows)"
+    statistic = f"{test['F']:.3g}" if test["F"] < 1e4 else f"{test['F']:.2e}"
+    df1, df2 = df_text(test["df1"]), df_text(test["df2"])
+    return f"F({df1}, {df2}) = {statistic}, {p_statement(test['p_value'])}"
+
+
+def _coefficient_rows(f: Figures) -> Table:
+    """Return the coefficients as strings, with the digits that their standard errors deserve."""
+    labels, cells = [], []
+    for name in f.coefficients.index.unique("coefficient"):
+        rows = f.coefficients.loc[name]
+        errors = rows["std_error"]
+        digits = decimals(errors[errors > 0].min() if (errors > 0).any() else rows["estimate"].abs().max())
+        for model, row in rows.iterrows():
+            if np.isnan(row["estimate"]):
+                continue
+            labels.append((str(name), str(model)))
+            cells.append(
+                (
+                    number_text(row["estimate"], digits),
+                    number_text(row["std_error"], digits),
+                    df_text(row["df"]),
+                    p_text(row["p_value"]),
+                )
+            )
+    return Table("Coefficients", ("estimate", "std. error", "df", "p-value"), labels, cells)
+
+
+def _within_between_rows(f: Figures) -> list[Table]:
+    """Return within and between coefficients as strings, in a table if there are any."""
+    if f.within_between.empty:
+        return []
+    labels, cells = [], []
+    for name, row in f.within_between.iterrows():
+        size = row["std_error"] if np.isfinite(row["std_error"]) else abs(row["within"])
+        digits = decimals(size)
+        labels.append((str(name),))
+        cells.append(
+            (
+                *(number_text(row[column], digits) for column in ("within", "between", "difference", "std_error")),
+                df_text(row["df"]),
+                p_text(row["p_value"]),
+            )
+        )
+    test = f.within_between_test
+    note = (
+        f"Test that all differences are 0: {_f_text(test)}"
+        if test["df1"] > 0
+        else "Their group means do not vary, or others leave nothing of them: there is nothing to compare."
+    )
+    columns = ("within", "between", "difference", "std. error", "df", "p-value")
+    return [Table("The same coefficients within and between groups", columns, labels, cells, note)]
+
+
+def _prediction_rows(f: Figures, digits: int | None) -> Table:
+    """Return errors of prediction as strings; predictions do not depend on how standard errors are computed."""
+    names = {OLS: "OLS", WITHIN: WITHIN, MIXED: MIXED}
+    cells: Sequence[Sequence[str]] = [
+        [
+            number_text(f.predictions.xs(kind)[column].to_dict()[model], places)
+            for kind in f.predictions.index.unique("groups")
+            for column, places in (("rmse", digits), ("r2", 3))
+        ]
+        for model in names
+    ]
+    title = f"Predictions, cross-validated ({f.n_folds} folds), of new rows in known groups and of new groups"
+    columns = ("known: RMSE", "R^2", "new: RMSE", "R^2")[: len(cells[0])]
+    return Table(title, columns, [(name,) for name in names.values()], cells)
