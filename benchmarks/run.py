@@ -1,6 +1,7 @@
 """Benchmarks, a subcommand each: ``python benchmarks/run.py fit`` prints what a fit costs beside what it cannot do without.
 
     python benchmarks/run.py fit [--sizes small|all] [--repeats K] [--strings]
+    python benchmarks/run.py small [--repeats K]
     python benchmarks/run.py parts
     python benchmarks/run.py baselines [--repeats K]
     python benchmarks/run.py inference [--sizes small|all]
@@ -24,6 +25,7 @@ import baseline_cost
 import fit_cost
 import inference_cost
 import peer_cost
+import small_cost
 import stream_cost
 
 if __name__ == "__main__":
@@ -34,6 +36,8 @@ if __name__ == "__main__":
     fit.add_argument("--repeats", type=int, default=None, help="default: 5 for the largest size to 101 for the smallest")
     fit.add_argument("--strings", action="store_true", help="string labels in place of integers")
     fit.add_argument("--level-2", action="store_true", help="make one column a group-level covariate")
+    small = commands.add_parser("small", help="fits of few rows against LinearRegression, in turns and in runs")
+    small.add_argument("--repeats", type=int, default=None, help="default: 80")
     commands.add_parser("parts", help="what each part of a fit costs")
     baselines = commands.add_parser(
         "baselines", help="cluster-robust least squares, and the comparison, against LinearRegression"
@@ -55,6 +59,8 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     if arguments.command == "fit":
         fit_cost.print_table(arguments.sizes, arguments.repeats, arguments.strings, arguments.level_2)
+    elif arguments.command == "small":
+        small_cost.print_table(arguments.repeats)
     elif arguments.command == "parts":
         fit_cost.print_parts()
     elif arguments.command == "inference":

@@ -14,17 +14,36 @@ from designs import simulate
 os.environ.setdefault("MPLBACKEND", "Agg")
 _PROJECT = Path(__file__).resolve().parents[1]
 _REFERENCE = Path(os.environ.get("SKLEARN_MLM_REFERENCE", _PROJECT.parent / "shared" / "reference"))
+_REFERENCE_MIXED = _REFERENCE.with_name("reference_mixed")
+
+
+def require(path):
+    """Skip if a file of the reference corpus is not there; fail if SKLEARN_MLM_REFERENCE_REQUIRED is set."""
+    if not path.is_file():
+        message = f"no reference corpus at {path.parent}: set SKLEARN_MLM_REFERENCE to where it is"
+        if os.environ.get("SKLEARN_MLM_REFERENCE_REQUIRED"):
+            pytest.fail(message)
+        pytest.skip(message)
 
 
 @pytest.fixture(scope="session")
 def reference():
-    """Read a data set of the reference corpus, or skip if there is none (fail if SKLEARN_MLM_REFERENCE_REQUIRED is set)."""
-    if not (_REFERENCE / "cases.json").is_file():
-        message = f"no reference corpus at {_REFERENCE}: set SKLEARN_MLM_REFERENCE to where it is"
-        if os.environ.get("SKLEARN_MLM_REFERENCE_REQUIRED"):
-            pytest.fail(message)
-        pytest.skip(message)
+    """Read a data set of the reference corpus."""
+    require(_REFERENCE / "cases.json")
     return Reference()
+
+
+@pytest.fixture(scope="session")
+def reference_mixed():
+    """Return the rows of a case beyond the random intercept, and what lme4 and its companions answer."""
+
+    def read(part, name):
+        path = _REFERENCE_MIXED / f"cases_{part}.json"
+        require(path)
+        case = next(case for case in json.loads(path.read_text(encoding="utf-8")) if case["id"] == name)
+        return pd.read_csv(_REFERENCE_MIXED / case["data"]), case
+
+    return read
 
 
 class Reference:

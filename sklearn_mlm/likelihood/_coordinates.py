@@ -10,7 +10,15 @@ from ..moments._grouped_moments import GroupedMoments
 from ..moments._moments import rounding_scatter
 from ..moments._remainder import SPACING, Remainder
 from ..moments._sums import weighted_scatter
-from ._linalg import DEPENDENT, SMALL_REST, independent_columns, separate_between_columns, solve_positive, zero_columns
+from ._linalg import (
+    DEPENDENT,
+    SMALL_REST,
+    independent_columns,
+    separate_between_columns,
+    solve_positive,
+    submatrix,
+    zero_columns,
+)
 
 _MOST_DIGITS = 16.0
 
@@ -99,7 +107,7 @@ class Coordinates:
     def least_within(self) -> float:
         """The smallest share of a combination of columns that lies within groups, among those that vary there; at most 1."""
         inside = np.flatnonzero(self.is_within)
-        shares = np.linalg.eigvalsh(self.within[np.ix_(inside, inside)])
+        shares = np.linalg.eigvalsh(submatrix(self.within, inside))
         return float(np.clip(shares.min(initial=1.0), DEPENDENT, 1.0))
 
     def group_rows(self) -> np.ndarray:
@@ -170,7 +178,7 @@ def coordinates(moments: GroupedMoments, *, fit_intercept: bool, n_observations:
     turned = change.T @ within @ change
     inside = np.flatnonzero(is_within)
     slopes = np.zeros(len(kept))
-    slopes[inside] = solve_positive(turned[np.ix_(inside, inside)], turned[inside, -1])
+    slopes[inside] = solve_positive(submatrix(turned, inside), turned[inside, -1])
     within_yy = float(turned[-1, -1])
     residual = max(within_yy - float(turned[-1, :-1] @ slopes), 0.0)
     # Relative to the variation of y within groups, or to all of it if y is constant in each group. With as many columns as
@@ -181,6 +189,8 @@ def coordinates(moments: GroupedMoments, *, fit_intercept: bool, n_observations:
     zero_columns(x_within, ~is_within)
     between_total = max(float(total[-1, -1]) - within_yy, 0.0)
 
+    left_out = np.ones(len(scale) - 1, dtype=bool)
+    left_out[kept] = False
     nothing_left = bool(total[-1, -1] == 0.0)
     crude = np.zeros(len(kept))
     if not nothing_left:
@@ -199,7 +209,7 @@ def coordinates(moments: GroupedMoments, *, fit_intercept: bool, n_observations:
         origin=rest.center + scaled.offset,
         offset=scaled.offset,
         map=map_,
-        dropped=np.delete(np.arange(len(scale) - 1), kept) - int(fit_intercept),
+        dropped=np.flatnonzero(left_out) - int(fit_intercept),
         is_within=is_within,
         within=x_within,
         within_slopes=np.where(is_within, slopes - crude, 0.0),
@@ -294,11 +304,11 @@ def _columns(scaled: _Scaled, counts: np.ndarray) -> tuple[np.ndarray, np.ndarra
     Columns that vary only between groups, once others are given, are rotated to have an exact zero within part.
     """
     kept = independent_columns(scaled.total[:-1, :-1])
-    rotation, is_within = separate_between_columns(scaled.within[np.ix_(kept, kept)])
+    rotation, is_within = separate_between_columns(submatrix(scaled.within, kept))
     if len(kept) - np.count_nonzero(is_within) > len(counts):
         rows = np.sqrt(counts)[:, None] * (scaled.rows()[:, kept] @ rotation)
         kept = _no_more_than_groups(kept, is_within, rows)
-        rotation, is_within = separate_between_columns(scaled.within[np.ix_(kept, kept)])
+        rotation, is_within = separate_between_columns(submatrix(scaled.within, kept))
     change = np.zeros((len(scaled.scale), len(kept) + 1))
     change[kept, :-1], change[-1, -1] = rotation, 1.0
     return kept, change, is_within

@@ -13,7 +13,7 @@ from ..moments._grouped_moments import GroupedMoments
 from ..moments._remainder import KnownPart
 from ._coordinates import coordinates
 from ._group_sizes import group_sums
-from ._linalg import unit_cholesky
+from ._linalg import submatrix, unit_cholesky
 from ._solution import InferenceSums, Profiles, Solution, reliabilities_of
 
 # Scatter of the group means that an exact fit could leave, relative to that of y: means are not squares.
@@ -167,6 +167,26 @@ class Criterion:
         hessian = 2.0 * p @ powers - h2 @ groups.multiplicity - ((m * m) * of_pairs).sum(axis=(1, 2))
         return value, gradient, hessian
 
+    def derivatives(self, ratio: float) -> tuple[float, float]:
+        """Return the first two derivatives of the criterion at a variance ratio, as `evaluate` does, at less cost."""
+        sums, _, _ = self._sums_at(ratio)
+        (powers, of_pairs), second = self._powers, sums.second
+        gradient = sums.h_sum - second.diagonal() @ powers
+        hessian = 2.0 * (sums.third.diagonal() @ powers) - sums.h_squared - (second * second * of_pairs).sum()
+        return float(gradient), float(hessian)
+
+    def _sums_at(self, ratio: float) -> tuple[InferenceSums, np.ndarray, np.ndarray]:
+        """Return the sums that inference takes, the pivots of the Cholesky factor and its inverse, at one variance ratio."""
+        groups = self.groups
+        h = np.empty((3, len(groups.sizes)))
+        np.divide(groups.sizes, 1.0 + ratio * groups.sizes, out=h[0])
+        np.multiply(h[0], h[0], out=h[1])
+        np.multiply(h[1], h[0], out=h[2])
+        first, second, third = groups.between(h)
+        (pivots,), (root,) = self._factor(first[None])
+        h_sum, h_squared = (h[:2] @ groups.multiplicity).tolist()
+        return InferenceSums(root @ second @ root.T, root @ third @ root.T, h_sum, h_squared), pivots, root
+
     def residual_sum_of_squares(self, ratio: float) -> float:
         """Return r2(gamma), with y in the unit of the coordinates."""
         return float(self.profiles(np.array([ratio])).r2[0])
@@ -226,10 +246,12 @@ class Criterion:
     @cached_property
     def _augmented(self) -> np.ndarray:
         """[W, W d; d'W, r2(inf) + d'W d], the scatter within groups, with d the slopes there."""
-        here = self.coordinates
-        of_y = here.within @ here.within_slopes
-        corner = here.within_residual + here.within_slopes @ of_y
-        return np.block([[here.within, of_y[:, None]], [of_y[None, :], np.full((1, 1), corner)]])
+        here, k = self.coordinates, self.rank
+        augmented = np.empty((k + 1, k + 1))
+        augmented[:k, :k] = here.within
+        augmented[:k, k] = augmented[k, :k] = here.within @ here.within_slopes
+        augmented[k, k] = here.within_residual + here.within_slopes @ augmented[k, :k]
+        return augmented
 
     def _factor(self, between: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the pivots L_ii of the Cholesky factor L of B, and L^-1, for each of several between scatters.
@@ -303,17 +325,9 @@ class Criterion:
         if np.isinf(ratio):
             return self._limit()
         here, groups = self.coordinates, self.groups
-        h = groups.sizes / (1.0 + ratio * groups.sizes)
-        first, second, third = groups.between(np.stack([h, h * h, h * h * h]))
-        pivots, root = (part[0] for part in self._factor(first[None]))
+        sums, pivots, root = self._sums_at(ratio)
         beta = _coefficients(pivots, root)
         residuals = groups.rows[:, -1] - groups.rows[:, :-1] @ beta
-        sums = InferenceSums(
-            second=root @ second @ root.T,
-            third=root @ third @ root.T,
-            h_sum=float(h @ groups.multiplicity),
-            h_squared=float(h * h @ groups.multiplicity),
-        )
         inverse = root[:-1, :-1].T
         if self.exact_fit:
             return self._in_columns(ratio, beta, residuals, np.zeros_like(inverse), 0.0, 0.0, -np.inf, sums)
@@ -351,7 +365,7 @@ class Criterion:
         value = -np.inf
         if self.limit_degrees_of_freedom == 0 and residual:
             inside = np.flatnonzero(here.is_within)
-            half_log_det = 0.5 * np.linalg.slogdet(here.within[np.ix_(inside, inside)])[1]
+            half_log_det = 0.5 * np.linalg.slogdet(submatrix(here.within, inside))[1]
             half_log_det += np.log(np.abs(factor.diagonal())).sum()
             value = float(self._value(residual, half_log_det, np.log(self.moments.counts).sum()))
         return self._in_columns(np.inf, beta, target, root, tau2, 0.0, value, None)

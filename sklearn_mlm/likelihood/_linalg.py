@@ -12,10 +12,16 @@ DEPENDENT = 1e-13
 SMALL_REST = 1e-6
 
 
+def submatrix(matrix: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Return the rows and columns of a square matrix at some positions."""
+    return matrix[which][:, which]
+
+
 def zero_columns(matrix: np.ndarray, which: np.ndarray) -> None:
     """Set the rows and columns of a symmetric matrix that `which` marks to exact zeros, in place."""
-    matrix[which] = 0.0
-    matrix[:, which] = 0.0
+    if which.any():
+        matrix[which] = 0.0
+        matrix[:, which] = 0.0
 
 
 def unit_cholesky(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +62,7 @@ def independent_columns(gram: np.ndarray, largest_first: bool = False) -> np.nda
     if not len(some):
         return some
     length = np.sqrt(gram.diagonal()[some])
-    factor, failed = dpotrf(gram[np.ix_(some, some)] / np.outer(length, length), lower=1)
+    factor, failed = dpotrf(submatrix(gram, some) / np.outer(length, length), lower=1)
     if not failed and (factor.diagonal() ** 2 > DEPENDENT).all():
         return some
     left = gram.copy()
@@ -96,5 +102,5 @@ def separate_between_columns(within: np.ndarray) -> tuple[np.ndarray, np.ndarray
     rotation = np.eye(len(within))
     other = np.flatnonzero(~is_within & (within.diagonal() > 0))
     if len(other):
-        rotation[np.ix_(kept, other)] = -solve_positive(within[np.ix_(kept, kept)], within[np.ix_(kept, other)])
+        rotation[np.ix_(kept, other)] = -solve_positive(submatrix(within, kept), within[kept][:, other])
     return rotation, is_within

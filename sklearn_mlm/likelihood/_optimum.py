@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import exp, log
 
 import numpy as np
 
@@ -127,29 +128,31 @@ def _scan(criterion: Criterion) -> np.ndarray:
 def _last_ratio(criterion: Criterion) -> float:
     """Return a ratio above which the criterion rises.
 
-    r2(gamma) - r2(inf) is a sum of terms c_i / (1 + gamma d_i), so that gamma times its derivative is at least
-    -c / gamma with c the sum of c_i / d_i; and gamma times the derivative of the log determinants only grows, to the
-    number of degrees of freedom between groups. Once that has grown to a half, gamma = 2 D c / r2(inf) suffices.
+    r2(gamma) - r2(inf) is a sum of terms c_i / (1 + gamma d_i), so that gamma times its derivative is at least -c / gamma
+    with c the sum of c_i / d_i. And gamma times the derivative of the log determinants is at least m / 2 at
+    gamma = 1 / n_min, with m = J - k eigenvalues of at least n_min for REML (by Weyl's inequalities, since X takes away a
+    matrix of rank k) and m = J for maximum likelihood. So gamma = 2 D c / (m r2(inf)) suffices beyond that.
     """
-    least = 10.0 / criterion.groups.sizes.min()
+    smallest = criterion.groups.sizes.min()
     if criterion.coordinates.within_residual_zero:
         # To where every column counts for its part within groups, however small, and the limit is near.
-        return 1e3 * least / criterion.coordinates.least_within
-    return max(
-        least, 2.0 * criterion.degrees_of_freedom * criterion.between_residual / criterion.coordinates.within_residual
-    )
+        return 1e4 / smallest / criterion.coordinates.least_within
+    n_large = criterion.moments.n_groups - criterion.rank * criterion.reml
+    rise = 2.0 * criterion.degrees_of_freedom * criterion.between_residual / criterion.coordinates.within_residual
+    return max(1.0 / smallest, rise / n_large) if n_large > 0 else max(10.0 / smallest, rise)
 
 
 def _may_touch_zero(ratios: np.ndarray, gradients: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     """Return the cells without a change of sign whose tangents of the derivative, from both ends, meet beyond zero."""
-    width = np.diff(ratios)
     sign = np.sign(gradients[:-1])
     left, right = sign * slopes[:-1], sign * slopes[1:]
-    dips = (sign == np.sign(gradients[1:])) & (left < 0) & (right > 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        at = (sign * np.diff(gradients) - right * width) / (left - right)
-        clear = (sign * gradients[:-1] + left * at > 0) & (at >= 0) & (at <= width)
-    return np.flatnonzero(dips & ~clear)
+    dips = np.flatnonzero((sign == np.sign(gradients[1:])) & (left < 0) & (right > 0))
+    if not len(dips):
+        return dips
+    left, right, width = left[dips], right[dips], ratios[dips + 1] - ratios[dips]
+    low, high = (sign[dips] * gradients[dips + end] for end in (0, 1))
+    at = (high - low - right * width) / (left - right)
+    return dips[~((low + left * at > 0) & (at >= 0) & (at <= width))]
 
 
 def _refine(criterion: Criterion, grid: np.ndarray, cell: int) -> float:
@@ -165,22 +168,21 @@ def _refine(criterion: Criterion, grid: np.ndarray, cell: int) -> float:
     last. The root stays bracketed, and every sixth place is the middle of the bracket, so that the search ends whatever
     the derivative looks like.
     """
-    logarithmic = grid[0, cell] > 0
+    logarithmic = bool(grid[0, cell] > 0)
 
     def place(ratio: float, gradient: float, slope: float) -> _Place:
         if logarithmic:
-            return float(np.log(ratio)), float(ratio * gradient), float(ratio * (gradient + ratio * slope))
-        return float(ratio), float(gradient), float(slope)
+            return log(ratio), ratio * gradient, ratio * (gradient + ratio * slope)
+        return ratio, gradient, slope
 
     first = cell - 1 if cell > 1 or (cell == 1 and not logarithmic) else cell
-    known = [place(*grid[[0, 2, 3], at]) for at in range(first, min(cell + 3, grid.shape[1]))]
+    known = [place(*column) for column in grid[[0, 2, 3], first : cell + 3].T.tolist()]
     low, high = known[cell - first], known[cell - first + 1]
     at, bend = _hermite_root(known, low, high)
     last = min(low, high, key=lambda end: abs(end[0] - at))
     for attempt in range(1, _MAX_REFINEMENTS):
-        ratio = float(np.exp(at)) if logarithmic else at
-        _, (gradient,), (slope,) = criterion.evaluate(ratio)
-        here = place(ratio, gradient, slope)
+        ratio = exp(at) if logarithmic else at
+        here = place(ratio, *criterion.derivatives(ratio))
         low, high = (here, high) if here[1] < 0 else (low, here)
         if attempt > 1:
             bend = _second_derivative(last, here)
@@ -193,7 +195,7 @@ def _refine(criterion: Criterion, grid: np.ndarray, cell: int) -> float:
             at = (low[0] + high[0]) / 2
         last = here
     at = min(max(at, low[0]), high[0])
-    return float(np.exp(at)) if logarithmic else at
+    return exp(at) if logarithmic else at
 
 
 def _hermite_root(known: list[_Place], low: _Place, high: _Place) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from ..moments._grouped_moments import GroupedMoments, moments_of
 from ..moments._reading import rest_of, with_remainder
 from ..moments._remainder import KnownPart
 from ..moments._rows import GroupedRows
-from ._linalg import independent_columns, solve_positive
+from ._linalg import independent_columns, solve_positive, submatrix
 
 # Slopes of nearly collinear columns that cancel may be too inexact at first to leave little.
 READINGS = 2
@@ -57,5 +57,5 @@ def _residual_within(within: np.ndarray) -> float:
     length = np.where(length > 0, length, 1.0)
     scaled = within / np.outer(length, length)
     kept = independent_columns(scaled[:-1, :-1])
-    slopes = solve_positive(scaled[np.ix_(kept, kept)], scaled[kept, -1])
+    slopes = solve_positive(submatrix(scaled, kept), scaled[kept, -1])
     return float(scaled[-1, -1] - scaled[-1, kept] @ slopes) * float(length[-1]) ** 2

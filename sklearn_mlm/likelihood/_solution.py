@@ -114,9 +114,11 @@ class Profiles:
 
 def reliabilities_of(ratio: float, counts: np.ndarray) -> np.ndarray:
     """Return lambda_j = gamma n_j / (1 + gamma n_j) of groups of these sizes, 1 if gamma is infinite."""
-    with np.errstate(invalid="ignore"):
-        scaled = ratio * counts
-        return np.where(np.isinf(scaled), 1.0, scaled / (1.0 + scaled))
+    if np.isinf(ratio):
+        return np.ones(len(counts))
+    # A huge ratio may overflow.
+    with np.errstate(over="ignore"):
+        return 1.0 - 1.0 / (1.0 + ratio * counts) if ratio > 1.0 else ratio * counts / (1.0 + ratio * counts)
 
 
 def predicted_means(

@@ -165,6 +165,10 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
         if X is None:
             self._check_no_predictors(y, groups, reset)
             y = as_outcome(y)
+        elif key is None and reset and _is_plain(X, 2) and _is_plain(y, 1) and len(X) == len(y):
+            # What `validate_data` does with such arrays, at a tenth of its cost.
+            self.__dict__.pop("feature_names_in_", None)
+            self.n_features_in_ = X.shape[1]
         elif key is None:
             X, y = validate_data(self, X, y, reset=reset, y_numeric=True, **checks)
         else:
@@ -270,3 +274,10 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
                 stacklevel=4,
             )
         return codes
+
+
+def _is_plain(values: Any, n_dimensions: int) -> bool:
+    """Return whether values are an array of numbers that scikit-learn's checks would return as it is."""
+    if type(values) is not np.ndarray or values.ndim != n_dimensions or not values.size:
+        return False
+    return values.dtype.kind in "fiu" and values.dtype.itemsize <= 8 and values.dtype.isnative

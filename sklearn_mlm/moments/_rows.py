@@ -51,9 +51,9 @@ class Rows:
             np.subtract(part.toarray() if sparse.issparse(part) else part, about[:-1], out=out[:, :-1])
         np.subtract(self.y[rows], about[-1], out=out[:, -1])
 
-    def at(self, positions: np.ndarray) -> np.ndarray:
+    def at(self, positions: np.ndarray | slice) -> np.ndarray:
         """Return the rows at these positions."""
-        out = np.empty((len(positions), self.n_columns))
+        out = np.empty((len(self.y[positions]), self.n_columns))
         self.read(positions, np.zeros(self.n_columns), out)
         return out
 

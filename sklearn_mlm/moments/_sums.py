@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csc_array
+from scipy.sparse import csc_array, issparse
 
 from ._rows import Rows, block_rows
 from ._threads import threads
@@ -45,11 +45,14 @@ def within_and_between(
     tolerated shows in the result, and the rows are read again with a better f_j, the last of which is m_j.
     """
     n_groups, width = len(counts), rows.n_columns
+    if len(rows) * width < LARGE and not issparse(rows.X):
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _of_few(rows.at(slice(None)), codes, counts, weights)
     member = np.empty(n_groups, dtype=np.intp)
     member[codes] = np.arange(len(codes))
     center = central_value(rows.at(member[:SAMPLE]))
     with np.errstate(over="ignore", invalid="ignore"):
-        if len(rows) * width >= LARGE and _varies_within(rows, codes, member):
+        if _varies_within(rows, codes, member):
             sums, scatter = _scatter(rows, codes, weights, n_groups, center)
             shifts, within = about_means(sums, scatter, counts)
             if loss_is_tolerable(scatter, within):
@@ -144,6 +147,30 @@ def _scatter(
         sums += more_sums
         scatter += more_scatter
     return sums, (scatter + scatter.T) / 2
+
+
+def _of_few(
+    values: np.ndarray, codes: np.ndarray, counts: np.ndarray, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return `within_and_between` of so few rows, of shape (n_samples, n_columns), that they are a single block."""
+    member = np.empty(len(counts), dtype=np.intp)
+    member[codes] = np.arange(len(codes))
+    reference = values[member]
+    center = central_value(reference[:SAMPLE])
+    pointers, ones = np.arange(len(codes) + 1), np.ones(len(codes)) if weights is None else weights
+    shifts, offset = np.zeros_like(reference), reference
+    # About a row of each group, and once more about the group means if the first difference has lost digits.
+    for _ in range(2):
+        # "clip" is faster than a check of the codes, which are in range.
+        values -= offset.take(codes, axis=0, mode="clip")
+        offset = np.zeros_like(reference)
+        add_by_group(values, codes, ones, pointers, offset)
+        scatter = values.T @ (values if weights is None else values * weights[:, None])
+        offset, within = about_means(offset, (scatter + scatter.T) / 2, counts)
+        shifts += offset
+        if loss_is_tolerable(scatter, within):
+            break
+    return center, shifts + (reference - center), within
 
 
 def add_by_group(block: np.ndarray, codes: np.ndarray, weights: np.ndarray, pointers: np.ndarray, sums: np.ndarray) -> None:
