@@ -1,4 +1,4 @@
-"""Tables and text, printed and as HTML. Renders, computes nothing."""
+"""Tables and reports, rendered as text and as HTML, and numbers as text."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ class Table:
     Attributes
     ----------
     title : str
+        Title above the table.
     columns : sequence of str
         Headings of the cells.
     labels : sequence of sequence of str
-        Of each row, its labels, outermost first; one that repeats the row above is left blank.
+        Labels of each row, outermost first; the rendered table leaves out labels that repeat those of the row above.
     cells : sequence of sequence of str
-        Of each row, a string a column.
+        Cells of each row, one string for each column.
     note : str
-        A line below.
+        Note below the table.
     """
 
     title: str
@@ -38,19 +39,19 @@ class Table:
     cells: Sequence[Sequence[str]]
     note: str = ""
 
-    def _shown_labels(self) -> list[list[str]]:
-        """Return the labels of each row, those that repeat the row above blank."""
-        shown = []
-        for at, labels in enumerate(self.labels):
-            above = self.labels[at - 1] if at else [None] * len(labels)
-            same = [list(above[: i + 1]) == list(labels[: i + 1]) for i in range(len(labels))]
-            shown.append(["" if repeated else label for label, repeated in zip(labels, same, strict=True)])
-        return shown
+    def _labels(self) -> tuple[list[list[str]], int]:
+        """Return the labels of each row, blank if they repeat those of the row above, and their number."""
+        rows: list[list[str]] = []
+        above: Sequence[str] = ()
+        for labels in self.labels:
+            repeated = [list(above[: i + 1]) == list(labels[: i + 1]) for i in range(len(labels))]
+            rows.append(["" if blank else label for label, blank in zip(labels, repeated, strict=True)])
+            above = labels
+        return rows, len(rows[0]) if rows else 0
 
     def text(self) -> str:
         """Return the table as lines of text."""
-        labels = self._shown_labels()
-        depth = len(labels[0]) if labels else 0
+        labels, depth = self._labels()
         label_widths = [max(len(row[i]) for row in labels) for i in range(depth)]
         widths = [max([len(name), *(len(row[i]) for row in self.cells)]) for i, name in enumerate(self.columns)]
         start = " " * (sum(label_widths) + 2 * max(depth - 1, 0))
@@ -62,43 +63,45 @@ class Table:
 
     def html(self) -> str:
         """Return the table as HTML."""
-        labels = self._shown_labels()
-        depth = len(labels[0]) if labels else 0
+        labels, depth = self._labels()
         head = "<th></th>" * depth + "".join(f'<th style="{_CELL}">{escape(name)}</th>' for name in self.columns)
-        rows = []
+        rows = ""
         for row_labels, row in zip(labels, self.cells, strict=True):
-            # A line above each new outermost label, where there are inner ones.
+            # If rows have inner labels, a line separates the outermost labels.
             line = _LINE if depth > 1 and row_labels[0] else ""
             weights = ("bold", *("normal",) * (depth - 1))
             left = "".join(
                 f'<th style="{_LABEL}; font-weight: {weight}">{escape(label)}</th>'
                 for label, weight in zip(row_labels, weights, strict=True)
             )
-            rows.append(
-                f'<tr style="{line}">{left}' + "".join(f'<td style="{_CELL}">{escape(c)}</td>' for c in row) + "</tr>"
-            )
+            cells = "".join(f'<td style="{_CELL}">{escape(cell)}</td>' for cell in row)
+            rows += f'<tr style="{line}">{left}{cells}</tr>'
         caption = f'<caption style="{_CAPTION}">{escape(self.title)}</caption>'
         note = f'<p style="margin: 0.2em 0.7em">{escape(self.note)}</p>' if self.note else ""
-        return f'<table style="{_TABLE}">{caption}<thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>{note}'
+        return f'<table style="{_TABLE}">{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{note}'
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Return cells in columns of these widths, each with two spaces before it."""
+    """Return cells, right-aligned in columns of the given widths, with two spaces before each column."""
     return "".join("  " + cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
 
 
 @dataclass(frozen=True)
 class Report:
-    """A title, lines, tables, and paragraphs that close it.
+    """A title, lines, tables and closing paragraphs.
 
     Attributes
     ----------
     title : str
+        Title of the report.
     facts : sequence of str
+        Lines below the title.
     tables : sequence of Table
+        Tables below the lines.
     closing_title : str
+        Title of the closing paragraphs, which are list items if it is not empty.
     closing : sequence of str
-        Paragraphs.
+        Closing paragraphs.
     """
 
     title: str
@@ -108,35 +111,39 @@ class Report:
     closing: Sequence[str]
 
     def text(self, width: int = 100) -> str:
-        """Return the report as text, its paragraphs broken into lines of at most this width."""
+        """Return the report as text, with paragraphs wrapped to the given width."""
         from textwrap import fill
 
         dash, indent = ("- ", "  ") if self.closing_title else ("", "")
-        paragraphs = [fill(paragraph, width, initial_indent=dash, subsequent_indent=indent) for paragraph in self.closing]
+        closing = [fill(paragraph, width, initial_indent=dash, subsequent_indent=indent) for paragraph in self.closing]
+        if self.closing_title:
+            closing.insert(0, self.closing_title)
         parts = ["\n".join([self.title, *self.facts]), *(table.text() for table in self.tables)]
-        closing = "\n".join([self.closing_title] * bool(self.closing_title) + paragraphs)
-        return "\n\n".join([*parts, closing] if closing else parts)
+        return "\n\n".join([*parts, "\n".join(closing)] if any(closing) else parts)
 
     def html(self) -> str:
-        """Return the report as HTML, which notebooks show."""
+        """Return the report as HTML for notebooks."""
         facts = "".join(f"<br/>{escape(fact)}" for fact in self.facts)
         items = "".join(f"<li>{escape(paragraph)}</li>" for paragraph in self.closing)
         tables = "".join(table.html() for table in self.tables)
         title = f"<p><strong>{escape(self.title)}</strong>{facts}</p>"
-        closing = f"<p><strong>{escape(self.closing_title)}</strong></p>" * bool(self.closing_title)
-        return f"<div>{title}{tables}{closing}{f'<ul>{items}</ul>' * bool(items)}</div>"
+        closing = f"<p><strong>{escape(self.closing_title)}</strong></p>" if self.closing_title else ""
+        return f"<div>{title}{tables}{closing}{f'<ul>{items}</ul>' if items else ''}</div>"
 
 
 def number_text(value: float, digits: int | None) -> str:
-    """Return a number with so many decimals (None: four significant digits), "-" for none."""
+    """Return a number with the given decimals, or with four significant digits for None; "-" for NaN."""
     if np.isnan(value):
         return "-"
-    # Adding 0 takes the sign off a zero.
+    # Adding 0 removes the sign of a negative zero.
     return f"{value:.4g}" if digits is None else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def decimals(size: float, significant: int = 3) -> int | None:
-    """Return how many decimals show so many significant digits of a number of this size; None if it is no size for them."""
+    """Return the number of decimals that shows a number of this size with the given significant digits.
+
+    Returns 3 for a size that is 0, negative or not finite, and None for a size too large or too small for decimals.
+    """
     if not np.isfinite(size) or size <= 0:
         return 3
     digits = int(significant - 1 - np.floor(np.log10(size)))
@@ -144,17 +151,19 @@ def decimals(size: float, significant: int = 3) -> int | None:
 
 
 def df_text(value: float) -> str:
-    """Return degrees of freedom: whole ones as such, others with a decimal; infinitely many are inf."""
+    """Return degrees of freedom: whole numbers without decimals, others with one; "inf" if infinite, "-" for NaN."""
     if not np.isfinite(value):
         return "-" if np.isnan(value) else "inf"
     return f"{value:.0f}" if abs(value - round(value)) < 1e-6 else f"{value:.1f}"
 
 
 def p_text(value: float) -> str:
-    """Return a p-value with three decimals, or that it is smaller."""
-    return "-" if np.isnan(value) else "<0.001" if value < 0.0005 else f"{value:.3f}"
+    """Return a p-value with three decimals, or "<0.001"; "-" for NaN."""
+    if np.isnan(value):
+        return "-"
+    return "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 
 def p_statement(value: float) -> str:
-    """Return a p-value as a statement: "p = 0.021", "p < 0.001"."""
+    """Return a p-value as a statement: "p = 0.021" or "p < 0.001"."""
     return "p < 0.001" if value < 0.0005 else f"p = {p_text(value)}"

@@ -1,20 +1,23 @@
-"""Data sets to learn from: two published ones, and pupils in schools by simulation."""
+"""Data sets for learning: two published ones, and simulated pupils in schools."""
 
 from __future__ import annotations
 
 from importlib.resources import files
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch, check_random_state
 
+from ._inputs import is_whole
+from ._typing import RandomState
+
 _DYESTUFF = """Dyestuff: yield of dye in batches of an intermediate product
 =============================================================
 
-Six batches of H-acid were each tried five times; the outcome is the yield of Naphthalene Black 12B, in grams of standard
-colour. Is it the batches that vary, or the process that turns them into dye?
+Six batches of H-acid were tried five times each; the outcome is the yield of Naphthalene Black 12B, in grams of standard
+colour. Do the batches vary, or does the process that turns them into dye?
 
 30 rows, 6 groups (batch, "A" to "F") of 5, no predictors.
 
@@ -35,31 +38,33 @@ during sleep restriction and subsequent recovery: a sleep dose-response study", 
 """
 
 
-def load_dyestuff(*, return_X_y_groups: bool = False, as_frame: bool = False) -> Any:
-    """Return the dyestuff data: yields of five trials with each of six batches.
+def load_dyestuff(*, return_X_y_groups: bool = False, as_frame: bool = False) -> Bunch | tuple[Any, Any, Any]:
+    """Load the dyestuff data: the yields of five trials with each of six batches.
 
     Parameters
     ----------
     return_X_y_groups : bool, default=False
-        Return ``(data, target, groups)`` in place of a Bunch.
+        Whether to return ``(data, target, groups)`` instead of a Bunch.
     as_frame : bool, default=False
-        Return pandas objects in place of arrays.
+        Whether to return pandas objects instead of arrays.
 
     Returns
     -------
     dyestuff : Bunch
-        With the keys
+        A Bunch with the keys
 
         data : None
-            There are no predictors; None is what `fit` takes for that.
+            There are no predictors; `fit` takes None as X.
         target : ndarray or Series of shape (30,)
             Yield, in grams of standard colour.
         groups : ndarray or Series of shape (30,)
             Batch, "A" to "F".
         frame : DataFrame of shape (30, 2)
-            All columns; only with `as_frame`.
-        feature_names, target_name, group_name : names of the columns.
-        DESCR : description and source.
+            All columns, or None without `as_frame`.
+        feature_names, target_name, group_name : list of str, str and str
+            Names of the columns.
+        DESCR : str
+            Description and source.
 
     Examples
     --------
@@ -74,23 +79,23 @@ def load_dyestuff(*, return_X_y_groups: bool = False, as_frame: bool = False) ->
     F    1470.0
     Name: yield, dtype: float64
     """
-    return _load("dyestuff", [], "yield", "batch", _DYESTUFF, return_X_y_groups, as_frame)
+    return _deliver(_read("dyestuff"), [], "yield", "batch", _DYESTUFF, return_X_y_groups, as_frame)
 
 
-def load_sleepstudy(*, return_X_y_groups: bool = False, as_frame: bool = False) -> Any:
-    """Return the sleepstudy data: reaction times of 18 subjects over ten days with too little sleep.
+def load_sleepstudy(*, return_X_y_groups: bool = False, as_frame: bool = False) -> Bunch | tuple[Any, Any, Any]:
+    """Load the sleepstudy data: the reaction times of 18 subjects over ten days with too little sleep.
 
     Parameters
     ----------
     return_X_y_groups : bool, default=False
-        Return ``(data, target, groups)`` in place of a Bunch.
+        Whether to return ``(data, target, groups)`` instead of a Bunch.
     as_frame : bool, default=False
-        Return pandas objects in place of arrays.
+        Whether to return pandas objects instead of arrays.
 
     Returns
     -------
     sleepstudy : Bunch
-        With the keys
+        A Bunch with the keys
 
         data : ndarray or DataFrame of shape (180, 1)
             Days of sleep deprivation, 0 to 9.
@@ -99,9 +104,11 @@ def load_sleepstudy(*, return_X_y_groups: bool = False, as_frame: bool = False) 
         groups : ndarray or Series of shape (180,)
             Subject, an integer.
         frame : DataFrame of shape (180, 3)
-            All columns; only with `as_frame`.
-        feature_names, target_name, group_name : names of the columns.
-        DESCR : description and source.
+            All columns, or None without `as_frame`.
+        feature_names, target_name, group_name : list of str, str and str
+            Names of the columns.
+        DESCR : str
+            Description and source.
 
     Examples
     --------
@@ -113,22 +120,19 @@ def load_sleepstudy(*, return_X_y_groups: bool = False, as_frame: bool = False) 
     residual     960.46
     Name: variance, dtype: float64
     """
-    return _load("sleepstudy", ["days"], "reaction", "subject", _SLEEPSTUDY, return_X_y_groups, as_frame)
+    return _deliver(_read("sleepstudy"), ["days"], "reaction", "subject", _SLEEPSTUDY, return_X_y_groups, as_frame)
 
 
-def _load(
-    name: str, features: list[str], target: str, group: str, description: str, return_X_y_groups: bool, as_frame: bool
-) -> Any:
-    """Return a data set of the package as scikit-learn's loaders do."""
+def _read(name: str) -> pd.DataFrame:
+    """Return a data set that is a file of the package."""
     with files(__package__).joinpath("data", f"{name}.csv").open(encoding="utf-8") as file:
-        frame = pd.read_csv(file)
-    return _deliver(frame, features, target, group, description, return_X_y_groups, as_frame)
+        return pd.read_csv(file)
 
 
 def _deliver(
     frame: pd.DataFrame, features: list[str], target: str, group: str, description: str, as_tuple: bool, as_frame: bool
-) -> Any:
-    """Return a frame as a Bunch, or as predictors, outcome and groups."""
+) -> Bunch | tuple[Any, Any, Any]:
+    """Return a frame as a Bunch, or as a tuple of predictors, outcome and groups."""
     data: Any = frame[features] if features else None
     outcome: Any = frame[target]
     groups: Any = frame[group]
@@ -158,28 +162,28 @@ def make_schools(
     residual_variance: float = 66.55,
     return_X_y_groups: bool = False,
     as_frame: bool = False,
-    random_state: Any = None,
-) -> Any:
+    random_state: RandomState = None,
+) -> Bunch | tuple[Any, Any, Any]:
     """Simulate the mathematics scores of pupils in schools, with their socioeconomic status.
 
     The scores follow the null model exactly,
 
         math_ij = intercept + u_j + e_ij,   u_j ~ N(0, group_variance),   e_ij ~ N(0, residual_variance).
 
-    The status of pupils (`ses`, mean 0, standard deviation 0.78) goes with their scores, more so between schools than
-    within: with the default variances, of two pupils of one school the one with a status higher by 1 scores 3.4 points
-    more on average, and a school with a mean status higher by 1 scores about 5 points more. So it explains variance at
-    both levels, with a contextual effect.
+    The status of pupils (`ses`, with mean 0 and standard deviation 0.78) is correlated with their scores, more strongly
+    between schools than within. With the default variances, if the status of one pupil is 1 higher than that of another
+    pupil of the same school, the score is 3.4 points higher on average; if the mean status of a school is 1 higher, its
+    mean score is about 5 points higher. Status therefore explains variance at both levels and has a contextual effect.
 
-    The defaults are the figures of a real sample of schools as chapter 4 of Shaw and Flake's book prints them.
+    The defaults are the estimates from a real sample of schools that chapter 4 of Shaw and Flake's book prints.
 
     Parameters
     ----------
     n_groups : int, default=419
         Number of schools, at least 1.
     n_samples : int, default=6871
-        Number of pupils, at least one a school. The sizes of schools vary with a standard deviation of about a third of
-        their mean.
+        Number of pupils, at least `n_groups`; each school has at least one. The standard deviation of the sizes of schools
+        is about a third of their mean.
     intercept : float, default=57.67
         Mean score of the average school.
     group_variance : float, default=10.64
@@ -187,22 +191,22 @@ def make_schools(
     residual_variance : float, default=66.55
         Variance between the pupils of a school, in points squared.
     return_X_y_groups : bool, default=False
-        Return ``(data, target, groups)`` in place of a Bunch.
+        Whether to return ``(data, target, groups)`` instead of a Bunch.
     as_frame : bool, default=False
-        Return pandas objects in place of arrays.
+        Whether to return pandas objects instead of arrays.
     random_state : int, RandomState instance or None, default=None
-        Pass an int for the same pupils every time.
+        Random numbers of the simulation; pass an int to simulate the same pupils every time.
 
     Returns
     -------
     schools : Bunch
-        With the keys of the loaders: `data` of shape (n_samples, 1), `target`, `groups` (1 to n_groups), `frame` with the
-        columns "school", "ses" and "math", `feature_names`, `target_name`, `group_name` and `DESCR`.
+        A Bunch with the keys of the loaders: `data` of shape (n_samples, 1), `target`, `groups` (1 to n_groups), `frame`
+        with the columns "school", "ses" and "math", `feature_names`, `target_name`, `group_name` and `DESCR`.
 
     Raises
     ------
     ValueError
-        Where there are fewer pupils than schools, or a variance is negative.
+        If there are fewer pupils than schools, or a variance is negative.
 
     References
     ----------
@@ -219,18 +223,19 @@ def make_schools(
     >>> round(null_model.icc_, 2)
     0.13
     """
-    if not (isinstance(n_groups, Integral) and isinstance(n_samples, Integral) and 1 <= n_groups <= n_samples):
+    if not (is_whole(n_samples) and is_whole(n_groups, 1, n_samples)):
         raise ValueError(
-            f"n_groups must be a whole number between 1 and n_samples={n_samples!r}, one too; found {n_groups!r}."
+            "n_groups and n_samples must be whole numbers, and n_groups between 1 and n_samples; found "
+            f"n_groups={n_groups!r} and n_samples={n_samples!r}."
         )
     for name, variance in (("group_variance", group_variance), ("residual_variance", residual_variance)):
         if not isinstance(variance, Real) or not variance >= 0:
-            raise ValueError(f"{name} must be a number, 0 or more; found {variance!r}.")
+            raise ValueError(f"{name} must be a number of at least 0; found {variance!r}.")
     rng = check_random_state(random_state)
     popularity = rng.gamma(16.0, size=n_groups)
     sizes = 1 + rng.multinomial(n_samples - n_groups, popularity / popularity.sum())
     school = np.repeat(np.arange(n_groups), sizes)
-    # Standard normal, for schools and for pupils.
+    # Two standard normal numbers for each school and for each pupil.
     of_school, of_pupil = rng.standard_normal((2, n_groups)), rng.standard_normal((2, n_samples))
     math = intercept + np.sqrt(group_variance) * of_school[0][school] + np.sqrt(residual_variance) * of_pupil[0]
     status_of_school = 0.49 * (0.76 * of_school[0] + np.sqrt(1 - 0.76**2) * of_school[1])

@@ -1,4 +1,4 @@
-"""Cross-validation that carries groups: scorers that pass them to `predict`, requests in one call, known and new groups."""
+"""Cross-validation with groups: scorers that pass groups to `predict`, metadata requests, and known and new groups."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import inspect
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn import config_context
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.linear_model import LinearRegression
@@ -18,30 +19,35 @@ from sklearn.model_selection import GroupKFold, KFold, cross_validate
 from sklearn.utils.metadata_routing import UNCHANGED, MetadataRequest, get_routing_for_object
 
 from ._inputs import column_names, is_whole, name_of
+from ._typing import RandomState
 from .models._base import GroupedRegressor
 from .models._group_column import split_group_column
 from .models._random_intercept import RandomInterceptRegressor
 from .moments._labels import NO_LABEL, as_labels, factorize
 from .moments._rows import GroupedRows, as_weights, check_containers
 
+Estimator = TypeVar("Estimator")
+Metric = str | Callable[..., float]
+
 _METHODS = ("fit", "partial_fit", "predict", "score", "transform", "inverse_transform")
 _DEFAULT_SCORING = ("neg_root_mean_squared_error", "r2")
 
 
-def request_groups(estimator: Any, *, sample_weight: bool = False) -> Any:
-    """Make an estimator, and all estimators in it, request groups (and row weights) under metadata routing.
+def request_groups(estimator: Estimator, *, sample_weight: bool = False) -> Estimator:
+    """Make an estimator, and all estimators inside it, request groups (and row weights) under metadata routing.
 
-    What `set_fit_request(groups=True)`, `set_predict_request(groups=True)`, `set_score_request(groups=True)` do to one
-    estimator, for every method of every estimator and scorer in a pipeline, grid search or ensemble that takes them.
-    The models of this package request groups unasked; others, and row weights, need this.
+    The function calls `set_fit_request(groups=True)`, `set_predict_request(groups=True)` and the like for every method that
+    takes groups, on every estimator and scorer in a pipeline, grid search or ensemble. The models of this package request
+    groups by default; other estimators do not, and no estimator requests row weights by default.
 
     Parameters
     ----------
     estimator : estimator
-        Changed in place, as the set_*_request methods do. A model with a `group_feature` is left to it.
+        Estimator to change in place, as the set_*_request methods do. If a model has a `group_feature`, its requests for
+        groups do not change.
     sample_weight : bool, default=False
-        Whether to request `sample_weight` as well, wherever it is taken: by scalers, and by scorers, also those in a search.
-        A metric that is given by name cannot be asked to: give `make_group_scorer` of it.
+        Whether to request `sample_weight` as well, for every method that takes it. Scalers and scorers are included, and
+        scorers inside a search; a metric that is given by name cannot request weights: pass `make_group_scorer` of it.
 
     Returns
     -------
@@ -50,7 +56,7 @@ def request_groups(estimator: Any, *, sample_weight: bool = False) -> Any:
 
     See Also
     --------
-    make_group_scorer : Scorers that pass groups on.
+    make_group_scorer : Make a scorer that passes groups to `predict`.
 
     Examples
     --------
@@ -83,7 +89,7 @@ def request_groups(estimator: Any, *, sample_weight: bool = False) -> Any:
                 parameters = inspect.signature(setter).parameters
                 taken = set(wanted).intersection(parameters)
                 if "kwargs" in parameters and sample_weight:
-                    # scikit-learn's scorers, which know weights only.
+                    # A scorer of scikit-learn, which takes weights and no groups.
                     taken.add("sample_weight")
                 if getattr(part, "group_feature", None) is not None:
                     taken.discard("groups")
@@ -93,28 +99,28 @@ def request_groups(estimator: Any, *, sample_weight: bool = False) -> Any:
 
 
 def _parts(estimator: Any) -> list[Any]:
-    """Return an estimator and all that its parameters hold, however deep, in lists and dictionaries as well."""
-    parts, waiting = [estimator], []
+    """Return an estimator and everything in its parameters, at any depth, including lists and dictionaries."""
+    parts, pending = [estimator], []
     if hasattr(estimator, "get_params") and not isinstance(estimator, type):
-        waiting = list(estimator.get_params(deep=True).values())
-    while waiting:
-        part = waiting.pop()
+        pending = list(estimator.get_params(deep=True).values())
+    while pending:
+        part = pending.pop()
         if isinstance(part, dict):
-            waiting.extend(part.values())
+            pending.extend(part.values())
         elif isinstance(part, list | tuple):
-            waiting.extend(part)
+            pending.extend(part)
         elif not isinstance(part, type):
             parts.append(part)
     return parts
 
 
-def coefficient_importances(estimator: Any) -> np.ndarray:
-    """Return the absolute coefficients of a fitted model, with the group column above all others.
+def coefficient_importances(estimator: BaseEstimator) -> np.ndarray:
+    """Return the absolute coefficients of a fitted model, and for the group column a number above all others.
 
-    Pass the function as `importance_getter` to scikit-learn's selectors that drop columns one after the other, `RFE` and
-    `RFECV`: by `coef_`, which is 0 for the group column, they would drop that column first. The group column must be the
-    first or the last of X, because a selector keeps the order of columns and passes no names on. With routed groups, which
-    are no column of X, the selectors need no getter.
+    Pass this function as `importance_getter` to scikit-learn's `RFE` and `RFECV`, which drop columns one after the other.
+    By default they use `coef_`, which is 0 for the group column, so that they would drop the group column first. The group
+    column must be the first or the last column of X, because these selectors keep the order of columns and pass no names.
+    If groups are routed, they are not a column of X, and the selectors need no getter.
 
     Parameters
     ----------
@@ -124,11 +130,12 @@ def coefficient_importances(estimator: Any) -> np.ndarray:
     Returns
     -------
     importances : ndarray of shape (n_features_in_,)
+        The importance of each column of X.
 
     Raises
     ------
     ValueError
-        If `group_feature` is neither 0 nor -1, so that dropping a column would make another one the group column.
+        If `group_feature` is neither 0 nor -1, so that another column could become the group column.
 
     Examples
     --------
@@ -145,27 +152,27 @@ def coefficient_importances(estimator: Any) -> np.ndarray:
     array([False,  True, False,  True])
     """
     model = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
-    importances = np.abs(model.coef_)
-    at = model._group_position
-    if at is not None:
-        if model._group_key not in (0, -1):
+    importances: np.ndarray = np.abs(model.coef_)
+    position = model.group_feature
+    if position is not None and model.n_features_in_:
+        if position not in (0, -1):
             raise ValueError(
-                f"group_feature={model._group_key!r} names a column that moves as columns before or after it are dropped. "
-                "Make the group column the first or the last of X, with group_feature=0 or -1, or route groups."
+                f"group_feature={position!r} names a column that moves if columns before or after it are dropped. Make the "
+                "group column the first or the last of X, with group_feature=0 or -1, or route groups."
             )
-        importances[at] = 1.0 + 2.0 * importances.max()
+        importances[position] = 1.0 + 2.0 * importances.max()
     return importances
 
 
 class GroupScorer:
-    """A scorer that passes groups on to `predict`. Made by `make_group_scorer`.
+    """A scorer that passes groups to `predict`; `make_group_scorer` creates it.
 
     Parameters
     ----------
     scorer : callable
-        A scorer of scikit-learn's.
+        A scorer of scikit-learn.
     name : str
-        What to call it.
+        Name of the scorer in its representation.
     """
 
     def __init__(self, scorer: Callable[..., float], name: str):
@@ -176,7 +183,14 @@ class GroupScorer:
     def __repr__(self) -> str:
         return f"make_group_scorer({self._name})"
 
-    def __call__(self, estimator: Any, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> float:
+    def __call__(
+        self,
+        estimator: BaseEstimator,
+        X: Any,
+        y: ArrayLike,
+        groups: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
         """Return the score of `estimator.predict(X, groups)`; greater is better.
 
         Parameters
@@ -184,41 +198,62 @@ class GroupScorer:
         estimator : estimator
             A fitted model, pipeline or search.
         X : array-like of shape (n_samples, n_features)
+            Predictors.
         y : array-like of shape (n_samples,)
+            Outcome.
         groups : array-like of shape (n_samples,), default=None
-            Group labels, for models whose `predict` takes them.
+            Group labels, for models with a `predict` that takes them.
         sample_weight : array-like of shape (n_samples,), default=None
+            Row weights of the metric.
+
+        Returns
+        -------
+        score : float
+            The value of the metric.
         """
         check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
         model = estimator if groups is None else _Bound(estimator, groups)
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         return self._scorer(model, X, y, **weights)
 
-    def set_score_request(self, *, groups: Any = UNCHANGED, sample_weight: Any = UNCHANGED) -> Self:
-        """Set which metadata the scorer asks for under metadata routing, and return it.
+    def set_score_request(
+        self, *, groups: bool | str | None = UNCHANGED, sample_weight: bool | str | None = UNCHANGED
+    ) -> Self:
+        """Set the metadata that the scorer requests under metadata routing.
 
         Parameters
         ----------
         groups : bool, str or None, default=UNCHANGED
-            True to ask for `groups`, as the scorer does unless told otherwise; a name to ask for them under that name;
-            False to do without.
+            True, the initial setting, requests `groups`; a string requests them under that name; False does not request
+            them; None raises an error if they are passed.
         sample_weight : bool, str or None, default=UNCHANGED
-            The same for row weights; None, as it is unless told otherwise, raises if they are passed.
+            The same for row weights, for which None is the initial setting.
+
+        Returns
+        -------
+        scorer : GroupScorer
+            The same scorer.
         """
         given = {"groups": groups, "sample_weight": sample_weight}
         self._requests = self._requests | {name: alias for name, alias in given.items() if alias is not UNCHANGED}
         return self
 
     def get_metadata_routing(self) -> MetadataRequest:
-        """Return which metadata the scorer asks for under metadata routing."""
+        """Return the metadata that the scorer requests under metadata routing.
+
+        Returns
+        -------
+        routing : sklearn.utils.metadata_routing.MetadataRequest
+            The requests of the scorer.
+        """
         requests = MetadataRequest(owner=repr(self))
         for name, alias in self._requests.items():
             requests.score.add_request(param=name, alias=alias)
         return requests
 
 
-class _Bound(RegressorMixin, BaseEstimator):
-    """A fitted model whose `predict` has its groups already, for scorers that know none."""
+class _Bound(RegressorMixin, BaseEstimator):  # type: ignore[misc, unused-ignore]
+    """A fitted model together with the groups of the rows to predict, for scorers that pass no groups."""
 
     def __init__(self, estimator: Any, groups: Any):
         self.estimator = estimator
@@ -228,31 +263,31 @@ class _Bound(RegressorMixin, BaseEstimator):
         return True
 
     def __getattr__(self, name: str) -> Any:
-        # For scorers that read fitted attributes.
+        # Scorers may read fitted attributes.
         if name.startswith("__") or name == "estimator":
             raise AttributeError(name)
         return getattr(self.estimator, name)
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the model's predictions, with groups if it takes them."""
-        # A search's own predict takes nothing but X.
+    def predict(self, X: Any) -> Any:
+        """Return the predictions of the model, which gets the groups if its `predict` takes them."""
+        # The predict method of a search takes X alone.
         model = getattr(self.estimator, "best_estimator_", self.estimator)
         with config_context(enable_metadata_routing=True):
-            takes = get_routing_for_object(model).consumes("predict", ["groups"])
-            return model.predict(X, **({"groups": self.groups} if takes else {}))
+            takes_groups = get_routing_for_object(model).consumes("predict", ["groups"])
+            return model.predict(X, groups=self.groups) if takes_groups else model.predict(X)
 
 
-def make_group_scorer(scoring: str | Callable[..., float]) -> GroupScorer:
-    """Make a scorer that passes `groups` on to `predict`, which scikit-learn's scorers do not.
+def make_group_scorer(scoring: Metric) -> GroupScorer:
+    """Make a scorer that passes `groups` to `predict`, which the scorers of scikit-learn do not.
 
-    Under metadata routing, pass it as `scoring` wherever a metric's name would go, and the groups as metadata: known groups
-    are then scored with their own effects. With a `group_feature` any scorer will do.
+    Under metadata routing, pass it as `scoring` in place of the name of a metric, and pass the groups as metadata: known
+    groups are then scored with their random effects. If the model has a `group_feature`, any scorer works.
 
     Parameters
     ----------
     scoring : str or callable
-        The name of a metric ("r2", "neg_root_mean_squared_error", any of `sklearn.metrics.get_scorer_names`), or a scorer
-        that `sklearn.metrics.make_scorer` made.
+        Name of a metric ("r2", "neg_root_mean_squared_error", or another of `sklearn.metrics.get_scorer_names`), or a scorer
+        from `sklearn.metrics.make_scorer`.
 
     Returns
     -------
@@ -262,7 +297,7 @@ def make_group_scorer(scoring: str | Callable[..., float]) -> GroupScorer:
     Raises
     ------
     ValueError
-        For a name that is not a metric's, and for a metric function, of which `sklearn.metrics.make_scorer` makes a scorer.
+        If the name is not that of a metric, or the callable is a metric function and not a scorer.
 
     Examples
     --------
@@ -285,28 +320,28 @@ def make_group_scorer(scoring: str | Callable[..., float]) -> GroupScorer:
 
 
 def cross_validate_groups(
-    model: Any,
+    model: BaseEstimator,
     X: Any,
-    y: Any,
-    groups: Any = None,
+    y: ArrayLike,
+    groups: ArrayLike | None = None,
     *,
     cv: int = 5,
-    scoring: Any = _DEFAULT_SCORING,
-    baseline: Any = None,
-    sample_weight: Any = None,
-    random_state: Any = None,
+    scoring: Metric | Sequence[str] | dict[str, Metric] = _DEFAULT_SCORING,
+    baseline: BaseEstimator | None = None,
+    sample_weight: ArrayLike | None = None,
+    random_state: RandomState = None,
     n_jobs: int | None = None,
 ) -> pd.DataFrame:
-    """Cross-validate a model for rows of groups it knows and for groups it has never seen, with least squares beside it.
+    """Cross-validate a model for rows of known groups and for rows of new groups, beside least squares.
 
-    The two are different questions. Folds of rows (`KFold`, shuffled) leave most groups in both parts, and ask how well
-    other rows of known groups are predicted; folds of whole groups (`GroupKFold`) ask the same of new groups. Groups reach
-    `fit` and `predict` by either way, `group_feature` or metadata routing, whatever is configured.
+    These are two different questions. Shuffled folds of rows (`KFold`) leave most groups in both parts, and measure how well
+    the model predicts other rows of known groups; folds of whole groups (`GroupKFold`) measure how well it predicts rows of
+    new groups. The groups reach `fit` and `predict` through `group_feature` or metadata routing, whatever is configured.
 
     Parameters
     ----------
     model : estimator
-        A `RandomInterceptRegressor`, or a pipeline, search or ensemble with one in it. It is cloned, not changed.
+        A `RandomInterceptRegressor`, or a pipeline, search or ensemble that contains one. It is cloned and not changed.
     X : array-like or data frame of shape (n_samples, n_features), or None
         Predictors; None for the null model.
     y : array-like of shape (n_samples,)
@@ -314,37 +349,39 @@ def cross_validate_groups(
     groups : array-like of shape (n_samples,), default=None
         Group labels. None takes them from the column of X that the model's `group_feature` names.
     cv : int, default=5
-        Number of folds, of rows and of groups.
+        Number of folds of rows, and of folds of groups.
     scoring : str, callable, sequence of str or dict, default=("neg_root_mean_squared_error", "r2")
-        Names of metrics, a scorer, or a dictionary of either by name. Metrics whose names start with "neg_" are reported as
-        what they negate: errors, of which less is better.
+        Names of metrics, a scorer, or a dictionary of either by name. Metrics with names that start with "neg_" are reported
+        without the minus sign: as errors, of which less is better.
     baseline : estimator, default=None
-        What to put beside the model. None is the same model with ordinary least squares in the place of each
-        `RandomInterceptRegressor`, or of the last step of a pipeline without one. For the null model, another model with
-    groups. sample_weight : array-like of shape (n_samples,), default=None
+        An estimator to compare with the model. None compares with ordinary least squares: the model with least squares in
+        place of each model with groups, or in place of the last step of a pipeline without one. If X is None, another model
+        with groups.
+    sample_weight : array-like of shape (n_samples,), default=None
         Row weights, for fits and scores.
     random_state : int, RandomState instance or None, default=None
-        Shuffles the rows.
+        Random numbers for shuffling the rows.
     n_jobs : int or None, default=None
-        Number of folds to work on at a time.
+        Number of folds to work on at the same time.
 
     Returns
     -------
     table : pandas.DataFrame
-        A row for ("known", "model"), ("known", "OLS"), ("new", "model") and ("new", "OLS"); of each metric the mean
-        over folds and the standard deviation ("sd").
+        The rows ("known", "model"), ("known", "OLS"), ("new", "model") and ("new", "OLS"), or "baseline" for "OLS" if
+        `baseline` is given; for each metric, the mean over folds ("mean") and the standard deviation ("sd").
 
     Raises
     ------
     ValueError
-        Where there are no groups, or fewer than folds; where a model refuses new groups; and for a pipeline without X.
+        If there are no groups or fewer groups than folds, if a model does not predict new groups, or if X is None and the
+        model or the baseline is not a model of this package.
 
     Notes
     -----
-    A group whose rows all fall into one fold is new to the model even among folds of rows.
+    A group with all its rows in one fold is new to the model even among folds of rows.
 
-    A search in the model scores as it is told to: give it `make_group_scorer` of its metric, or a `group_feature`, lest it
-    tune on predictions for the population, with a warning.
+    A search inside the model uses its own scoring: pass it `make_group_scorer` of its metric, or give its model a
+    `group_feature`. Otherwise the search tunes population predictions, with a warning.
 
     Examples
     --------
@@ -360,9 +397,7 @@ def cross_validate_groups(
     labels = _labels(model, X, y, groups)
     codes, levels = factorize(labels)
     if not is_whole(cv, 2, len(levels)):
-        raise ValueError(
-            f"cv must be a number of folds, at least 2 and at most the number of groups, {len(levels)}; found cv={cv!r}."
-        )
+        raise ValueError(f"cv must be a number of folds between 2 and the number of groups, {len(levels)}; found cv={cv!r}.")
     if X is None:
         X, model, baseline = _null_models(model, baseline, labels)
     contestants = {"model": model, "OLS": _ols_in(model)} if baseline is None else {"model": model, "baseline": baseline}
@@ -391,13 +426,13 @@ def cross_validate_groups(
                     n_jobs=n_jobs,
                     error_score="raise",
                 )
-            rows[kind, name] = _summary({metric: scores[f"test_{metric}"] for metric in scorers})
+            rows[kind, name] = _means_and_sds({metric: scores[f"test_{metric}"] for metric in scorers})
     table = pd.concat(rows, axis=1).T
     return table.rename_axis(index=["groups", "model"])
 
 
-def _scorers(scoring: Any) -> dict[str, GroupScorer]:
-    """Return group scorers by name."""
+def _scorers(scoring: Metric | Sequence[str] | dict[str, Metric]) -> dict[str, GroupScorer]:
+    """Return copies of group scorers by name, or raise for anything but metrics."""
     if isinstance(scoring, str) or callable(scoring):
         scoring = {scoring if isinstance(scoring, str) else "score": scoring}
     elif not isinstance(scoring, dict):
@@ -408,12 +443,12 @@ def _scorers(scoring: Any) -> dict[str, GroupScorer]:
 
 
 def _null_models(model: Any, baseline: Any, labels: pd.Series) -> tuple[pd.DataFrame, Any, Any]:
-    """Return a frame of labels in the place of X, and the models with that as their group column."""
+    """Return a frame of labels in place of X, and the models with its column as their group column."""
     for name, part in (("model", model), ("baseline", baseline)):
         if part is not None and not isinstance(part, GroupedRegressor):
             raise ValueError(
-                f"X is None, and the {name} is a {type(part).__name__}: only the models of this package fit without "
-                "predictors. Pass X."
+                f"X is None, and the {name} is a {type(part).__name__}: only the models of this package can be fitted "
+                "without predictors. Pass X."
             )
     column = {"group_feature": "groups"}
     frame = pd.DataFrame({"groups": labels})
@@ -421,42 +456,42 @@ def _null_models(model: Any, baseline: Any, labels: pd.Series) -> tuple[pd.DataF
 
 
 def _check_new_groups(model: Any) -> None:
-    """Raise for a model that predicts nothing for new groups, which are half of the question."""
+    """Raise for a model that does not predict new groups, which are half of the comparison."""
     for part in _parts(model):
         if getattr(part, "new_groups", "population") != "population":
             raise ValueError(
-                f"new_groups={part.new_groups!r} leaves new groups without predictions to score: set it to 'population'."
+                f"new_groups={part.new_groups!r} leaves new groups without predictions: set new_groups='population'."
             )
 
 
 def _labels(model: Any, X: Any, y: Any, groups: Any) -> pd.Series:
-    """Return the group labels, which the model's group column holds where `groups` is None."""
+    """Return the group labels: `groups`, or the group column of X if `groups` is None."""
     if groups is None:
         keys = {part.group_feature for part in _parts(model) if isinstance(part, GroupedRegressor)}
         key = keys.pop() if len(keys) == 1 else None
-        # A pipeline may have moved columns before a position counts.
+        # In a pipeline, earlier steps may move columns, so that a position does not identify the column of X.
         names = column_names(X)
         direct = isinstance(model, GroupedRegressor) or (isinstance(key, str) and names is not None and key in list(names))
         if key is None or X is None or not direct:
             raise ValueError(
-                "groups is None, and the model's group_feature names no column of X: pass groups, a label for each row."
+                "groups is None, and the model's group_feature names no column of X: pass groups, one label for each row."
             )
         groups = split_group_column(X, key)[0]
-    # With the index of X, since models refuse another order of it.
+    # The labels get the index of X, because models refuse groups with another order of the index.
     index = X.index if isinstance(X, pd.DataFrame | pd.Series) and len(X) == len(y) else None
     return pd.Series(as_labels(groups, len(y)), index=index, name=name_of(groups))
 
 
 class _PooledOLS(RandomInterceptRegressor):
-    """The random intercept model without its random intercepts: least squares with the same parameters and columns."""
+    """The random intercept model without random intercepts: least squares with the same parameters and columns."""
 
     def _check_rows(self, X: Any, y: Any, groups: Any, sample_weight: Any, **options: Any) -> GroupedRows:
-        """Return checked rows without groups, on purpose."""
+        """Return the checked rows without their groups."""
         rows = super()._check_rows(X, y, groups, sample_weight, **options)
         return replace(rows, codes=np.zeros(len(rows), dtype=np.intp), levels=NO_LABEL[: len(rows)])
 
     def _warn_of_no_groups(self, stacklevel: int) -> None:
-        """Say nothing."""
+        """Do not warn, because the groups are left out on purpose."""
 
     def predict(self, X: Any, groups: Any = None, return_std: bool = False) -> Any:
         """Predict without groups."""
@@ -464,7 +499,7 @@ class _PooledOLS(RandomInterceptRegressor):
 
 
 def _ols_in(model: Any) -> Any:
-    """Return a clone of the model with least squares in the place of each model with groups."""
+    """Return a clone of the model, with least squares in place of each model with groups."""
     if isinstance(model, GroupedRegressor):
         return _pooled(model)
     model = clone(model)
@@ -477,13 +512,13 @@ def _ols_in(model: Any) -> Any:
 
 
 def _pooled(model: GroupedRegressor) -> _PooledOLS:
-    """Return least squares with the parameters of a model with groups."""
+    """Return least squares with the parameters that it shares with a model with groups."""
     known = _PooledOLS().get_params()
     return _PooledOLS(**{name: value for name, value in model.get_params().items() if name in known})
 
 
-def _summary(scores: dict[str, np.ndarray]) -> pd.Series:
-    """Return mean and standard deviation over folds of each metric, errors as positive numbers."""
+def _means_and_sds(scores: dict[str, np.ndarray]) -> pd.Series:
+    """Return mean and standard deviation of each metric over folds; errors are positive."""
     summary = {}
     for metric, values in scores.items():
         sign = -1.0 if metric.startswith("neg_") else 1.0

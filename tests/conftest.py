@@ -12,6 +12,8 @@ from designs import simulate
 
 # Before anything draws: pictures go to files, wherever the tests run.
 os.environ.setdefault("MPLBACKEND", "Agg")
+# What a user writes, for a type checker to read.
+collect_ignore = ["types"]
 _PROJECT = Path(__file__).resolve().parents[1]
 _REFERENCE = Path(os.environ.get("SKLEARN_MLM_REFERENCE", _PROJECT.parent / "shared" / "reference"))
 _REFERENCE_MIXED = _REFERENCE.with_name("reference_mixed")

@@ -57,12 +57,12 @@ def test_schools_by_default_are_the_chapters_in_number():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_groups": 10, "n_samples": 9}, "n_groups must be a whole number between 1 and n_samples=9, one too; found 10"),
-        ({"n_groups": 0}, "n_groups must be a whole number"),
-        ({"n_groups": 2.5}, "found 2.5"),
+        ({"n_groups": 10, "n_samples": 9}, "n_groups between 1 and n_samples; found n_groups=10 and n_samples=9"),
+        ({"n_groups": 0}, "n_groups and n_samples must be whole numbers"),
+        ({"n_groups": 2.5}, "found n_groups=2.5"),
         ({"group_variance": "large"}, "found 'large'"),
-        ({"group_variance": -1.0}, "group_variance must be a number, 0 or more; found -1.0"),
-        ({"residual_variance": float("nan")}, "residual_variance must be a number, 0 or more"),
+        ({"group_variance": -1.0}, "group_variance must be a number of at least 0; found -1.0"),
+        ({"residual_variance": float("nan")}, "residual_variance must be a number of at least 0"),
     ],
 )
 def test_impossible_schools(arguments, message):

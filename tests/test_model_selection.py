@@ -496,7 +496,7 @@ def test_known_and_new_groups_with_weights_a_search_and_a_baseline():
 def test_known_and_new_groups_say_what_is_missing():
     with pytest.raises(ValueError, match="groups is None, and the model's group_feature names no column"):
         cross_validate_groups(RandomInterceptRegressor(), NUMBERS, Y)
-    with pytest.raises(ValueError, match=r"at most the number of groups, 12; found cv=20"):
+    with pytest.raises(ValueError, match=r"between 2 and the number of groups, 12; found cv=20"):
         cross_validate_groups(RandomInterceptRegressor(), NUMBERS, Y, SCHOOL, cv=20)
 
 

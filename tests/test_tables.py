@@ -26,10 +26,10 @@ def test_degrees_of_freedom(value, expected):
     assert _tables.df_text(value) == expected
 
 
-@pytest.mark.parametrize(("value", "cell", "said"), [(0.0004, "<0.001", "p < 0.001"), (0.02, "0.020", "p = 0.020")])
-def test_p_values(value, cell, said):
+@pytest.mark.parametrize(("value", "cell", "statement"), [(0.0004, "<0.001", "p < 0.001"), (0.02, "0.020", "p = 0.020")])
+def test_p_values(value, cell, statement):
     assert _tables.p_text(value) == cell
-    assert _tables.p_statement(value) == said
+    assert _tables.p_statement(value) == statement
 
 
 def test_a_table_blanks_labels_that_repeat():

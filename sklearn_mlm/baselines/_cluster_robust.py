@@ -1,4 +1,4 @@
-"""Cluster-robust covariances of least squares, and their degrees of freedom: arithmetic on one small matrix a group."""
+"""Cluster-robust covariances of least squares and their degrees of freedom: arithmetic on a small matrix for each group."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._typing import CovarianceType
 from ..likelihood._linalg import unit_cholesky
 from ..likelihood._solution import Solution
 from ..moments._grouped_moments import GroupedMoments
 from ..moments._rows import GroupedRows, Rows, block_rows, blocks_of_equal_groups
 from ..moments._sums import weighted_scatter
 
-# Eigenvalues at most this large are those of a combination of coefficients that rests on one group alone; they are left
-# out, as clubSandwich does.
+# Smaller eigenvalues belong to combinations of coefficients that rest on one group alone. They are left out, as in
+# clubSandwich.
 _ALONE = 1e-12
-# Directions of this share of the largest are not there: rounding of moments, which are squares.
+# Eigenvalues below this share of the largest are rounding of moments, which are squares.
 _NEGLIGIBLE = 1e-13
-# A coefficient's share of such a combination, above which it is spoken of.
+# A coefficient depends on such a combination if its share exceeds this.
 _NOTICEABLE = 1e-6
-# Rows that a matrix product needs to be worth its call.
+# With fewer rows than this, a matrix product is not worth its call.
 _LEAST_PIECE = 1024
-# Numbers that the groups' matrices of one block may hold.
+# The matrices of a block of groups hold at most this many numbers.
 _BLOCK_NUMBERS = 1 << 20
 
 
 def cluster_robust(
-    rows: GroupedRows, moments: GroupedMoments, solution: Solution, dropped: np.ndarray, cov_type: str
+    rows: GroupedRows, moments: GroupedMoments, solution: Solution, dropped: np.ndarray, cov_type: CovarianceType
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the cluster-robust covariance of the coefficients of least squares, degrees of freedom, and a mark.
+    """Return the cluster-robust covariance of least squares, its degrees of freedom, and which coefficients have none.
 
-    With M = (X' W X)^-1, e_j the residuals and W_j the weights of group j,
+    With M = (X' W X)^-1, and e_j the residuals and W_j the weights of group j,
 
         V = c M [sum_j X_j' W_j A_j e_j e_j' A_j' W_j X_j] M.
 
@@ -45,33 +46,34 @@ def cluster_robust(
     ====  =========================  ================================================  ======================
 
     H = X M X' W. CR3 is the jackknife (J-1)/J sum_j (b_j - b)(b_j - b)' over the coefficients b_j without group j. CR2 is
-    unbiased where all errors have one variance and are independent, the working model of its degrees of freedom too,
+    unbiased if the errors are independent and have equal variances. Its degrees of freedom assume the same,
 
         df = tr(P)^2 / tr(P^2),   P_jl = a_j' [(I-H)(I-H)']_jl a_l,   a_j = A_j W_j X_j M c.
 
-    Everything happens in the span of the columns of X_j (and W_j X_j) or, where that is smaller, of the rows of the group,
-    so that no matrix has more rows than k (2 k with weights), nor than the group.
+    All matrices are in the span of the columns of X_j (and W_j X_j) or, if that is smaller, of the rows of the group, so
+    that no matrix has more rows than k (2 k with weights) or than the group.
 
     Parameters
     ----------
     rows : GroupedRows
-        Weights, if there are any, have a mean of the order of 1.
+        The rows; their weights, if any, have a mean of the order of 1.
     moments : GroupedMoments
-        Moments of the same rows, with whatever groups.
+        Moments of the same rows, in any groups.
     solution : Solution
         The least-squares solution.
     dropped : ndarray of int
         Positions of coefficients that are not estimated.
     cov_type : {"CR0", "CR1", "CR2", "CR3"}
+        The kind of covariance.
 
     Returns
     -------
     covariance : ndarray of shape (k, k)
-        The intercept first, if there is one.
+        The covariance, with the intercept first if there is one.
     df : ndarray of shape (k,)
-        NaN for a column that was dropped.
-    single : ndarray of shape (k,), bool
-        Coefficients that rest on a single group, whose variance cannot be estimated from how groups differ.
+        Degrees of freedom; NaN for dropped columns.
+    single_group : ndarray of shape (k,), bool
+        True for a coefficient that rests on a single group, so that its variance cannot be estimated from how groups differ.
 
     References
     ----------
@@ -86,14 +88,14 @@ def cluster_robust(
     basis, to_columns = _orthonormal_basis(moments, solution, dropped)
     residual_rows = _ResidualRows(rows, solution, basis)
     sum_of_squares = np.zeros((len(to_columns), len(to_columns)))
-    single = np.zeros(len(to_columns), dtype=bool)
+    single_group = np.zeros(len(to_columns), dtype=bool)
     df = np.full(len(to_columns), n_groups - 1.0)
     doubled = cov_type == "CR2" and weighted
     target = np.vstack([np.zeros_like(to_columns.T), to_columns.T]) if doubled else to_columns.T
     cross = residual_rows.working_cross() if doubled else -np.eye(len(target))
     working = _Satterthwaite(cross, len(to_columns))
     for block in residual_rows.blocks(rows.codes, n_groups, doubled=doubled):
-        single |= _rest_on_one(block, to_columns.T, doubled)
+        single_group |= _rest_on_one(block, to_columns.T, doubled)
         if cov_type == "CR2":
             a, y_of_a, scores = _bias_reduced(block, target, cross if doubled else None)
             working.add(a, y_of_a)
@@ -104,24 +106,21 @@ def cluster_robust(
         df, factor = working.degrees_of_freedom(), 1.0
     else:
         n_rows, k = len(rows), to_columns.shape[1]
-        factor = {
-            "CR0": 1.0,
-            "CR1": n_groups / (n_groups - 1) * (n_rows - 1) / (n_rows - k),
-            "CR3": (n_groups - 1) / n_groups,
-        }[cov_type]
+        cr1, cr3 = n_groups / (n_groups - 1) * (n_rows - 1) / (n_rows - k), (n_groups - 1) / n_groups
+        factor = {"CR0": 1.0, "CR1": cr1, "CR3": cr3}[cov_type]
     df[dropped] = np.nan
-    return factor * (sum_of_squares + sum_of_squares.T) / 2, df, single
+    return factor * (sum_of_squares + sum_of_squares.T) / 2, df, single_group
 
 
 def _orthonormal_basis(moments: GroupedMoments, solution: Solution, dropped: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return combinations of the columns that are orthonormal over the rows, and the way back.
+    """Return combinations of the columns that are orthonormal over the rows, and the map back to the columns.
 
     Returns
     -------
     basis : ndarray of shape (1 + n_features, k)
-        (1, x less the solution's centre) times this is a row of orthonormal columns.
+        The row (1, x less the solution's centre) times this matrix is a row of orthonormal columns.
     to_columns : ndarray of shape (n_coefficients, k)
-        Coefficients of those columns to the intercept (if any) and coefficients of x; rows of dropped columns are 0.
+        Maps coefficients of those columns to the intercept (if any) and the coefficients of x; 0 for dropped columns.
     """
     n_features = moments.n_features
     leading = len(solution.root) - n_features
@@ -141,7 +140,7 @@ def _orthonormal_basis(moments: GroupedMoments, solution: Solution, dropped: np.
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """Groups of one size: their columns D_j where they have fewer rows than columns, and else D_j' D_j; and D_j' e_j."""
+    """Groups of one size: D_j' e_j, and D_j and e_j if they have fewer rows than columns, or else D_j' D_j (`gram`)."""
 
     gram: np.ndarray | None
     score: np.ndarray
@@ -150,14 +149,14 @@ class _Block:
 
 
 class _ResidualRows:
-    """Rows (z, e): orthonormal columns and residuals of least squares, read in groups.
+    """Rows (z, e) of orthonormal columns and least-squares residuals, read group by group.
 
     Parameters
     ----------
     rows, solution
         As in `cluster_robust`.
     basis : ndarray of shape (1 + n_features, k)
-        As `_orthonormal_basis` gives it.
+        As `_orthonormal_basis` returns it.
     """
 
     def __init__(self, rows: GroupedRows, solution: Solution, basis: np.ndarray):
@@ -178,7 +177,7 @@ class _ResidualRows:
     def _columns(self, positions: np.ndarray, doubled: bool) -> tuple[np.ndarray, np.ndarray]:
         """Return D and e of groups of one size, of shape (n_groups, n_rows, m) and (n_groups, n_rows).
 
-        D is (z, W z) and e the residuals if `doubled`, and else both are multiplied by the root of W.
+        If `doubled`, D is (z, W z) and e the residuals; otherwise D is z, and D and e are multiplied by the root of W.
         """
         z, residuals = self._read(positions.ravel())
         if self._weights is not None:
@@ -191,24 +190,24 @@ class _ResidualRows:
         return z.reshape(*positions.shape, -1), residuals.reshape(positions.shape)
 
     def blocks(self, codes: np.ndarray, n_groups: int, *, doubled: bool) -> Iterator[_Block]:
-        """Yield the groups, many of one size at a time; a group that is larger than a block alone, read in pieces."""
+        """Yield blocks of groups of one size. A group that exceeds a block is yielded alone and read in pieces."""
         width = self._basis.shape[1] * (1 + doubled)
         max_rows = max(1, min(block_rows(width), _BLOCK_NUMBERS // max(1, width**2)))
         piece = max(max_rows, _LEAST_PIECE)
         for _, positions in blocks_of_equal_groups(codes, n_groups, max_rows):
             if positions.shape[1] < width:
                 columns, residuals = self._columns(positions, doubled)
-                yield _Block(None, (residuals[:, None, :] @ columns)[:, 0, :], columns, residuals)
+                yield _Block(None, _row_products(residuals, columns), columns, residuals)
                 continue
             gram, score = np.zeros((len(positions), width, width)), np.zeros((len(positions), width))
             for start in range(0, positions.shape[1], piece):
                 columns, residuals = self._columns(positions[:, start : start + piece], doubled)
                 gram += columns.transpose(0, 2, 1) @ columns
-                score += (residuals[:, None, :] @ columns)[:, 0, :]
+                score += _row_products(residuals, columns)
             yield _Block(gram, score)
 
     def working_cross(self) -> np.ndarray:
-        """Return C with (I-H)(I-H)' = I + (Z, W Z) C (Z, W Z)', H = Z Z' W, for orthonormal Z' W Z = I: 2 k by 2 k."""
+        """Return the C of shape (2 k, 2 k) in (I-H)(I-H)' = I + (Z, W Z) C (Z, W Z)', with H = Z Z' W and Z' W Z = I."""
         k = self._basis.shape[1]
         squared = np.zeros((k, k))
         step = block_rows(k)
@@ -223,18 +222,19 @@ class _ResidualRows:
 
 
 def _bias_reduced(block: _Block, target: np.ndarray, cross: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what CR2 makes of groups: its symmetric root, in an orthonormal basis of each group.
+    """Return the a_j of CR2 and products of them, in an orthonormal basis of each group.
 
-    The group's block of (I-H)(I-H)' is I + D_j C D_j', and leaves alone what is not in the span of D_j. With D_j = U L', U
-    orthonormal, it is I + L' C L in that span; in a group of fewer rows than columns its rows are basis enough.
+    The group's block of (I-H)(I-H)' is I + D_j C D_j', which is the identity outside the span of D_j. With D_j = U L' and U
+    orthonormal, it is I + L' C L in that span. The basis of a group with fewer rows than columns is that of its rows.
 
     Parameters
     ----------
     block : _Block
+        The groups.
     target : ndarray of shape (m, n_coefficients)
-        W_j X_j M c = D_j target.
+        The matrix with W_j X_j M c = D_j target.
     cross : ndarray of shape (m, m) or None
-        C; None stands for -I.
+        C; None for -I.
 
     Returns
     -------
@@ -251,17 +251,16 @@ def _bias_reduced(block: _Block, target: np.ndarray, cross: np.ndarray | None) -
         left, axes = np.linalg.eigh(np.eye(columns.shape[1]) + crossed @ columns.transpose(0, 2, 1))
         in_basis = axes.transpose(0, 2, 1) @ (columns @ target)
         a = axes @ (_inverse_root(left)[:, :, None] * in_basis)
-        scores = (residuals[:, None, :] @ a)[:, 0, :]
-        return a, columns.transpose(0, 2, 1) @ a, scores
+        return a, columns.transpose(0, 2, 1) @ a, _row_products(residuals, a)
     gram, score = np.asarray(block.gram), block.score
-    # Columns of W z may be of another size than those of z.
+    # The columns of W z may differ in scale from those of z.
     size = np.sqrt(np.diagonal(gram, axis1=1, axis2=2)) if cross is not None else np.ones_like(score)
     size = np.where(size > 0, size, 1.0)
     share, axes = np.linalg.eigh(gram / (size[:, :, None] * size[:, None, :]))
     share = np.where(share > _NEGLIGIBLE * share[:, -1:], share, 0.0)
     length = np.sqrt(share)
     span = size[:, :, None] * axes * length[:, None, :]
-    along = ((score / size)[:, None, :] @ axes)[:, 0, :]
+    along = _row_products(score / size, axes)
     in_span = np.divide(along, length, out=np.zeros_like(along), where=length > 0)
     in_basis = span.transpose(0, 2, 1) @ target
     if cross is None:
@@ -271,49 +270,57 @@ def _bias_reduced(block: _Block, target: np.ndarray, cross: np.ndarray | None) -
         left, rotation = np.linalg.eigh(np.eye(len(target)) + span.transpose(0, 2, 1) @ cross @ span)
         in_basis = rotation.transpose(0, 2, 1) @ in_basis
         a = rotation @ (_inverse_root(left)[:, :, None] * in_basis)
-    return a, span @ a, (in_span[:, None, :] @ a)[:, 0, :]
+    return a, span @ a, _row_products(in_span, a)
+
+
+def _row_products(rows: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """Return r' M of a row r, of shape (m,), and a matrix M of each group, as an array of shape (n_groups, n_columns)."""
+    return np.asarray((rows[:, None, :] @ matrices)[:, 0, :])
 
 
 def _inverse_root(left: np.ndarray) -> np.ndarray:
-    """Return eigenvalues to the power of -1/2, and 0 for those that are 0."""
+    """Return eigenvalues to the power of -1/2; 0 for those that are 0."""
     return np.where(left > _ALONE, np.maximum(left, _ALONE) ** -0.5, 0.0)
 
 
 def _without_group(block: _Block, target: np.ndarray) -> np.ndarray:
-    """Return by how much each coefficient changes without each group, target' (I - D_j' D_j)^-1 D_j' e_j.
+    """Return the change of each coefficient without each group, target' (I - D_j' D_j)^-1 D_j' e_j.
 
-    In a group of fewer rows than columns, the same is target' D_j' (I - D_j D_j')^-1 e_j.
+    For a group with fewer rows than columns it is computed as target' D_j' (I - D_j D_j')^-1 e_j.
     """
     if block.columns is not None and block.residuals is not None:
         left, axes = np.linalg.eigh(np.eye(block.columns.shape[1]) - block.columns @ block.columns.transpose(0, 2, 1))
         in_basis = axes.transpose(0, 2, 1) @ (block.columns @ target)
-        along = (block.residuals[:, None, :] @ axes)[:, 0, :]
+        along = _row_products(block.residuals, axes)
     else:
         share, axes = np.linalg.eigh(np.asarray(block.gram))
         left = 1.0 - share
         in_basis = axes.transpose(0, 2, 1) @ target
-        along = (block.score[:, None, :] @ axes)[:, 0, :]
+        along = _row_products(block.score, axes)
     along = np.where(left > _ALONE, along / np.maximum(left, _ALONE), 0.0)
-    return (along[:, None, :] @ in_basis)[:, 0, :]
+    return _row_products(along, in_basis)
 
 
 def _rest_on_one(block: _Block, target: np.ndarray, doubled: bool) -> np.ndarray:
     """Return which coefficients depend on a direction that one of these groups alone determines.
 
-    A direction that a group alone determines is an eigenvector of its z' W z with the eigenvalue 1, because these matrices
-    of all groups add up to the identity. The eigenvalues are at most the trace, and the traces of all groups add up to k, so
-    that few groups have to be decomposed.
+    A direction that one group determines is an eigenvector of its z' W z with the eigenvalue 1, because these matrices add
+    up to the identity over the groups. An eigenvalue is at most the trace, and the traces add up to k, so that few groups
+    have to be decomposed.
 
     Parameters
     ----------
     block : _Block
+        The groups.
     target : ndarray of shape (k, n_coefficients)
+        The matrix that maps orthonormal columns to coefficients, transposed.
     doubled : bool
         Whether the columns of the block are (z, W z), rather than z times the root of W.
 
     Returns
     -------
-    alone : ndarray of shape (n_coefficients,), bool
+    single_group : ndarray of shape (n_coefficients,), bool
+        True for the coefficients that depend on one of the groups alone.
     """
     k = len(target)
     if block.columns is None:
@@ -326,11 +333,11 @@ def _rest_on_one(block: _Block, target: np.ndarray, doubled: bool) -> np.ndarray
     share, axes = np.linalg.eigh(gram)
     in_span = np.abs(axes.transpose(0, 2, 1) @ target)
     part = np.where(1.0 - share[:, :, None] > _ALONE, 0.0, in_span).max(axis=(0, 1), initial=0.0)
-    return part > _NOTICEABLE * np.linalg.norm(target, axis=0)
+    return np.asarray(part > _NOTICEABLE * np.linalg.norm(target, axis=0))
 
 
 class _Satterthwaite:
-    """Sums over groups that give tr(P) and tr(P^2) of P = diag(a_j' a_j) + y C y', y_j = D_j' a_j, for each coefficient."""
+    """Sums over groups for tr(P) and tr(P^2) of each coefficient, with P = diag(a_j' a_j) + y C y' and y_j = D_j' a_j."""
 
     def __init__(self, cross: np.ndarray, n_coefficients: int):
         self.cross = cross
@@ -339,7 +346,7 @@ class _Satterthwaite:
         self._outer = np.zeros((n_coefficients, *cross.shape))
 
     def add(self, a: np.ndarray, y: np.ndarray) -> None:
-        """Add groups, a and y of shape (n_of_block, m, n_coefficients), a in an orthonormal basis."""
+        """Add a block of groups; a and y have the shape (n_groups, m, n_coefficients), and a is in an orthonormal basis."""
         own = (a * a).sum(axis=1)
         shared = (y * (self.cross @ y)).sum(axis=1)
         self._trace += (own + shared).sum(axis=0)
@@ -348,8 +355,8 @@ class _Satterthwaite:
         self._outer += by_coefficient @ by_coefficient.transpose(0, 2, 1)
 
     def degrees_of_freedom(self) -> np.ndarray:
-        """Return tr(P)^2 / tr(P^2) of each coefficient, NaN for none."""
+        """Return tr(P)^2 / tr(P^2) for each coefficient; NaN if both are 0."""
         product = self.cross @ self._outer
         square = self._square + (product * product.transpose(0, 2, 1)).sum(axis=(1, 2))
         with np.errstate(invalid="ignore"):
-            return self._trace**2 / square
+            return np.asarray(self._trace**2 / square)

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 import pandas as pd
-from sklearn.utils.extmath import safe_sparse_dot
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from .._inputs import check_choice
+from .._typing import CovarianceType
 from ..likelihood._criterion import Criterion
 from ..likelihood._fit import INTERCEPT, LeastSquaresFit
 from ..likelihood._second_reading import read_about_known
+from ..likelihood._solution import predicted_means
 from ..models._base import THREE_WAYS, GroupedRegressor, GroupsNotPassedWarning
 from ..models._checks import warn_of_dropped_columns
 from ..moments._grouped_moments import GroupedMoments, moments_of
-from ..moments._labels import has_groups
+from ..moments._labels import MISSING, has_groups
 from ._cluster_robust import cluster_robust
 
-_COV_TYPES = ("nonrobust", "CR0", "CR1", "CR2", "CR3")
 _NO_GROUPS = (
-    "fit was given no groups: each row counts as a group of its own, and the standard errors allow for unequal variances, "
-    f"but not for rows that belong together. {THREE_WAYS}"
+    "fit was given no groups: each row counts as a group of its own. The standard errors allow for unequal variances, but "
+    f"not for correlated rows. {THREE_WAYS}"
 )
 
 NO_DF = (
@@ -36,29 +37,29 @@ NO_DF = (
 class ClusterRobustOLS(GroupedRegressor):
     """Ordinary least squares with standard errors that hold when the rows of a group are correlated.
 
-    The coefficients are those of `sklearn.linear_model.LinearRegression`. Their covariance makes no assumption on the errors
-    within a group, only that groups are independent: the alternative to a multilevel model where groups are a nuisance, and
-    there are many of them.
+    The coefficients are those of `sklearn.linear_model.LinearRegression`. Their covariance assumes nothing about the errors
+    within a group, only that groups are independent. This is the alternative to a multilevel model if the groups are many
+    and of no interest themselves.
 
     Parameters
     ----------
     cov_type : {"CR2", "CR0", "CR1", "CR3", "nonrobust"}, default="CR2"
-        "CR0" is the plain sandwich, too small with few groups. "CR1" multiplies it by J/(J-1) (n-1)/(n-k), as Stata does
-        (clubSandwich's "CR1S").
-        "CR2" corrects each group's residuals so that the covariance is unbiased where errors are in truth independent and
-        of equal variance, and has Satterthwaite degrees of freedom (Bell & McCaffrey 2002): the one to use unless
-        there is a reason not to. "CR3" is the jackknife that leaves out one group at a time, (J-1)/J sum (b_j - b)(b_j - b)'
-        (without its factor in clubSandwich). "nonrobust" is the textbook formula, which ignores groups.
+        "CR0" is the plain sandwich, which is too small with few groups. "CR1" multiplies it by J/(J-1) (n-1)/(n-k), as Stata
+        does (clubSandwich's "CR1S"). "CR2" corrects each group's residuals so that the covariance is unbiased if the errors
+        are independent and have equal variances, and has Satterthwaite degrees of freedom (Bell & McCaffrey 2002); use it
+        unless there is a reason not to. "CR3" is the jackknife that leaves out one group at a time,
+        (J-1)/J sum (b_j - b)(b_j - b)' (without its factor in clubSandwich). "nonrobust" is the textbook formula, which
+        ignores groups.
     fit_intercept : bool, default=True
         Whether the model has an intercept.
     group_feature : str, int or None, default=None
-        Name or position of the column of X that holds the group labels. The column is no predictor.
+        Name or position of the column of X that holds the group labels. The column is not a predictor.
 
     Attributes
     ----------
     coef_ : ndarray of shape (n_features_in_,)
-        Coefficients of the columns of X, in the order of `feature_names_in_`: 0 for the group column, which is no predictor,
-        and for a column that depends on those before it.
+        Coefficients of the columns of X, in the order of `feature_names_in_`; 0 for the group column and for a column that
+        depends on those before it.
     intercept_ : float
         Intercept; 0 without `fit_intercept`.
     cov_fixed_ : ndarray of shape (k, k)
@@ -68,27 +69,27 @@ class ClusterRobustOLS(GroupedRegressor):
         Degrees of freedom for t tests and intervals: n - k for "nonrobust", Satterthwaite's for "CR2", J - 1 for the others;
         NaN for dropped columns and for coefficients that rest on one group alone.
     n_groups_ : int
-        Number of groups J; 0 where the model was fitted without.
+        Number of groups J; 0 if the model was fitted without groups.
     n_features_in_ : int
         Number of columns of X in `fit`, the group column included; 0 for ``X=None``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns of X, where all of them are strings.
+        Names of the columns of X, if all of them are strings.
 
     See Also
     --------
-    RandomInterceptRegressor : Models the groups instead of allowing for them.
+    RandomInterceptRegressor : Models the groups, rather than only allowing for them.
     WithinOLS : Compares rows within groups only.
-    compare_with_ols : All of them side by side.
+    compare_with_ols : Compares all three models.
 
     Notes
     -----
-    Row weights weigh the rows in least squares, and say nothing of the errors: they may be sampling weights, have any
-    scale, and n counts rows. This is how R's sandwich and clubSandwich read the weights of `lm`.
+    Row weights weight the rows in least squares and imply nothing about the errors: they may be sampling weights of any
+    scale, and n counts rows. R's sandwich and clubSandwich treat the weights of `lm` in the same way.
 
-    Without groups each row counts as a group, with a warning: the standard errors are then those known as HC0, HC1, HC2 and
+    Without groups, each row counts as a group, with a warning. The standard errors are then those known as HC0, HC1, HC2 and
     the jackknife.
 
-    Rows are read twice, and no matrix is larger than k by k (2 k by 2 k with weights), nor than a group.
+    Rows are read twice, and no matrix is larger than k by k (2 k by 2 k with weights) or than a group.
 
     References
     ----------
@@ -119,12 +120,14 @@ class ClusterRobustOLS(GroupedRegressor):
     array([6.61 , 1.238])
     """
 
-    def __init__(self, *, cov_type: str = "CR2", fit_intercept: bool = True, group_feature: str | int | None = None):
+    def __init__(
+        self, *, cov_type: CovarianceType = "CR2", fit_intercept: bool = True, group_feature: str | int | None = None
+    ):
         self.cov_type = cov_type
         self.fit_intercept = fit_intercept
         self.group_feature = group_feature
 
-    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """Estimate the coefficients and their covariance.
 
         Parameters
@@ -134,20 +137,21 @@ class ClusterRobustOLS(GroupedRegressor):
         y : array-like of shape (n_samples,)
             Outcome.
         groups : array-like of shape (n_samples,), default=None
-            Group label of each row, of any hashable kind; they count for more than `group_feature`. Not used by
-            ``cov_type="nonrobust"``.
+            Group label of each row, of any hashable type; takes precedence over `group_feature`. Ignored if `cov_type` is
+            "nonrobust".
         sample_weight : array-like of shape (n_samples,), default=None
-            Row weights of least squares; a row of weight 0 is no row.
+            Row weights of least squares. Rows of weight 0 are dropped.
 
         Returns
         -------
         self : ClusterRobustOLS
-            The fitted model. If `fit` fails, a model fitted before stays as it was.
+            The fitted model. If `fit` fails, an earlier fit is kept.
 
         Raises
         ------
         ValueError
-            Where values or labels are missing, lengths differ, or there is one group.
+            If a parameter is invalid, if values or labels are missing, if lengths differ, or if there is a single group and
+            `cov_type` is not "nonrobust".
         """
         self._check_parameters()
         with self._unchanged_on_error():
@@ -163,8 +167,8 @@ class ClusterRobustOLS(GroupedRegressor):
             def criterion_of(moments: GroupedMoments) -> Criterion:
                 return Criterion(moments, fit_intercept=bool(self.fit_intercept), precision_weights=True)
 
-            # Least squares are the same whatever the groups, and soonest with one. If nearly all of y is explained, least
-            # squares of what is left of it keep the digits.
+            # Least squares do not depend on the groups, and a single group is the fastest. If nearly all of y is explained,
+            # least squares of the rest keep its digits.
             whole = replace(rows, codes=np.zeros(len(rows), dtype=np.intp), levels=pd.Index([None]))
             whole, moments, known = read_about_known(whole, moments_of(whole), lambda m: criterion_of(m).known_part())
             rows, criterion = replace(rows, y=whole.y), criterion_of(moments)
@@ -178,62 +182,60 @@ class ClusterRobustOLS(GroupedRegressor):
             covariance, df = solution.covariance, np.full(len(solution.covariance), criterion.degrees_of_freedom)
             dropped = int(self.fit_intercept) + criterion.coordinates.dropped
             df[dropped] = np.nan
-            single = np.zeros(len(df), dtype=bool)
+            single_group = np.zeros(len(df), dtype=bool)
             if criterion.degrees_of_freedom <= 0:
-                warnings.warn(NO_DF, UserWarning, stacklevel=2)
+                warnings.warn(NO_DF, stacklevel=2)
                 covariance, df = np.full_like(covariance, np.nan), np.full_like(df, np.nan)
             elif robust and criterion.exact_fit:
-                # There are no residuals.
+                # Without residuals, all variances are 0.
                 df[~np.isnan(df)] = n_groups - 1.0
             elif robust:
-                covariance, df, single = cluster_robust(rows, moments, solution, dropped, self.cov_type)
+                covariance, df, single_group = cluster_robust(rows, moments, solution, dropped, self.cov_type)
             self._set_coefficients(known.slopes + solution.coefficients)
             self.intercept_ = known.intercept + solution.intercept
-            # What a single group determines has no standard error.
-            covariance[single], covariance[:, single], df[single] = np.nan, np.nan, np.nan
+            # A coefficient that rests on a single group has no standard error.
+            covariance[single_group], covariance[:, single_group], df[single_group] = np.nan, np.nan, np.nan
             self.cov_fixed_, self.df_ = covariance, df
-            names = (*(INTERCEPT,) * bool(self.fit_intercept), *moments.shown_names)
-            values = np.append(self.intercept_, self._slopes) if self.fit_intercept else self._slopes
+            names, values = moments.shown_names, self._slopes
+            if self.fit_intercept:
+                names, values = (INTERCEPT, *names), np.append(self.intercept_, values)
             self.fit_ = LeastSquaresFit(names, values, covariance, df, dropped)
             self.n_groups_ = n_groups if grouped else 0
             warn_of_dropped_columns(criterion, stacklevel=2)
-            self._warn_of_single_groups([name for name, mark in zip(names, single, strict=True) if mark])
+            self._warn_of_single_groups([names[i] for i in np.flatnonzero(single_group)])
             return self
 
-    def predict(self, X: Any, groups: Any = None) -> np.ndarray:
+    def predict(self, X: Any, groups: ArrayLike | None = None) -> np.ndarray:
         """Predict the mean outcome of rows.
 
         Parameters
         ----------
         X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
-            Predictors, as in `fit`; None for a model fitted so, with `groups` to say for how many rows.
+            Predictors, as in `fit`. None if the model was fitted with None; `groups` then determines the number of rows.
         groups : array-like of shape (n_samples,), default=None
-            Makes no difference to the predictions: least squares know no group effects.
+            Ignored, because least squares have no group effects; determines the number of rows if X is None.
 
         Returns
         -------
         mean : ndarray of shape (n_samples,)
-            In units of y.
+            Predicted means, in units of y.
         """
         check_is_fitted(self)
         X, _, n_samples = self._validate_new_rows(X, groups)
-        return np.full(n_samples, self.intercept_) + (
-            0.0 if X is None else safe_sparse_dot(X, self._slopes, dense_output=True)
-        )
+        return predicted_means(X, np.full(n_samples, MISSING), self._slopes, self.intercept_, np.zeros(0))
 
     def _check_parameters(self) -> None:
         """Raise for a parameter outside its choices."""
-        check_choice("cov_type", self.cov_type, _COV_TYPES)
+        check_choice("cov_type", self.cov_type, get_args(CovarianceType))
         check_choice("fit_intercept", self.fit_intercept, (True, False))
         self._check_group_feature()
 
-    def _warn_of_single_groups(self, marked: list[str]) -> None:
-        """Warn of coefficients whose variance one group alone would have to tell."""
-        if marked:
+    def _warn_of_single_groups(self, names: list[str]) -> None:
+        """Warn of coefficients that rest on a single group."""
+        if names:
             warnings.warn(
-                f"The coefficient(s) of {', '.join(marked)} rest on one group in part: that part of their variance cannot "
+                f"The coefficient(s) of {', '.join(names)} rest on one group in part: that part of their variance cannot "
                 "be estimated from how groups differ, and their standard errors are NaN. Drop columns that single out a "
                 "group, or use RandomInterceptRegressor, which estimates how much groups vary from all of them.",
-                UserWarning,
                 stacklevel=3,
             )

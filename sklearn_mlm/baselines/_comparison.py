@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse, stats
+from numpy.typing import ArrayLike
+from scipy import sparse
 from sklearn.model_selection import GroupKFold, KFold
 
 from .._inputs import is_whole
+from .._typing import RandomState
+from ..inference._distributions import f_test
 from ..inference._fixed_effects import coefficient_table, joint_test, variances_and_df
 from ..inference._shares import design_effect, without_columns
-from ..inference._tests import f_test
 from ..inference._variance_ratio import FPivot
 from ..likelihood._criterion import Criterion
 from ..likelihood._fit import INTERCEPT, Fit, Options, fit_moments, fit_of_criterion
@@ -32,11 +34,14 @@ from ._report import report
 from ._within import within_estimate
 
 
-def compare_with_ols(X: Any, y: Any, groups: Any, *, cv: int = 5, random_state: Any = None) -> Comparison:
+def compare_with_ols(
+    X: Any, y: ArrayLike, groups: ArrayLike, *, cv: int = 5, random_state: RandomState = None
+) -> Comparison:
     """Compare the random intercept model with least squares: coefficients, standard errors and predictions.
 
-    Shows what ignoring the groups does to standard errors, what cluster-robust standard errors mend, what rows of the same
-    group say by themselves (the within estimator), and which model predicts better, in groups it knows and in new ones.
+    The comparison shows how ignoring the groups changes the standard errors, what cluster-robust standard errors correct,
+    which coefficients follow from differences within groups alone (the within estimator), and which model predicts better in
+    known and in new groups.
 
     Parameters
     ----------
@@ -47,22 +52,22 @@ def compare_with_ols(X: Any, y: Any, groups: Any, *, cv: int = 5, random_state: 
     groups : array-like of shape (n_samples,)
         Group label of each row, of any hashable kind.
     cv : int, default=5
-        Number of folds of the cross-validation, of rows (shuffled, `KFold`) for known groups and of whole groups
-        (`GroupKFold`; at most one a group) for new ones, about which two groups say nothing.
+        Number of folds of the cross-validation. Known groups are predicted in folds of shuffled rows (`KFold`). New groups
+        are predicted in folds of whole groups (`GroupKFold`), of which there are at most as many as groups.
     random_state : int, RandomState instance or None, default=None
-        Shuffles the rows.
+        Seeds the shuffling of the rows.
 
     Returns
     -------
     comparison : Comparison
-        With `coefficients`, `predictions`, `within_between` and more as attributes; print it for the tables and what they
-        mean in words.
+        The tables, such as `coefficients`, `predictions` and `within_between`, are its attributes; print it for the tables
+        and their meaning in words.
 
     Raises
     ------
     ValueError
-        Where values or labels are missing, lengths differ, names of columns are not unique, y is constant, or a random
-        intercept model cannot be fitted.
+        If values or labels are missing, lengths differ, column names are not unique, `cv` is not a number of folds, y is
+        constant, or a random intercept model cannot be fitted.
 
     See Also
     --------
@@ -72,8 +77,8 @@ def compare_with_ols(X: Any, y: Any, groups: Any, *, cv: int = 5, random_state: 
 
     Notes
     -----
-    Rows are read once into moments, from which all models are fitted and all predictions are scored, and once more for
-    the cluster-robust standard errors.
+    Rows are read once into moments, from which all models are fitted and all predictions are scored, and once more for the
+    cluster-robust standard errors. If the predictors explain nearly all of y, all rows are read twice.
 
     References
     ----------
@@ -101,11 +106,11 @@ def compare_with_ols(X: Any, y: Any, groups: Any, *, cv: int = 5, random_state: 
         raise ValueError(
             f"groups must hold the group label of each row; found {groups!r}. Without groups there is nothing to compare."
         )
-    rows = ClusterRobustOLS()._check_rows(X, y, groups, None)
+    rows = _ComparedRows().check(X, y, groups)
     names = pd.Index([INTERCEPT, *(rows.feature_names or ())])
     if names.has_duplicates:
         raise ValueError(
-            f"The columns of X must have names of their own, other than {INTERCEPT!r}; found "
+            f"The columns of X must have unique names other than {INTERCEPT!r}; found "
             f"{names[names.duplicated()][0]!r}. Rename it."
         )
     n_rows, n_groups = len(rows), len(rows.levels)
@@ -126,50 +131,58 @@ def compare_with_ols(X: Any, y: Any, groups: Any, *, cv: int = 5, random_state: 
     return compare(rows, folds, known)
 
 
-# Scatter of group means, relative to that within groups, that rounding could leave of equal means.
+# Rounding can leave equal group means this scatter, relative to that within groups.
 _SAME_MEANS = 1e-26
+
+
+class _ComparedRows(ClusterRobustOLS):
+    """The checks of rows that a least-squares estimator makes in `fit`."""
+
+    def check(self, X: Any, y: ArrayLike, groups: ArrayLike) -> GroupedRows:
+        """Return checked rows with the group of each."""
+        return self._check_rows(X, y, groups, None)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison(Figures):
     """The random intercept model beside least squares, cluster-robust least squares and the within estimator.
 
-    Made by `compare_with_ols`. Print it, or let a notebook show it, for the tables and what they mean in words.
+    `compare_with_ols` makes it. Print it, or let a notebook show it, for the tables and their meaning in words.
 
     Attributes
     ----------
     coefficients : pandas.DataFrame
         A row for each coefficient and model: "estimate", "std_error", "df" (degrees of freedom) and "p_value" (two-sided t
-        test against 0). Pooled OLS with textbook standard errors, cluster-robust OLS (CR2), the within estimator (no
-        intercept, and NaN for columns that are constant in every group), and the random intercept model (REML,
-        Satterthwaite's df). A coefficient that rests on one group alone has no cluster-robust standard error.
+        test against 0). The models are pooled OLS with textbook standard errors, cluster-robust OLS (CR2), the within
+        estimator (no intercept, and NaN for columns that are constant in every group), and the random intercept model
+        (REML, Satterthwaite's df). A coefficient that rests on one group alone has no cluster-robust standard error.
     predictions : pandas.DataFrame
-        A row for ("known" or "new" groups, model): cross-validated "rmse" in units of y and "r2", means over folds. No row
-        for new groups where the folds leave a single group to train on.
+        A row for each kind of groups ("known" or "new") and model: cross-validated "rmse", in units of y, and "r2", both
+        averaged over folds. There are no rows for new groups if the folds leave a single group to train on.
     fold_predictions : pandas.DataFrame
-        The same for each fold.
+        The errors in each fold, without averaging.
     within_between : pandas.DataFrame
         A row for each column that varies within groups: the "within" and the "between" coefficient, their "difference"
-        (between less within: the contextual effect), its "std_error", "df" and "p_value". NaN where the group means do not
-        vary, or other columns leave nothing of them.
+        (between less within: the contextual effect), and the "std_error", "df" and "p_value" of the difference. All but
+        "within" are NaN if the group means are constant or depend on other columns.
     within_between_test : pandas.Series
-        All differences at once: "F", "df1", "df2" (Satterthwaite's) and "p_value". A Hausman test.
+        The test that all differences are 0, a Hausman test: "F", "df1", "df2" (Satterthwaite's) and "p_value".
     icc : float
-        Intraclass correlation of y: of the null model.
+        Intraclass correlation of y, from the null model.
     residual_icc : float
-        Intraclass correlation of what the predictors leave.
+        Intraclass correlation given the predictors.
     group_test : pandas.Series
         The exact test of no group variance given the predictors: "F", "df1", "df2", "p_value".
     design_effect : float
-        1 + (m - 1) icc with m = sum n_j^2 / n, by which groups inflate the variance of the mean of y.
+        The factor 1 + (m - 1) icc, m = sum n_j^2 / n, by which groups inflate the variance of the mean of y.
     effective_sample_size : float
-        n / design_effect: how many independent rows tell as much about that mean.
+        n / design_effect, the number of independent rows that would estimate this mean as precisely.
     n_samples, n_groups : int
-        Numbers of rows and of groups.
+        Number of rows, and of groups.
     n_folds : int
         Number of folds of the cross-validation.
     conclusions : tuple of str
-        What the figures mean, a paragraph each.
+        The meaning of the figures in words, a string for each paragraph.
     """
 
     conclusions: tuple[str, ...] = ()
@@ -182,19 +195,21 @@ class Comparison(Figures):
 
 
 def compare(rows: GroupedRows, folds: Folds, known: KnownPart) -> Comparison:
-    """Return the comparison of rows, from the moments of their folds.
+    """Return the comparison of models for rows whose folds have been read.
 
     Parameters
     ----------
     rows : GroupedRows
+        Checked rows.
     folds : Folds
         The moments of all rows and of training and test sets.
     known : KnownPart
-        What has been taken off y.
+        The part that was subtracted from y.
 
     Returns
     -------
     comparison : Comparison
+        All figures, and their meaning in words.
     """
     moments = folds.whole
     criterion = Criterion(moments)
@@ -210,7 +225,7 @@ def compare(rows: GroupedRows, folds: Folds, known: KnownPart) -> Comparison:
     table, test = _within_between(moments)
     table[["within", "between"]] += known.slopes[[moments.shown_names.index(name) for name in table.index], None]
     by_fold = cross_validated_errors(folds, known.slopes)
-    # A fold in which y is constant has no R^2: the mean is over the others.
+    # A fold in which y is constant has no R^2, and the mean is that of the others.
     predictions = by_fold.groupby(level=["groups", "model"], sort=False).mean()
     comparison = Comparison(
         coefficients=_coefficients(rows, criterion, fit, known),
@@ -220,7 +235,7 @@ def compare(rows: GroupedRows, folds: Folds, known: KnownPart) -> Comparison:
         within_between_test=test,
         icc=icc,
         residual_icc=fit.icc,
-        group_test=f_test(FPivot(criterion)),
+        group_test=FPivot(criterion).test(),
         design_effect=effect,
         effective_sample_size=float(moments.counts.sum()) / effect,
         n_samples=len(rows),
@@ -231,7 +246,7 @@ def compare(rows: GroupedRows, folds: Folds, known: KnownPart) -> Comparison:
 
 
 def _coefficients(rows: GroupedRows, criterion: Criterion, fit: Fit, known_part: KnownPart) -> pd.DataFrame:
-    """Return estimates, standard errors, degrees of freedom and p-values of each coefficient by each model."""
+    """Return the estimate, standard error, df and p-value of each coefficient in each model."""
     moments, dropped = fit.moments, fit.dropped
     pooled, within = criterion.solution(0.0), within_estimate(moments)
     known = np.append(known_part.intercept, known_part.slopes)
@@ -259,16 +274,11 @@ def _coefficients(rows: GroupedRows, criterion: Criterion, fit: Fit, known_part:
     return table.reindex(pd.MultiIndex.from_product([fit.names, MODELS], names=["coefficient", "model"]))
 
 
-def _f_test(statistic: float, df1: float, df2: float) -> pd.Series:
-    """Return an F test as a series."""
-    return pd.Series({"F": statistic, "df1": df1, "df2": df2, "p_value": float(stats.f.sf(statistic, df1, df2))})
-
-
 def _within_between(moments: GroupedMoments) -> tuple[pd.DataFrame, pd.Series]:
-    """Return within and between coefficients, and the tests that they are the same.
+    """Return within and between coefficients, and the tests that they are equal.
 
-    They come from the random intercept model with the group means of the columns added as columns (Mundlak 1978), whose
-    coefficients are the differences; the coefficients of the columns themselves are then the within estimator's.
+    The random intercept model is fitted with the group means of the columns as further columns (Mundlak 1978). Their
+    coefficients are the differences, and those of the columns themselves equal the within estimator's.
     """
     within = within_estimate(moments)
     varying = np.flatnonzero(within.identified)
@@ -276,7 +286,7 @@ def _within_between(moments: GroupedMoments) -> tuple[pd.DataFrame, pd.Series]:
     names = [moments.shown_names[i] for i in varying]
     columns = [*range(p), *varying, p]
     deviations = moments.deviations[:, columns]
-    # Means that differ by their own rounding only are the same.
+    # Means that differ by rounding only are equal.
     spread = moments.counts @ (deviations - moments.counts @ deviations / moments.counts.sum()) ** 2
     same = p + np.flatnonzero(spread[p:-1] <= _SAME_MEANS * moments.within.diagonal()[varying])
     deviations[:, same] = 0.0
@@ -289,20 +299,21 @@ def _within_between(moments: GroupedMoments) -> tuple[pd.DataFrame, pd.Series]:
         feature_names=None,
     )
     criterion = Criterion(both)
-    told = np.setdiff1d(np.arange(p, p + q), criterion.coordinates.dropped) - p
+    identified = np.setdiff1d(np.arange(p, p + q), criterion.coordinates.dropped) - p
+    n_identified = float(len(identified))
     rows = np.full((q, 6), np.nan)
     rows[:, 0] = within.coefficients[varying]
-    test = _f_test(np.nan, float(len(told)), np.nan)
-    if len(told) and criterion.between_degrees_of_freedom > 0 and criterion.within_degrees_of_freedom > 0:
-        fit, contrasts = fit_of_criterion(criterion, Options()), np.eye(1 + p + q)[1 + p + told]
+    test = f_test(np.nan, n_identified, np.nan)
+    if n_identified and criterion.between_degrees_of_freedom > 0 and criterion.within_degrees_of_freedom > 0:
+        fit, contrasts = fit_of_criterion(criterion, Options()), np.eye(1 + p + q)[1 + p + identified]
         variances, df = variances_and_df(fit, "satterthwaite", contrasts)
-        table = coefficient_table(fit.slopes[p + told], variances, df, [names[i] for i in told])
-        rows[told, 1] = rows[told, 0] + table["estimate"]
-        rows[told, 2:] = table.to_numpy()
+        table = coefficient_table(fit.slopes[p + identified], variances, df, [names[i] for i in identified])
+        rows[identified, 1] = rows[identified, 0] + table["estimate"]
+        rows[identified, 2:] = table.to_numpy()
         if (variances > 0).all():
-            # In standard errors, so that the df do not depend on units.
+            # Contrasts in standard errors give df that do not depend on units.
             joint = joint_test(fit, "satterthwaite", contrasts / np.sqrt(variances)[:, None])
             if joint is not None:
-                test = _f_test(joint[0], float(len(told)), joint[1])
+                test = f_test(joint[0], n_identified, joint[1])
     columns_of_table = ["within", "between", "difference", "std_error", "df", "p_value"]
     return pd.DataFrame(rows, index=names, columns=columns_of_table).rename_axis("coefficient"), test

@@ -1,4 +1,4 @@
-"""What the figures of a comparison mean: rules, each a condition and the sentence that it calls for."""
+"""What the figures of a comparison mean: rules, each of which is a condition and its sentence."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from .._tables import decimals, number_text, p_statement, p_text
 from ._figures import Figures
 from ._folds import MIXED, OLS, ROBUST, WITHIN
 
-# From where on differences matter: of standard errors, relative to each other; of estimates, in standard errors; of errors
-# of prediction, relative to each other.
+# Differences matter beyond these: of standard errors and of prediction errors relative to each other, and of estimates in
+# standard errors.
 _SE_MATTERS, _SE_DOUBT = 0.1, 1.25
 _ESTIMATES_EQUAL, _ESTIMATE_MATTERS = 0.01, 0.5
 _ERROR_MATTERS, _ERROR_MATTERS_MUCH = 0.01, 0.05
-# Degrees of freedom that a cluster-robust standard error should rest on, and the level of tests.
+# The least degrees of freedom of a reliable cluster-robust standard error, and the level of tests.
 _ENOUGH_DF, _LEVEL = 10.0, 0.05
-# A sentence names up to so many coefficients one by one.
+# A sentence names at most this many coefficients one by one.
 _NAMED = 4
-# An error below this share of the largest is rounding.
+# A prediction error below this share of the largest is rounding.
 _ROUNDING = 1e-10
 
 
 def conclusions_of(figures: Figures) -> list[str]:
-    """Return what the figures of a comparison mean, a paragraph each."""
+    """Return what the figures of a comparison mean, a string for each paragraph."""
     paragraphs = [
         _paragraph(_Clustering.of(figures), CLUSTERING),
         _paragraph(_NaiveErrors.of(figures), NAIVE_ERRORS),
@@ -37,12 +37,12 @@ def conclusions_of(figures: Figures) -> list[str]:
     return [paragraph for paragraph in paragraphs if paragraph]
 
 
-# A rule is a condition on a record and a sentence, whose fields are those of the record.
+# A rule is a condition on a record and a sentence with fields of that record.
 Rules = Sequence[tuple[Callable[..., bool], str]]
 
 
 def _paragraph(record: object, *tables: Rules) -> str:
-    """Return, for each table of rules, the sentence of the first rule whose condition holds; together, as a paragraph."""
+    """Return a paragraph that joins, for each table of rules, the sentence of the first rule that holds for the record."""
     sentences = (next((text for holds, text in rules if holds(record)), "") for rules in tables)
     return " ".join(sentence.format_map(vars(record)) for sentence in sentences if sentence)
 
@@ -64,6 +64,7 @@ class _Clustering:
 
     @classmethod
     def of(cls, f: Figures) -> _Clustering:
+        """Return the record of the clustering of rows."""
         predictors, left = f.has_predictors, f.residual_icc
         return cls(
             share=f"{_percent(f.icc)} of the variance of y lies between groups",
@@ -79,41 +80,36 @@ class _Clustering:
 
     @property
     def chance(self) -> bool:
+        """Whether the groups differ no more than by chance."""
         return self.p_value > _LEVEL
 
 
 CLUSTERING: Rules = (
-    (
-        lambda c: np.isnan(c.residual_icc),
-        "{share}. The predictors leave nothing of it: there is no variance to divide.",
-    ),
+    (lambda c: np.isnan(c.residual_icc), "{share}. The predictors explain all of the variance: nothing is left to divide."),
     (
         lambda c: np.isnan(c.p_value),
-        "{share}{rest}. There are too few groups, or too few rows in them, to test whether that is more than chance.",
+        "{share}{rest}. There are too few groups, or too few rows in them, to test whether this is more than chance.",
     ),
     (
         lambda c: c.residual_icc == 0 and c.chance and c.given and c.icc > 0,
-        "{share}, but the predictors account for all of that: given them, the group variance is estimated as 0 ({test}). "
-        "The random intercept model is then least squares and gains nothing.",
+        "{share}, but the predictors account for all of it: the estimated group variance is 0{given} ({test}). The random "
+        "intercept model then equals least squares and gains nothing.",
     ),
     (
         lambda c: c.residual_icc == 0 and c.chance,
-        "The groups differ no more than chance makes them: the group variance is estimated as 0{given} ({test}). The random "
-        "intercept model is then least squares and gains nothing.",
+        "The groups differ no more than by chance: the estimated group variance is 0{given} ({test}). The random intercept "
+        "model then equals least squares and gains nothing.",
     ),
     (
         lambda c: c.residual_icc == 0,
-        "The group variance is estimated as 0{given}, so that the random intercept model is least squares here. The exact "
-        "test finds that some groups differ all the same ({test}), as it may if groups are of very different sizes.",
+        "The estimated group variance is 0{given}, so that the random intercept model equals least squares. The exact test "
+        "nevertheless finds that groups differ ({test}), which can happen if their sizes are very unequal.",
     ),
-    (
-        lambda c: c.chance,
-        "{share}{rest}. Groups without any effect of their own may well differ this much by chance ({test}).",
-    ),
+    (lambda c: c.chance, "{share}{rest}. Groups without any effect could well differ this much by chance ({test})."),
     (
         lambda c: True,
-        "{share}{rest}, more than chance ({test}). Rows of the same group are alike: for the mean of y, the {n_samples} "
-        "rows are worth about {effective:.0f} independent ones.",
+        "{share}{rest}, which is more than chance ({test}). Rows of the same group are alike: the {n_samples} rows estimate "
+        "the mean of y as precisely as about {effective:.0f} independent ones.",
     ),
 )
 
@@ -131,35 +127,33 @@ class _NaiveErrors:
 
     @classmethod
     def of(cls, f: Figures) -> _NaiveErrors:
-        ratio = _ratio(f.of(ROBUST, "std_error"), f.of(OLS, "std_error"))
+        """Return the record of the textbook standard errors beside the cluster-robust ones."""
+        ratio = _ratio(_column(f, ROBUST, "std_error"), _column(f, OLS, "std_error"))
         if ratio.empty:
             return cls(False, 0.0, "", "", "")
         off = ratio[(ratio - 1).abs() > _SE_MATTERS].sort_values(ascending=False)
         low, high = str(ratio.idxmin()), str(ratio.idxmax())
         each = ", ".join(f"{_times(value)} as large for {name}" for name, value in off.items())
         span = f"{_times(ratio[low])} ({low}) to {_times(ratio[high])} ({high}) as large"
-        before, after = f.of(OLS, "p_value"), f.of(ROBUST, "p_value")
+        before, after = _column(f, OLS, "p_value"), _column(f, ROBUST, "p_value")
         turned = [str(name) for name in ratio.index if (before[name] <= _LEVEL) != (after[name] <= _LEVEL)]
         return cls(
             known=True,
             apart=float((ratio - 1).abs().max()),
             ratios=each if len(off) <= _NAMED else span,
-            doubt=", though with so few groups that may be chance" if f.of(ROBUST, "df").min() < _ENOUGH_DF else "",
+            doubt=", though this may be chance with so few groups" if _column(f, ROBUST, "df").min() < _ENOUGH_DF else "",
             turned="".join(
-                f" The p-value of {name} goes from {p_text(before[name])} to {p_text(after[name])}." for name in turned
+                f" The p-value of {name} changes from {p_text(before[name])} to {p_text(after[name])}." for name in turned
             ),
         )
 
 
 NAIVE_ERRORS: Rules = (
-    (
-        lambda e: not e.known,
-        "Least squares leaves nothing to chance here: there are no standard errors to compare.",
-    ),
+    (lambda e: not e.known, "There are no standard errors of least squares to compare with cluster-robust ones."),
     (
         lambda e: e.apart <= _SE_MATTERS,
         "The textbook standard errors of least squares ignore the groups. They are within {apart:.0%} of the cluster-robust "
-        "ones: for the coefficients, the groups hardly matter.",
+        "ones: the groups hardly matter for the coefficients.",
     ),
     (
         lambda e: True,
@@ -169,7 +163,7 @@ NAIVE_ERRORS: Rules = (
 )
 
 
-# ---- do rows within groups and groups tell the same coefficient?
+# ---- are the coefficients within groups and between them the same?
 
 
 @dataclass(frozen=True)
@@ -180,6 +174,7 @@ class _WithinBetween:
 
     @classmethod
     def of(cls, f: Figures) -> _WithinBetween:
+        """Return the record of the coefficients within and between groups."""
         p_value = f.within_between_test["p_value"]
         tested = f.within_between[f.within_between["p_value"].notna()]
         clear = tested[tested["p_value"] <= _LEVEL]
@@ -192,19 +187,19 @@ WITHIN_AND_BETWEEN: Rules = (
     (lambda w: np.isnan(w.p_value), ""),
     (
         lambda w: w.p_value > _LEVEL,
-        "The coefficients within groups and between them do not differ significantly ({test}; {each}). If they are the "
-        "same, the single coefficient of the random intercept model is better than either because it uses both.",
+        "The coefficients within groups and between them do not differ significantly ({test}; {each}). If they are "
+        "equal, the single coefficient of the random intercept model is more precise than either, because it uses both.",
     ),
     (
         lambda w: True,
         "The coefficients within groups and between them differ ({test}; {each}). Least squares and the random intercept "
-        "model mix the two. If you want the within coefficient, use WithinOLS, or add the group means of these columns as "
-        "columns of the random intercept model, whose coefficients are then the differences.",
+        "model mix the two. To get the within coefficients, use WithinOLS, or add the group means of these columns to the "
+        "random intercept model; the coefficients of the means are then the differences.",
     ),
 )
 
 
-# ---- would cluster-robust standard errors do?
+# ---- are cluster-robust standard errors enough?
 
 
 @dataclass(frozen=True)
@@ -223,10 +218,11 @@ class _RobustErrors:
 
     @classmethod
     def of(cls, f: Figures) -> _RobustErrors:
-        errors, robust = f.of(MIXED, "std_error"), f.of(ROBUST, "std_error")
-        shift = _ratio((f.of(OLS, "estimate") - f.of(MIXED, "estimate")).abs(), errors)
+        """Return the record of cluster-robust least squares beside the random intercept model."""
+        errors, robust = _column(f, MIXED, "std_error"), _column(f, ROBUST, "std_error")
+        shift = _ratio((_column(f, OLS, "estimate") - _column(f, MIXED, "estimate")).abs(), errors)
         relative = _ratio(robust, errors)
-        missing = robust.isna() & f.of(OLS, "std_error").notna()
+        missing = robust.isna() & _column(f, OLS, "std_error").notna()
         known = not (shift.empty or relative.empty)
         low, high = (float(relative.min()), float(relative.max())) if known else (np.nan, np.nan)
         return cls(
@@ -235,7 +231,7 @@ class _RobustErrors:
             shift=float(shift.max()) if known else np.nan,
             moved=str(shift.idxmax()) if known else "",
             contextual=bool(f.within_between_test["p_value"] <= _LEVEL),
-            least_df=float(f.of(ROBUST, "df").min()),
+            least_df=float(_column(f, ROBUST, "df").min()),
             n_groups=f.n_groups,
             low=low,
             high=high,
@@ -245,47 +241,49 @@ class _RobustErrors:
 
     @property
     def moves(self) -> bool:
+        """Whether an estimate differs between the models by an amount that matters."""
         return self.shift > _ESTIMATE_MATTERS
 
     @property
     def same(self) -> bool:
+        """Whether all estimates agree."""
         return self.shift <= _ESTIMATES_EQUAL
 
 
 _ALONE = "If only the coefficients matter, least squares with cluster-robust standard errors "
-_SAME = "the estimates are those of the random intercept model"
+_SAME = "the estimates agree with those of the random intercept model"
 _CLOSE = "no estimate is more than {shift:.2g} standard errors from that of the random intercept model"
 _FEW = (
-    "could do, because {close}. From {{n_groups}} groups, however, those standard errors are uncertain ({{least_df:.1f}} "
-    "degrees of freedom at the least)."
+    "may be enough, because {close}. With {{n_groups}} groups, however, these standard errors are uncertain (as few as "
+    "{{least_df:.1f}} degrees of freedom)."
 )
-_DEAR = "is valid but imprecise: {close}, and the standard errors rest on {{least_df:.0f}} degrees of freedom or more."
-_FINE = "would do: {close}, and the standard errors rest on {{least_df:.0f}} degrees of freedom or more."
+_IMPRECISE = "is valid but imprecise: {close}, and the standard errors have at least {{least_df:.0f}} degrees of freedom."
+_ENOUGH = "is enough: {close}, and the standard errors have at least {{least_df:.0f}} degrees of freedom."
 
 ROBUST_VERDICT: Rules = (
     (
         lambda e: not e.known,
         "There are no cluster-robust standard errors to compare with those of the random intercept model.",
     ),
-    (lambda e: e.single, "Cluster-robust standard errors would not do here."),
+    (lambda e: e.single, "Cluster-robust standard errors are not enough here."),
     (
         lambda e: e.moves and e.contextual,
-        "Cluster-robust standard errors alone would not do, because they correct the standard errors and not the estimates. "
-        "Least squares and the random intercept model mix what is within groups and what is between them in different "
-        "proportions, and their estimates of {moved} are {shift:.2g} standard errors of the latter apart.",
+        "Cluster-robust standard errors are not enough, because they do not correct the estimates. Least squares and the "
+        "random intercept model mix the coefficients within and between groups in different proportions: their estimates of "
+        "{moved} differ by {shift:.2g} standard errors of the latter.",
     ),
     (
         lambda e: e.moves,
-        "Whether cluster-robust standard errors would do is open. The estimates of {moved} by least squares and by the "
-        "random intercept model are {shift:.2g} standard errors of the latter apart. That may be chance, or a difference of "
-        "within and between that these data are too few to show.",
+        "It is unclear whether cluster-robust standard errors are enough. The estimates of {moved} by least squares and by "
+        "the random intercept model differ by {shift:.2g} standard errors of the latter. This may be chance, or the "
+        "coefficients within and between groups may differ, which these data are too few to show.",
     ),
     (lambda e: e.least_df < _ENOUGH_DF and e.same, _ALONE + _FEW.format(close=_SAME)),
     (lambda e: e.least_df < _ENOUGH_DF, _ALONE + _FEW.format(close=_CLOSE)),
-    (lambda e: e.high > _SE_DOUBT and e.same, _ALONE + _DEAR.format(close=_SAME)),
-    (lambda e: e.high > _SE_DOUBT, _ALONE + _DEAR.format(close=_CLOSE)),
-    (lambda e: e.same, _ALONE + _FINE.format(close=_SAME)),
-    (lambda e: True, _ALONE + _FINE.format(close=_CLOSE)),
+    (lambda e: e.high > _SE_DOUBT and e.same, _ALONE + _IMPRECISE.format(close=_SAME)),
+    (lambda e: e.high > _SE_DOUBT, _ALONE + _IMPRECISE.format(close=_CLOSE)),
+    (lambda e: e.same, _ALONE + _ENOUGH.format(close=_SAME)),
+    (lambda e: True, _ALONE + _ENOUGH.format(close=_CLOSE)),
 )
 
 ROBUST_SPREAD: Rules = (
@@ -300,7 +298,7 @@ ROBUST_SPREAD: Rules = (
     ),
 )
 
-_WIDER = "For {widest} that makes intervals {wider} as wide: least squares wastes information, or "
+_WIDER = "This makes the interval of {widest} {wider} as wide: least squares wastes information, or "
 _VARIES = (
     "the effect differs from group to group, which a random intercept does not allow for (the standard error of the random "
     "intercept model is then too small)."
@@ -315,7 +313,7 @@ ROBUST_WIDER: Rules = (
 ROBUST_SINGLE: Rules = (
     (
         lambda e: e.single,
-        "They cannot be had for {single}: such a coefficient rests on a single group, and one group does not tell how "
+        "They are not available for {single}: such a coefficient rests on a single group, and one group does not show how "
         "groups differ.",
     ),
 )
@@ -339,6 +337,7 @@ class _Predictions:
 
     @classmethod
     def of(cls, f: Figures) -> _Predictions:
+        """Return the record of predictions in known and in new groups."""
         known, tried = _errors(f, "known"), "new" in f.predictions.index.get_level_values("groups")
         new = _errors(f, "new") if tried else known
         digits = decimals(known[OLS])
@@ -347,7 +346,7 @@ class _Predictions:
             return f"{number_text(errors[MIXED], digits)} against {number_text(errors[OLS], digits)}"
 
         beside, new_gain = _gain(known, WITHIN), _gain(new, OLS) if tried else np.nan
-        dummies = f", and {beside:.0%} less than with an unshrunken intercept for each group"
+        dummies = f", and {beside:.0%} lower than with an unshrunken intercept for each group"
         return cls(
             gain=_gain(known, OLS),
             gained=f"{_gain(known, OLS):.0%}",
@@ -355,7 +354,7 @@ class _Predictions:
             better=_better(f, "known"),
             against=against(known),
             new_gain=new_gain,
-            new_gained=f"{abs(new_gain):.0%} {'less' if new_gain > 0 else 'more'}",
+            new_gained=f"{abs(new_gain):.0%} {'lower' if new_gain > 0 else 'higher'}",
             new_better=_better(f, "new") if tried else "",
             new_against=against(new),
             contextual=bool(f.within_between_test["p_value"] <= _LEVEL),
@@ -363,35 +362,32 @@ class _Predictions:
 
 
 _PAYS = (
-    " when it predicts other rows of these groups, because it knows their levels: its typical error is {against} by least "
-    "squares, {gained} less ({better}){beside}."
+    " when it predicts other rows of these groups, because it knows their intercepts: its typical error is {against} for "
+    "least squares, {gained} lower ({better}){beside}."
 )
 
 KNOWN_GROUPS: Rules = (
-    (lambda p: p.gain > _ERROR_MATTERS_MUCH, "The multilevel model pays" + _PAYS),
-    (lambda p: p.gain > _ERROR_MATTERS, "The multilevel model pays a little" + _PAYS),
+    (lambda p: p.gain > _ERROR_MATTERS_MUCH, "The multilevel model pays off" + _PAYS),
+    (lambda p: p.gain > _ERROR_MATTERS, "The multilevel model pays off a little" + _PAYS),
     (
         lambda p: p.gain < -_ERROR_MATTERS,
-        "The multilevel model does not pay in prediction, even for rows of these groups: its typical error is {against} by "
-        "least squares ({better}).",
+        "The multilevel model does not pay off in prediction, even for rows of these groups: its typical error is {against} "
+        "for least squares ({better}).",
     ),
-    (
-        lambda p: True,
-        "For rows of these groups the multilevel model predicts hardly better than least squares: {against}.",
-    ),
+    (lambda p: True, "For rows of these groups, the multilevel model is hardly better than least squares ({against})."),
 )
 
-_NEW = "For new groups, whose levels nobody knows, its error is {new_gained} ({new_against}; {new_better})."
+_NEW = "For new groups, whose intercepts are unknown, its error is {new_gained} ({new_against}; {new_better})."
 
 NEW_GROUPS: Rules = (
-    (lambda p: np.isnan(p.new_gain), "There are too few groups to try it on new ones."),
+    (lambda p: np.isnan(p.new_gain), "There are too few groups to test it on new ones."),
     (
         lambda p: abs(p.new_gain) <= _ERROR_MATTERS,
-        "For new groups, whose levels nobody knows, it predicts as least squares does ({new_against}).",
+        "For new groups, whose intercepts are unknown, it predicts as well as least squares ({new_against}).",
     ),
     (
         lambda p: p.new_gain < 0 and p.contextual,
-        _NEW + " Its coefficients are nearer to those within groups: add the group means of the predictors.",
+        _NEW + " Its coefficients are closer to those within groups: add the group means of the predictors.",
     ),
     (lambda p: True, _NEW),
 )
@@ -400,8 +396,13 @@ NEW_GROUPS: Rules = (
 # ---- figures as text
 
 
+def _column(figures: Figures, model: str, column: str) -> pd.Series:
+    """Return a column of the table of coefficients for one model."""
+    return figures.coefficients.xs(model, level="model")[column]
+
+
 def _percent(share: float) -> str:
-    """Return a share as a percentage, "less than 1%" if rounding would leave none of it."""
+    """Return a share as a percentage; "less than 1%" if it would round to 0."""
     return "less than 1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
@@ -411,7 +412,7 @@ def _times(ratio: float) -> str:
 
 
 def _ratio(a: pd.Series, b: pd.Series) -> pd.Series:
-    """Return a / b where both are numbers and b is not 0."""
+    """Return a / b, without entries that are missing or divide by 0."""
     known = a.notna() & (b > 0)
     return a[known] / b[known]
 
@@ -422,7 +423,7 @@ def _errors(f: Figures, kind: str) -> dict[str, float]:
 
 
 def _gain(errors: dict[str, float], than: str) -> float:
-    """Return by what share the error of the random intercept model is less than another's; 0 if that is only rounding."""
+    """Return by what share the random intercept model's error is lower than another's; 0 if the difference is rounding."""
     return 1.0 - errors[MIXED] / errors[than] if errors[than] > _ROUNDING * max(errors.values()) else 0.0
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 @dataclass(frozen=True, eq=False)
 class Figures:
-    """The figures of a comparison, with the attributes that `Comparison` describes."""
+    """The figures of a comparison; `Comparison` describes the attributes."""
 
     coefficients: pd.DataFrame
     predictions: pd.DataFrame
@@ -27,9 +27,5 @@ class Figures:
 
     @property
     def has_predictors(self) -> bool:
-        """Whether there are coefficients beside the intercept."""
+        """Whether there are coefficients besides the intercept."""
         return len(self.coefficients.index.unique(0)) > 1
-
-    def of(self, model: str, column: str) -> pd.Series:
-        """Return a column of the coefficients of one model, by coefficient."""
-        return self.coefficients.xs(model, level="model")[column]

@@ -17,7 +17,7 @@ from ._within import within_estimate
 OLS, ROBUST, WITHIN, MIXED = MODELS = ("pooled OLS", "cluster-robust OLS", "within", "random intercept")
 """Names of the models that are compared."""
 
-# Up to so many pairs of folds rows are read once, and beyond it once for each kind of fold.
+# Rows are read once if there are at most this many pairs of folds, and otherwise once for each kind of fold.
 _MAX_CELLS = 400
 
 
@@ -28,10 +28,10 @@ class Folds:
     Attributes
     ----------
     whole : GroupedMoments
-        All rows.
+        Moments of all rows.
     of_rows, of_groups : list of tuples of two GroupedMoments
-        Training and test rows of each fold of rows, whose groups are known, and of each fold of whole groups, which are new.
-        The latter are left out if one of them leaves a single group to train on.
+        Training and test rows of each fold of rows, which tests known groups, and of each fold of whole groups, which tests
+        new ones. `of_groups` is empty if a fold leaves a single group to train on.
     """
 
     whole: GroupedMoments
@@ -40,17 +40,21 @@ class Folds:
 
 
 def read_folds(rows: GroupedRows, fold_of_row: np.ndarray, fold_of_group: np.ndarray) -> Folds:
-    """Read rows once, into the moments of each pair of a fold of rows and one of groups; the rest is merging.
+    """Read rows once, into moments for each pair of a fold of rows and a fold of groups, and merge these into folds.
 
     Parameters
     ----------
     rows : GroupedRows
+        Checked rows.
     fold_of_row : ndarray of shape (n_samples,), int
+        The fold that tests each row in a known group.
     fold_of_group : ndarray of shape (n_groups,), int
+        The fold that tests each group as a new one.
 
     Returns
     -------
     folds : Folds
+        The moments of all folds.
     """
     n_row_folds, n_group_folds = int(fold_of_row.max()) + 1, int(fold_of_group.max()) + 1
     merge = GroupedMoments.merge
@@ -69,12 +73,12 @@ def read_folds(rows: GroupedRows, fold_of_row: np.ndarray, fold_of_group: np.nda
     whole = merge(by_group_fold)
     labelled = replace(whole, labels=rows.levels.take(whole.labels.to_numpy()))
     new = _in_turn(by_group_fold)
-    # One group alone cannot tell how much groups vary.
+    # A single group does not show how much groups vary.
     return Folds(labelled, _in_turn(by_row_fold), new if all(train.n_groups > 1 for train, _ in new) else [])
 
 
 def _in_turn(parts: list[GroupedMoments]) -> list[tuple[GroupedMoments, GroupedMoments]]:
-    """Return, for each part, the others together and the part; the others from sums of those before and those after."""
+    """Return, for each part, the merged other parts and the part; the parts before and after it are merged cumulatively."""
     before, after = [parts[:0]], [parts[:0]]
     for part, last in zip(parts[:-1], parts[:0:-1], strict=True):
         before.append([GroupedMoments.merge([*before[-1], part])])
@@ -86,7 +90,7 @@ def _in_turn(parts: list[GroupedMoments]) -> list[tuple[GroupedMoments, GroupedM
 
 
 def cross_validated_errors(folds: Folds, known_slopes: np.ndarray) -> pd.DataFrame:
-    """Return errors of each model in known and in new groups, by fold; y has lost x times the known slopes."""
+    """Return errors of each model in known and in new groups, by fold, if x times `known_slopes` was subtracted from y."""
     rows = {}
     for kind, pairs in (("known", folds.of_rows), ("new", folds.of_groups)):
         for fold, (train, test) in enumerate(pairs):
@@ -97,11 +101,14 @@ def cross_validated_errors(folds: Folds, known_slopes: np.ndarray) -> pd.DataFra
 
 
 def _scores(train: GroupedMoments, test: GroupedMoments, known_slopes: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Return root mean squared error and R^2 in the test rows of each model fitted to the training rows."""
+    """Return the root mean squared error and R^2 in the test rows of each model fitted to the training rows.
+
+    With c = (-coefficients, 1), the squared errors sum to c' W c + sum_j n_j (mean residual_j - effect_j)^2.
+    """
     criterion = Criterion(train)
     pooled, mixed, within = criterion.solution(0.0), minimise(criterion).solution, within_estimate(train)
     outcome = test.about_slopes(-known_slopes)[0]
-    # What is known of columns that are constant in every group is nothing that the within estimator could know.
+    # The within estimator cannot use known slopes of columns that are constant in every group.
     absorbed = np.where(within.identified, 0.0, known_slopes)
     if absorbed.any():
         within = within_estimate(train.about_slopes(-absorbed)[0])
@@ -111,7 +118,12 @@ def _scores(train: GroupedMoments, test: GroupedMoments, known_slopes: np.ndarra
     position = positions(train.labels, test.labels)
 
     def score(rows: GroupedMoments, coefficients: np.ndarray, intercept: float, effects: np.ndarray) -> tuple[float, float]:
-        return _score(rows, float(total), coefficients, intercept, np.append(effects, 0.0)[position])
+        contrast = np.append(-coefficients, 1.0)
+        # Groups without an effect have the position -1, which counts from the end.
+        of_group = np.append(effects, 0.0)[position]
+        residuals = rows.deviations @ contrast + (rows.center @ contrast - intercept) - of_group
+        left = float(contrast @ rows.within @ contrast + rows.counts @ residuals**2)
+        return float(np.sqrt(max(left, 0.0) / rows.counts.sum())), float(1.0 - left / total) if total > 0 else np.nan
 
     ols = score(test, pooled.coefficients, pooled.intercept, np.zeros(train.n_groups))
     return {
@@ -120,16 +132,3 @@ def _scores(train: GroupedMoments, test: GroupedMoments, known_slopes: np.ndarra
         WITHIN: score(test_within, within.coefficients, within.intercept, within.group_effects),
         MIXED: score(test, mixed.coefficients, mixed.intercept, mixed.random_effects),
     }
-
-
-def _score(
-    moments: GroupedMoments, total: float, coefficients: np.ndarray, intercept: float, effects: np.ndarray
-) -> tuple[float, float]:
-    """Return root mean squared error and R^2 of predictions, from the moments of the rows predicted and the scatter of y.
-
-    With c = (-coefficients, 1), the squared errors sum to c' W c + sum_j n_j (mean residual_j - effect_j)^2.
-    """
-    contrast = np.append(-coefficients, 1.0)
-    residuals = moments.deviations @ contrast + (moments.center @ contrast - intercept) - effects
-    left = float(contrast @ moments.within @ contrast + moments.counts @ residuals**2)
-    return float(np.sqrt(max(left, 0.0) / moments.counts.sum())), 1.0 - left / total if total > 0 else np.nan

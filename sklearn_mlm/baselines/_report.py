@@ -1,4 +1,4 @@
-"""The figures of a comparison as tables, and what they mean below them."""
+"""The report on a comparison: tables of its figures, and what they mean."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _f_text(test: pd.Series) -> str:
 
 
 def _coefficient_rows(f: Figures) -> Table:
-    """Return the coefficients as strings, with the digits that their standard errors deserve."""
+    """Return the coefficients as strings, with digits that suit their standard errors."""
     labels, cells = [], []
     for name in f.coefficients.index.unique("coefficient"):
         rows = f.coefficients.loc[name]
@@ -49,45 +49,36 @@ def _coefficient_rows(f: Figures) -> Table:
             if np.isnan(row["estimate"]):
                 continue
             labels.append((str(name), str(model)))
-            cells.append(
-                (
-                    number_text(row["estimate"], digits),
-                    number_text(row["std_error"], digits),
-                    df_text(row["df"]),
-                    p_text(row["p_value"]),
-                )
-            )
+            cells.append(_cells(row, ("estimate", "std_error"), digits))
     return Table("Coefficients", ("estimate", "std. error", "df", "p-value"), labels, cells)
 
 
+def _cells(row: pd.Series, columns: Sequence[str], digits: int | None) -> list[str]:
+    """Return some columns of a row as strings, and then its degrees of freedom and p-value."""
+    return [*(number_text(row[column], digits) for column in columns), df_text(row["df"]), p_text(row["p_value"])]
+
+
 def _within_between_rows(f: Figures) -> list[Table]:
-    """Return within and between coefficients as strings, in a table if there are any."""
+    """Return a table of within and between coefficients as strings, if there are any."""
     if f.within_between.empty:
         return []
     labels, cells = [], []
     for name, row in f.within_between.iterrows():
         size = row["std_error"] if np.isfinite(row["std_error"]) else abs(row["within"])
-        digits = decimals(size)
         labels.append((str(name),))
-        cells.append(
-            (
-                *(number_text(row[column], digits) for column in ("within", "between", "difference", "std_error")),
-                df_text(row["df"]),
-                p_text(row["p_value"]),
-            )
-        )
+        cells.append(_cells(row, ("within", "between", "difference", "std_error"), decimals(size)))
     test = f.within_between_test
     note = (
         f"Test that all differences are 0: {_f_text(test)}"
         if test["df1"] > 0
-        else "Their group means do not vary, or others leave nothing of them: there is nothing to compare."
+        else "The group means are constant or depend on other columns: there is nothing to compare."
     )
     columns = ("within", "between", "difference", "std. error", "df", "p-value")
     return [Table("The same coefficients within and between groups", columns, labels, cells, note)]
 
 
 def _prediction_rows(f: Figures, digits: int | None) -> Table:
-    """Return errors of prediction as strings; predictions do not depend on how standard errors are computed."""
+    """Return prediction errors as strings; cluster-robust OLS has those of OLS and no row."""
     names = {OLS: "OLS", WITHIN: WITHIN, MIXED: MIXED}
     cells: Sequence[Sequence[str]] = [
         [

@@ -19,21 +19,21 @@ class WithinEstimate:
     Attributes
     ----------
     coefficients : ndarray of shape (n_features,)
-        0 for columns that are not identified.
+        Coefficients; 0 for columns that are not identified.
     covariance : ndarray of shape (n_features, n_features)
-        Their covariance, sigma2 W_xx^-1; 0 for columns that are not identified.
+        Covariance of the coefficients, sigma2 W_xx^-1; 0 for columns that are not identified.
     identified : ndarray of shape (n_features,), bool
-        False for a column that is constant in every group, or there depends on those before it.
+        False for a column that is constant in every group, or within groups depends on those before it.
     residual_variance : float
-        sigma2, in units of y squared; NaN where no degrees of freedom are left, and the covariance with it.
+        sigma2, in units of y squared. If no degrees of freedom are left, it is NaN, and so is the covariance.
     degrees_of_freedom : float
-        N - J - the number of columns identified.
+        N - J, less the number of columns identified.
     intercept : float
-        Average of the groups' intercepts, each weighing as much as its rows.
+        Average of the groups' intercepts, weighted by the weight of their rows.
     group_effects : ndarray of shape (n_groups,)
         The groups' intercepts less their average.
     small_rest : bool
-        Whether the columns explain so much of y within groups that digits of the rest are lost.
+        Whether the columns explain so much of y within groups that the rest has lost digits.
     """
 
     coefficients: np.ndarray
@@ -47,7 +47,7 @@ class WithinEstimate:
 
 
 def known_part(moments: GroupedMoments) -> KnownPart | None:
-    """Return the part of y that the columns explain within groups; None if the moments of y have lost no digits to it."""
+    """Return the part of y that the columns explain within groups; None if the rest of y has lost no digits to it."""
     estimate = within_estimate(moments)
     return moments.known_part(estimate.coefficients) if estimate.small_rest else None
 
@@ -55,12 +55,18 @@ def known_part(moments: GroupedMoments) -> KnownPart | None:
 def within_estimate(moments: GroupedMoments) -> WithinEstimate:
     """Return the within estimator of moments: beta = W_xx^-1 W_xy, sigma2 = (W_yy - W_yx beta) / (N - J - k).
 
-    Least squares with a dummy for every group give the same (Frisch & Waugh 1933), at the cost of J columns. N counts rows,
-    whatever they weigh.
+    Least squares with a dummy for every group give the same (Frisch & Waugh 1933), at the cost of J columns. N counts rows
+    of any weight.
 
     Parameters
     ----------
     moments : GroupedMoments
+        Moments of the rows.
+
+    Returns
+    -------
+    estimate : WithinEstimate
+        The coefficients, their covariance and the groups' intercepts.
 
     References
     ----------
@@ -87,8 +93,8 @@ def within_estimate(moments: GroupedMoments) -> WithinEstimate:
     identified = np.zeros(n_features, dtype=bool)
     identified[kept] = True
     residual = np.append(-coefficients, 1.0)
-    levels = moments.deviations @ residual
-    average = float(moments.counts @ levels / moments.counts.sum())
+    intercepts = moments.deviations @ residual
+    average = float(moments.counts @ intercepts / moments.counts.sum())
     return WithinEstimate(
         coefficients=coefficients,
         covariance=covariance,
@@ -96,6 +102,7 @@ def within_estimate(moments: GroupedMoments) -> WithinEstimate:
         residual_variance=sigma2,
         degrees_of_freedom=free,
         intercept=float(moments.center @ residual) + average,
-        group_effects=levels - average,
-        small_rest=bool(free > 0 and scaled[-1, -1] > 0 and left < SMALL_REST),
+        group_effects=intercepts - average,
+        # The sums that y consists of may be larger than y.
+        small_rest=bool(free > 0 and scaled[-1, -1] > 0 and left < SMALL_REST * max(1.0, slopes @ slopes)),
     )

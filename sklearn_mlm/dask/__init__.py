@@ -1,4 +1,7 @@
-"""The random intercept model of rows in Dask collections, which no one memory need hold. Needs the extra "dask"."""
+"""The random intercept model for rows in Dask collections, which may be larger than memory.
+
+Fitting needs Dask, which the extra "dask" installs.
+"""
 
 from ._regressor import DaskRandomInterceptRegressor
 

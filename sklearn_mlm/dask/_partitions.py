@@ -1,8 +1,9 @@
-"""Dask collections cut into partitions of the same rows, and results of partitions put together."""
+"""Dask collections, divided into partitions of the same rows, and the merging of results from partitions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -10,63 +11,68 @@ import numpy as np
 
 from ..moments._rows import index_hashes
 
-# So many results are merged by one task: few enough to be in memory together, enough for a flat tree.
+# Number of results that one task merges: few enough to fit in memory together, and enough for a flat tree.
 _FAN_IN = 8
 
 
 class Parts(NamedTuple):
-    """Collections cut into partitions of the same rows."""
+    """Collections divided into partitions of the same rows."""
 
     names: Names
-    # For each partition, the delayed pieces: a tuple of those of the frames, and one of each Array.
+    # For each partition, the delayed pieces: a tuple of the pieces of all frames, and one piece of each Array.
     pieces: list[tuple[Any, ...]]
-    # Numbers of rows of the partitions, NaN where unknown.
+    # Numbers of rows of the partitions, NaN if unknown.
     lengths: tuple[float, ...]
 
 
 class Names(NamedTuple):
-    """What the pieces of a partition are."""
+    """Names of the arguments that the pieces of a partition belong to."""
 
     lazy: tuple[str, ...]
     # Arguments that are the same in every partition.
     same: dict[str, Any]
-    # Frames cut by their index, whose rows have to agree in it.
+    # Frames that were divided by their index, so that the index of their rows must agree.
     by_index: tuple[str, ...]
 
 
-def any_lazy(*arguments: Any) -> bool:
-    """Return whether an argument is a Dask collection."""
+def dask_module(name: str) -> Any:
+    """Return a module of Dask, imported on first use; raise an ImportError that says how to install Dask."""
     try:
-        import dask.array
-        import dask.dataframe
+        return import_module(name)
     except ImportError as error:
         raise ImportError("DaskRandomInterceptRegressor needs Dask: pip install 'sklearn-mlm[dask]'.") from error
-    return any(dask.is_dask_collection(argument) for argument in arguments)
+
+
+def any_lazy(*arguments: Any) -> bool:
+    """Return whether any of the arguments is a Dask collection."""
+    dask_module("dask.dataframe")  # an extra of Dask, which may be missing
+    return any(dask_module("dask").is_dask_collection(argument) for argument in arguments)
 
 
 def is_frame(value: Any) -> bool:
-    """Return whether this is a Dask DataFrame, Series or Index."""
-    import dask.dataframe as dd
-
+    """Return whether a value is a Dask DataFrame, Series or Index."""
+    dd = dask_module("dask.dataframe")
     return isinstance(value, dd.DataFrame | dd.Series | dd.Index)
 
 
 def is_array(value: Any) -> bool:
-    """Return whether this is a Dask Array."""
-    import dask.array as da
-
-    return isinstance(value, da.Array)
+    """Return whether a value is a Dask Array."""
+    return isinstance(value, dask_module("dask.array").Array)
 
 
 def check_lazy(arguments: dict[str, Any]) -> None:
-    """Raise for arguments that are in memory where others are not, and for groups in two dimensions."""
+    """Raise for an argument in memory beside Dask collections, and for groups with two dimensions.
+
+    None, one string for all groups and one number for all weights belong to every partition alike.
+    """
+    scalars = {"groups": str, "sample_weight": Real}
     for name, value in arguments.items():
-        same_for_all = isinstance(value, {"groups": str, "sample_weight": Real}.get(name, type(None)))
-        if value is None or same_for_all or is_frame(value) or is_array(value):
+        if value is None or isinstance(value, scalars.get(name, ())) or is_frame(value) or is_array(value):
             continue
         raise TypeError(
-            f"{name} must be a Dask DataFrame, Series or Array, as other arguments are; found {type(value).__name__}. Make "
-            "it one, by dask.dataframe.from_pandas or dask.array.from_array, or pass all of them in memory."
+            f"{name} must be a Dask DataFrame, Series or Array, because other arguments are Dask collections; found "
+            f"{type(value).__name__}. Convert it with dask.dataframe.from_pandas or dask.array.from_array, or pass all "
+            "arguments in memory."
         )
     groups = arguments["groups"]
     if getattr(groups, "ndim", 1) != 1:
@@ -77,27 +83,25 @@ def check_lazy(arguments: dict[str, Any]) -> None:
 
 
 def without_rows(value: Any) -> Any:
-    """Return the columns of a collection in memory, of the same types and names; anything else as it is."""
+    """Return a collection as a container in memory with the same columns and no rows; anything else unchanged."""
     if is_frame(value):
         return value._meta
     if not is_array(value):
         return value
     if np.isnan(value.shape[1:]).any():
-        raise ValueError(f"An Array of unknown width was found, of shape {value.shape}: call its compute_chunk_sizes().")
+        raise ValueError(f"An Array must have a known width; found shape {value.shape}. Call its compute_chunk_sizes().")
     return np.empty((0, *value.shape[1:]), dtype=value.dtype)
 
 
 def _as_column(y: Any) -> Any:
-    """Return a single column in one dimension, anything else as it is."""
+    """Return a single column with one dimension; anything else unchanged."""
     if getattr(y, "ndim", 1) != 2 or y.shape[1] != 1:
         return y
     return y[y.columns[0]] if is_frame(y) else y[:, 0]
 
 
 def partition(arguments: dict[str, Any]) -> Parts:
-    """Return arguments cut into partitions of the same rows: those of the first collection among them."""
-    import dask
-
+    """Return the arguments, divided into the partitions of the first collection among them."""
     lazy = {name: value for name, value in arguments.items() if is_frame(value) or is_array(value)}
     same = {name: value for name, value in arguments.items() if name not in lazy}
     lazy = {name: _as_column(value) if name == "y" else _with_whole_rows(value) for name, value in lazy.items()}
@@ -106,30 +110,32 @@ def partition(arguments: dict[str, Any]) -> Parts:
     frames = {name: value for name, value in aligned.items() if is_frame(value)}
     arrays = {name: value for name, value in aligned.items() if name not in frames}
     by_index = tuple(name for name in frames if frames[name] is not lazy[name])
-    # Together, so that what they have in common is computed once.
-    columns = [array.to_delayed(optimize_graph=False).ravel() for array in dask.optimize(*arrays.values())]
-    columns.insert(0, _delay_frames(list(frames.values()), as_cut=bool(arrays)) if frames else [()] * len(columns[0]))
+    # Arrays are optimised together, so that work they share is done once.
+    optimized = dask_module("dask").optimize(*arrays.values())
+    columns = [array.to_delayed(optimize_graph=False).ravel() for array in optimized]
+    framed = _delay_frames(list(frames.values()), bool(arrays)) if frames else [()] * len(columns[0])
+    columns.insert(0, framed)
     lengths = _lengths(aligned[first]) if arrays else (np.nan,) * len(columns[0])
     return Parts(Names((*frames, *arrays), same, by_index), list(zip(*columns, strict=True)), lengths)
 
 
 def _with_whole_rows(value: Any) -> Any:
-    """Return a collection with all columns of a row in one chunk."""
+    """Return a collection in which each chunk has all columns of its rows."""
     return value.rechunk({1: -1}) if is_array(value) and value.ndim == 2 and value.numblocks[1] > 1 else value
 
 
 def _lengths(value: Any) -> tuple[float, ...]:
-    """Return the numbers of rows of the partitions, NaN where unknown."""
-    return value.chunks[0] if is_array(value) else (np.nan,) * value.npartitions
+    """Return the numbers of rows of the partitions, NaN if unknown."""
+    lengths: tuple[float, ...] = value.chunks[0] if is_array(value) else (np.nan,) * value.npartitions
+    return lengths
 
 
 def _align(name: str, value: Any, first: str, reference: Any) -> Any:
-    """Return a collection in the partitions of another, as far as can be told before rows are seen."""
-    if is_frame(value) and is_frame(reference):
-        known = value.known_divisions and reference.known_divisions
-        ends = [(one.divisions[0], one.divisions[-1]) for one in (value, reference)]
-        if known and value.divisions != reference.divisions and ends[0] == ends[1]:
-            return value.repartition(divisions=reference.divisions)
+    """Return a collection in the partitions of a reference; raise if the partitions certainly have other rows."""
+    if is_frame(value) and is_frame(reference) and value.known_divisions and reference.known_divisions:
+        own, others = value.divisions, reference.divisions
+        if own != others and (own[0], own[-1]) == (others[0], others[-1]):
+            return value.repartition(divisions=others)
     lengths, wanted = _lengths(value), _lengths(reference)
     if not np.isnan(lengths + wanted).any():
         if sum(lengths) != sum(wanted):
@@ -139,59 +145,56 @@ def _align(name: str, value: Any, first: str, reference: Any) -> Any:
         return value if lengths == wanted else value.rechunk((wanted, *value.chunks[1:]))
     if len(lengths) != len(wanted):
         raise ValueError(
-            f"{name} must be partitioned as {first} is: found {len(lengths)} partition(s) and {len(wanted)}, of unknown "
-            "lengths. Take both from one frame, or repartition one by the other's divisions or chunks."
+            f"{name} must have as many partitions as {first}, because their lengths are unknown: found {len(lengths)} "
+            f"partition(s) for {len(wanted)}. Take both from one frame, or repartition one by the divisions or chunks of "
+            "the other."
         )
     return value
 
 
-def _delay_frames(frames: list[Any], as_cut: bool) -> list[Any]:
-    """Return, for each partition, the delayed tuple of its pieces; unless `as_cut`, partitions may be put together."""
-    import dask.dataframe as dd
-
-    # As one expression: of each file only the columns in use are read, and what frames share is computed once.
+def _delay_frames(frames: list[Any], keep_partitions: bool) -> list[Any]:
+    """Return the delayed tuple of the pieces of each partition; Dask may merge partitions unless they must be kept."""
+    dd = dask_module("dask.dataframe")
+    # One expression for all frames: Dask reads only the columns in use, and computes once what the frames share.
     packed = dd.map_partitions(_pack, *frames, align_dataframes=False, enforce_metadata=False, meta=(None, object))
     sources = {frozenset(node._name for node in frame.expr.walk() if not node.dependencies()) for frame in frames}
-    if as_cut or len(sources) > 1:
-        # Dask may put the partitions of one source together and leave those of the other.
-        return packed.simplify().to_delayed(optimize_graph=False)
-    return packed.to_delayed()
+    if keep_partitions or len(sources) > 1:
+        # Optimisation may merge the partitions of one source and not those of another.
+        return list(packed.simplify().to_delayed(optimize_graph=False))
+    return list(packed.to_delayed())
 
 
 def as_arrays(nodes: list[Any], lengths: tuple[float, ...], n_arrays: int) -> Any:
-    """Return delayed arrays as one lazy array, or delayed tuples of arrays as a tuple of them."""
-    import dask.array as da
+    """Return delayed arrays as one lazy array, or delayed tuples of arrays as a tuple of lazy arrays."""
+    da = dask_module("dask.array")
 
     def joined(blocks: list[Any]) -> Any:
-        return da.concatenate(
-            [da.from_delayed(block, (n,), dtype=np.float64) for block, n in zip(blocks, lengths, strict=True)]
-        )
+        parts = [da.from_delayed(block, (n,), dtype=np.float64) for block, n in zip(blocks, lengths, strict=True)]
+        return da.concatenate(parts)
 
     if n_arrays == 1:
         return joined(nodes)
     return tuple(joined([node[i] for node in nodes]) for i in range(n_arrays))
 
 
-def merge_by_tree(merge: Callable, parts: list[Any]) -> Any:
-    """Return the delayed merger of delayed parts, a few at a time and neighbours first."""
-    import dask
-
-    task = dask.delayed(_merge)
+def merge_by_tree(merge: Callable[[Sequence[Any]], Any], parts: list[Any]) -> Any:
+    """Return the delayed merger of delayed parts; each task merges a few neighbours."""
+    task = dask_module("dask").delayed(merge)
     while len(parts) > 1:
-        parts = [task(merge, *parts[i : i + _FAN_IN]) for i in range(0, len(parts), _FAN_IN)]
+        parts = [task(parts[i : i + _FAN_IN]) for i in range(0, len(parts), _FAN_IN)]
     return parts[0]
 
 
-def index_difference(framed: tuple) -> np.ndarray:
-    """Return how the index of each frame of a partition differs from that of the first.
+def index_difference(framed: tuple[Any, ...]) -> np.ndarray:
+    """Return the differences between the index of each frame of a partition and that of the first frame.
 
-    The sum of the hashes of labels does not depend on their order. Over all partitions, frames with the same labels in
-    different orders differ in some partition and have the same sum.
+    The sum of the hashes of the labels does not depend on their order. If two frames hold the same labels in different
+    orders, then some partition differs, and the differences of the sums add up to 0 over all partitions.
 
     Returns
     -------
     difference : ndarray of shape (2, n_frames), dtype uint64
-        Whether the index differs, and the sum of its hashes less that of the first frame, modulo 2**64.
+        1 if the index differs and 0 otherwise, and the sum of its hashes minus that of the first frame, modulo 2**64.
     """
     n_frames = sum(hasattr(piece, "index") for piece in framed)
     difference = np.zeros((2, n_frames), dtype=np.uint64)
@@ -201,7 +204,7 @@ def index_difference(framed: tuple) -> np.ndarray:
             try:
                 a, b = index_hashes(index), index_hashes(first)
             except (TypeError, ValueError):
-                # Labels that pandas cannot hash are paired by position.
+                # pandas cannot hash these labels; rows are paired by position.
                 difference[:, at] = 1
                 continue
             difference[0, at] = not np.array_equal(a, b)
@@ -209,24 +212,20 @@ def index_difference(framed: tuple) -> np.ndarray:
     return difference
 
 
-def merge_differences(parts: tuple[np.ndarray, ...]) -> np.ndarray:
-    """Return what `index_difference` returns of all rows of parts."""
-    return np.array(parts).sum(axis=0, dtype=np.uint64)
+def merge_differences(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the sum over parts of what `index_difference` returns."""
+    return np.asarray(np.sum(parts, axis=0, dtype=np.uint64))
 
 
 def refuse_another_order(names: Names, difference: np.ndarray) -> None:
-    """Raise if a frame holds the index of the first in another order."""
+    """Raise if a frame holds the index of the first frame in another order."""
     for at in np.flatnonzero((difference[0] > 0) & (difference[1] == 0)):
         first, name = names.lazy[0], names.lazy[at]
         raise ValueError(
             f"{first} and {name} hold the same index in different orders, so that pairing their rows by position would mix "
-            "them up. Take both from one frame, or sort both by their index."
+            "up the rows. Take both from one frame, or sort both by their index."
         )
 
 
 def _pack(*pieces: Any) -> tuple[Any, ...]:
     return pieces
-
-
-def _merge(merge: Callable, *parts: Any) -> Any:
-    return merge(parts)

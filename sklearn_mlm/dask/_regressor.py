@@ -1,21 +1,22 @@
-"""`DaskRandomInterceptRegressor`: the random intercept model of rows in Dask collections, which no one memory need hold."""
+"""`DaskRandomInterceptRegressor`: the random intercept model for rows in Dask collections."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
 
-from .._typing import DegreesOfFreedom
+from .._typing import DegreesOfFreedom, Method, NewGroups, WeightType
 from ..models._base import POPULATION, PREDICT_WITHOUT_GROUPS, GroupsNotPassedWarning
 from ..models._group_column import split_group_column
-from ..models._random_intercept import RandomInterceptRegressor, ReadAgain, weighted_residuals
+from ..models._incremental import ReadAgain
+from ..models._random_intercept import RandomInterceptRegressor, weighted_residuals
 from ..models._summary import ModelSummary, summarise_model
 from ..moments._grouped_moments import GroupedMoments
 from ..moments._labels import as_labels, label_kind
@@ -27,6 +28,7 @@ from ._partitions import (
     any_lazy,
     as_arrays,
     check_lazy,
+    dask_module,
     index_difference,
     merge_by_tree,
     merge_differences,
@@ -35,17 +37,21 @@ from ._partitions import (
     without_rows,
 )
 
-_OF_COLUMNS = ("n_features_in_", "feature_names_in_", "_group_key", "_group_position")
-# What a prediction takes of a model where no standard deviation is asked for: the smaller part of it.
-_FOR_MEANS = ("coef_", "_slopes", "intercept_", "groups_", "n_groups_", "_effects")
+if TYPE_CHECKING:
+    from distributed import Client
+
+_COLUMN_ATTRIBUTES = ("n_features_in_", "feature_names_in_", "_group_key", "_group_position")
+# The attributes that predictions of means need: a small part of the model.
+_MEAN_ATTRIBUTES = ("coef_", "_slopes", "intercept_", "groups_", "n_groups_", "_effects")
 
 
 class DaskRandomInterceptRegressor(RandomInterceptRegressor):
-    """`RandomInterceptRegressor` for rows in Dask collections: the same model and figures, read where the rows are.
+    """`RandomInterceptRegressor` for rows in Dask collections: the same model and the same numbers.
 
-    Each partition is read into its moments by one task, the moments are merged by a tree of tasks, and one state, of the
-    size of the groups, comes back to be fitted. No task sees more than a partition or a few states, so that the rows may be
-    more than the workers' memory together; a worker that is lost is replaced without a trace in the answer.
+    One task reduces each partition to its moments, a tree of tasks merges the moments, and the model is fitted to the merged
+    moments, which are as large as the number of groups requires. No task holds more than one partition or a few moments, so
+    that the rows may be larger than the memory of all workers. If a worker is lost, Dask repeats its tasks, and the result
+    is the same.
 
     Parameters
     ----------
@@ -56,33 +62,34 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
     group_feature : str, int or None, default=None
         Name or position of the column of X that holds the group labels, in place of the argument `groups`.
     new_groups : {"population", "error", "nan"}, default="population"
-        What `predict` gives for a group that `fit` has not seen: the fixed part alone, a ValueError (when the prediction
-        is computed), or NaN.
+        What `predict` returns for a group that `fit` has not seen: the fixed part alone, a ValueError (raised when the
+        prediction is computed), or NaN.
     weight_type : {"frequency", "precision"}, default="frequency"
-        What a row weight w means: w copies of the row, or a residual variance of sigma2 / w.
+        Meaning of a row weight w: w copies of the row, or a residual variance of sigma2 / w.
     client : distributed.Client or None, default=None
-        Where `fit`, `partial_fit`, `score` and `summary` compute. None is the current client if there is one, and Dask's
-        default scheduler otherwise, as in Dask's own ``compute()``. Predictions are lazy: whoever computes them says
-        where.
+        The client with which `fit`, `partial_fit`, `score` and `summary` compute. None uses the current client, or Dask's
+        default scheduler if there is no client, as ``compute()`` does. Predictions are lazy: they are computed by whoever
+        calls ``compute``.
 
     See Also
     --------
-    RandomInterceptRegressor : The same model in memory, with a description of its attributes; `to_local` makes one.
-    GroupedMoments : The state that partitions are read into, to use with other schedulers than Dask's.
+    RandomInterceptRegressor : The same model in memory, with a description of its attributes; `to_local` returns one.
+    GroupedMoments : The moments of partitions, for schedulers other than Dask.
 
     Notes
     -----
-    `X` is a Dask DataFrame or Array (or None), `y`, `groups` and `sample_weight` are Series or one-dimensional Arrays; of
-    unknown lengths, with empty partitions, unknown categories and groups that lie across partitions, as they come. They
-    are paired partition by partition and row by row, whatever the index of a frame is, as in the local class; but
-    frames of unequal known divisions are brought to those of the first, and Arrays of known chunks to its chunks. Frames
-    that hold the same index in different orders are refused: `fit`, `partial_fit`, `score` and `summary` compare all
-    partitions, a lazy prediction compares the rows of each partition. If all arguments are in memory, the local class fits
-    them.
+    `X` is a Dask DataFrame or Array (or None); `y`, `groups` and `sample_weight` are Series or one-dimensional Arrays.
+    Lengths may be unknown, partitions may be empty, categories may be unknown, and a group may have rows in several
+    partitions. If all arguments are in memory, the local class fits them.
 
-    An error of a value is the local one, and says which partition it was found in.
+    Rows are paired by position within partitions, whatever the index of a frame is, as in the local class. If frames have
+    different known divisions with the same ends, they are repartitioned like the first frame; Arrays with known chunks are
+    rechunked. Frames that hold the same index in different orders are refused: `fit`, `partial_fit`, `score` and `summary`
+    compare all partitions, and a lazy prediction compares the rows of each partition.
 
-    Pickles and copies leave the client out, which neither pickle nor copy can take; `sklearn.base.clone` shares it.
+    If a partition holds a bad value, the error is that of the local class and names the partition.
+
+    Pickles and copies of the model do not contain the client, which cannot be pickled; `sklearn.base.clone` keeps it.
 
     Examples
     --------
@@ -106,12 +113,12 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
     def __init__(
         self,
         *,
-        method: str = "reml",
+        method: Method = "reml",
         fit_intercept: bool = True,
         group_feature: str | int | None = None,
-        new_groups: str = "population",
-        weight_type: str = "frequency",
-        client: Any = None,
+        new_groups: NewGroups = "population",
+        weight_type: WeightType = "frequency",
+        client: Client | None = None,
     ):
         super().__init__(
             method=method,
@@ -128,25 +135,24 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         Parameters
         ----------
         X : Dask DataFrame or Array of shape (n_samples, n_features), or None
-            Predictors, as in `fit`; None for a null model fitted so, with `groups` to say for which rows. In memory, they
-            are predicted there and then.
+            Predictors, as in `fit`; None for a model that was fitted without predictors, with one row for each label of
+            `groups`. If X and `groups` are in memory, the prediction is an array in memory.
         groups : Dask Series or Array of shape (n_samples,), "population" or None, default=None
-            Group labels; they count for more than `group_feature`. "population" leaves out every group's effect.
+            Group labels; they take precedence over `group_feature`. "population" predicts without random effects.
         return_std : bool, default=False
             Whether to return the standard deviation of the predicted mean as well.
 
         Returns
         -------
         mean : dask.array.Array of shape (n_samples,)
-            In units of y, in the partitions of X.
+            Predicted means in units of y, in the partitions of X.
         std : dask.array.Array of shape (n_samples,)
-            Only with `return_std`; in units of y. Computed together (``dask.compute(mean, std)``), both read X once.
+            Standard deviations in units of y, only with `return_std`. ``dask.compute(mean, std)`` reads X once for both.
 
         Raises
         ------
         ValueError
-            For columns other than those of `fit`; and, when the prediction is computed, for what the local `predict`
-            refuses.
+            If the columns are not those of `fit`. When the prediction is computed, also if the local `predict` would raise.
 
         Examples
         --------
@@ -164,8 +170,8 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         check_is_fitted(self)
         rows = self._check_new_rows({"X": X, "groups": groups}, stacklevel=2)
         parts = partition(rows)
-        model = self.to_local() if return_std else self._bare(_FOR_MEANS)
-        return as_arrays(self._each(_predict, parts, model, return_std), parts.lengths, 1 + return_std)
+        model = self.to_local() if return_std else self._task_model(_MEAN_ATTRIBUTES)
+        return as_arrays(self._map_partitions(_predict, parts, model, return_std), parts.lengths, 1 + return_std)
 
     def score(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> float:
         """Return the coefficient of determination R^2 of ``predict(X, groups)``, in one pass over Dask collections.
@@ -191,11 +197,10 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         check_is_fitted(self)
         rows = {"X": X, "y": y, "groups": groups, "sample_weight": sample_weight}
         parts = partition(self._check_new_rows(rows, stacklevel=2))
-        merged = merge_by_tree(_merge_errors, self._each(_errors, parts, self._bare(_FOR_MEANS)))
-        sums = self._compute_in_order(merged, parts)
-        n_rows, _, _, scatter, squared_error = sums
+        each = self._map_partitions(_errors, parts, self._task_model(_MEAN_ATTRIBUTES))
+        n_rows, _, _, scatter, squared_error = self._compute(merge_by_tree(_merge_errors, each), parts)
         if n_rows < 2:
-            # scikit-learn's answer to so few rows, whatever it is.
+            # scikit-learn decides what the score of so few rows is.
             return float(r2_score(np.zeros(int(n_rows)), np.zeros(int(n_rows))))
         if scatter == 0.0:
             return float(squared_error == 0.0)
@@ -210,22 +215,23 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         sample_weight: Any = None,
         ddf: DegreesOfFreedom = "satterthwaite",
     ) -> ModelSummary:
-        """Return the summary of the model, as lmer prints it.
+        """Return the summary of the model, like that of R's lmer.
 
         Parameters
         ----------
-        X, y, groups : default=None
-            The rows of `fit`, for the quantiles of the scaled residuals, one number a row that this process must have
-            memory for; without y there are none.
-        sample_weight : default=None
-            The weights of `fit`. Residuals are multiplied by the roots of precisions, and whole numbers of copies count as
-            so many residuals.
+        X, y, groups : Dask collections or None, default=None
+            The rows of `fit`, for the quantiles of the scaled residuals. This process holds one residual for each row in
+            memory. Without y, the summary has no residuals.
+        sample_weight : Dask Series or Array of shape (n_samples,), default=None
+            The weights of `fit`. Residuals are multiplied by the square roots of precisions, or repeated if the weights
+            are whole numbers of copies.
         ddf : {"satterthwaite", "kenward_roger", "residual", "normal"}, default="satterthwaite"
             Degrees of freedom of the tests of fixed effects.
 
         Returns
         -------
         summary : ModelSummary
+            The summary, which prints as text.
         """
         if not any_lazy(X, y, groups, sample_weight):
             return super().summary(X, y, groups, sample_weight=sample_weight, ddf=ddf)
@@ -233,8 +239,8 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         rows = {"X": X, "y": y, "groups": groups, "sample_weight": sample_weight}
         parts = partition(self._check_new_rows(rows, stacklevel=2))
         weight_type = self.fit_.options.weight_type
-        merged = merge_by_tree(np.concatenate, self._each(_residuals, parts, self._bare(_FOR_MEANS), weight_type))
-        residuals = self._compute_in_order(merged, parts)
+        each = self._map_partitions(_residuals, parts, self._task_model(_MEAN_ATTRIBUTES), weight_type)
+        residuals = self._compute(merge_by_tree(np.concatenate, each), parts)
         sigma = float(np.sqrt(self.fit_.residual_variance))
         return summarise_model(self, residuals / sigma if sigma > 0 else None, ddf)
 
@@ -244,7 +250,7 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         Returns
         -------
         model : RandomInterceptRegressor
-            With the same parameters and attributes.
+            A model with the same parameters and attributes.
         """
         local = RandomInterceptRegressor()
         local.__dict__.update({name: value for name, value in vars(self).items() if name != "client"})
@@ -255,7 +261,8 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
 
     def __sklearn_clone__(self) -> Self:
         # scikit-learn copies every parameter, and a client cannot be copied.
-        return super(DaskRandomInterceptRegressor, copy(self)).__sklearn_clone__().set_params(client=self.client)
+        model: Self = super(DaskRandomInterceptRegressor, copy(self)).__sklearn_clone__().set_params(client=self.client)
+        return model
 
     # ---- what the methods above are made of
 
@@ -268,28 +275,29 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
     def _read(
         self, X: Any, y: Any, groups: Any, sample_weight: Any, *, reset: bool = True, min_rows: int = 1
     ) -> tuple[GroupedMoments, ReadAgain]:
-        """Return the moments of rows, merged from those of partitions, and what reads the partitions again."""
+        """Return the merged moments of all partitions, and a function that reads the partitions again."""
         if not any_lazy(X, y, groups, sample_weight):
             return super()._read(X, y, groups, sample_weight, reset=reset, min_rows=min_rows)
         arguments = {"X": X, "y": y, "groups": groups, "sample_weight": sample_weight}
         check_lazy(arguments)
-        # The local class reads no rows of these columns, to say what it thinks of them and to note their names.
+        # The local class reads the columns without rows, to validate them and to set the attributes of columns.
         super()._read(*map(without_rows, arguments.values()), reset=reset, min_rows=0)
         parts = partition(arguments)
 
         def read(known: KnownPart | None) -> tuple[int, GroupedMoments]:
-            each = self._each(_read_rows, parts, self._bare(), known)
-            return self._compute_in_order(merge_by_tree(_merge_moments, each), parts)
+            each = self._map_partitions(_read_rows, parts, self._task_model(), known)
+            merged: tuple[int, GroupedMoments] = self._compute(merge_by_tree(_merge_moments, each), parts)
+            return merged
 
         n_rows, moments = read(None)
         if n_rows < min_rows:
-            raise ValueError(f"Found no rows in the {len(parts.pieces)} partition(s). Fit at least {min_rows}.")
+            raise ValueError(f"Found no rows in the {len(parts.pieces)} partition(s). Pass at least {min_rows}.")
         if min_rows and not moments.n_groups:
             raise ValueError(NO_WEIGHT)
         return moments, lambda moments, known: replace(moments, remainder=read(known)[1].remainder)
 
     def _check_new_rows(self, arguments: dict[str, Any], stacklevel: int) -> dict[str, Any]:
-        """Return the arguments of `predict` or `score`, checked without their rows, with a warning for no groups."""
+        """Return the arguments of a prediction, checked without their rows; warn if groups are missing or unknown."""
         check_lazy(arguments)
         X, groups = arguments["X"], arguments["groups"]
         columns = without_rows(X)
@@ -304,130 +312,131 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
             labels = column if groups is None else labels
         if groups is None and labels is None and self.n_groups_:
             warnings.warn(PREDICT_WITHOUT_GROUPS, GroupsNotPassedWarning, stacklevel=stacklevel + 1)
-            return {**arguments, "groups": POPULATION}  # lest the workers warn as well
+            return {**arguments, "groups": POPULATION}  # so that the workers do not warn again
         if labels is not None:
             self._warn_of_another_type(labels, stacklevel + 1)
         return arguments
 
     def _warn_of_another_type(self, labels: Any, stacklevel: int) -> None:
-        """Warn of labels whose type says that none of them is known: a prediction must not be computed to say so."""
+        """Warn, before anything is computed, if the type of the labels shows that none of them is known."""
         labels = as_labels(labels)
         if str(labels.dtype) == "category":
             return
         found, known = label_kind(labels), label_kind(self.groups_)
         if {found, known} == {"number", "string"}:
             warnings.warn(
-                f"None of the groups is known: their labels are of another type ({found}) than those of fit ({known}), as 1 "
-                "and '1' are. Every row is predicted as one of a new group.",
+                f"None of the groups is known: their labels have another type ({found}) than those of fit ({known}), as 1 "
+                "and '1' have. Every row is predicted as a row of a new group.",
                 UserWarning,
                 stacklevel=stacklevel + 1,
             )
 
-    def _bare(self, names: tuple[str, ...] = ()) -> RandomInterceptRegressor:
-        """Return a local model with the same parameters and columns, and some of the other attributes."""
+    def _task_model(self, names: tuple[str, ...] = ()) -> RandomInterceptRegressor:
+        """Return a local model for tasks, with the same parameters and columns and the named attributes."""
         local = RandomInterceptRegressor()
         local.set_params(**{name: getattr(self, name) for name in local.get_params()})
-        local.__dict__.update({name: getattr(self, name) for name in (*_OF_COLUMNS, *names) if hasattr(self, name)})
+        local.__dict__.update({name: getattr(self, name) for name in (*_COLUMN_ATTRIBUTES, *names) if hasattr(self, name)})
         return local
 
-    def _each(self, function: Callable, parts: Parts, model: Any, *arguments: Any) -> list[Any]:
-        """Return the delayed results of a function of the model and the rows of each partition."""
-        import dask
-
-        # The value of a call, that is: a mere value would be copied into every task that takes it.
-        sent, task = dask.delayed(_itself, traverse=False)(model), dask.delayed(_apply)
+    def _map_partitions(
+        self, function: Callable[..., Any], parts: Parts, model: RandomInterceptRegressor, *arguments: Any
+    ) -> list[Any]:
+        """Return the delayed results of a function of the model, the arguments and the rows of each partition."""
+        delayed = dask_module("dask").delayed
+        # The model is the result of a task, because a plain value would be copied into every task that takes it.
+        sent, task = delayed(_identity, traverse=False)(model), delayed(_apply)
         return [task(function, arguments, sent, number, parts.names, *pieces) for number, pieces in enumerate(parts.pieces)]
 
-    def _compute_in_order(self, value: Any, parts: Parts) -> Any:
-        """Return a delayed value of all partitions, computed where `client` says, and refuse two orders of one index."""
-        import dask
-
-        task = dask.delayed(index_difference)
+    def _compute(self, value: Any, parts: Parts) -> Any:
+        """Return a delayed value of all partitions, computed with `client`; raise if two frames are in different orders."""
+        delayed = dask_module("dask").delayed
+        task = delayed(index_difference)
         difference = merge_by_tree(merge_differences, [task(pieces[0]) for pieces in parts.pieces])
-        both = dask.delayed(_pair)(value, difference)
-        value, difference = both.compute() if self.client is None else self.client.compute(both, sync=True)
+        client: Any = self.client
+        both = delayed((value, difference))
+        value, difference = both.compute() if client is None else client.compute(both, sync=True)
         refuse_another_order(parts.names, difference)
         return value
 
 
-def _pair(*values: Any) -> tuple[Any, ...]:
-    return values
-
-
-def _itself(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value
 
 
 def _apply(
-    function: Callable,
-    arguments: tuple,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
     model: RandomInterceptRegressor,
     number: int,
     names: Names,
-    framed: tuple,
+    framed: tuple[Any, ...],
     *blocks: Any,
 ) -> Any:
-    """Return a function of the rows of a partition, whose errors say which one it is."""
+    """Return a function of the model and the rows of a partition; errors name the partition."""
     pieces = dict(zip(names.lazy, (*framed, *blocks), strict=True))
     _check_same_rows(pieces, names, number)
     try:
         return function(model, *arguments, **pieces, **names.same)
     except ValueError as error:
-        raise ValueError(f"{error}\nFound in partition {number}; partitions, and the rows of each, count from 0.") from error
+        raise ValueError(f"{error}\nFound in partition {number} (partitions and their rows are counted from 0).") from error
 
 
 def _check_same_rows(pieces: dict[str, Any], names: Names, number: int) -> None:
-    """Raise where the pieces of a partition cannot be of the same rows."""
+    """Raise if the pieces of a partition do not belong to the same rows."""
     first, *others = pieces
     for name in others:
         found, wanted = pieces[name].shape[0], pieces[first].shape[0]
         if found != wanted:
             raise ValueError(
                 f"{name} and {first} must have the same number of rows in each partition: found {found} and {wanted} in "
-                f"partition {number}, counted from 0. Take both from one frame, or repartition one by the other's divisions "
-                "or chunks."
+                f"partition {number}, counted from 0. Take both from one frame, or repartition one of them by the divisions "
+                "or chunks of the other."
             )
     for name in names.by_index:
         if not pieces[name].index.equals(pieces[first].index):
             raise ValueError(
-                f"{name} was brought to the divisions of {first}, but has another index in partition {number}, "
-                "counted from 0, so that rows cannot be paired. Sort both by their index, or take both from one frame."
+                f"{name} was repartitioned to the divisions of {first}, but has another index in partition {number} "
+                "(counted from 0), so that rows cannot be paired. Sort both by their index, or take both from one frame."
             )
 
 
 def _read_rows(
     model: RandomInterceptRegressor, known: KnownPart | None, X: Any, y: Any, groups: Any, sample_weight: Any
 ) -> tuple[int, GroupedMoments]:
-    """Return the number of rows of a partition, and their moments, with those of what a known part leaves of y."""
+    """Return the number of rows of a partition, and their moments; with a known part, also the moments of the rest of y.
+
+    The private method `_read` of the local model is called because reading rows must be the same here as in a local fit,
+    and has no public name: it validates the rows against the columns of the model and fits nothing.
+    """
     moments, read_again = model._read(X, y, groups, sample_weight, reset=False, min_rows=0)
     return y.shape[0], moments if known is None or not y.shape[0] else read_again(moments, known)
 
 
-def _merge_moments(parts: tuple[tuple[int, GroupedMoments], ...]) -> tuple[int, GroupedMoments]:
-    """Return the number of rows of parts, and their moments."""
+def _merge_moments(parts: Sequence[tuple[int, GroupedMoments]]) -> tuple[int, GroupedMoments]:
+    """Return the number of rows and the moments of all parts together."""
     return sum(n_rows for n_rows, _ in parts), GroupedMoments.merge(moments for _, moments in parts)
 
 
 def _predict(model: RandomInterceptRegressor, return_std: bool, X: Any, groups: Any) -> Any:
-    """Return the prediction of a partition, which may have no rows."""
+    """Return the prediction for a partition, which may have no rows."""
     if not (groups if X is None else X).shape[0]:
         return (np.empty(0), np.empty(0)) if return_std else np.empty(0)
     return model.predict(X, groups, return_std)
 
 
 def _residuals(
-    model: RandomInterceptRegressor, weight_type: str, X: Any, y: Any, groups: Any, sample_weight: Any
+    model: RandomInterceptRegressor, weight_type: WeightType, X: Any, y: Any, groups: Any, sample_weight: Any
 ) -> np.ndarray:
-    """Return the residuals of a partition, weighted as in a summary in memory."""
+    """Return the residuals of a partition, weighted as in the summary of a local model."""
     check_containers(y=y, sample_weight=sample_weight)
-    residuals = as_outcome(y) - _predict(model, False, X, groups)
+    residuals: np.ndarray = as_outcome(y) - _predict(model, False, X, groups)
     if sample_weight is None:
         return residuals
     return weighted_residuals(residuals, as_weights(sample_weight, len(residuals)), weight_type)
 
 
 def _errors(model: RandomInterceptRegressor, X: Any, y: Any, groups: Any, sample_weight: Any) -> np.ndarray:
-    """Return number, total weight, mean and scatter of the outcomes of a partition, and the squared error of predictions."""
+    """Return the number, total weight, mean and scatter of the outcomes of a partition, and the sum of squared errors."""
     check_containers(y=y, sample_weight=sample_weight)
     outcome = np.asarray(as_outcome(y), dtype=np.float64)
     predicted = _predict(model, False, X, groups)
@@ -435,14 +444,14 @@ def _errors(model: RandomInterceptRegressor, X: Any, y: Any, groups: Any, sample
     assert_all_finite(predicted)
     weights = np.ones(len(outcome)) if sample_weight is None else as_weights(sample_weight, len(outcome))
     total = weights.sum()
-    # From an outcome on, so that outcomes that are all the same have no scatter.
+    # Relative to an outcome, so that the scatter of equal outcomes is exactly 0.
     mean = outcome[0] + weights @ (outcome - outcome[0]) / total if total > 0 else 0.0
     scatter, squared_error = weights @ (outcome - mean) ** 2, weights @ (outcome - predicted) ** 2
     return np.array([len(outcome), total, mean, scatter, squared_error])
 
 
-def _merge_errors(parts: tuple[np.ndarray, ...]) -> np.ndarray:
-    """Return what `_errors` returns of all rows of parts."""
+def _merge_errors(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return what `_errors` returns, for the rows of all parts together."""
     n_rows, totals, means, scatters, squared_errors = np.transpose(parts)
     total = totals.sum()
     origin = means[totals.argmax()]

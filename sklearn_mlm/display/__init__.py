@@ -1,4 +1,7 @@
-"""Pictures of clustered data and of fitted models: `Display` classes, as scikit-learn has them. Needs the extra "plot"."""
+"""Displays of clustered data and of fitted models, in the manner of scikit-learn's `Display` classes.
+
+Drawing needs matplotlib, which the extra "plot" installs.
+"""
 
 from ._clustering import ClusteringDisplay
 from ._coefficients import CoefficientComparisonDisplay

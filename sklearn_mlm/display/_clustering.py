@@ -1,15 +1,17 @@
-"""`ClusteringDisplay`: an outcome against a predictor, by group, with lines that ignore the groups or do not."""
+"""`ClusteringDisplay`: an outcome against a predictor, with lines of best fit that ignore or respect the groups."""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from .._inputs import check_choice, column_names
+from .._typing import RandomState
 from ..models._random_intercept import RandomInterceptRegressor
 from ..moments._labels import factorize
 from ..moments._rows import as_outcome, check_containers
@@ -21,64 +23,64 @@ from ._style import (
     MAX_COLORED,
     VERMILION,
     axes_for,
-    count,
-    ink,
-    named,
+    count_of,
+    label_text,
+    name_text,
     plural,
     sample,
-    shown,
     styled,
-    tidy,
+    text_color,
 )
 
-_LINES = ("pooled", "group", "model")
-# More lines than the first number hide one another; of more groups than that, so many as the second are drawn.
+Lines = Literal["pooled", "group", "model"]
+
+# More lines than _MAX_LINES hide one another: of more groups, only _SAMPLED_LINES lines are drawn.
 _MAX_LINES, _SAMPLED_LINES = 500, 200
 
 
 class ClusteringDisplay:
-    """Scatterplot of an outcome against a predictor, whose rows belong to groups, with lines of best fit.
+    """Scatterplot of an outcome against a predictor for rows in groups, with lines of best fit.
 
-    Three pictures of the same rows: one line for all of them, as if there were no groups; the points and a line of best
-    fit of each group, with an intercept and a slope of its own; or the parallel lines of the random intercept model,
-    each group's intercept shrunk towards that of the population. Up to ten groups have a colour, a marker and an entry in
-    the legend each; of more, lines are drawn over grey points.
+    The same rows make three pictures: one line for all rows, which ignores the groups; the points of each group with its
+    own line of best fit; or the parallel lines of the random intercept model, which shrinks each group's intercept
+    towards that of the population. With up to ten groups, each group has a colour, a marker and an entry in the legend;
+    with more groups, the lines are drawn over grey points.
 
-    Make one with `from_data`.
+    Create a display with `from_data`.
 
     Parameters
     ----------
     x, y : ndarray of shape (n_samples,)
         Predictor and outcome.
     codes : ndarray of shape (n_samples,)
-        The position of each row's group in `labels`.
+        Position of each row's group in `labels`.
     labels : pandas.Index of shape (n_groups,)
-        Group labels, named as their column is.
+        The distinct group labels; the name of the index is the name of their column.
     intercepts, slopes : ndarray of shape (n_groups,)
-        The line of each group; NaN where a group has none, since x does not vary in it.
+        Intercept and slope of the line of each group; NaN for a group in which x does not vary.
     overall : tuple of two float
         Intercept and slope of the line of all rows, or of the population of groups.
     lines : {"pooled", "group", "model"}
-        What the lines are.
+        The lines to draw, as in `from_data`.
     x_name, y_name : str
         Labels of the axes.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it is drawn.
+        The axes of the plot.
     figure_ : matplotlib Figure
         The figure of `ax_`.
     scatter_ : list of matplotlib PathCollection
-        The points, one for each group where groups have colours.
+        The points: one collection for each group if groups have colours, and a single one otherwise.
     line_ : matplotlib Line2D or None
         The line of all rows or of the population.
     group_lines_ : list of matplotlib Line2D, or matplotlib LineCollection, or None
-        The lines of groups: artists of their own where groups have colours.
+        The lines of the groups: a list if groups have colours, and a collection otherwise.
 
     See Also
     --------
-    RandomEffectsDisplay : The estimates of the groups' own effects.
+    RandomEffectsDisplay : The estimated random effects of the groups.
 
     Examples
     --------
@@ -102,7 +104,7 @@ class ClusteringDisplay:
         intercepts: np.ndarray,
         slopes: np.ndarray,
         overall: tuple[float, float],
-        lines: str,
+        lines: Lines,
         x_name: str = "x",
         y_name: str = "y",
     ):
@@ -120,78 +122,78 @@ class ClusteringDisplay:
     @classmethod
     def from_data(
         cls,
-        x: Any,
-        y: Any,
-        groups: Any,
+        x: ArrayLike,
+        y: ArrayLike,
+        groups: ArrayLike,
         *,
-        lines: str = "pooled",
+        lines: Lines = "pooled",
         subsample: int | None = 5_000,
-        random_state: Any = 0,
+        random_state: RandomState = 0,
         ax: Any = None,
         scatter_kwargs: dict[str, Any] | None = None,
         line_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Fit the lines to rows, and draw both.
+        """Fit the lines to the rows, and draw rows and lines.
 
         Parameters
         ----------
-        x : array-like of shape (n_samples,)
-            A predictor. Names of columns become labels of axes.
+        x : array-like of shape (n_samples,) or (n_samples, 1)
+            A predictor. The names of x and y, if they have any, become labels of the axes.
         y : array-like of shape (n_samples,)
             Outcome.
         groups : array-like of shape (n_samples,)
             Group label of each row.
         lines : {"pooled", "group", "model"}, default="pooled"
-            "pooled": the least-squares line of all rows. "group": that of each group. "model": the lines of the random
-            intercept model (REML), of groups and of the population.
+            "pooled": the least-squares line of all rows. "group": the least-squares line of each group. "model": the lines
+            of the random intercept model, fitted by REML, for the groups and the population.
         subsample : int or None, default=5000
-            How many points are drawn at most, a random sample of the rows; None draws all. The lines are fitted to all rows.
+            Largest number of points to draw, a random sample of the rows; None draws all. The lines are fitted to all rows.
         random_state : int, RandomState instance or None, default=0
-            Of the samples of points and lines.
+            Random numbers for the samples of points and lines.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure. The legend is above or beside the axes: make a figure of several with
-            ``layout="constrained"``.
+            Axes to draw into; None makes a figure. The legend is above or beside the axes: create a figure of several axes
+            with ``layout="constrained"``.
         scatter_kwargs, line_kwargs : dict, default=None
-            Options of the points (matplotlib's scatter) and of the lines of groups, or of the only line (matplotlib's
-            plot).
+            Options of the points (as in matplotlib's scatter), and of the lines of the groups, or of the line of all rows if
+            it is the only one (as in matplotlib's plot).
 
         Returns
         -------
         display : ClusteringDisplay
+            The display, drawn.
 
         Raises
         ------
         ValueError
-            Where values or labels are missing, lengths differ, or x is constant.
+            If values or labels are missing, lengths differ, or x is constant.
         """
-        check_choice("lines", lines, _LINES)
+        check_choice("lines", lines, get_args(Lines))
         check_containers(x=x, y=y, groups=groups)
-        two = column_names(x)
-        x_name = named(x, "x") if two is None or len(two) != 1 else shown(two[0])
-        y_name = named(y, "y")
-        if len(getattr(x, "shape", ())) == 2 and x.shape[1] != 1:
-            raise ValueError(
-                f"x must be one predictor, of shape (n_samples,); found shape {tuple(x.shape)}. Pass one column."
-            )
-        x = column_or_1d(check_array(x, ensure_2d=False, dtype=np.float64, input_name="x"))
-        y = as_outcome(y).astype(np.float64)
-        check_consistent_length(x, y)
-        check_array(y, ensure_2d=False, input_name="y")
-        codes, labels = factorize(groups, len(y))
-        if np.ptp(x) == 0:
-            raise ValueError(f"x is constant ({x[0]:g}): there is no line to fit. Pass a predictor that varies.")
-        whole = _least_squares(x, y, np.zeros(len(x), dtype=np.intp), 1)
-        overall = float(whole[0][0]), float(whole[1][0])
+        columns = column_names(x)
+        shape: tuple[int, ...] = getattr(x, "shape", ())
+        x_name = name_text(x, "x") if columns is None or len(columns) != 1 else label_text(columns[0])
+        y_name = name_text(y, "y")
+        if len(shape) == 2 and shape[1] != 1:
+            raise ValueError(f"x must be one predictor, of shape (n_samples,); found shape {tuple(shape)}. Pass one column.")
+        predictor = column_or_1d(check_array(x, ensure_2d=False, dtype=np.float64, input_name="x"))
+        outcome = as_outcome(y).astype(np.float64)
+        check_consistent_length(predictor, outcome)
+        check_array(outcome, ensure_2d=False, input_name="y")
+        codes, labels = factorize(groups, len(outcome))
+        if np.ptp(predictor) == 0:
+            raise ValueError(f"x is constant ({predictor[0]:g}): there is no line to fit. Pass a predictor that varies.")
         if lines == "model":
-            model = RandomInterceptRegressor().fit(x[:, None], y, groups=codes)
+            model = RandomInterceptRegressor().fit(predictor[:, None], outcome, groups=codes)
             overall = model.intercept_, float(model.coef_[0])
             intercepts = model.intercept_ + model.random_effects_.to_numpy()
             slopes = np.full(len(labels), model.coef_[0])
         else:
-            intercepts, slopes = _least_squares(x, y, codes, len(labels))
+            intercept, slope = _least_squares(predictor, outcome, np.zeros_like(codes), 1)
+            overall = float(intercept[0]), float(slope[0])
+            intercepts, slopes = _least_squares(predictor, outcome, codes, len(labels))
         display = cls(
-            x=x,
-            y=y,
+            x=predictor,
+            y=outcome,
             codes=codes,
             labels=labels,
             intercepts=intercepts,
@@ -214,27 +216,27 @@ class ClusteringDisplay:
         ax: Any = None,
         *,
         subsample: int | None = 5_000,
-        random_state: Any = 0,
+        random_state: RandomState = 0,
         scatter_kwargs: dict[str, Any] | None = None,
         line_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw points and lines.
+        """Draw the points and the lines.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw into; None makes a figure.
         subsample : int or None, default=5000
-            How many points are drawn at most.
+            Largest number of points to draw; None draws all.
         random_state : int, RandomState instance or None, default=0
-            Of the samples of points and lines.
+            Random numbers for the samples of points and lines.
         scatter_kwargs, line_kwargs : dict, default=None
-            Options of the points and of the lines.
+            Options of the points and of the lines, as in `from_data`.
 
         Returns
         -------
         display : ClusteringDisplay
-            Itself, with the artists as attributes.
+            The same display, with its artists as attributes.
         """
         with axes_for(type(self).__name__, ax, (7.0, 4.6)) as self.ax_:
             self.figure_ = self.ax_.figure
@@ -244,11 +246,11 @@ class ClusteringDisplay:
     def _draw(
         self,
         drawn: np.ndarray,
-        random_state: Any,
+        random_state: RandomState,
         scatter_kwargs: dict[str, Any] | None,
         line_kwargs: dict[str, Any] | None,
     ) -> None:
-        """Draw some of the points, and the lines."""
+        """Draw the points at the given positions, and the lines."""
         self.line_: Any = None
         self.group_lines_: Any = None
         if self.lines == "pooled":
@@ -264,63 +266,54 @@ class ClusteringDisplay:
         if self.lines == "model":
             low, high = min(low, self._line_heights().min()), max(high, self._line_heights().max())
         margin = 0.05 * (high - low or 1.0)
-        # A steep line of a small group must not flatten the picture; those of the model are parallel.
+        # The lines of the model are parallel; among other lines, the steep line of a small group must not flatten the plot.
         self.ax_.set(xlabel=self.x_name, ylabel=self.y_name, ylim=(low - margin, high + margin))
         self._draw_legend()
-        tidy(self.ax_)
+        self.ax_.spines[["top", "right"]].set_visible(False)
 
     def _line_heights(self) -> np.ndarray:
-        """Return where the ends of the groups' lines are."""
+        """Return y at both ends of the line of each group."""
         if isinstance(self.group_lines_, list):
             return np.concatenate([line.get_ydata() for line in self.group_lines_])
         return np.concatenate(self.group_lines_.get_segments())[:, 1]
 
     def _draw_legend(self) -> None:
-        """Say what is what: beside the axes where there are ten groups to name, above them otherwise."""
-        beside = self.lines != "pooled" and len(self.labels) <= MAX_COLORED
-        title = named(self.labels, "group") if beside else None
-        place = (
-            {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
-            if beside
-            else {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": 2}
-        )
+        """Draw the legend: beside the axes if it names up to ten groups, above the axes otherwise."""
+        title, place = None, {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": 2}
+        if self.lines != "pooled" and len(self.labels) <= MAX_COLORED:
+            title, place = name_text(self.labels, "group"), {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
         legend = self.ax_.legend(title=title, frameon=False, borderaxespad=0.3, **place)
         for handle in legend.legend_handles:
             handle.set_alpha(1.0)
             if hasattr(handle, "set_sizes"):
                 handle.set_sizes([28.0])
 
-    def _draw_points(self, which: np.ndarray, scatter_kwargs: dict[str, Any] | None) -> None:
-        """Draw points in one colour."""
+    def _draw_points(self, drawn: np.ndarray, scatter_kwargs: dict[str, Any] | None) -> None:
+        """Draw the points at the given positions in one colour."""
         from matplotlib.collections import PathCollection
 
-        pooled = self.lines == "pooled"
-        few = len(which) <= 500
-        drawn = f"{count(len(which))} of " if len(which) < len(self.x) else ""
-        default = {
-            "color": BLUE if pooled else GREY,
-            "s": 22 if few else 7,
-            "alpha": (0.8 if few else 0.35) if pooled else 0.25,
-            "linewidths": 0,
-            "label": f"{drawn}{count(len(self.x))} rows",
-        }
-        self.scatter_ = [
-            self.ax_.scatter(self.x[which], self.y[which], **styled(default, scatter_kwargs, PathCollection)),
-        ]
+        few = len(drawn) <= 500
+        color, alpha = GREY, 0.25
+        if self.lines == "pooled":
+            color, alpha = BLUE, 0.8 if few else 0.35
+        label = f"{count_of(len(drawn), len(self.x))} rows"
+        default = {"color": color, "s": 22 if few else 7, "alpha": alpha, "linewidths": 0, "label": label}
+        options = styled(default, scatter_kwargs, PathCollection)
+        self.scatter_ = [self.ax_.scatter(self.x[drawn], self.y[drawn], **options)]
 
     def _draw_in_colors(
-        self, which: np.ndarray, scatter_kwargs: dict[str, Any] | None, line_kwargs: dict[str, Any] | None
+        self, drawn: np.ndarray, scatter_kwargs: dict[str, Any] | None, line_kwargs: dict[str, Any] | None
     ) -> None:
-        """Draw each group in a colour of its own, and the line of the population."""
+        """Draw the points and the line of each group in a colour of its own, and the line of the population."""
         from matplotlib.collections import PathCollection
         from matplotlib.lines import Line2D
 
         ends = np.array([self.x.min(), self.x.max()])
         self.scatter_, self.group_lines_ = [], []
         for code, label in enumerate(self.labels):
-            rows = which[self.codes[which] == code]
+            rows = drawn[self.codes[drawn] == code]
             color, marker = GROUP_COLORS[code], GROUP_MARKERS[code]
-            default = {"color": color, "marker": marker, "s": 22, "alpha": 0.8, "linewidths": 0, "label": shown(label)}
+            default = {"color": color, "marker": marker, "s": 22, "alpha": 0.8, "linewidths": 0, "label": label_text(label)}
             points = styled(default, scatter_kwargs, PathCollection)
             self.scatter_.append(self.ax_.scatter(self.x[rows], self.y[rows], **points))
             if np.isfinite(self.slopes[code]):
@@ -329,34 +322,29 @@ class ClusteringDisplay:
         if self.lines == "model":
             self._draw_overall("population", {"linestyle": "--"})
 
-    def _draw_many_lines(self, random_state: Any, line_kwargs: dict[str, Any] | None) -> None:
-        """Draw lines of groups, or of a sample of them, each over the range of its rows."""
+    def _draw_many_lines(self, random_state: RandomState, line_kwargs: dict[str, Any] | None) -> None:
+        """Draw the line of each group, or of a sample of the groups, over the range of the group's rows."""
         from matplotlib.collections import LineCollection
 
-        found = np.flatnonzero(np.isfinite(self.slopes))
-        which = found if len(found) <= _MAX_LINES else found[sample(len(found), _SAMPLED_LINES, random_state)]
+        drawn = np.flatnonzero(np.isfinite(self.slopes))
+        if len(drawn) > _MAX_LINES:
+            drawn = drawn[sample(len(drawn), _SAMPLED_LINES, random_state)]
         low, high = np.full((2, len(self.labels)), np.nan)
         np.fmin.at(low, self.codes, self.x)
         np.fmax.at(high, self.codes, self.x)
-        ends = np.column_stack([low[which], high[which]])
-        heights = self.intercepts[which, None] + self.slopes[which, None] * ends
-        drawn = f"{count(len(which))} of " if len(which) < len(self.labels) else ""
-        noun = plural(named(self.labels, "group"))
-        default = {
-            "colors": BLUE,
-            "linewidths": 0.7,
-            "alpha": 0.35,
-            "label": f"lines of {drawn}{count(len(self.labels))} {noun}",
-        }
+        ends = np.column_stack([low[drawn], high[drawn]])
+        heights = self.intercepts[drawn, None] + self.slopes[drawn, None] * ends
+        label = f"lines of {count_of(len(drawn), len(self.labels))} {plural(name_text(self.labels, 'group'))}"
+        default = {"colors": BLUE, "linewidths": 0.7, "alpha": 0.35, "label": label}
         options = styled(default, line_kwargs, LineCollection)
         self.group_lines_ = LineCollection(list(np.stack([ends, heights], axis=-1)), **options)
         self.ax_.add_collection(self.group_lines_)
 
     def _draw_overall(self, label: str, line_kwargs: dict[str, Any] | None) -> None:
-        """Draw the line of all rows, or of the population."""
+        """Draw the line of all rows or of the population."""
         from matplotlib.lines import Line2D
 
-        color = VERMILION if self.lines == "pooled" else ink()
+        color = VERMILION if self.lines == "pooled" else text_color()
         ends = np.array([self.x.min(), self.x.max()])
         default = {"color": color, "linewidth": 2.2, "label": label, "zorder": 3}
         options = styled(default, line_kwargs, Line2D)
@@ -364,14 +352,14 @@ class ClusteringDisplay:
 
 
 def _least_squares(x: np.ndarray, y: np.ndarray, codes: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return intercept and slope of the least-squares line of each group; NaN where x does not vary in it."""
+    """Return intercept and slope of the least-squares line of each group; NaN for a group in which x does not vary."""
     sizes = np.maximum(np.bincount(codes, minlength=n_groups), 1)
     x_mean = np.bincount(codes, x, n_groups) / sizes
     y_mean = np.bincount(codes, y, n_groups) / sizes
     dx = x - x_mean[codes]
     squares = np.bincount(codes, dx * dx, n_groups)
     products = np.bincount(codes, dx * (y - y_mean[codes]), n_groups)
-    # What rounding leaves of an x that is constant in a group.
+    # If x is constant in a group, rounding may leave a small sum of squares.
     varies = squares > sizes * (8 * np.finfo(np.float64).eps * np.abs(x_mean)) ** 2
     slopes = np.divide(products, squares, out=np.full(n_groups, np.nan), where=varies)
     return y_mean - slopes * x_mean, slopes

@@ -1,4 +1,4 @@
-"""`CoefficientComparisonDisplay`: the estimates of a comparison with least squares, side by side."""
+"""`CoefficientComparisonDisplay`: the coefficients of a comparison with least squares, side by side."""
 
 from __future__ import annotations
 
@@ -6,46 +6,46 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from .._inputs import check_level
 from ..baselines._comparison import Comparison
 from ..baselines._folds import MIXED, MODELS, OLS, ROBUST, WITHIN
+from ..inference._distributions import half_width
 from ..likelihood._fit import INTERCEPT
-from ._style import BLUE, GREY, ORANGE, PALE, VERMILION, axes_for, percent, shown
+from ._style import BLUE, GREY, ORANGE, PALE, VERMILION, axes_for, label_text, percent
 
 _COLORS = {OLS: GREY, ROBUST: ORANGE, WITHIN: VERMILION, MIXED: BLUE}
 _MARKERS = {OLS: "s", ROBUST: "D", WITHIN: "^", MIXED: "o"}
-# 0 is shown where it is no farther from the intervals than twice their range.
+# A line marks 0 unless 0 is farther from the intervals than this many times their range.
 _FAR = 2.0
 
 
 class CoefficientComparisonDisplay:
-    """Estimates and confidence intervals of each coefficient by least squares, its relatives, and the multilevel model.
+    """Estimates and confidence intervals of each coefficient by least squares, its variants and the multilevel model.
 
-    Each coefficient has a panel with a scale of its own, in which the models stand one below the other. A longer interval
-    of the same estimate is what ignoring the groups hides; another estimate says that a coefficient differs within groups
-    and between them.
+    Each coefficient has its own panel with its own scale, and each model its own line in the panel. If two models have the
+    same estimate and intervals of different lengths, the short interval ignores the groups; if the estimates differ, the
+    coefficient differs within and between groups.
 
-    Make one with `from_comparison`.
+    Create a display with `from_comparison`.
 
     Parameters
     ----------
     coefficients : pandas.DataFrame
-        A row for each (coefficient, model): "estimate", "lower" and "upper".
+        The columns "estimate", "lower" and "upper", with a row for each (coefficient, model).
     level : float
-        Of the intervals.
+        Confidence level of the intervals.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        The axes given or made, which hold the panels and show nothing themselves.
+        The axes that the panels divide; they are invisible themselves.
     axes_ : ndarray of matplotlib Axes
         The panels, one for each coefficient.
     figure_ : matplotlib Figure
         The figure of `ax_`.
     containers_ : list of matplotlib ErrorbarContainer
-        Estimates with their intervals, panel by panel and model by model; those that a model has not are left out.
+        Estimates with their intervals, panel by panel and model by model, without those that a model does not estimate.
 
     Examples
     --------
@@ -73,30 +73,37 @@ class CoefficientComparisonDisplay:
         Parameters
         ----------
         comparison : Comparison
-            What `compare_with_ols` returns.
+            A comparison, as `compare_with_ols` returns it.
         level : float, default=0.95
-            Of the confidence intervals, by the t distribution with each model's degrees of freedom.
+            Confidence level of the intervals, which use the t distribution with each model's degrees of freedom.
         intercept : bool, default=False
-            Whether to show the intercept too; it is shown where there is nothing else.
+            Whether to show the intercept too; it is always shown if it is the only coefficient.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw into; None makes a figure.
 
         Returns
         -------
         display : CoefficientComparisonDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        TypeError
+            If `comparison` is not a `Comparison`.
+        ValueError
+            If `level` is not between 0 and 1, or `ax` is not part of a grid of subplots.
         """
         if not isinstance(comparison, Comparison):
             raise TypeError(f"comparison must be what compare_with_ols returns; found {type(comparison).__name__}.")
         check_level(level)
         table = comparison.coefficients
-        half = stats.t.ppf(0.5 + level / 2.0, table["df"]) * table["std_error"]
-        shown = pd.DataFrame(
-            {"estimate": table["estimate"], "lower": table["estimate"] - half, "upper": table["estimate"] + half}
-        )
-        names = table.index.get_level_values("coefficient")
-        if not intercept and (names != INTERCEPT).any():
-            shown = shown[names != INTERCEPT]
-        return cls(coefficients=shown, level=level).plot(ax)
+        half = half_width(level, table["std_error"], table["df"])
+        estimate = table["estimate"]
+        intervals = pd.DataFrame({"estimate": estimate, "lower": estimate - half, "upper": estimate + half})
+        slopes = table.index.get_level_values("coefficient") != INTERCEPT
+        if not intercept and slopes.any():
+            intervals = intervals[slopes]
+        return cls(coefficients=intervals, level=level).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
         """Draw the panels.
@@ -104,26 +111,25 @@ class CoefficientComparisonDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure as high as the number of panels asks for.
+            Axes to draw into; None makes a figure whose height suits the number of panels.
 
         Returns
         -------
         display : CoefficientComparisonDisplay
-            Itself, with the artists as attributes.
+            The same display, with its artists as attributes.
         """
         names = list(dict.fromkeys(self.coefficients.index.get_level_values("coefficient")))
-        n_columns = 1 if len(names) <= 4 else 2 if len(names) <= 12 else 3
+        # Up to four panels share one column, and up to twelve share two.
+        n_columns = 1 + (len(names) > 4) + (len(names) > 12)
         n_rows = -(-len(names) // n_columns)
         with axes_for(type(self).__name__, ax, (3.2 + 3.4 * n_columns, 0.4 + 1.35 * n_rows)) as self.ax_:
             self.figure_ = self.ax_.figure
             self.ax_.set_axis_off()
             grid = self.ax_.get_subplotspec()
             if grid is None:
-                raise ValueError("ax must be made by subplots or add_subplot, so that it can be divided into panels.")
+                raise ValueError("ax must come from subplots or add_subplot, so that it can be divided into panels.")
             panels = grid.subgridspec(n_rows, n_columns)
-            self.axes_ = np.array(
-                [self.figure_.add_subplot(panels[i // n_columns, i % n_columns]) for i in range(len(names))]
-            )
+            self.axes_ = np.array([self.figure_.add_subplot(panels[i]) for i in range(len(names))])
             self.containers_: list[Any] = []
             for at, (panel, name) in enumerate(zip(self.axes_, names, strict=True)):
                 self._draw_panel(panel, name, labelled=at % n_columns == 0)
@@ -136,9 +142,8 @@ class CoefficientComparisonDisplay:
         for at, model in enumerate(MODELS):
             estimate, lower, upper = rows.loc[model, ["estimate", "lower", "upper"]].to_numpy(dtype=np.float64)
             if np.isnan(estimate):
-                panel.text(
-                    0.02, at, "not estimated", transform=panel.get_yaxis_transform(), va="center", color=GREY, size="small"
-                )
+                place = panel.get_yaxis_transform()
+                panel.text(0.02, at, "not estimated", transform=place, va="center", color=GREY, size="small")
                 continue
             error = None if np.isnan(lower) else [[estimate - lower], [upper - estimate]]
             color, marker = _COLORS[model], _MARKERS[model]
@@ -150,5 +155,5 @@ class CoefficientComparisonDisplay:
         panel.set_yticks(range(len(MODELS)), MODELS if labelled else [""] * len(MODELS))
         panel.set_ylim(len(MODELS) - 0.5, -0.5)
         panel.tick_params(axis="y", length=0)
-        panel.set_title(shown(name), loc="left", fontsize="medium", fontweight="bold")
+        panel.set_title(label_text(name), loc="left", fontsize="medium", fontweight="bold")
         panel.spines[["top", "right", "left"]].set_visible(False)

@@ -1,51 +1,50 @@
-"""`ShrinkageDisplay`: the groups' raw means against their empirical-Bayes estimates."""
+"""`ShrinkageDisplay`: the empirical-Bayes estimates of the groups against their raw means."""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 
 from .._inputs import check_choice
+from .._typing import FittedModel
 from ..inference._fits import random_intercept_fit_of
-from ._style import BLUE, SCALES, VERMILION, axes_for, count, ink, named, plural, short, shown, styled, tidy
+from ._style import BLUE, MAX_VECTOR_POINTS, VERMILION, Scale, axes_for, count, names_of, plural, short, styled, text_color
 
-# Points of a marker's area, of the largest and the smallest group, where there are few and where there are more.
+# Areas of the markers of the largest and the smallest group, in points squared, for up to 60 groups and for more.
 _AREAS, _MORE_AREAS = (100.0, 12.0), (60.0, 6.0)
-# More points than this are drawn as an image.
-_MANY = 1_500
-# The end of the colour map that a light background swallows.
+# The colour map starts here: lighter colours are invisible on a light background.
 _PALEST = 0.15
-# Reliabilities that differ by less are the same.
+# Reliabilities that differ by less than this are equal but for rounding.
 _SAME = 1e-9
 
 
 class ShrinkageDisplay:
     """Raw group means against empirical-Bayes estimates: how far each group is shrunk, by its size and reliability.
 
-    On the diagonal nothing is shrunk; on the horizontal line everything is. Areas of points are numbers of rows, colours
-    reliabilities. With predictors, a group's mean is that of y less what the predictors explain, plus the intercept: the
-    mean at predictors of 0.
+    A group on the diagonal is not shrunk at all; a group on the horizontal line is shrunk all the way. The area of a point
+    shows the number of rows of its group, and the colour its reliability. With predictors, the mean of a group is the mean
+    of y minus the part that the predictors explain, plus the intercept: the mean at predictors of 0.
 
-    Make one with `from_estimator`.
+    Create a display with `from_estimator`.
 
     Parameters
     ----------
     means, estimates : ndarray of shape (n_groups,)
         Raw means and empirical-Bayes estimates, in units of y.
     reliabilities, sizes : ndarray of shape (n_groups,)
-        The reliability of each group, and its number of rows.
+        Reliability and number of rows of each group.
     intercept : float
-        The fixed intercept, or 0 where means and estimates are deviations from it.
+        The fixed intercept, or 0 if means and estimates are deviations from the fixed intercept.
     adjusted : bool
         Whether the model has predictors.
     group_name, outcome_name : str
-        What groups and y are called.
+        Names of the groups and of y, for the labels.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it is drawn.
+        The axes of the plot.
     figure_ : matplotlib Figure
         The figure of `ax_`.
     scatter_ : matplotlib PathCollection
@@ -53,7 +52,7 @@ class ShrinkageDisplay:
     lines_ : list of matplotlib Line2D
         The diagonal and the horizontal line.
     colorbar_ : matplotlib Colorbar or None
-        Of the reliability; None where all groups have the same.
+        The scale of the reliabilities; None if all groups have the same reliability.
 
     Examples
     --------
@@ -92,7 +91,7 @@ class ShrinkageDisplay:
 
     @classmethod
     def from_estimator(
-        cls, model: Any, *, scale: str = "absolute", ax: Any = None, scatter_kwargs: dict[str, Any] | None = None
+        cls, model: FittedModel, *, scale: Scale = "absolute", ax: Any = None, scatter_kwargs: dict[str, Any] | None = None
     ) -> Self:
         """Draw the groups of a fitted model.
 
@@ -101,18 +100,20 @@ class ShrinkageDisplay:
         model : RandomInterceptRegressor
             A fitted model.
         scale : {"absolute", "deviation"}, default="absolute"
-            Whether means and estimates are intercepts of groups, or deviations from the fixed one.
+            Whether to show the intercepts of the groups, or their deviations from the fixed intercept.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw into; None makes a figure.
         scatter_kwargs : dict, default=None
-            Options of the points (matplotlib's scatter).
+            Options of the points (as in matplotlib's scatter).
 
         Returns
         -------
         display : ShrinkageDisplay
+            The display, drawn.
         """
         fit = random_intercept_fit_of(model)
-        check_choice("scale", scale, SCALES)
+        check_choice("scale", scale, get_args(Scale))
+        group_name, outcome_name = names_of(fit)
         at = fit.intercept if scale == "absolute" else 0.0
         display = cls(
             means=at + fit.residual_means,
@@ -121,8 +122,8 @@ class ShrinkageDisplay:
             sizes=fit.group_sizes(),
             intercept=at,
             adjusted=len(fit.slopes) > 0,
-            group_name=named(fit.labels, "group"),
-            outcome_name=shown(fit.outcome_name),
+            group_name=group_name,
+            outcome_name=outcome_name,
         )
         return display.plot(ax, scatter_kwargs=scatter_kwargs)
 
@@ -132,14 +133,14 @@ class ShrinkageDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw into; None makes a figure.
         scatter_kwargs : dict, default=None
-            Options of the points.
+            Options of the points, as in `from_estimator`.
 
         Returns
         -------
         display : ShrinkageDisplay
-            Itself, with the artists as attributes.
+            The same display, with its artists as attributes.
         """
         with axes_for(type(self).__name__, ax, (6.4, 4.8)) as self.ax_:
             self.figure_ = self.ax_.figure
@@ -153,23 +154,22 @@ class ShrinkageDisplay:
         from matplotlib.colors import ListedColormap
 
         n = len(self.means)
-        few = n <= _MANY
+        few = n <= MAX_VECTOR_POINTS
         largest, smallest = _AREAS if n <= 60 else _MORE_AREAS
         area = np.maximum(self.sizes / self.sizes.max() * largest, smallest)
-        same = bool(np.ptp(self.reliabilities) <= _SAME)
-        color = {"c": self.reliabilities, "cmap": ListedColormap(colormaps["viridis_r"](np.linspace(_PALEST, 1.0, 256)))}
-        default = {
-            **({"color": BLUE} if same else color),
-            "s": area if few else 4.0,
-            "alpha": 0.85 if few else 0.4,
-            "linewidths": 0,
-            "rasterized": not few,
-        }
+        default = {"s": area if few else 4.0, "alpha": 0.85 if few else 0.4, "linewidths": 0, "rasterized": not few}
+        if np.ptp(self.reliabilities) <= _SAME:
+            default["color"] = BLUE
+        else:
+            default["c"] = self.reliabilities
+            default["cmap"] = ListedColormap(colormaps["viridis_r"](np.linspace(_PALEST, 1.0, 256)))
         ends = np.array([self.means.min(), self.means.max()])
         self.lines_ = [
-            *self.ax_.plot(ends, ends, color=ink(), linewidth=1.0, linestyle="--", label="no shrinkage: the raw mean"),
+            *self.ax_.plot(
+                ends, ends, color=text_color(), linewidth=1.0, linestyle="--", label="no shrinkage: the raw mean"
+            ),
             self.ax_.axhline(
-                self.intercept, color=VERMILION, linewidth=1.2, label="all shrinkage: the population", zorder=0.5
+                self.intercept, color=VERMILION, linewidth=1.2, label="full shrinkage: the population", zorder=0.5
             ),
         ]
         options = styled(default, scatter_kwargs, PathCollection)
@@ -180,17 +180,14 @@ class ShrinkageDisplay:
             self.colorbar_.solids.set_alpha(1.0)
             self.colorbar_.outline.set_visible(False)
         mean = f"mean of {self.outcome_name}" + (" given the predictors" if self.adjusted else "")
-        self.ax_.set(
-            xlabel=f"raw {mean}, each {self.group_name}",
-            ylabel="EB estimate of this mean",
-        )
-        self.ax_.set_title(self._sizes_text(), loc="left", fontsize="medium", color=ink())
+        self.ax_.set(xlabel=f"raw {mean}, each {self.group_name}", ylabel="EB estimate of this mean")
+        self.ax_.set_title(self._sizes_text(), loc="left", fontsize="medium", color=text_color())
         self.ax_.legend(loc="upper left", frameon=False, fontsize="small")
-        tidy(self.ax_)
+        self.ax_.spines[["top", "right"]].set_visible(False)
 
     def _sizes_text(self) -> str:
-        """Return how many groups there are and how large they are."""
+        """Return the number of groups and their sizes as text."""
         low, high = self.sizes.min(), self.sizes.max()
-        each = f"of {short(low, 100.0)}" if low == high else f"of {short(low, 100.0)} to {short(high, 100.0)}"
-        same = "" if np.ptp(self.reliabilities) > _SAME else f", reliability {short(self.reliabilities[0])}"
-        return f"{count(len(self.means))} {plural(self.group_name)} {each} rows{same}"
+        sizes = short(low, 100.0) if low == high else f"{short(low, 100.0)} to {short(high, 100.0)}"
+        reliability = "" if np.ptp(self.reliabilities) > _SAME else f", reliability {short(self.reliabilities[0])}"
+        return f"{count(len(self.means))} {plural(self.group_name)} of {sizes} rows{reliability}"

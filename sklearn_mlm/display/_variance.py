@@ -1,80 +1,82 @@
-"""`VarianceDisplay`: how the variance divides, where groups lie, and what the data say of the intraclass correlation."""
+"""`VarianceDisplay`: the shares of the variance, the range of the groups, and the profile of the intraclass correlation."""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
-from scipy import stats
 
 from .._inputs import check_choice, check_level
-from ..inference._fits import random_intercept_fit_of
+from ..inference._fits import GroupedModel, random_intercept_fit_of
 from ..inference._intervals import plausible_values_range
 from ..inference._profile import icc_of_ratio, ratio_limits
 from ..inference._shares import r2
-from ._style import BLUE, DARK, GREY, ORANGE, PALE, SKY, VERMILION, axes_for, ink, named, percent, plural, short, shown, tidy
+from ._style import BLUE, DARK, GREY, ORANGE, PALE, SKY, VERMILION, axes_for, names_of, percent, plural, short, text_color
 
-_KINDS = ("shares", "range", "profile")
-_POINTS = 301
-# A share too narrow for its label inside the bar.
+Kind = Literal["shares", "range", "profile"]
+
+_PROFILE_POINTS = 301
+# The label of a share narrower than this does not fit inside the bar.
 _NARROW = 0.09
+# A share below this is a share of 0 but for rounding.
 _NO_SHARE = 1e-9
-# Beyond it the criterion is flat to rounding.
+# Beyond this ICC the criterion is flat but for rounding.
 _LARGEST_ICC = 1.0 - 1e-12
 
 
 class VarianceDisplay:
-    """How the variance of an outcome divides between groups and within them, and how sure that is.
+    """How the variance of an outcome divides between and within groups, and how certain the division is.
 
-    Three pictures: the shares of the variance (explained by the predictors within groups and between them, left between
-    groups, left within them) with the plausible values range; that range as the distribution of the groups' intercepts
-    beside that of single rows; and the profile of the criterion over the intraclass correlation (ICC), with its interval.
+    There are three kinds of picture: the shares of the variance (explained by the predictors within and between groups,
+    and unexplained between and within groups) with the plausible values range; that range as the distribution of the
+    groups' intercepts, beside the distribution of single rows; and the profile of the criterion over the intraclass
+    correlation (ICC), with its confidence interval.
 
-    Make one with `from_estimator`; `plot` draws the same model in another way.
+    Create a display with `from_estimator`; `plot` draws the same model as another kind of picture.
 
     Parameters
     ----------
     shares : dict of float
-        "fixed_within", "fixed_between", "group" and "residual": parts of the variance of y, which sum to 1.
+        The shares "fixed_within", "fixed_between", "group" and "residual" of the variance of y; they sum to 1.
     intercept, group_sd, residual_sd : float
-        The fixed intercept, tau and sigma, in units of y.
+        The fixed intercept and the standard deviations tau and sigma, in units of y.
     plausible_range : tuple of two float
         Plausible values range of the groups' intercepts, in units of y.
     icc : float
         Intraclass correlation.
     profile : tuple of two ndarray
-        ICCs, and how far the criterion there stands above its least value.
+        ICCs, and the criterion at each ICC minus its minimum.
     icc_limits : tuple of two float
-        Where the profile crosses `threshold`.
+        The ICCs at which the profile crosses `threshold`.
     threshold : float
-        The quantile of chi-squared with one degree of freedom.
+        Quantile at `level` of the chi-squared distribution with one degree of freedom.
     level : float
-        Of the range and of the interval.
+        Level of the plausible values range and of the confidence interval.
     reml : bool
-        Whether the criterion is restricted.
+        Whether the criterion is the REML criterion or the deviance.
     predictors : bool
         Whether the model has predictors.
     group_name, outcome_name : str
-        What groups and y are called.
+        Names of the groups and of y, for the labels.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it is drawn.
+        The axes of the plot.
     figure_ : matplotlib Figure
         The figure of `ax_`.
     bars_ : list of matplotlib BarContainer or None
-        The shares ("shares"); those of 0 are left out.
+        The shares ("shares"), without shares of 0.
     line_ : matplotlib Line2D or None
-        The groups' intercepts ("range"), or the profile ("profile").
+        The distribution of the groups' intercepts ("range"), or the profile ("profile").
     area_ : matplotlib PolyCollection or None
-        The plausible values range ("range"), or the interval ("profile").
+        The plausible values range ("range"), or the confidence interval ("profile").
 
     See Also
     --------
-    sklearn_mlm.inference.r2 : The shares as figures.
-    sklearn_mlm.inference.confidence_intervals : Intervals of all parameters; those of the ICC are exact, or of the full
-        likelihood, where the one here is of the criterion of the fit.
+    sklearn_mlm.inference.r2 : The shares as numbers.
+    sklearn_mlm.inference.confidence_intervals : Confidence intervals of all parameters. Its interval of the ICC is exact or
+        uses the full likelihood, while the interval of this display uses the criterion of the fit.
 
     Examples
     --------
@@ -124,7 +126,7 @@ class VarianceDisplay:
         self.outcome_name = outcome_name
 
     @classmethod
-    def from_estimator(cls, model: Any, *, kind: str = "shares", level: float = 0.95, ax: Any = None) -> Self:
+    def from_estimator(cls, model: GroupedModel, *, kind: Kind = "shares", level: float = 0.95, ax: Any = None) -> Self:
         """Draw the variance of a fitted model.
 
         Parameters
@@ -132,21 +134,24 @@ class VarianceDisplay:
         model : RandomInterceptRegressor
             A fitted model.
         kind : {"shares", "range", "profile"}, default="shares"
-            Which of the pictures.
+            The kind of picture.
         level : float, default=0.95
-            Of the plausible values range and of the interval of the ICC.
+            Level of the plausible values range and of the confidence interval of the ICC.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw into; None makes a figure.
 
         Returns
         -------
         display : VarianceDisplay
+            The display, drawn.
 
         Raises
         ------
         ValueError
-            Where the model leaves no residual (sigma2 = 0) or y is constant, so that nothing is there to divide.
+            If y is constant, or the model leaves no residual variance (sigma2 = 0).
         """
+        from scipy import stats
+
         fit = random_intercept_fit_of(model)
         check_level(level)
         tau2, sigma2, criterion = fit.group_variance, fit.residual_variance, fit.criterion()
@@ -154,18 +159,21 @@ class VarianceDisplay:
             reason = "y is constant" if criterion.coordinates.outcome_constant else "The fixed effects determine y"
             raise ValueError(f"{reason}: there is no variance to show.")
         if sigma2 == 0:
-            raise ValueError("The model leaves no residual (sigma2 = 0): there is no variance within groups to show.")
+            raise ValueError(
+                "The model leaves no residual variance (sigma2 = 0): there is no variance within groups to show."
+            )
         threshold = float(stats.chi2.ppf(level, 1))
         lower, upper = icc_of_ratio(np.array(ratio_limits(criterion, threshold))).tolist()
-        # A little beyond the interval on both sides, so that the curve is seen to cross, but not to where groups are all.
+        # The grid extends beyond the interval, so that the crossings are visible, but not as far as an ICC of 1.
         margin = 0.18 * (upper - lower)
         ends = max(lower - margin, 0.0), min(upper + margin, (1.0 + upper) / 2.0, _LARGEST_ICC)
-        grid = np.unique(np.append(np.linspace(*ends, _POINTS), fit.icc))
+        grid = np.unique(np.append(np.linspace(*ends, _PROFILE_POINTS), fit.icc))
         excess = criterion.evaluate(grid / (1.0 - grid))[0] - fit.solution.value
-        parts = r2(model)
+        group_name, outcome_name = names_of(fit)
+        shares = r2(model)
         low, high = plausible_values_range(model, level)
         display = cls(
-            shares={name: float(parts[name]) for name in ("fixed_between", "group", "fixed_within", "residual")},
+            shares={name: float(shares[name]) for name in ("fixed_between", "group", "fixed_within", "residual")},
             intercept=fit.intercept,
             group_sd=float(np.sqrt(tau2)),
             residual_sd=float(np.sqrt(sigma2)),
@@ -177,27 +185,27 @@ class VarianceDisplay:
             level=level,
             reml=fit.reml,
             predictors=len(fit.slopes) > 0,
-            group_name=named(fit.labels, "group"),
-            outcome_name=shown(fit.outcome_name),
+            group_name=group_name,
+            outcome_name=outcome_name,
         )
         return display.plot(ax, kind=kind)
 
-    def plot(self, ax: Any = None, *, kind: str = "shares") -> Self:
+    def plot(self, ax: Any = None, *, kind: Kind = "shares") -> Self:
         """Draw one of the pictures.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to draw into; None makes a figure.
         kind : {"shares", "range", "profile"}, default="shares"
-            Which of the pictures.
+            The kind of picture.
 
         Returns
         -------
         display : VarianceDisplay
-            Itself, with the artists as attributes.
+            The same display, with its artists as attributes.
         """
-        check_choice("kind", kind, _KINDS)
+        check_choice("kind", kind, get_args(Kind))
         size = (6.8, 2.5) if kind == "shares" else (6.0, 4.0)
         with axes_for(type(self).__name__, ax, size) as self.ax_:
             self.figure_ = self.ax_.figure
@@ -207,24 +215,24 @@ class VarianceDisplay:
         return self
 
     def _draw_shares(self) -> None:
-        """Draw the parts of the variance end to end."""
-        left = "left " if self.predictors else ""
+        """Draw the shares of the variance end to end."""
+        unexplained = "unexplained, " if self.predictors else ""
         parts = {
             "fixed_between": ("predictors, between groups", SKY, DARK),
-            "group": (left + "between " + plural(self.group_name), BLUE, "white"),
+            "group": (f"{unexplained}between {plural(self.group_name)}", BLUE, "white"),
             "fixed_within": ("predictors, within groups", ORANGE, DARK),
-            "residual": (left + "within groups", PALE, DARK),
+            "residual": (f"{unexplained}within groups", PALE, DARK),
         }
-        bars, start = [], 0.0
-        for name, (label, color, on_it) in parts.items():
+        bars: list[Any] = []
+        start = 0.0
+        for name, (label, color, contrast) in parts.items():
             share = self.shares[name]
-            # What rounding leaves of the share of a predictor that has none.
             if share <= _NO_SHARE:
                 continue
-            said = f"{label}: {share:.1%}"
-            bars.append(self.ax_.barh(0, share, left=start, height=0.7, color=color, edgecolor="white", label=said))
+            label = f"{label}: {share:.1%}"
+            bars.append(self.ax_.barh(0, share, left=start, height=0.7, color=color, edgecolor="white", label=label))
             if share >= _NARROW:
-                self.ax_.text(start + share / 2.0, 0, f"{share:.1%}", ha="center", va="center", color=on_it)
+                self.ax_.text(start + share / 2.0, 0, f"{share:.1%}", ha="center", va="center", color=contrast)
             start += share
         self.bars_ = bars
         self.ax_.set(
@@ -237,9 +245,9 @@ class VarianceDisplay:
         self.ax_.spines[["top", "right", "left"]].set_visible(False)
         self.ax_.legend(loc="upper left", ncols=2, frameon=False, fontsize="small", borderaxespad=0.0)
         low, high = self._range()
-        where = ", all predictors 0" if self.predictors else ""
-        said = f"Plausible values range: {percent(self.level)} of the groups' intercepts from {low} to {high}{where}"
-        self.ax_.set_title(said, loc="left", fontsize="medium", color=ink())
+        condition = ", all predictors 0" if self.predictors else ""
+        title = f"Plausible values range: {percent(self.level)} of the groups' intercepts from {low} to {high}{condition}"
+        self.ax_.set_title(title, loc="left", fontsize="medium", color=text_color())
 
     def _range(self) -> tuple[str, str]:
         """Return the ends of the plausible values range as text."""
@@ -247,10 +255,13 @@ class VarianceDisplay:
         return low, high
 
     def _draw_range(self) -> None:
-        """Draw where the intercepts of groups lie, and single rows about them."""
+        """Draw the distributions of the groups' intercepts and of single rows."""
+        from scipy import stats
+
         total = float(np.hypot(self.group_sd, self.residual_sd))
         grid = self.intercept + total * np.linspace(-3.2, 3.2, 801)
         rows = stats.norm.pdf(grid, self.intercept, total)
+        top = rows.max()
         self.ax_.fill_between(grid, rows, color=PALE, alpha=0.5, linewidth=0, label=f"single rows: SD {short(total)}")
         if self.group_sd > 0:
             groups = stats.norm.pdf(grid, self.intercept, self.group_sd)
@@ -258,33 +269,26 @@ class VarianceDisplay:
             (self.line_,) = self.ax_.plot(grid, groups, color=BLUE, linewidth=1.8, label=name)
             low, high = self._range()
             inside = np.linspace(*self.plausible_range, 201)
-            self.area_ = self.ax_.fill_between(
-                inside,
-                stats.norm.pdf(inside, self.intercept, self.group_sd),
-                color=BLUE,
-                alpha=0.3,
-                linewidth=0,
-                label=f"plausible values range: {percent(self.level)} of them, {low} to {high}",
-            )
-            top = max(groups.max(), rows.max())
+            density = stats.norm.pdf(inside, self.intercept, self.group_sd)
+            label = f"plausible values range: {percent(self.level)} of them, {low} to {high}"
+            self.area_ = self.ax_.fill_between(inside, density, color=BLUE, alpha=0.3, linewidth=0, label=label)
+            top = max(groups.max(), top)
         else:
-            self.line_ = self.ax_.axvline(
-                self.intercept, color=BLUE, linewidth=1.8, label="intercepts of groups: all the same"
-            )
-            top = rows.max()
+            label = "intercepts of groups: all the same"
+            self.line_ = self.ax_.axvline(self.intercept, color=BLUE, linewidth=1.8, label=label)
         self.ax_.set(ylim=(0, 1.42 * top), yticks=[])
-        self.ax_.set_xlabel(self.outcome_name + (" where all predictors are 0" if self.predictors else ""))
+        self.ax_.set_xlabel(self.outcome_name + (" if all predictors are 0" if self.predictors else ""))
         self.ax_.spines[["top", "right", "left"]].set_visible(False)
         self.ax_.legend(loc="upper left", frameon=False, fontsize="small")
 
     def _draw_profile(self) -> None:
-        """Draw how far the criterion rises from its least value as the ICC leaves its estimate."""
+        """Draw the criterion above its minimum against the ICC."""
         at, excess = self.profile
         lower, upper = self.icc_limits
-        # Two significant digits of the width.
+        # Numbers have three significant digits of ten times the width of the interval: two digits of the width.
         size = 10.0 * max(upper - lower, 1e-3)
-        what = "REML criterion" if self.reml else "deviance"
-        (self.line_,) = self.ax_.plot(at, excess, color=BLUE, linewidth=1.8, label=what)
+        criterion = "REML criterion" if self.reml else "deviance"
+        (self.line_,) = self.ax_.plot(at, excess, color=BLUE, linewidth=1.8, label=criterion)
         label = f"{percent(self.level)} interval: {short(lower, size)} to {short(upper, size)}"
         inside = (at >= lower) & (at <= upper)
         self.area_ = self.ax_.fill_between(
@@ -293,9 +297,9 @@ class VarianceDisplay:
         self.ax_.axhline(self.threshold, color=GREY, linewidth=1.0, linestyle="--")
         label = f"estimate: {short(self.icc, size)}"
         self.ax_.vlines(self.icc, 0.0, self.threshold, color=VERMILION, linewidth=1.2, label=label)
-        self.ax_.set(xlabel="intraclass correlation (ICC)", ylabel=f"{what} above its minimum", xlim=(at[0], at[-1]))
+        self.ax_.set(xlabel="intraclass correlation (ICC)", ylabel=f"{criterion} above its minimum", xlim=(at[0], at[-1]))
         self.ax_.set_ylim(0, 2.0 * self.threshold)
         # ICCs near 1 have long numbers.
         self.ax_.locator_params(axis="x", nbins=6)
         self.ax_.legend(loc="upper center", frameon=True, framealpha=0.9, edgecolor="none", fontsize="small")
-        tidy(self.ax_)
+        self.ax_.spines[["top", "right"]].set_visible(False)

@@ -1,7 +1,7 @@
 """Denominator degrees of freedom of fixed effects: Satterthwaite's, and Kenward and Roger's with their covariance.
 
-Contrasts are whitened throughout: a row a = l R of a contrast l, with R R' the covariance of the fixed effects, so that the
-estimate of l' beta has the variance a'a.
+Contrasts are whitened throughout: a contrast l is given as the row a = l R, with R R' the covariance of the fixed effects,
+so that the estimate of l' beta has the variance a'a.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from .._typing import MixedFit
 
-# Relative to the terms it is the difference of, information this small is rounding.
+# Information is a difference of terms; below this share of them it is rounding.
 _NO_INFORMATION = 1e-10
 
 
@@ -20,8 +20,8 @@ _NO_INFORMATION = 1e-10
 class Satterthwaite:
     """Satterthwaite's degrees of freedom of combinations of the fixed effects.
 
-    With V the covariance of the fixed effects, l a contrast, g the gradient of l'Vl by the variance parameters and A twice
-    the inverse of the Hessian of the (restricted) deviance,
+    Let V be the covariance of the fixed effects, l a contrast, g the gradient of l'Vl by the variance parameters, and A
+    twice the inverse of the Hessian of the (restricted) deviance. Then
 
         df = 2 (l'Vl)^2 / (g'Ag).
 
@@ -46,12 +46,12 @@ class Satterthwaite:
 
     @classmethod
     def of(cls, fit: MixedFit) -> Satterthwaite:
-        """Return them for a fit."""
+        """Return the record of a fit."""
         return cls(fit.covariance_derivatives, fit.hessian)
 
     def degrees_of_freedom(self, contrasts: np.ndarray) -> np.ndarray:
         """Return the df of each whitened contrast, of shape (n_contrasts, k); NaN if its variance is 0."""
-        gradient = np.stack([quadratic(contrasts, derivative) for derivative in self.derivatives], axis=-1)
+        gradient = ((contrasts @ self.derivatives) * contrasts).sum(axis=2).T
         return self.of_variances((contrasts * contrasts).sum(axis=1), gradient)
 
     def of_variances(self, variance: np.ndarray, gradient: np.ndarray) -> np.ndarray:
@@ -63,8 +63,8 @@ class Satterthwaite:
     def joint_degrees_of_freedom(self, contrasts: np.ndarray) -> float:
         """Return the denominator df of the F test that several independent contrasts are all 0.
 
-        The contrasts are turned so that their estimates are uncorrelated; the df nu_i of each then give those of the F
-        distribution whose mean the sum of their squares has (Fai & Cornelius 1996),
+        The contrasts are rotated so that their q estimates are uncorrelated, and nu_i are their degrees of freedom. E is the
+        mean of the sum of their squared t statistics, and df gives q F the same mean (Fai & Cornelius 1996):
 
             df = 2 E / (E - q),   E = sum over nu_i > 2 of nu_i / (nu_i - 2).
 
@@ -75,25 +75,26 @@ class Satterthwaite:
         Simulation 54(4), 363-378.
         """
         each = self.degrees_of_freedom(np.linalg.svd(contrasts, full_matrices=False)[2])
-        # As in lmerTest: equal ones need no averaging.
-        if np.ptp(each) < 1e-8:
+        # As in lmerTest: equal df need no averaging. They are infinite if no variance is estimated.
+        if np.isinf(each).all() or np.ptp(each) < 1e-8:
             return float(each.mean())
-        counted = each[each > 2.0]
-        expectation = float((counted / (counted - 2.0)).sum())
+        with_mean = each[each > 2.0]
+        expectation = float((with_mean / (with_mean - 2.0)).sum())
         return 2.0 * expectation / (expectation - len(each)) if expectation > len(each) else 2.0
 
 
 @dataclass(frozen=True, eq=False)
 class KenwardRoger:
-    """The covariance of the fixed effects adjusted for the estimation of the variances, and what its df take.
+    """Kenward and Roger's adjusted covariance of the fixed effects, and what their degrees of freedom are computed from.
 
-    With V = sum_r v_r V_r linear in the variances v, and Phi the covariance of the fixed effects,
+    The adjustment allows for the estimation of the variances v, in which V = sum_r v_r V_r is linear. With Phi the
+    covariance of the fixed effects,
 
         P_r = -X'V^-1 V_r V^-1 X,   Q_rs = X'V^-1 V_r V^-1 V_s V^-1 X,   T_rs = tr(V^-1 V_r V^-1 V_s),
         I_rs = (T_rs - 2 tr(Phi Q_rs) + tr(Phi P_r Phi P_s)) / 2,   W = I^-1,
         Phi_A = Phi + 2 Phi [sum_rs W_rs (Q_rs - P_r Phi P_s)] Phi.
 
-    All of it is whitened here, so that Phi is the identity.
+    All matrices are whitened here, so that Phi is the identity.
 
     Attributes
     ----------
@@ -107,7 +108,7 @@ class KenwardRoger:
     Raises
     ------
     ValueError
-        If the fixed effects leave no information on one of the variances, or none to tell them apart.
+        If the fixed effects leave too little information to identify every variance.
 
     References
     ----------
@@ -124,7 +125,7 @@ class KenwardRoger:
 
     @classmethod
     def of(cls, p: np.ndarray, q: np.ndarray, t: np.ndarray) -> KenwardRoger:
-        """Return them for the terms P, Q and T of a fit by REML."""
+        """Return the record of a fit by REML from its terms P, Q and T."""
         information = (t - 2.0 * np.trace(q, axis1=2, axis2=3) + _traces_of_products(p)) / 2.0
         _check_informative(information, t.diagonal() / 2.0)
         inverse = np.linalg.inv(information)
@@ -132,14 +133,19 @@ class KenwardRoger:
         return cls(np.eye(p.shape[1]) + change + change.T, p, inverse)
 
     def degrees_of_freedom(self, contrasts: np.ndarray) -> tuple[float, float]:
-        """Return the denominator df of the F test that contrasts are all 0, and the factor its statistic takes.
-
-        The statistic is factor times (L beta)' (L Phi_A L')^-1 (L beta) / q; for one contrast the factor is 1.
+        """Return the denominator df of the F test that all contrasts are 0, and the factor that scales its statistic.
 
         Parameters
         ----------
         contrasts : ndarray of shape (q, k)
-            Whitened and independent.
+            Whitened, independent contrasts.
+
+        Returns
+        -------
+        df : float
+            Denominator degrees of freedom.
+        factor : float
+            The statistic is factor times (L beta)' (L Phi_A L')^-1 (L beta) / q; for one contrast the factor is 1.
         """
         q = len(contrasts)
         axes = np.linalg.svd(contrasts, full_matrices=False)[2]
@@ -160,30 +166,30 @@ class KenwardRoger:
 def _traces_of_products(matrices: np.ndarray) -> np.ndarray:
     """Return tr(M_r M_s) of symmetric matrices, of shape (n, n)."""
     flat = matrices.reshape(len(matrices), -1)
-    return flat @ flat.T
+    return np.asarray(flat @ flat.T)
 
 
-def _check_informative(information: np.ndarray, of_all: np.ndarray) -> None:
-    """Raise if the data do not tell the variances apart once the fixed effects are estimated.
+def _check_informative(information: np.ndarray, total: np.ndarray) -> None:
+    """Raise if the data do not identify every variance once the fixed effects are estimated.
 
     Parameters
     ----------
     information : ndarray of shape (n_variances, n_variances)
-        Of the variances, less what the fixed effects take.
-    of_all : ndarray of shape (n_variances,)
-        Its diagonal if there were no fixed effects.
+        Information on the variances, less what the fixed effects take.
+    total : ndarray of shape (n_variances,)
+        The diagonal that the information would have without fixed effects.
     """
     diagonal = information.diagonal()
-    if (diagonal > _NO_INFORMATION * of_all).all():
+    if (diagonal > _NO_INFORMATION * total).all():
         length = np.sqrt(diagonal)
         if np.linalg.eigvalsh(information / np.outer(length, length)).min() > _NO_INFORMATION / 2.0:
             return
     raise ValueError(
-        'ddf="kenward_roger" adjusts for the estimation of the variances, but the fixed effects leave nothing in the data '
-        'to tell the variances apart. Fit fewer columns or more groups, or use ddf="satterthwaite".'
+        'ddf="kenward_roger" adjusts for the estimation of the variances, but the fixed effects leave too little '
+        'information to tell the variances apart. Fit fewer columns or more groups, or use ddf="satterthwaite".'
     )
 
 
 def quadratic(contrasts: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Return l' M l of each contrast l."""
-    return ((contrasts @ matrix) * contrasts).sum(axis=1)
+    return np.asarray(((contrasts @ matrix) * contrasts).sum(axis=1))

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from .._inputs import check_choice, check_level
+from .._typing import FittedModel
 from ..likelihood._optimum import minimise
+from ._distributions import half_width
 from ._fits import random_intercept_fit_of
 from ._profile import icc_of_ratio, profile_limits
-from ._tests import _UNBOUNDED
+from ._tests import UNBOUNDED
 from ._variance_ratio import FPivot
 
+IntervalMethod = Literal["profile", "wald", "exact"]
 
-def confidence_intervals(model: Any, *, method: str = "profile", level: float = 0.95) -> pd.DataFrame:
+
+def confidence_intervals(model: FittedModel, *, method: IntervalMethod = "profile", level: float = 0.95) -> pd.DataFrame:
     """Return confidence intervals of all parameters.
 
     Parameters
@@ -24,28 +27,29 @@ def confidence_intervals(model: Any, *, method: str = "profile", level: float = 
     model : RandomInterceptRegressor
         A fitted model.
     method : {"profile", "wald", "exact"}, default="profile"
-        "profile": where twice the log-likelihood has fallen by the quantile of chi-squared; of the full likelihood, as in
-        lme4, also where the model was fitted by REML. "wald": estimates and normal quantiles of standard errors, for the
-        fixed effects alone. "exact": of the ICC and the residual standard deviation alone, with exact coverage whatever the
-        group sizes and the covariates.
+        "profile" includes the values at which twice the full log-likelihood is below its maximum by no more than a quantile
+        of chi-squared; as in lme4, this holds for models fitted by REML too. "wald" adds normal quantiles of standard errors
+        to the estimates, for the fixed effects only. "exact" has exact coverage for any group sizes and covariates, for the
+        ICC and the residual standard deviation only.
     level : float, default=0.95
+        Confidence level of the intervals.
 
     Returns
     -------
     intervals : pandas.DataFrame
-        Indexed "sd(group)", "sd(residual)", "icc", "(Intercept)" and the names of the features, with the columns "lower" and
-        "upper"; NaN where the method has no interval.
+        Indexed by "sd(group)", "sd(residual)", "icc", "(Intercept)" and the names of the features, with the columns "lower"
+        and "upper"; NaN for parameters that the method has no interval for.
 
     Raises
     ------
     ValueError
-        If the fixed effects leave no residual within groups, so that the full likelihood has no maximum. That happens by
-        chance alone where there are no more rows than groups and coefficients together.
+        If `method` is "profile" and the full likelihood has no maximum, because the fixed effects leave no residual within
+        groups. This is certain if there are no more rows than groups and predictors that vary within groups.
 
     References
     ----------
     D. A. Harville and A. P. Fenech (1985), "Confidence intervals for a variance ratio, or for heritability, in an
-    unbalanced mixed linear model", Biometrics 41(1), 137-152, for the exact ones.
+    unbalanced mixed linear model", Biometrics 41(1), 137-152, for the exact intervals.
 
     Examples
     --------
@@ -62,14 +66,16 @@ def confidence_intervals(model: Any, *, method: str = "profile", level: float = 
     (Intercept)   231.992  270.818
     days            8.887   12.048
     """
+    from scipy import stats
+
     fit = random_intercept_fit_of(model)
     check_level(level)
-    check_choice("method", method, ("profile", "wald", "exact"))
+    check_choice("method", method, get_args(IntervalMethod))
     names = ["sd(group)", "sd(residual)", "icc", *fit.names]
     limits = np.full((len(names), 2), np.nan)
     if method == "wald":
         errors = np.sqrt(fit.covariance.diagonal())
-        half = np.where(errors > 0, stats.norm.ppf(0.5 + level / 2.0) * errors, np.nan)
+        half = np.where(errors > 0, half_width(level, errors), np.nan)
         limits[3:] = np.column_stack([fit.coefficients - half, fit.coefficients + half])
     elif method == "exact":
         criterion = fit.criterion()
@@ -81,26 +87,27 @@ def confidence_intervals(model: Any, *, method: str = "profile", level: float = 
             raise ValueError("The model leaves no residual (sigma2 = 0): the likelihood has no maximum to profile about.")
         criterion = fit.criterion(reml=False)
         if np.isneginf(minimise(criterion).solution.value):
-            raise ValueError(_UNBOUNDED.format("the model"))
+            raise ValueError(UNBOUNDED.format("the model"))
         profile = profile_limits(criterion, float(stats.chi2.ppf(level, 1)))
         limits[0], limits[1], limits[3:] = profile.group_sd, profile.residual_sd, profile.coefficients
         limits[2] = icc_of_ratio(np.array(profile.ratio))
     return pd.DataFrame(limits, index=names, columns=["lower", "upper"])
 
 
-def plausible_values_range(model: Any, level: float = 0.95) -> pd.Series:
-    """Return the range in which the model puts this share of the groups' intercepts, intercept +- z sqrt(tau2).
+def plausible_values_range(model: FittedModel, level: float = 0.95) -> pd.Series:
+    """Return the range that holds this share of the groups' intercepts by the model, intercept +- z sqrt(tau2).
 
     Parameters
     ----------
     model : RandomInterceptRegressor
         A fitted model.
     level : float, default=0.95
+        Share of the groups that the range holds.
 
     Returns
     -------
     limits : pandas.Series
-        "lower" and "upper", in units of y. With predictors, of rows at which all of them are 0.
+        "lower" and "upper", in units of y. The intercepts are those of rows with predictors of 0.
 
     Examples
     --------
@@ -114,5 +121,5 @@ def plausible_values_range(model: Any, level: float = 0.95) -> pd.Series:
     """
     fit = random_intercept_fit_of(model)
     check_level(level)
-    half = stats.norm.ppf(0.5 + level / 2.0) * np.sqrt(fit.group_variance)
+    half = half_width(level, np.sqrt(fit.group_variance))
     return pd.Series({"lower": fit.intercept - half, "upper": fit.intercept + half})

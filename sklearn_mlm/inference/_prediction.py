@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from numpy.typing import ArrayLike
 
 from .._inputs import check_choice, check_level
 from ..moments._labels import UNSEEN
 from ..moments._rows import as_weights, check_containers
 from ._degrees_of_freedom import Satterthwaite
-from ._fits import random_intercept_fit_of
+from ._distributions import half_width
+from ._fits import GroupedModel, random_intercept_fit_of
+
+PredictionKind = Literal["mean", "observation"]
 
 
 def predict_interval(
-    model: Any,
+    model: GroupedModel,
     X: Any,
-    groups: Any = None,
+    groups: ArrayLike | None = None,
     *,
-    kind: str = "mean",
+    kind: PredictionKind = "mean",
     level: float = 0.95,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
 ) -> pd.DataFrame:
     """Return predictions of rows in their groups, with intervals.
 
-    The variance of a prediction is that of the fixed part and of the group's effect (of an unknown group's, all of tau2),
-    and for an observation sigma2 as well. The interval is that of the t distribution with Satterthwaite's degrees of freedom
-    of that variance, which allow for the estimation of tau2 and sigma2.
+    The variance of a prediction is that of the fixed part and of the group's effect, which is tau2 for a new group; an
+    observation adds sigma2. The interval is a t interval, whose Satterthwaite degrees of freedom allow for the estimation of
+    tau2 and sigma2.
 
     Parameters
     ----------
@@ -37,19 +40,20 @@ def predict_interval(
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
         Predictors, as in `predict`.
     groups : array-like of shape (n_samples,), "population" or None, default=None
-        Group labels, as in `predict`. The interval of a new group, or of "population", is for the mean of a group of which
-        nothing is known.
+        Group labels, as in `predict`. For a new group, and for "population", the interval is that of the mean of a group
+        that the model knows nothing about.
     kind : {"mean", "observation"}, default="mean"
-        Whether the interval is for the mean of the row's group, or for a new row.
+        Whether the interval is for the mean outcome of such rows in the group, or for a single new row.
     level : float, default=0.95
+        Confidence level of the intervals.
     sample_weight : array-like of shape (n_samples,), default=None
-        Precisions of new rows: their residual variance is sigma2 over it.
+        Precisions of the new rows, whose residual variances are sigma2 / `sample_weight`. Used if `kind` is "observation".
 
     Returns
     -------
     intervals : pandas.DataFrame
-        With the columns "prediction", "lower" and "upper", in units of y, and the index of `X` or `groups`, if one has an
-        index.
+        With the columns "prediction", "lower" and "upper", in units of y, and the index of `X`, or else of `groups`, if it
+        is a pandas object.
 
     Examples
     --------
@@ -65,7 +69,7 @@ def predict_interval(
     """
     fit = random_intercept_fit_of(model)
     check_level(level)
-    check_choice("kind", kind, ("mean", "observation"))
+    check_choice("kind", kind, get_args(PredictionKind))
     check_containers(X=X, groups=groups, sample_weight=sample_weight)
     index = next((rows.index for rows in (X, groups) if isinstance(rows, pd.DataFrame | pd.Series)), None)
     X, codes = model.locate(X, groups)
@@ -81,7 +85,7 @@ def predict_interval(
         variance = variance + noise
         if fit.boundary != "residual":
             gradient[:, -1] += noise
-    # Near tau2 = 0 the approximation goes to 0: an estimated variance rests on one difference at least.
+    # Near tau2 = 0 the approximation goes to 0, but an estimated variance has at least one degree of freedom.
     df = np.maximum(Satterthwaite.of(fit).of_variances(variance, gradient), 1.0)
-    half = stats.t.ppf(0.5 + level / 2.0, np.where(variance > 0, df, np.inf)) * np.sqrt(variance)
+    half = half_width(level, np.sqrt(variance), np.where(variance > 0, df, np.inf))
     return pd.DataFrame({"prediction": mean, "lower": mean - half, "upper": mean + half}, index=index)

@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from scipy import optimize
+from numpy.typing import ArrayLike
 
 from ..likelihood._criterion import Criterion
 from ..likelihood._optimum import minimise
 
-# The width of a piece of the region in log gamma, its nodes, and the points of it at which limits are looked for.
+# The width of a piece of the region in log gamma, its number of nodes, and its number of points on the search grid.
 _PIECE = 2.0
 _NODES = 20
 _POINTS = 64
-# Rounds of narrowing the place of a limit four times, to 1e-9 of a piece.
+# Rounds of the search, each of which narrows a bracket to a quarter: the last is 1e-9 of a piece wide.
 _ROUNDS = 12
-# Beyond this ratio, in units of 1 / (smallest size), groups determine y to rounding; the criterion is flat. And below this
-# one, in units of 1 / (largest size), it is what it is at 0.
+# At larger ratios, in units of 1 / (smallest size) or of the best ratio, the groups determine y to rounding, and the
+# criterion is flat.
 _LARGEST_RATIO = 1e12
-# In units of the best ratio, if that is farther.
 _BEYOND_BEST = 1e6
+# At smaller ratios, in units of 1 / (largest size), the criterion equals its value at 0.
 _SMALLEST_RATIO = 1e-12
 _TOLERANCE = 4 * np.finfo(np.float64).eps
 
 
 @dataclass(frozen=True, eq=False)
 class ProfileLimits:
-    """Limits of a likelihood region, each of which is the most extreme value that a parameter takes in it.
+    """Limits of the parameters: the least and the largest value of each in a likelihood region.
 
     Attributes
     ----------
     ratio, group_sd, residual_sd : tuple of two float
-        Of gamma, tau and sigma (in units of y).
+        Limits of gamma, and of tau and sigma in units of y.
     coefficients : ndarray of shape (n_coefficients, 2)
-        Of the fixed effects, the intercept first where the model has one; NaN for dropped columns.
+        Limits of the fixed effects, the intercept first if the model has one; NaN for dropped columns.
     """
 
     ratio: tuple[float, float]
@@ -47,32 +46,37 @@ class ProfileLimits:
 def profile_limits(criterion: Criterion, threshold: float) -> ProfileLimits:
     """Return the limits of the region in which the deviance exceeds its minimum by no more than a threshold.
 
-    The profile of a parameter exceeds the threshold where the parameter leaves the region of all parameters; its limits
-    are therefore the extremes over the region. For a given gamma the region is explicit: with Delta(gamma) what the
-    threshold leaves above the profiled deviance,
+    The profile of a parameter exceeds the threshold as soon as the parameter leaves the region of all parameters, so that
+    its limits are its extremes in the region. For a given gamma the region is explicit. With Delta(gamma) the threshold less
+    the rise of the profiled deviance,
 
         sigma2 = s r2 / N for all s with N (log s + 1/s - 1) <= Delta,
         beta_c = b_c +- sqrt((B_XX^-1)_cc r2 (exp(Delta / N) - 1)),
 
-    and tau2 = gamma sigma2, so that each limit is the extreme of a function of gamma alone.
+    and tau2 = gamma sigma2. Each limit is therefore the extreme of a function of gamma alone.
 
     Parameters
     ----------
     criterion : Criterion
-        Of maximum likelihood.
+        The criterion of maximum likelihood.
     threshold : float
         The quantile of chi-squared with one degree of freedom.
+
+    Returns
+    -------
+    limits : ProfileLimits
+        The limits of all parameters.
 
     References
     ----------
     D. Bates, M. Maechler, B. Bolker and S. Walker (2015), "Fitting linear mixed-effects models using lme4", Journal of
-    Statistical Software 67(1), section 5.1, for the profiles; lme4 interpolates their limits.
+    Statistical Software 67(1), section 5.1, for the profiles, which lme4 interpolates.
     """
     return _Region(criterion, threshold).limits()
 
 
 def ratio_limits(criterion: Criterion, threshold: float) -> tuple[float, float]:
-    """Return the limits of the variance ratio alone, of a restricted or a full likelihood; infinity where there is none."""
+    """Return the limits of the variance ratio by a restricted or a full likelihood; infinity if there is no upper one."""
     return _Region(criterion, threshold).ratio
 
 
@@ -82,23 +86,23 @@ def icc_of_ratio(ratio: np.ndarray) -> np.ndarray:
 
 
 class _Region:
-    """The likelihood region, gamma by gamma."""
+    """The likelihood region as an interval of gamma."""
 
     def __init__(self, criterion: Criterion, threshold: float):
         self._criterion = criterion
         optimum = minimise(criterion)
         self._best = optimum.solution.ratio
-        # The optimum's value is summed group by group: of a flat criterion the two differ by more than a small threshold.
+        # The optimum's value is summed group by group. If the criterion is flat, its rounding may exceed a small threshold.
         self._ceiling = max(optimum.solution.value, criterion.value(self._best)) + threshold
         self.largest = max(_LARGEST_RATIO / float(criterion.groups.sizes.min()), _BEYOND_BEST * self._best)
         self.ratio = self._ratio_limits()
 
     def _excess(self, ratio: float) -> float:
-        """Return how far the profiled deviance at a ratio stands above the ceiling."""
+        """Return the profiled deviance at a ratio, less the ceiling."""
         return self._criterion.value(ratio) - self._ceiling
 
     def _ratio_limits(self) -> tuple[float, float]:
-        """Return the ends of the region in gamma: 0, and infinity, where it does not end before."""
+        """Return the ends of the region in gamma; 0 or infinity if it does not end before."""
         sizes = self._criterion.groups.sizes
         best, scale, largest = self._best, 1.0 / float(sizes.max()), self.largest
         lower = 0.0
@@ -115,7 +119,9 @@ class _Region:
         return lower, np.inf if self._excess(outside) <= 0 else self._root(inside, outside)
 
     def _root(self, low: float, high: float) -> float:
-        """Return where the excess is 0 between two ratios on either side."""
+        """Return the ratio between two others at which the excess is 0."""
+        from scipy import optimize
+
         return float(optimize.brentq(self._excess, low, high, xtol=_TOLERANCE * high, rtol=_TOLERANCE))
 
     def limits(self) -> ProfileLimits:
@@ -128,14 +134,15 @@ class _Region:
 
 
 class _Pieces:
-    """Limits at each ratio of a region as functions of one position, interpolated on pieces of the region.
+    """Limits at each ratio of a region, interpolated on pieces of the region as functions of a position.
 
     r2, the criterion, the coefficients and their variances are analytic in gamma for gamma > -1 / max n_j, and in
-    log gamma for |Im log gamma| < pi: their singularities are at negative gamma. The first piece is of gamma, up to
-    1 / max n_j, and the others are of log gamma, of a width of 2 at most. Twenty Chebyshev points of the second kind on each
-    leave errors of 6^-20 = 3e-16 (L. N. Trefethen (2013), "Approximation Theory and Approximation Practice", theorem 8.2).
+    log gamma for |Im log gamma| < pi, because their singularities are at negative gamma. The first piece is linear in gamma,
+    up to 1 / max n_j; the others are linear in log gamma and at most 2 wide. Twenty Chebyshev points of the second kind on
+    each leave errors of 6^-20 = 3e-16 (L. N. Trefethen (2013), "Approximation Theory and Approximation Practice", theorem
+    8.2).
 
-    A position is the number of a piece plus a share of it. Parameters are numbered: sigma2, tau2, and the coefficients.
+    A position is the number of a piece plus a share of it. Parameters are sigma2, tau2 and the coefficients, in this order.
     """
 
     def __init__(self, criterion: Criterion, low: float, high: float, ceiling: float):
@@ -164,10 +171,10 @@ class _Pieces:
         share = positions - piece
         linear = (piece == 0) & self._linear
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(linear, low + share * (high - low), low * (high / low) ** share)
+            return np.asarray(np.where(linear, low + share * (high - low), low * (high / low) ** share))
 
     def on_grid(self, sign: int) -> np.ndarray:
-        """Return the limits of all parameters on one side at `_POINTS` positions in each piece, a row a parameter."""
+        """Return limits on one side at `_POINTS` positions in each piece, a row for each parameter."""
         share = np.arange(_POINTS) / _POINTS
         basis = self._basis(share).T
         left, r2 = (self._left @ basis).ravel(), (self._r2 @ basis).ravel()
@@ -178,7 +185,7 @@ class _Pieces:
         return np.concatenate([[residual, group], centers + sign * self._half_width(variances, left, r2)])
 
     def at(self, sign: int, positions: np.ndarray) -> np.ndarray:
-        """Return the limits of all parameters on one side, each at positions of its own, a row of them a parameter."""
+        """Return limits on one side, each parameter's at its own row of positions, a row for each parameter."""
         piece = np.minimum(positions.astype(int), self.count - 1)
         basis = self._basis(positions - piece)
         left, r2 = ((values[piece] * basis).sum(axis=2) for values in (self._left, self._r2))
@@ -191,27 +198,27 @@ class _Pieces:
         return np.concatenate([residual, centers + sign * self._half_width(variances, left[2:], r2[2:])])
 
     def _basis(self, shares: np.ndarray) -> np.ndarray:
-        """Return the Lagrange polynomials of a piece at shares of it, along a new last axis, by the barycentric formula."""
+        """Return the Lagrange polynomials at shares of a piece, along a new last axis, by the barycentric formula."""
         distance = shares[..., None] - self._shares
         at_node = distance == 0.0
         terms = self._weights / np.where(at_node, 1.0, distance)
         terms = np.where(at_node.any(axis=-1, keepdims=True), at_node, terms)
-        return terms / terms.sum(axis=-1, keepdims=True)
+        return np.asarray(terms / terms.sum(axis=-1, keepdims=True))
 
     def _residual_variance(self, sign: int, left: np.ndarray, r2: np.ndarray) -> np.ndarray:
-        """Return the largest (sign 1) or least sigma2 of the region where the deviance may rise by `left`."""
-        return _stretch(np.maximum(left, 0.0) / self._n, sign) * r2 * self._unit
+        """Return the largest (sign 1) or least (sign -1) sigma2 if the deviance may rise by `left`."""
+        return np.asarray(_stretch(np.maximum(left, 0.0) / self._n, sign) * r2 * self._unit)
 
     def _half_width(self, variances: np.ndarray, left: np.ndarray, r2: np.ndarray) -> np.ndarray:
-        """Return by how much coefficients of such variances may differ from their best values."""
-        return np.sqrt(np.maximum(variances, 0.0) * r2 * np.expm1(np.maximum(left, 0.0) / self._n))
+        """Return by how much coefficients may differ from their best values if the deviance may rise by `left`."""
+        return np.asarray(np.sqrt(np.maximum(variances, 0.0) * r2 * np.expm1(np.maximum(left, 0.0) / self._n)))
 
 
 def _extremes(pieces: _Pieces) -> np.ndarray:
     """Return the least and the largest value that each parameter takes in a region, of shape (n_parameters, 2).
 
-    The best of a grid is bracketed by its neighbours, and the bracket narrowed about the best of nine positions in it; at an
-    extreme the error of the place does not show in the value.
+    The best point of a grid is bracketed by its neighbours, and the bracket is narrowed about the best of nine positions in
+    it. Near an extreme the value hardly depends on the position.
     """
     limits = np.empty((pieces.n_parameters, 2))
     for side, sign in enumerate((-1, 1)):
@@ -228,16 +235,16 @@ def _extremes(pieces: _Pieces) -> np.ndarray:
     return limits
 
 
-def _stretch(excess: Any, sign: int) -> np.ndarray:
-    """Return the s on one side of 1 (above for sign 1) with log s + 1/s - 1 = excess >= 0, to rounding."""
+def _stretch(excess: ArrayLike, sign: int) -> np.ndarray:
+    """Return the s with log s + 1/s - 1 = excess >= 0, to rounding: s >= 1 for sign 1, s <= 1 for sign -1."""
     excess = np.asarray(excess, dtype=np.float64)
-    # In t = log s, t + exp(-t) - 1 = excess is convex: Newton's steps from beyond the root do not overshoot.
+    # t + exp(-t) - 1 is convex in t = log s, so that Newton's steps from beyond the root do not overshoot.
     t = excess + 1.0 if sign > 0 else -np.log1p(excess) - np.sqrt(2.0 * excess)
-    some = excess > 0
-    t = np.where(some, t, 0.0)
+    positive = excess > 0
+    t = np.where(positive, t, 0.0)
     for _ in range(100):
-        slope = np.where(some, -np.expm1(-t), 1.0)
-        step = np.where(some, t + np.expm1(-t) - excess, 0.0) / slope
+        slope = np.where(positive, -np.expm1(-t), 1.0)
+        step = np.where(positive, t + np.expm1(-t) - excess, 0.0) / slope
         t = t - step
         if np.all(np.abs(step) <= _TOLERANCE * np.abs(t)):
             break

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from .._inputs import check_level
+from .._typing import FittedModel
+from ._distributions import half_width
 from ._fits import random_intercept_fit_of
 
 
-def random_effects_table(model: Any, level: float = 0.95) -> pd.DataFrame:
-    """Return the empirical-Bayes estimate of each group, how reliable it is, and the group's own intercept.
+def random_effects_table(model: FittedModel, level: float = 0.95) -> pd.DataFrame:
+    """Return the empirical-Bayes estimate of each group, its reliability, and the group's own intercept.
 
     Parameters
     ----------
     model : RandomInterceptRegressor
         A fitted model.
     level : float, default=0.95
-        Of the intervals.
+        Confidence level of the intervals.
 
     Returns
     -------
     table : pandas.DataFrame
-        Indexed by group label, with the columns "effect" (u_j), "sd" (its conditional standard deviation, given fixed
-        effects and variances: lme4's condsd), "reliability" (lambda_j), "n" (total weight of the rows), "intercept" (fixed
-        intercept plus effect), and "ci_lower" and "ci_upper" of the effect, all but the last but two in units of y.
+        Indexed by group label, with the columns "effect" (u_j), "sd" (its conditional sd, given fixed effects and variances:
+        lme4's condsd), "reliability" (lambda_j), "n" (total weight of the rows), "intercept" (fixed intercept plus effect),
+        and "ci_lower" and "ci_upper" of the effect. All but "reliability" and "n" are in units of y.
 
     Examples
     --------
@@ -45,7 +44,7 @@ def random_effects_table(model: Any, level: float = 0.95) -> pd.DataFrame:
     check_level(level)
     effects, reliability = fit.random_effects, fit.reliabilities
     sd = np.sqrt(fit.group_variance * (1.0 - reliability))
-    half = stats.norm.ppf(0.5 + level / 2.0) * sd
+    half = half_width(level, sd)
     return pd.DataFrame(
         {
             "effect": effects,

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from .._inputs import check_choice
+from .._typing import FittedModel
 from ..likelihood._fit import Fit, Options, fit_moments, share
 from ..moments._grouped_moments import GroupedMoments
-from ._fits import random_intercept_fit_of
+from ._fits import GroupedModel, random_intercept_fit_of
+
+IccKind = Literal["adjusted", "unadjusted"]
 
 
 def without_columns(moments: GroupedMoments) -> GroupedMoments:
@@ -26,7 +30,7 @@ def without_columns(moments: GroupedMoments) -> GroupedMoments:
     )
 
 
-def icc(model: Any, *, kind: str = "adjusted", X: Any = None, groups: Any = None) -> float:
+def icc(model: GroupedModel, *, kind: IccKind = "adjusted", X: Any = None, groups: ArrayLike | None = None) -> float:
     """Return the intraclass correlation.
 
     Parameters
@@ -34,15 +38,17 @@ def icc(model: Any, *, kind: str = "adjusted", X: Any = None, groups: Any = None
     model : RandomInterceptRegressor
         A fitted model.
     kind : {"adjusted", "unadjusted"}, default="adjusted"
-        "adjusted": tau2 / (tau2 + sigma2), of what the predictors leave, the attribute `icc_`. "unadjusted": with the
-        variance of the fixed part in the denominator, of all that varies.
-    X, groups : default=None
-        The rows of `fit`, for "unadjusted" of a model with precisions: see `r2`.
+        "adjusted" is tau2 / (tau2 + sigma2), the attribute `icc_`: the share of the groups in the variance that the
+        predictors leave. "unadjusted" adds the variance of the fixed part to the denominator.
+    X : array-like, data frame or sparse matrix of shape (n_samples, n_features), default=None
+        Predictors of the rows of `fit`. They matter only if `kind` is "unadjusted" and the weights are precisions: see `r2`.
+    groups : array-like of shape (n_samples,), default=None
+        Group labels of the same rows.
 
     Returns
     -------
     icc : float
-        In [0, 1].
+        Between 0 and 1; NaN if all variances are 0.
 
     References
     ----------
@@ -61,33 +67,34 @@ def icc(model: Any, *, kind: str = "adjusted", X: Any = None, groups: Any = None
     (0.589, 0.424)
     """
     fit = random_intercept_fit_of(model)
-    check_choice("kind", kind, ("adjusted", "unadjusted"))
+    check_choice("kind", kind, get_args(IccKind))
     if kind == "adjusted":
         return fit.icc
     fixed = sum(_fixed_variances(fit, model, X, groups))
     return share(fit.group_variance, fit.group_variance + fit.residual_variance + fixed)
 
 
-def r2(model: Any, X: Any = None, groups: Any = None) -> pd.Series:
+def r2(model: GroupedModel, X: Any = None, groups: ArrayLike | None = None) -> pd.Series:
     """Return the shares of variance that the parts of the model explain.
 
-    The variance of y is taken apart into that of the fixed part within groups and between them, tau2 and sigma2.
+    The variance of y has four parts: the variances of the fixed part within and between groups, tau2 and sigma2.
 
     Parameters
     ----------
     model : RandomInterceptRegressor
         A fitted model.
-    X, groups : default=None
-        The rows of `fit`. They make a difference to models with precisions only: the variance of the fixed part is then that
-        over the rows, each counted once, as in R's performance; without rows it is that of the moments, in which rows
-        weigh.
+    X : array-like, data frame or sparse matrix of shape (n_samples, n_features), default=None
+        Predictors of the rows of `fit`. They matter only if the weights are precisions. The variance of the fixed part then
+        counts each row once, as R's performance does; without `X` it is computed from the moments, which weight the rows.
+    groups : array-like of shape (n_samples,), default=None
+        Group labels of the same rows.
 
     Returns
     -------
     shares : pandas.Series
-        "marginal" (of the fixed part) and "conditional" (of the fixed part and the groups), Nakagawa and Schielzeth's R
-        squared; the shares in the total of the four parts, "fixed_within", "fixed_between", "group" and "residual"; and, of
-        the variance within groups and of that between them, the share of the fixed part, "within" and "between".
+        Nakagawa and Schielzeth's R squared of the fixed part, "marginal", and of the fixed part and the groups,
+        "conditional"; the share of each of the four parts in the total, "fixed_within", "fixed_between", "group" and
+        "residual"; and the share of the fixed part in the variance within groups, "within", and between groups, "between".
 
     References
     ----------
@@ -132,16 +139,16 @@ def r2(model: Any, X: Any = None, groups: Any = None) -> pd.Series:
     )
 
 
-def _fixed_variances(fit: Fit, model: Any, X: Any, groups: Any) -> tuple[float, float]:
-    """Return the variance of the fixed part over the rows, within and between groups; over n - 1, as R's var has it.
+def _fixed_variances(fit: Fit, model: GroupedModel, X: Any, groups: ArrayLike | None) -> tuple[float, float]:
+    """Return the variance of the fixed part over the rows, within and between groups; divided by n - 1, as in R's var.
 
-    From moments it is the weighted mean square times n / (n - 1), with n the number of observations, which does not depend
+    From moments, it is the weighted mean square times n / (n - 1), with n the number of observations. This does not depend
     on the unit of precision weights.
     """
     if X is not None:
         X, codes = model.locate(X, groups)
         if (codes < 0).any():
-            raise ValueError("groups must hold the labels of fit: found rows of unknown groups, or without a label.")
+            raise ValueError("groups must hold the labels of fit; found rows with unknown or missing labels.")
         if len(codes) < 2:
             raise ValueError(
                 f"X must hold the rows of fit: a variance takes two rows at least; found n_samples={len(codes)}."
@@ -165,8 +172,8 @@ def design_effect(sizes: np.ndarray, correlation: float) -> float:
     return 1.0 + (float(sizes @ sizes) / float(sizes.sum()) - 1.0) * correlation
 
 
-def clustering_report(model: Any) -> pd.Series:
-    """Return how the rows are clustered, and what that costs.
+def clustering_report(model: FittedModel) -> pd.Series:
+    """Return how the rows are clustered, and how many independent rows they are worth.
 
     Parameters
     ----------
@@ -176,10 +183,11 @@ def clustering_report(model: Any) -> pd.Series:
     Returns
     -------
     report : pandas.Series
-        "n" (rows, or copies of rows with frequency weights), "n_groups", "size_min", "size_mean", "size_median", "size_max",
-        "icc" (of y: the null model's), "design_effect" (1 + (m - 1) icc, m = sum n_j^2 / n, the factor by which groups
-        inflate the variance of the mean of y), "effective_sample_size" (n over it). With precision weights, sizes count rows
-        and the ICC is that of two rows of average precision, so that the unit of the weights makes no difference.
+        "n" (rows, or copies of rows if weights are frequencies), "n_groups", "size_min", "size_mean", "size_median",
+        "size_max", "icc" (of the null model), "design_effect" (the factor 1 + (m - 1) icc, m = sum n_j^2 / n, by which
+        groups inflate the variance of the mean of y), and "effective_sample_size" (n / design_effect). If weights are
+        precisions, sizes count rows and the ICC is that of rows of average precision, so that the unit of the weights makes
+        no difference.
 
     References
     ----------

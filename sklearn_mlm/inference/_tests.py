@@ -2,55 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from .._inputs import check_choice, is_whole
+from .._typing import FittedModel, RandomState
 from ..likelihood._fit import Fit
 from ..likelihood._optimum import minimise
 from ._fits import random_intercept_fit_of
 from ._variance_ratio import FPivot, simulate_null
 
-_UNBOUNDED = (
+TestMethod = Literal["exact", "mixture", "naive", "f"]
+
+UNBOUNDED = (
     "The likelihood of {} has no maximum: the fixed effects leave no residual (sigma2 = 0) within groups, and the "
     "likelihood grows without bound as the residual variance goes to 0. Fit fewer columns or more rows."
 )
 
 
 def random_intercept_test(
-    model: Any, *, method: str = "exact", n_simulations: int = 10_000, random_state: Any = None
+    model: FittedModel, *, method: TestMethod = "exact", n_simulations: int = 10_000, random_state: RandomState = None
 ) -> pd.Series:
     """Test that there is no group variance, tau2 = 0, given the predictors.
 
     Parameters
     ----------
     model : RandomInterceptRegressor
-        A fitted model; the restricted likelihood is used however it was fitted.
+        A fitted model. The test uses the restricted likelihood even if the model was fitted by maximum likelihood.
     method : {"exact", "mixture", "naive", "f"}, default="exact"
-        How the restricted likelihood-ratio statistic gets its p-value: by simulation of its exact null distribution (as
-        RLRsim); from an equal mixture of chi-squared with 0 and 1 degrees of freedom, its limit for many groups, which is
-        somewhat conservative; from chi-squared with 1, as lmerTest's ranova, which is twice that. "f" is Wald's F test,
-        exact as well, and what dummies of the groups would give.
+        How the p-value of the restricted likelihood-ratio statistic is computed. "exact" simulates the exact null
+        distribution, as RLRsim does. "mixture" uses the limit for many groups, an equal mixture of chi-squared with 0 and 1
+        degrees of freedom, and is somewhat conservative. "naive" uses chi-squared with 1 degree of freedom, as lmerTest's
+        ranova does, which doubles the p-value. "f" is Wald's F test instead, which is exact too and the F test of dummies of
+        the groups.
     n_simulations : int, default=10000
-        For "exact". The p-value is (1 + the number of draws that reach the statistic) / (1 + n_simulations): it is never 0,
-        and the test keeps its level at any number of draws.
+        Number of draws if `method` is "exact". The p-value is (1 + the number of draws that reach the statistic) /
+        (1 + n_simulations): it is never 0, and the test keeps its level at any number of draws.
     random_state : int, RandomState instance or None, default=None
-        For "exact".
+        Seeds the draws if `method` is "exact".
 
     Returns
     -------
     test : pandas.Series
-        "statistic" and "p_value", and for "f" "F", "df1", "df2" and "p_value". The p-value is NaN where the fixed effects
-        leave no degrees of freedom between groups, or one row for both variances: the likelihood is then the same at every
-        group variance.
+        "statistic" and "p_value"; if `method` is "f", "F", "df1", "df2" and "p_value". The p-value is NaN if the fixed
+        effects leave no degrees of freedom between groups, or a single one for both variances, because the likelihood is
+        then the same at every group variance.
 
     Raises
     ------
     ValueError
-        For an unknown method, an `n_simulations` that is no whole number of at least 1, or a constant y.
+        If `method` is unknown, if `n_simulations` is not a whole number of at least 1, or if y is constant or determined by
+        the fixed effects.
 
     References
     ----------
@@ -67,8 +71,10 @@ def random_intercept_test(
     >>> random_intercept_test(model, method="f").round(3).tolist()
     [4.598, 5.0, 24.0, 0.004]
     """
+    from scipy import stats
+
     fit = random_intercept_fit_of(model)
-    check_choice("method", method, ("exact", "mixture", "naive", "f"))
+    check_choice("method", method, get_args(TestMethod))
     if not is_whole(n_simulations):
         raise ValueError(f"n_simulations must be a whole number of draws, 1 or more; found {n_simulations!r}.")
     criterion = fit.criterion(reml=True)
@@ -77,9 +83,9 @@ def random_intercept_test(
     if criterion.exact_fit:
         raise ValueError("The fixed effects determine y: they leave no variance to test. Fit fewer columns.")
     if method == "f":
-        return f_test(FPivot(criterion))
+        return FPivot(criterion).test()
     optimum = minimise(criterion)
-    # Where the optimum is 0 the two values differ by rounding alone.
+    # At an optimum of 0, the two values differ by rounding only.
     statistic = max(criterion.value(0.0) - optimum.solution.value, 0.0) if optimum.solution.ratio > 0 else 0.0
     if not optimum.identified:
         p_value = np.nan
@@ -91,18 +97,11 @@ def random_intercept_test(
     return pd.Series({"statistic": statistic, "p_value": p_value})
 
 
-def f_test(pivot: FPivot) -> pd.Series:
-    """Return Wald's exact F test of tau2 = 0 as a series."""
-    statistic = pivot.statistic(0.0)
-    p_value = float(stats.f.sf(statistic, pivot.df1, pivot.df2))
-    return pd.Series({"F": statistic, "df1": pivot.df1, "df2": pivot.df2, "p_value": p_value})
+def likelihood_ratio_test(small: FittedModel, large: FittedModel) -> pd.DataFrame:
+    """Compare two models of the same rows: `large` has the columns of `small`, and more.
 
-
-def likelihood_ratio_test(small: Any, large: Any) -> pd.DataFrame:
-    """Compare two models of the same rows, one of which has the columns of the other and more.
-
-    Models fitted by REML are refitted by maximum likelihood, from their moments: restricted likelihoods of models with
-    different columns cannot be compared.
+    Models fitted by REML are refitted by maximum likelihood, from their moments, because restricted likelihoods of models
+    with different columns cannot be compared.
 
     Parameters
     ----------
@@ -112,13 +111,13 @@ def likelihood_ratio_test(small: Any, large: Any) -> pd.DataFrame:
     Returns
     -------
     table : pandas.DataFrame
-        A row for "small" and "large", as lme4's anova: "n_parameters", "aic", "bic", "log_likelihood", "deviance", and for
-        the larger "chi2", "df" and "p_value".
+        Indexed by "small" and "large", with the columns of lme4's anova: "n_parameters", "aic", "bic", "log_likelihood",
+        "deviance", "chi2", "df" and "p_value". The last three are NaN for the small model.
 
     Raises
     ------
     ValueError
-        If the models are of different rows or groups, or not nested, or if one of them leaves no residual within groups, so
+        If the models have different rows or groups or are not nested, or if one of them leaves no residual within groups, so
         that its full likelihood has no maximum.
 
     Examples
@@ -134,15 +133,17 @@ def likelihood_ratio_test(small: Any, large: Any) -> pd.DataFrame:
     small         -955.27   1910.54     NaN  NaN
     large         -897.04   1794.08  116.46  1.0
     """
+    from scipy import stats
+
     fits = random_intercept_fit_of(small, "small"), random_intercept_fit_of(large, "large")
     criteria = [fit.criterion(reml=False) for fit in fits]
     _check_nested(*fits)
     deviance = np.array([minimise(criterion).solution.value for criterion in criteria])
     for name, value in zip(("small", "large"), deviance, strict=True):
         if np.isneginf(value):
-            raise ValueError(_UNBOUNDED.format(name))
+            raise ValueError(UNBOUNDED.format(name))
     n_parameters = np.array([fit.n_parameters for fit in fits])
-    chi2, df = float(deviance[0] - deviance[1]), int(n_parameters[1] - n_parameters[0])
+    chi2, df = max(float(deviance[0] - deviance[1]), 0.0), float(n_parameters[1] - n_parameters[0])
     return pd.DataFrame(
         {
             "n_parameters": n_parameters,
@@ -150,16 +151,16 @@ def likelihood_ratio_test(small: Any, large: Any) -> pd.DataFrame:
             "bic": deviance + np.log(fits[0].n_observations) * n_parameters,
             "log_likelihood": -deviance / 2,
             "deviance": deviance,
-            "chi2": [np.nan, max(chi2, 0.0)],
-            "df": [np.nan, float(df)],
-            "p_value": [np.nan, float(stats.chi2.sf(max(chi2, 0.0), df))],
+            "chi2": [np.nan, chi2],
+            "df": [np.nan, df],
+            "p_value": [np.nan, float(stats.chi2.sf(chi2, df))],
         },
         index=["small", "large"],
     )
 
 
 def _check_nested(small: Fit, large: Fit) -> None:
-    """Raise unless the models are of the same rows, and the columns of one among those of the other."""
+    """Raise unless the models have the same rows, and the columns of `small` are among those of `large`."""
     a, b = small.moments, large.moments
     y_scale = np.sqrt(b.within[-1, -1] + b.counts.sum() * np.ptp(b.deviations[:, -1]) ** 2) or 1.0
     same = (
@@ -171,17 +172,17 @@ def _check_nested(small: Fit, large: Fit) -> None:
     )
     if not same:
         raise ValueError(
-            "The models are of different rows, groups or outcomes: their likelihoods cannot be compared. Fit both to the "
-            "same rows."
+            "The models have different rows, groups or outcomes: their likelihoods cannot be compared. Fit both to the same "
+            "rows."
         )
-    names = None if a.feature_names is None or b.feature_names is None else set(a.feature_names) - set(b.feature_names)
-    if large.rank <= small.rank or names:
-        extra = f" Only small has {', '.join(sorted(names))}." if names else ""
+    only_small = [] if b.feature_names is None else sorted(set(a.feature_names or ()) - set(b.feature_names))
+    if large.rank <= small.rank or only_small:
+        hint = f" Only small has {', '.join(only_small)}." if only_small else ""
         if large.rank < small.rank:
-            extra += " Perhaps the models are in the wrong order: small comes first."
+            hint += " Perhaps the models are in the wrong order: small comes first."
         raise ValueError(
             f"large must have the columns of small and more: found {small.rank} independent fixed effects in small "
-            f"and {large.rank} in large.{extra}"
+            f"and {large.rank} in large.{hint}"
         )
     of_small, of_large = small.options, large.options
     if of_small.weight_type != of_large.weight_type or (of_small.fit_intercept and not of_large.fit_intercept):

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from scipy import optimize, stats
+import pandas as pd
 from sklearn.utils import check_random_state
 
+from .._typing import RandomState
 from ..likelihood._criterion import Criterion
 from ..likelihood._spectrum import eigenvalues
+from ._distributions import f_test
 
-# Eigenvalues are taken together until they are so many.
+# More eigenvalues than these are binned.
 _MAX_EIGENVALUES = 128
 # Variance ratios, relative to the largest eigenvalue, at which simulated criteria are compared.
 _GRID = np.exp(np.linspace(np.log(1e-4), np.log(1e8), 240))
-# In units of 1 / (largest size): where the pivot has not fallen to a value there, it never does.
+# If the pivot has not fallen to a value at this ratio, in units of 1 / (largest size), it never does.
 _LARGEST_RATIO = 1e15
 _TOLERANCE = 4 * np.finfo(np.float64).eps
 
@@ -23,7 +23,7 @@ _TOLERANCE = 4 * np.finfo(np.float64).eps
 class FPivot:
     """Wald's pivot of the variance ratio, exact with covariates and groups of any size.
 
-    With RSS_w the residual sum of squares within groups, of df2 = N - J - k_w degrees of freedom, and df1 = J + k_w - k,
+    With RSS_w the residual sum of squares within groups, df2 = N - J - k_w its degrees of freedom, and df1 = J + k_w - k,
 
         F(gamma) = [(r2(gamma) - RSS_w) / df1] / [RSS_w / df2]
 
@@ -32,6 +32,7 @@ class FPivot:
     Parameters
     ----------
     criterion : Criterion
+        The criterion of the rows.
 
     References
     ----------
@@ -48,11 +49,11 @@ class FPivot:
 
     @property
     def defined(self) -> bool:
-        """Whether there are degrees of freedom for it on both sides."""
+        """Whether there are degrees of freedom both between and within groups."""
         return self.df1 > 0 and self.df2 > 0
 
     def statistic(self, ratio: float) -> float:
-        """Return F(gamma); infinity where nothing is left over within groups, NaN without degrees of freedom."""
+        """Return F(gamma): infinity if nothing is left within groups, NaN without degrees of freedom or residuals."""
         if not self.defined or self._criterion.exact_fit:
             return np.nan
         within = self._criterion.coordinates.within_residual
@@ -61,16 +62,24 @@ class FPivot:
             return np.inf if between > 0 else np.nan
         return float(between / self.df1 / (within / self.df2))
 
+    def test(self) -> pd.Series:
+        """Return Wald's exact F test of tau2 = 0."""
+        return f_test(self.statistic(0.0), self.df1, self.df2)
+
     def limits(self, level: float) -> tuple[float, float]:
-        """Return the exact confidence limits of gamma, each side missing with half of the probability left."""
+        """Return the exact confidence limits of gamma; values beyond each limit have the probability (1 - level) / 2."""
+        from scipy import stats
+
         if not self.defined or self._criterion.coordinates.within_residual <= 0:
             return np.nan, np.nan
         tail = (1.0 - level) / 2.0
-        lower, upper = (self._solve(float(stats.f.ppf(q, self.df1, self.df2))) for q in (1.0 - tail, tail))
-        return lower, upper
+        lower, upper = stats.f.ppf([1.0 - tail, tail], self.df1, self.df2).tolist()
+        return self._solve(lower), self._solve(upper)
 
     def _solve(self, value: float) -> float:
-        """Return the gamma at which the pivot has a value: 0 where it never has one so large, infinity if none so small."""
+        """Return the gamma at which the pivot equals a value: 0 if it is always below, infinity if it is always above."""
+        from scipy import optimize
+
         if self.statistic(0.0) <= value:
             return 0.0
         first = 1.0 / float(self._criterion.groups.sizes.max())
@@ -83,35 +92,44 @@ class FPivot:
 
     def residual_variance_limits(self, level: float) -> tuple[float, float]:
         """Return the exact confidence limits of sigma2, in the criterion's units: RSS_w / sigma2 is chi-squared(df2)."""
+        from scipy import stats
+
         if self.df2 <= 0:
             return np.nan, np.nan
         tail = (1.0 - level) / 2.0
-        lower, upper = (
-            self._criterion.coordinates.within_residual / stats.chi2.ppf(q, self.df2) for q in (1.0 - tail, tail)
-        )
+        quantiles = stats.chi2.ppf([1.0 - tail, tail], self.df2)
+        lower, upper = self._criterion.coordinates.within_residual / quantiles
         return float(lower), float(upper)
 
 
-def simulate_null(criterion: Criterion, n_simulations: int, random_state: Any = None) -> np.ndarray:
-    """Return draws of the restricted likelihood-ratio statistic of tau2 = 0 where tau2 is 0.
+def simulate_null(criterion: Criterion, n_simulations: int, random_state: RandomState = None) -> np.ndarray:
+    """Return draws of the restricted likelihood-ratio statistic of tau2 = 0 under that hypothesis.
 
-    With mu_s the eigenvalues above and w_s independent standard normals, the statistic is distributed as
+    With mu_s the eigenvalues that `eigenvalues` returns and w_s independent standard normals, the statistic is distributed
+    as
 
-        sup over gamma of (N - k) log(sum w_s^2 / sum w_s^2 / (1 + gamma mu_s)) - sum log(1 + gamma mu_s),
+        sup over gamma of (N - k) log(sum w_s^2 / sum(w_s^2 / (1 + gamma mu_s))) - sum log(1 + gamma mu_s).
 
-    the sums of squares over N - k of them, of which those without an eigenvalue have mu = 0. The statistic is 0 in every
-    draw where there are no eigenvalues.
+    The sums of squares have N - k terms; terms without an eigenvalue have mu = 0. The statistic is 0 in every draw if there
+    are no eigenvalues.
 
-    More than 128 eigenvalues are taken together within intervals of log mu, at their mean. As in `eigenvalues`, the error is
-    of second order in the width of an interval: over three powers of ten of mu, 0.05, which moves the statistic by about
-    1e-4 of itself, where the Monte Carlo error of a p-value of 0.05 from 10,000 draws is 4e-2 of it.
+    More than 128 eigenvalues are binned by log mu, and each bin is represented by its mean. As in `eigenvalues`, the error
+    is of second order in the width of a bin. If mu spans three powers of ten, the width is 0.05 and the relative error of
+    the statistic about 1e-4; the relative Monte Carlo error of a p-value of 0.05 from 10,000 draws is 4e-2.
 
     Parameters
     ----------
     criterion : Criterion
-        Restricted.
+        Restricted criterion.
     n_simulations : int
-    random_state : int, RandomState instance or None
+        Number of draws.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the draws.
+
+    Returns
+    -------
+    statistics : ndarray of shape (n_simulations,)
+        The draws.
 
     References
     ----------
@@ -119,7 +137,7 @@ def simulate_null(criterion: Criterion, n_simulations: int, random_state: Any = 
     Journal of the Royal Statistical Society B 66(1), 165-185, equation 9.
     """
     rng = check_random_state(random_state)
-    values, counts = _taken_together(*eigenvalues(criterion))
+    values, counts = _binned(*eigenvalues(criterion))
     if not len(values):
         return np.zeros(n_simulations)
     free = criterion.degrees_of_freedom
@@ -138,13 +156,13 @@ def simulate_null(criterion: Criterion, n_simulations: int, random_state: Any = 
     return statistics
 
 
-def _taken_together(values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return eigenvalues and their counts, those in one interval of equal width in their logarithm as one, their mean."""
+def _binned(values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean eigenvalue and the total count of bins of equal width in the logarithm."""
     if len(values) <= _MAX_EIGENVALUES:
         return values, counts
-    # An eigenvalue below 1e-8 of the largest shows at ratios only that are beyond the grid.
+    # An eigenvalue below 1e-8 of the largest makes a difference only at ratios beyond the grid.
     edges = np.geomspace(max(values.min(), 1e-8 * values.max()), values.max(), _MAX_EIGENVALUES)
     code = np.searchsorted(edges[1:-1], values, side="right")
-    n_together = np.bincount(code, counts)
-    held = n_together > 0
-    return np.bincount(code, counts * values)[held] / n_together[held], n_together[held]
+    totals = np.bincount(code, counts)
+    filled = totals > 0
+    return np.bincount(code, counts * values)[filled] / totals[filled], totals[filled]

@@ -1,4 +1,4 @@
-"""Moments to a solution: coordinates, the criterion, its optimum, and `Fit`. Knows nothing of scikit-learn."""
+"""Moments to a fit record: coordinates, the criterion, its optimum and `Fit`. Nothing here depends on scikit-learn."""
 
 from ._criterion import Criterion
 from ._fit import Fit

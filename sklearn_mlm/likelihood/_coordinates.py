@@ -1,4 +1,4 @@
-"""`Coordinates`: columns in which the criterion is well conditioned, and the within-group part of moments in them."""
+"""`Coordinates`: columns in which the criterion is well conditioned, and the within-group moments of these columns."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._typing import Floats
 from ..moments._grouped_moments import GroupedMoments
 from ..moments._moments import rounding_scatter
 from ..moments._remainder import SPACING, Remainder
@@ -25,30 +26,32 @@ _MOST_DIGITS = 16.0
 
 @dataclass(frozen=True, eq=False)
 class Coordinates:
-    """An affine map from the columns (1, x, y) of moments to columns in which B(gamma) is well conditioned at every gamma.
+    """Stores an affine map from the columns (1, x, y) of moments to columns in which B(gamma) is always well conditioned.
 
-    A row (1, x, y) less its origin, times `map`, is the row (z, e) of these coordinates. The k columns z are independent
-    and of unit length. A combination of columns that varies only between groups has exact zeros within groups, so that B
-    stays well conditioned as gamma grows. The last column e is y less a crude fit, so that the criterion spends no digits
-    on what the fixed effects explain. If the moments have a remainder, y is that remainder throughout, and `known_slopes`
-    are added to the coefficients in the end.
+    A row (1, x, y) less the origin, times `map`, is the row (z, e) of these coordinates. The k columns z are independent
+    and of unit length. A combination of columns that varies only between groups is exactly zero within groups, so that B
+    stays well conditioned as gamma grows. The last column e is y less a crude fit, so that the criterion loses no digits to
+    the part of y that the fixed effects explain. If the moments have a remainder, y stands for the remainder, and
+    `known_slopes` are added to the coefficients at the end.
 
     Attributes
     ----------
     moments : GroupedMoments
-        Of (x, y), where y is the remainder if there is one.
+        Moments of (x, y), in which the remainder, if there is one, replaces y.
     known_slopes : ndarray of shape (n_features,)
         The slopes of the remainder, or zeros.
     fit_intercept : bool
+        Whether the model has an intercept.
     origin : ndarray of shape (n_features + 1,)
         The grand mean of (x, y), or 0 without an intercept.
     offset : ndarray of shape (n_features + 1,)
         `origin` less the centre of the moments.
     map : ndarray of shape (n_coefficients + 1, k + 1)
+        The matrix of the map.
     dropped : ndarray of int
-        Features that depend on those before them.
+        Positions of features that depend on the columns before them.
     is_within : ndarray of shape (k,), bool
-        Which columns z vary within groups.
+        Whether each column z varies within groups.
     within : ndarray of shape (k, k)
         Pooled within-group scatter of z.
     within_slopes : ndarray of shape (k,)
@@ -56,21 +59,21 @@ class Coordinates:
     within_residual : float
         Residual sum of squares of e within groups.
     within_residual_zero : bool
-        Whether the fixed effects leave nothing of y within groups but rounding.
+        Whether the rest of y within groups, given the fixed effects, is rounding.
     outcome_constant : bool
         Whether y is constant.
     y_scale : float
         The unit of e, in units of y.
     log_scale : float
-        Logarithm of the product of the lengths of the k columns before scaling.
+        Logarithm of the product of the k column lengths before scaling.
     within_terms : float
-        The scatter of y within groups, or the larger scatter of the sums that y consists of.
+        The larger of two scatters within groups: that of y, and that of the terms whose sum is y.
     between_total : float
-        The scatter of the group means of y.
+        Scatter of the group means of y.
     noise : float
-        Scatter that the rounding of the rows could leave of a remainder without residual; 0 without a remainder.
+        The largest scatter of a remainder that is rounding of the rows; 0 without a remainder.
     lost : float
-        Scatter that rounding could have left in moments that were merged into a remainder and had none.
+        Scatter that rounding can have left in moments without a remainder that were merged with one.
     """
 
     moments: GroupedMoments
@@ -78,7 +81,7 @@ class Coordinates:
     fit_intercept: bool
     origin: np.ndarray
     offset: np.ndarray
-    map: np.ndarray
+    map: Floats
     dropped: np.ndarray
     is_within: np.ndarray
     within: np.ndarray
@@ -95,19 +98,18 @@ class Coordinates:
 
     @property
     def rank(self) -> int:
-        """k, the number of independent fixed effects, with the intercept."""
+        """Number k of independent fixed effects, including the intercept."""
         return len(self.is_within)
 
     @property
     def within_rank(self) -> int:
-        """The number of fixed effects that vary within groups."""
+        """Number of independent fixed effects that vary within groups."""
         return int(np.count_nonzero(self.is_within))
 
     @property
     def least_within(self) -> float:
-        """The smallest share of a combination of columns that lies within groups, among those that vary there; at most 1."""
-        inside = np.flatnonzero(self.is_within)
-        shares = np.linalg.eigvalsh(submatrix(self.within, inside))
+        """Smallest share of its scatter that a combination of the columns varying within groups has there; at most 1."""
+        shares = np.linalg.eigvalsh(submatrix(self.within, np.flatnonzero(self.is_within)))
         return float(np.clip(shares.min(initial=1.0), DEPENDENT, 1.0))
 
     def group_rows(self) -> np.ndarray:
@@ -118,32 +120,39 @@ class Coordinates:
         return rows
 
     def fixed_effects(self, beta: np.ndarray) -> tuple[np.ndarray, float]:
-        """Return slopes, less those of the remainder, and intercept (0 without one) of the columns of the data."""
+        """Return slopes, less `known_slopes`, and intercept (0 without one) for the columns of the data."""
         leading = int(self.fit_intercept)
-        # The last column of the map is y less its crude fit, over the scale of y.
+        # The last column of the map is y less its crude fit, divided by the scale of y.
         full = self.y_scale * (self.map[:-1, :-1] @ beta - self.map[:-1, -1])
         slopes = full[leading:]
         return slopes, float(self.origin[-1] + full[0] - self.origin[:-1] @ slopes) if leading else 0.0
 
-    def to_columns(self) -> np.ndarray:
-        """Return the map from changes of beta to changes of the coefficients, with the intercept at the origin."""
+    def to_columns(self) -> Floats:
+        """Return the matrix that maps changes of beta to changes of the coefficients, with the intercept at the origin."""
         return self.y_scale * self.map[:-1, :-1]
 
     def digits(self, within_degrees_of_freedom: float) -> float:
-        """Return about how many digits the moments hold of the residual within groups, at most those of a double."""
+        """Return about how many digits the moments hold of the residual within groups, at most 16."""
         lost = max(SPACING * self.within_terms, self.lost)
         if lost == 0.0 or within_degrees_of_freedom <= 0:
             return _MOST_DIGITS
+        # Unlike a minus sign, the difference does not give -0.0.
         return 0.0 - float(np.log10(lost / max(self.within_residual, lost)))
 
     def explains_nearly_all(self, means_left: float, within_degrees_of_freedom: float) -> bool:
-        """Return whether the fixed effects leave so little of y that the moments of y have lost digits of the rest.
+        """Return whether the fixed effects explain so much of y that its moments have lost digits of the rest.
 
         Parameters
         ----------
         means_left : float
-            sum_j n_j e_j^2 of the group means.
+            Scatter sum_j n_j e_j^2 of the group means of e.
         within_degrees_of_freedom : float
+            Degrees of freedom of the residual within groups.
+
+        Returns
+        -------
+        nearly_all : bool
+            True if the rest is less than 1e-6 of the scatter of y, within or between groups.
         """
         within = within_degrees_of_freedom > 0 and self.within_residual < SMALL_REST * self.within_terms
         return not self.outcome_constant and bool(within or means_left < SMALL_REST * self.between_total)
@@ -155,20 +164,23 @@ def coordinates(moments: GroupedMoments, *, fit_intercept: bool, n_observations:
     Parameters
     ----------
     moments : GroupedMoments
+        Moments of the rows.
     fit_intercept : bool
+        Whether the model has an intercept.
     n_observations : float
-        The number of rows, or the total weight where weights are frequencies.
+        The number of rows, or the total weight if weights are frequencies.
 
     Returns
     -------
     coordinates : Coordinates
+        The map to the coordinates, and the within-group moments there.
 
     Notes
     -----
-    1. Columns are centred at the grand mean, or left as they are without an intercept, and scaled to unit length.
-    2. Columns are dropped if they depend on those before them. There are at most J independent columns between J groups.
-    3. Columns that vary only between groups, once others are given, are rotated to have an exact zero within part.
-    4. A crude fit is taken off y.
+    1. Columns are centred at the grand mean if there is an intercept, and scaled to unit length.
+    2. Columns that depend on the columns before them are dropped. Between J groups, at most J columns are independent.
+    3. Columns that vary only between groups, given others, are rotated so that their within part is exactly zero.
+    4. A crude fit is subtracted from y.
     """
     rest, known_slopes = moments.about_slopes()
     scaled = _scaled(rest, moments.remainder, int(fit_intercept))
@@ -181,8 +193,8 @@ def coordinates(moments: GroupedMoments, *, fit_intercept: bool, n_observations:
     slopes[inside] = solve_positive(submatrix(turned, inside), turned[inside, -1])
     within_yy = float(turned[-1, -1])
     residual = max(within_yy - float(turned[-1, :-1] @ slopes), 0.0)
-    # Relative to the variation of y within groups, or to all of it if y is constant in each group. With as many columns as
-    # deviations from group means, whatever is left of y is rounding.
+    # Zero is relative to the scatter of y within groups, or to the total scatter if y is constant in each group. A residual
+    # is also rounding if there are as many columns as deviations from group means.
     residual_zero = residual <= max(DEPENDENT * (within_yy or 1.0), scaled.noise)
     residual_zero = bool(residual_zero or rest.n_rows.sum() - rest.n_groups <= len(inside))
     x_within = turned[:-1, :-1].copy()
@@ -196,8 +208,11 @@ def coordinates(moments: GroupedMoments, *, fit_intercept: bool, n_observations:
     if not nothing_left:
         within_variance = within_yy / max(n_observations - rest.n_groups, 1.0)
         ratio = between_total / rest.counts.sum() / within_variance if within_variance > 0 else 1e6 / rest.counts.min()
-        between = scaled.between(rest.counts / (1.0 + ratio * rest.counts))
-        crude = _crude_slopes(change.T @ between @ change, x_within, turned[:-1, -1])
+        # A first guess of beta: generalised least squares at the ANOVA variance ratio of the null model. Its residuals are
+        # about as large as those of the optimum, within groups and between them, so that the criterion keeps its digits
+        # even if groups differ a billion times more than the rows in them.
+        between = change.T @ scaled.between(rest.counts / (1.0 + ratio * rest.counts)) @ change
+        crude = solve_positive(x_within + between[:-1, :-1], turned[:-1, -1] + between[:-1, -1])
     change[:, -1] -= change[:, :-1] @ crude
     map_ = change / scale[:, None]
     if nothing_left:
@@ -218,7 +233,7 @@ def coordinates(moments: GroupedMoments, *, fit_intercept: bool, n_observations:
         outcome_constant=nothing_left and moments.remainder is None,
         y_scale=float(scale[-1]),
         log_scale=float(np.log(scale[kept]).sum()),
-        # The sums that y consists of may be larger than y.
+        # The terms whose sum is y may be larger than y.
         within_terms=max(within_yy, float(slopes**2 @ x_within.diagonal())),
         between_total=between_total,
         noise=scaled.noise,
@@ -228,22 +243,22 @@ def coordinates(moments: GroupedMoments, *, fit_intercept: bool, n_observations:
 
 @dataclass(frozen=True, eq=False)
 class _Scaled:
-    """Columns (1, x, y), or (x, y) without an intercept, centred and scaled to unit length.
+    """Stores moments of the columns (1, x, y), or (x, y) without an intercept, centred and scaled to unit length.
 
     Attributes
     ----------
     means : ndarray of shape (n_groups, n_features + 1)
-        Group means of (x, y), neither centred nor scaled.
+        Group means of (x, y), less the centre of the moments if there is an intercept; not scaled.
     grand : ndarray of shape (n_features + 1,)
-        Their weighted mean, or 0 without an intercept.
+        Weighted mean of the group means, or 0 without an intercept.
     offset : ndarray of shape (n_features + 1,)
-        The grand mean, or 0, less the centre of the moments.
+        The origin of the columns less the centre of the moments.
     within, total : ndarray of shape (width, width)
         Scatter within groups, and over all rows.
     scale : ndarray of shape (width,)
-        The lengths of the columns.
+        Lengths of the columns before scaling.
     noise : float
-        Scatter that the rounding of the rows could leave of a remainder without residual; 0 without a remainder.
+        The largest scatter of a remainder that is rounding of the rows; 0 without a remainder.
     """
 
     means: np.ndarray
@@ -251,17 +266,17 @@ class _Scaled:
     offset: np.ndarray
     within: np.ndarray
     total: np.ndarray
-    scale: np.ndarray
+    scale: Floats
     noise: float
 
     @property
     def leading(self) -> int:
-        """1 with an intercept, 0 without."""
+        """Number of leading columns of ones: 1 with an intercept, 0 without."""
         return len(self.scale) - len(self.grand)
 
     def between(self, weights: np.ndarray) -> np.ndarray:
-        """Return sum_j w_j t_j t_j' of the group means t_j of the columns."""
-        scatter = np.zeros_like(self.total)
+        """Return sum_j w_j t_j t_j' for the group means t_j of the columns."""
+        scatter: Floats = np.zeros_like(self.total)
         scatter[self.leading :, self.leading :] = weighted_scatter(self.means, weights, self.grand)
         if self.leading:
             scatter[0, 0] = weights.sum()
@@ -274,7 +289,7 @@ class _Scaled:
 
 
 def _scaled(moments: GroupedMoments, remainder: Remainder | None, leading: int) -> _Scaled:
-    """Return the columns of moments, centred if there is an intercept, and scaled to unit length."""
+    """Return the moments of columns that are centred if there is an intercept, and scaled to unit length."""
     total_weight = moments.counts.sum()
     means = moments.deviations if leading else moments.means
     grand = moments.counts @ means / total_weight if leading else np.zeros(means.shape[1])
@@ -283,7 +298,7 @@ def _scaled(moments: GroupedMoments, remainder: Remainder | None, leading: int) 
     within, total = np.zeros((width, width)), np.zeros((width, width))
     within[leading:, leading:] = moments.within
     total[leading:, leading:] = moments.within + weighted_scatter(means, moments.counts, grand)
-    # What the rounding of the values themselves could leave of a column that is constant in each group, or throughout.
+    # The scatter that a column, constant in each group or throughout, can have because of the rounding of its values.
     noise = np.zeros(width)
     noise[leading:] = rounding_scatter(total_weight, moments.center + offset, total.diagonal()[leading:])
     if remainder is not None:
@@ -299,9 +314,9 @@ def _scaled(moments: GroupedMoments, remainder: Remainder | None, leading: int) 
 
 
 def _columns(scaled: _Scaled, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the positions of independent columns, the change to them and y, and which vary within groups after it.
+    """Return positions of independent columns, the matrix that rotates them and keeps y, and which then vary within groups.
 
-    Columns that vary only between groups, once others are given, are rotated to have an exact zero within part.
+    Columns that vary only between groups, given others, are rotated so that their within part is exactly zero.
     """
     kept = independent_columns(scaled.total[:-1, :-1])
     rotation, is_within = separate_between_columns(submatrix(scaled.within, kept))
@@ -315,18 +330,24 @@ def _columns(scaled: _Scaled, counts: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _no_more_than_groups(kept: np.ndarray, is_within: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return the columns kept, less those that vary only between groups and depend there on columns before them.
+    """Return the columns kept, without those that vary only between groups and depend there on columns before them.
 
-    At most J columns are independent between J groups. Their scalar products are squares and may fail to show a dependence
-    that the group means themselves show.
+    Between J groups, at most J columns are independent. Scalar products of columns are squares, which may fail to show a
+    dependence that the group means themselves show.
 
     Parameters
     ----------
     kept : ndarray of int
+        Positions of the columns.
     is_within : ndarray of shape (n_kept,), bool
-        Which of these columns, rotated, vary within groups.
+        Whether each of these columns, rotated, varies within groups.
     rows : ndarray of shape (n_groups, n_kept)
-        Their group means, times the root of n_j.
+        Group means of the rotated columns, times the root of n_j.
+
+    Returns
+    -------
+    kept : ndarray of int
+        The columns that are independent.
     """
     n_groups, outside = len(rows), np.flatnonzero(~is_within)
     independent: list[int] = []
@@ -339,21 +360,3 @@ def _no_more_than_groups(kept: np.ndarray, is_within: np.ndarray, rows: np.ndarr
             independent.append(at)
             basis = np.column_stack([basis, left / length])
     return np.delete(kept, np.delete(outside, independent))
-
-
-def _crude_slopes(between: np.ndarray, within: np.ndarray, within_xy: np.ndarray) -> np.ndarray:
-    """Return a first guess of beta: generalised least squares at the ANOVA variance ratio of the null model.
-
-    What it leaves of y is of the size of the residuals at the optimum, within groups and between them, so that the
-    criterion keeps its digits even if groups differ a billion times more than the rows in them.
-
-    Parameters
-    ----------
-    between : ndarray of shape (k + 1, k + 1)
-        sum_j h_j t_j t_j' at that ratio.
-    within : ndarray of shape (k, k)
-        Scatter of the columns within groups.
-    within_xy : ndarray of shape (k,)
-        Their scatter with y.
-    """
-    return solve_positive(within + between[:-1, :-1], within_xy + between[:-1, -1])

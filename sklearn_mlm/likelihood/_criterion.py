@@ -6,9 +6,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dpotrf, dtrtri
 
+from .._typing import Floats
 from ..moments._grouped_moments import GroupedMoments
 from ..moments._remainder import KnownPart
 from ._coordinates import coordinates
@@ -16,11 +18,11 @@ from ._group_sizes import group_sums
 from ._linalg import submatrix, unit_cholesky
 from ._solution import InferenceSums, Profiles, Solution, reliabilities_of
 
-# Scatter of the group means that an exact fit could leave, relative to that of y: means are not squares.
+# Scatter of the group means, relative to y, that is rounding after an exact fit: means lose fewer digits than squares.
 _EXACT_BETWEEN = 1e-20
-# The smallest r2, relative to the scatter of y: what is less is rounding, and the squares of its inverse would overflow.
+# The smallest r2, relative to the scatter of y. A smaller r2 is rounding, and the square of its inverse would overflow.
 _LEAST_R2 = 1e-100
-# Numbers that the matrices of one vectorised evaluation may hold.
+# The most numbers that the matrices of one vectorised evaluation hold.
 _BATCH_NUMBERS = 1 << 21
 
 
@@ -35,27 +37,35 @@ class Criterion:
 
         D (1 + log(2 pi r2 / D)) + sum_j log(1 + gamma n_j) - sum log w  [+ log det B_XX  for REML],
 
-    all constants included, as lme4's "REML criterion at convergence" and deviance. It is computed in `Coordinates`. The
-    object does not change: its methods depend on their argument alone.
+    including all constants, as in lme4's "REML criterion at convergence" and deviance. It is computed in `Coordinates`. The
+    object does not change: its methods depend on their arguments alone.
 
     Parameters
     ----------
     moments : GroupedMoments
+        Moments of the rows.
     fit_intercept : bool, default=True
+        Whether the model has a fixed intercept.
     reml : bool, default=True
-        The restricted likelihood; False for the full one.
+        Whether the likelihood is the restricted one.
     precision_weights : bool, default=False
-        Weights divide the residual variance of their row (N counts rows and log w enters) instead of counting copies of
-        it (N is the total weight).
+        Whether a weight divides the residual variance of its row, so that N counts rows and log w enters. False means that
+        a weight counts copies of its row, and N is the total weight.
 
     Attributes
     ----------
+    moments : GroupedMoments
+        Moments of the rows.
+    reml : bool
+        Whether the likelihood is the restricted one.
     n_observations : float
-        N.
+        N, the number of observations.
     degrees_of_freedom : float
-        D.
+        D: N - k for REML, N for maximum likelihood.
     coordinates : Coordinates
+        The columns in which the criterion is computed.
     groups : GroupSums
+        The group means in these coordinates, and the group sizes.
 
     References
     ----------
@@ -64,12 +74,7 @@ class Criterion:
     """
 
     def __init__(
-        self,
-        moments: GroupedMoments,
-        *,
-        fit_intercept: bool = True,
-        reml: bool = True,
-        precision_weights: bool = False,
+        self, moments: GroupedMoments, *, fit_intercept: bool = True, reml: bool = True, precision_weights: bool = False
     ):
         self.moments = moments
         self.reml = reml
@@ -81,25 +86,26 @@ class Criterion:
 
     @property
     def rank(self) -> int:
-        """k, the number of independent fixed effects, with the intercept."""
+        """Number k of independent fixed effects, including the intercept."""
         return self.coordinates.rank
 
     @property
     def within_degrees_of_freedom(self) -> float:
-        """N - J - the rank of X within groups: what the data say of sigma2 apart from the group means."""
+        """N - J - the rank of X within groups: degrees of freedom for sigma2, apart from the group means."""
         return self.n_observations - self.moments.n_groups - self.coordinates.within_rank
 
     @property
     def between_degrees_of_freedom(self) -> int:
-        """J less the fixed effects that vary only between groups: what the data say of tau2."""
+        """J less the number of fixed effects that vary only between groups: degrees of freedom for tau2."""
         return self.moments.n_groups - (self.rank - self.coordinates.within_rank)
 
     @property
     def limit_degrees_of_freedom(self) -> float:
-        """D less the degrees of freedom between groups, 0 to rounding being 0.
+        """D less the degrees of freedom between groups; a difference that is rounding is 0.
 
-        If r2 tends to c / gamma, the criterion falls without bound as gamma grows if this is positive, tends to a limit if
-        it is 0, and rises without bound if it is negative, as it may be with weights below 1.
+        It decides what the criterion does as gamma grows, if r2 tends to c / gamma: the criterion falls without bound if the
+        difference is positive, tends to a limit if it is 0, and rises without bound if it is negative, which is possible
+        with weights below 1.
         """
         free = self.between_degrees_of_freedom if self.reml else self.moments.n_groups
         excess = self.degrees_of_freedom - free
@@ -112,23 +118,23 @@ class Criterion:
         return float(self.evaluate(ratio)[0][0])
 
     def gradient(self, ratio: float) -> float:
-        """Return the derivative of the criterion by the variance ratio."""
+        """Return the derivative of the criterion with respect to the variance ratio."""
         return float(self.evaluate(ratio)[1][0])
 
     def hessian(self, ratio: float) -> float:
-        """Return the second derivative of the criterion by the variance ratio."""
+        """Return the second derivative of the criterion with respect to the variance ratio."""
         return float(self.evaluate(ratio)[2][0])
 
     def determinant_slope(self, ratio: float) -> float:
-        """Return sum_j h_j, the derivative of the log determinant of V / sigma2: the first term of the gradient."""
+        """Return sum_j h_j, the derivative of log det(V / sigma2) and the first term of the gradient."""
         groups = self.groups
         return float(groups.sizes / (1.0 + ratio * groups.sizes) @ groups.multiplicity)
 
-    def evaluate(self, ratios: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def evaluate(self, ratios: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the criterion and its first two derivatives at each of several variance ratios.
 
         With L the Cholesky factor of B, R = L^-1, M = R (sum h_j^2 t_j t_j') R', P = R (sum h_j^3 t_j t_j') R', powers
-        q_i = 1 for REML and 0 for ML for the columns of x, q_y = D for y, and q_ij that of the later of two columns,
+        q_i = 1 for REML and 0 for ML for the columns of x, q_y = D for y, and q_ij the power of the later of two columns,
 
             f   = constant + 2 sum q_i log L_ii + sum log(1 + gamma n_j),
             f'  = sum h_j - sum q_i M_ii,
@@ -137,21 +143,23 @@ class Criterion:
         Parameters
         ----------
         ratios : float or array-like of shape (n_ratios,)
+            Variance ratios in [0, inf).
 
         Returns
         -------
         value, gradient, hessian : ndarray of shape (n_ratios,)
+            The criterion and its first two derivatives.
         """
         ratios = np.atleast_1d(np.asarray(ratios, dtype=np.float64))
         batch = self._batch()
         parts = [self._evaluate(ratios[i : i + batch]) for i in range(0, len(ratios), batch)]
-        value, gradient, hessian = (
-            parts[0] if len(parts) == 1 else (np.concatenate(column) for column in zip(*parts, strict=True))
-        )
+        if len(parts) == 1:
+            return parts[0]
+        value, gradient, hessian = map(np.concatenate, zip(*parts, strict=True))
         return value, gradient, hessian
 
     def _evaluate(self, ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return `evaluate` of as many ratios as fit into memory at once."""
+        """Return what `evaluate` does, for ratios whose matrices fit into memory at once."""
         groups, n_ratios = self.groups, len(ratios)
         growth = ratios[:, None] * groups.sizes
         h = groups.sizes / (1.0 + growth)
@@ -168,7 +176,7 @@ class Criterion:
         return value, gradient, hessian
 
     def derivatives(self, ratio: float) -> tuple[float, float]:
-        """Return the first two derivatives of the criterion at a variance ratio, as `evaluate` does, at less cost."""
+        """Return the first two derivatives of the criterion at one variance ratio; cheaper than `evaluate`."""
         sums, _, _ = self._sums_at(ratio)
         (powers, of_pairs), second = self._powers, sums.second
         gradient = sums.h_sum - second.diagonal() @ powers
@@ -176,7 +184,7 @@ class Criterion:
         return float(gradient), float(hessian)
 
     def _sums_at(self, ratio: float) -> tuple[InferenceSums, np.ndarray, np.ndarray]:
-        """Return the sums that inference takes, the pivots of the Cholesky factor and its inverse, at one variance ratio."""
+        """Return the sums that inference uses, and the pivots and the inverse of the Cholesky factor at a ratio."""
         groups = self.groups
         h = np.empty((3, len(groups.sizes)))
         np.divide(groups.sizes, 1.0 + ratio * groups.sizes, out=h[0])
@@ -188,21 +196,27 @@ class Criterion:
         return InferenceSums(root @ second @ root.T, root @ third @ root.T, h_sum, h_squared), pivots, root
 
     def residual_sum_of_squares(self, ratio: float) -> float:
-        """Return r2(gamma), with y in the unit of the coordinates."""
+        """Return the residual sum of squares r2(gamma), with y in the unit of the coordinates."""
         return float(self.profiles(np.array([ratio])).r2[0])
 
     def information(self, ratio: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return B_XX(gamma), sigma2 times the information on beta, and its inverse."""
+        """Return B_XX(gamma), which is sigma2 times the information on beta, and its inverse."""
         between = self.groups.between((self.groups.sizes / (1.0 + ratio * self.groups.sizes))[None, :])
         root = self._factor(between)[1][0, :-1, :-1]
         return (self._augmented + between[0])[:-1, :-1], root.T @ root
 
     def profiles(self, ratios: np.ndarray) -> Profiles:
-        """Return what profile limits take at several variance ratios in [0, inf).
+        """Return what profile limits are made of, at several variance ratios.
 
         Parameters
         ----------
         ratios : ndarray of shape (n_ratios,)
+            Variance ratios in [0, inf).
+
+        Returns
+        -------
+        profiles : Profiles
+            The criterion, r2 and the fixed effects at each ratio.
         """
         batch, here = self._batch(), self.coordinates
         to_columns = here.to_columns()
@@ -226,26 +240,26 @@ class Criterion:
 
     @cached_property
     def _powers(self) -> tuple[np.ndarray, np.ndarray]:
-        """The powers q_i of the pivots in the likelihood, and q_ij of the later of two columns."""
+        """Powers q_i of the pivots in the likelihood, and the power q_ij of the later of two columns."""
         powers = np.append(np.full(self.rank, float(self.reml)), self.degrees_of_freedom)
         later = np.maximum.outer(np.arange(self.rank + 1), np.arange(self.rank + 1))
         return powers, powers[later]
 
     @cached_property
     def _constant(self) -> float:
-        """The part of the criterion that depends on no ratio."""
+        """Part of the criterion that does not depend on the ratio."""
         free = self.degrees_of_freedom
         constant = free * (1.0 + np.log(2.0 * np.pi / free) + 2.0 * np.log(self.coordinates.y_scale)) - self._sum_log_weight
         return float(constant + 2.0 * self.coordinates.log_scale * self.reml)
 
-    def _value(self, r2: Any, half_log_det: Any, log_determinant: Any) -> Any:
-        """Return the criterion from r2, half of log det B_XX and the log determinant of V / sigma2."""
+    def _value(self, r2: float | Floats, half_log_det: float | Floats, log_determinant: float | Floats) -> Any:
+        """Return the criterion, given r2, half of log det B_XX and log det(V / sigma2)."""
         value = self._constant + self.degrees_of_freedom * np.log(r2) + log_determinant
         return value + 2.0 * half_log_det if self.reml else value
 
     @cached_property
     def _augmented(self) -> np.ndarray:
-        """[W, W d; d'W, r2(inf) + d'W d], the scatter within groups, with d the slopes there."""
+        """Scatter within groups [W, W d; d'W, r2(inf) + d'W d], where d are the slopes within groups."""
         here, k = self.coordinates, self.rank
         augmented = np.empty((k + 1, k + 1))
         augmented[:k, :k] = here.within
@@ -256,19 +270,19 @@ class Criterion:
     def _factor(self, between: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the pivots L_ii of the Cholesky factor L of B, and L^-1, for each of several between scatters.
 
-        The last pivot is the root of r2. If the fixed effects explain more than half of B_yy, digits of r2 are lost in it,
-        and r2 is the sum of squares
+        The last pivot is the root of r2. It loses digits if the fixed effects explain more than half of B_yy. Then r2 is
+        computed as the sum of squares
 
-            r2(inf) + (beta - d)' W (beta - d) + sum_j h_j e_j^2
+            r2(inf) + (beta - d)' W (beta - d) + sum_j h_j e_j^2,
 
-        instead, in which errors of beta count by their square only.
+        in which an error of beta enters only by its square.
         """
         b = self._augmented + between
         pivots, root, singular = np.empty(b.shape[:2]), np.empty_like(b), False
         for matrix, of_matrix, inverse in zip(b, pivots, root, strict=True):
             lower, failed = dpotrf(matrix, lower=1)
             if failed:
-                # B_yy has no part in the other entries of the factor.
+                # The other entries of the factor do not depend on B_yy.
                 singular = True
                 matrix[-1, -1] *= 2.0
                 factor, length = unit_cholesky(matrix)
@@ -285,11 +299,11 @@ class Criterion:
             pivots[:, -1] = last
         return pivots, root
 
-    # ---- what the data leave
+    # ---- residuals
 
     @cached_property
     def exact_fit(self) -> bool:
-        """Whether the fixed effects leave nothing of y but rounding."""
+        """Whether the residual of y, given the fixed effects, is rounding."""
         here = self.coordinates
         if here.outcome_constant or self.n_observations <= self.rank:
             return True
@@ -302,14 +316,14 @@ class Criterion:
 
     @property
     def between_residual(self) -> float:
-        """An upper bound of the c in r2(gamma) ~ r2(inf) + c / gamma."""
+        """Upper bound of c in r2(gamma) ~ r2(inf) + c / gamma."""
         residuals = self.groups.rows @ np.append(-self.coordinates.within_slopes, 1.0)
         return float(residuals @ residuals)
 
     def known_part(self) -> KnownPart | None:
-        """Return the part of y to read the rows about once more; None if the moments of y have lost no digits to it.
+        """Return the part of y to subtract in a second reading of the rows; None if the moments of y have lost no digits.
 
-        Its slopes are those within groups, and a first guess for the columns that vary only between groups.
+        The slopes of this part are the within-group slopes, and a first guess for columns that vary only between groups.
         """
         here = self.coordinates
         means_left = float(self.groups.counts @ self.groups.rows[:, -1] ** 2)
@@ -321,7 +335,7 @@ class Criterion:
     # ---- solutions
 
     def solution(self, ratio: float) -> Solution:
-        """Return the model at a variance ratio in [0, inf]; infinity is the exact limit sigma2 = 0."""
+        """Return the model at a variance ratio in [0, inf]; at infinity it is the exact limit sigma2 = 0."""
         if np.isinf(ratio):
             return self._limit()
         here, groups = self.coordinates, self.groups
@@ -331,7 +345,7 @@ class Criterion:
         inverse = root[:-1, :-1].T
         if self.exact_fit:
             return self._in_columns(ratio, beta, residuals, np.zeros_like(inverse), 0.0, 0.0, -np.inf, sums)
-        # As in `_factor`, but group by group: sums per size cancel if the means are fitted almost exactly.
+        # As in `_factor`, but group by group, because sums per size cancel if the means are fitted almost exactly.
         apart = beta - here.within_slopes
         shrunk = groups.counts / (1.0 + ratio * groups.counts)
         r2 = float(here.within_residual + apart @ here.within @ apart + shrunk @ residuals**2)
@@ -341,10 +355,10 @@ class Criterion:
         return self._in_columns(ratio, beta, residuals, np.sqrt(sigma2) * inverse, ratio * sigma2, sigma2, value, sums)
 
     def _limit(self) -> Solution:
-        """Return the model with sigma2 = 0: within groups x determines y, and group means carry all that is random.
+        """Return the model with sigma2 = 0, in which x determines y within groups and only group means are random.
 
-        The coefficients that W identifies come from W, the others from least squares on the group means given those. The
-        criterion falls without bound if the within part has degrees of freedom to spare, and otherwise tends to
+        W gives the coefficients that it identifies; least squares on the group means, given these, gives the others. The
+        criterion falls without bound if the within part has spare degrees of freedom, and otherwise tends to
 
             D (1 + log(2 pi c / D)) + sum log n_j [+ log det W_XX + log det sum_j x_j x_j', each over its own columns],
 
@@ -364,8 +378,7 @@ class Criterion:
         root[np.ix_(outside, outside)] = np.sqrt(tau2) * solve_triangular(factor, np.eye(len(outside)))
         value = -np.inf
         if self.limit_degrees_of_freedom == 0 and residual:
-            inside = np.flatnonzero(here.is_within)
-            half_log_det = 0.5 * np.linalg.slogdet(submatrix(here.within, inside))[1]
+            half_log_det = 0.5 * np.linalg.slogdet(submatrix(here.within, np.flatnonzero(here.is_within)))[1]
             half_log_det += np.log(np.abs(factor.diagonal())).sum()
             value = float(self._value(residual, half_log_det, np.log(self.moments.counts).sum()))
         return self._in_columns(np.inf, beta, target, root, tau2, 0.0, value, None)
@@ -381,7 +394,7 @@ class Criterion:
         value: float,
         sums: InferenceSums | None,
     ) -> Solution:
-        """Return the record of a solution given in the coordinates, and groups in the order of `GroupSums`."""
+        """Return the solution in units of the data, given one in the coordinates with groups in the order of `groups`."""
         here = self.coordinates
         rest, intercept = here.fixed_effects(beta)
         residual_means = np.empty(self.moments.n_groups)
@@ -402,11 +415,11 @@ class Criterion:
         )
 
 
-def _coefficients(pivots: np.ndarray, root: np.ndarray) -> np.ndarray:
-    """Return beta from the last pivot and the last row of L^-1, which is (-beta, 1) over that pivot."""
+def _coefficients(pivots: Floats, root: Floats) -> Floats:
+    """Return beta, given that the last row of L^-1 is (-beta, 1) divided by the last pivot."""
     return -root[..., -1, :-1] * pivots[..., -1:]
 
 
 def _squares(pivots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return r2 and half of log det B_XX, of which the pivots L_ii are the roots."""
+    """Return r2, the square of the last pivot L_ii, and half of log det B_XX, from the pivots of the columns of x."""
     return pivots[..., -1] ** 2, np.log(pivots[..., :-1]).sum(axis=-1)

@@ -1,45 +1,48 @@
-"""`Fit`: everything that a fit of the random intercept model leaves. Inference, tables and displays read it alone."""
+"""`Fit`: the record of a fitted random intercept model, from which inference, tables and displays are made."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .._typing import Boundary
+from .._typing import Boundary, Floats, Method, WeightType
 from ..moments._grouped_moments import GroupedMoments
 from ._criterion import Criterion
 from ._optimum import Optimum, minimise
 from ._solution import Solution, predicted_means, reliabilities_of
 
 INTERCEPT = "(Intercept)"
-"""What tables call the intercept, as lmer does."""
+"""Name of the intercept in tables, as in lmer."""
 
-# Numbers that one block of rows may hold while variances of predictions are computed.
+# The most numbers in a block of rows for which variances of predictions are computed.
 _BLOCK_NUMBERS = 1 << 20
 
 
 @dataclass(frozen=True)
 class Options:
-    """The parameters of a model that its estimates depend on, as they were in `fit`.
+    """Stores the parameters of a model on which its estimates depend, as they were in `fit`.
 
     Attributes
     ----------
     method : {"reml", "ml"}
+        Restricted or full maximum likelihood.
     fit_intercept : bool
+        Whether the model has a fixed intercept.
     weight_type : {"frequency", "precision"}
+        Whether a weight counts copies of its row or divides its residual variance.
     """
 
-    method: str = "reml"
+    method: Method = "reml"
     fit_intercept: bool = True
-    weight_type: str = "frequency"
+    weight_type: WeightType = "frequency"
 
     def criterion(self, moments: GroupedMoments, reml: bool | None = None) -> Criterion:
-        """Return the criterion of moments; `reml` takes the place of `method` if it is given."""
+        """Return the criterion of moments; `reml` takes precedence over `method`."""
         return Criterion(
             moments,
             fit_intercept=self.fit_intercept,
@@ -50,37 +53,39 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """Everything that a fit of the random intercept model leaves; nothing in it changes.
+    """Stores everything that a fit of the random intercept model gives; the record does not change.
 
-    It has the members of `MixedFit`, from which tables, contrasts and tests of fixed effects are made, and what is special
-    to one random intercept. Its variance parameters are gamma = tau2 / sigma2 and log sigma2; at tau2 = 0 log sigma2 alone,
-    and at sigma2 = 0 log tau2 alone.
+    It has the members of `MixedFit`, from which tables, contrasts and tests of fixed effects are made, and others that only
+    a model with one random intercept has. Its variance parameters are gamma = tau2 / sigma2 and log sigma2; at tau2 = 0 only
+    log sigma2, and at sigma2 = 0 only log tau2.
 
     Attributes
     ----------
     options : Options
         The parameters of the model in `fit`.
     moments : GroupedMoments
-        The rows that the estimates are of.
+        Moments of the rows from which the fixed effects and the variances are estimated.
     known : GroupedMoments
-        The rows that the random effects are of: those, and rows that `update_random_effects` has added.
+        Moments of the rows from which the random effects are estimated: the same rows, and rows that
+        `update_random_effects` has added.
     solution : Solution
+        The model at the optimum.
     boundary : {"group", "residual"} or None
-        The variance that is exactly 0, if one is.
+        The variance component that is exactly 0, if any.
     identified : bool
         False if the criterion is the same at every variance ratio.
     grouped : bool
-        Whether the rows have groups; without them the model is least squares.
+        Whether the rows have groups; without groups the model is least squares.
     n_observations : float
-        N, the number of rows, or their total weight if weights are frequencies.
+        Number N of rows, or their total weight if weights are frequencies.
     degrees_of_freedom : float
         D: N - k for REML, N for maximum likelihood.
     between_degrees_of_freedom : int
-        J less the fixed effects that vary only between groups.
+        J less the number of fixed effects that vary only between groups.
     rank : int
-        k, the number of independent fixed effects.
+        Number k of independent fixed effects.
     dropped_features : ndarray of int
-        Features that depend on those before them.
+        Positions of features that depend on the columns before them.
     """
 
     options: Options
@@ -101,7 +106,8 @@ class Fit:
     @property
     def names(self) -> Sequence[str]:
         """Names of the fixed effects, the intercept first if the model has one."""
-        return [*[INTERCEPT] * self.options.fit_intercept, *self.moments.shown_names]
+        names = list(self.moments.shown_names)
+        return [INTERCEPT, *names] if self.options.fit_intercept else names
 
     @property
     def coefficients(self) -> np.ndarray:
@@ -120,7 +126,7 @@ class Fit:
 
     @property
     def n_parameters(self) -> int:
-        """K and the number of variances."""
+        """Number of fixed effects k and of variances."""
         return self.rank + (2 if self.grouped else 1)
 
     @property
@@ -130,7 +136,7 @@ class Fit:
 
     @property
     def variance_parameters(self) -> np.ndarray:
-        """The variance parameters that are not at a boundary."""
+        """Variance parameters that are not at a boundary."""
         tau2, sigma2 = self.solution.group_variance, self.solution.residual_variance
         with np.errstate(divide="ignore"):
             if self.boundary is None:
@@ -139,16 +145,16 @@ class Fit:
 
     @property
     def covariance_derivatives(self) -> np.ndarray:
-        """Derivatives of the covariance by the variance parameters, in the coordinates of `whiten`."""
+        """Derivatives of the covariance with respect to the variance parameters, in the coordinates of `whiten`."""
         eye, sums = np.eye(self.rank), self.solution.sums
         return eye[None] if self.boundary is not None or sums is None else np.stack([sums.second[:-1, :-1], eye])
 
     @property
     def hessian(self) -> np.ndarray:
-        """Hessian of the deviance by the variance parameters; at sigma2 = 0 of that of the group means.
+        """Hessian of the deviance in the variance parameters; at sigma2 = 0, of the deviance of the group means.
 
-        Of D log sigma2 + r2(gamma) / sigma2 + log dets, at sigma2 = r2 / D, by gamma and log sigma2: r2'' D / r2 +
-        (log dets)'', -r2' D / r2, and D.
+        The deviance is D log sigma2 + r2(gamma) / sigma2 + log dets. At sigma2 = r2 / D its second derivatives in gamma and
+        log sigma2 are r2'' D / r2 + (log dets)'', -r2' D / r2 (mixed), and D.
         """
         free, sums = self.degrees_of_freedom, self.solution.sums
         if self.boundary is not None or sums is None:
@@ -160,18 +166,18 @@ class Fit:
         return np.array([[curve, free * second[-1, -1]], [free * second[-1, -1], free]])
 
     def whiten(self, contrasts: np.ndarray) -> np.ndarray:
-        """Return contrasts times a root of the covariance."""
+        """Return contrasts times the root of the covariance."""
         if self.options.fit_intercept:
-            # An intercept at the centre, where a distant origin costs no digits.
+            # The intercept is at the centre, so that a distant origin costs no digits.
             contrasts = contrasts.copy()
             contrasts[:, 1:] -= contrasts[:, :1] * self.solution.center
-        return contrasts @ self.solution.root
+        return np.asarray(contrasts @ self.solution.root)
 
     def variance_terms(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Return P, Q and T of Kenward and Roger for (tau2, sigma2), in units of sigma2; None if sigma2 is 0.
 
-        With h_j = n_j / (1 + gamma n_j), V_tau = 11' in each group and V = tau2 V_tau + sigma2 V_sigma, all of them are sums
-        of powers of h_j.
+        With h_j = n_j / (1 + gamma n_j), V_tau = 11' in each group and V = tau2 V_tau + sigma2 V_sigma, these are sums over
+        groups of powers of h_j.
         """
         sums, gamma = self.solution.sums, self.solution.ratio
         if sums is None or self.solution.residual_variance == 0:
@@ -185,7 +191,7 @@ class Fit:
         p, q = np.stack([p_tau, p_sigma]), np.stack([np.stack([q_tt, q_ts]), np.stack([q_ts, q_ss])])
         return p, q, np.array([[t_tt, t_ts], [t_ts, t_ss]])
 
-    # ---- what is special to one random intercept
+    # ---- members of a fit with one random intercept
 
     @property
     def slopes(self) -> np.ndarray:
@@ -194,22 +200,22 @@ class Fit:
 
     @property
     def intercept(self) -> float:
-        """Fixed intercept; 0 without one."""
+        """Fixed intercept; 0 in a model without one."""
         return self.solution.intercept
 
     @property
     def group_variance(self) -> float:
-        """tau2."""
+        """Group variance tau2."""
         return self.solution.group_variance
 
     @property
     def residual_variance(self) -> float:
-        """sigma2."""
+        """Residual variance sigma2."""
         return self.solution.residual_variance
 
     @property
     def icc(self) -> float:
-        """Intraclass correlation tau2 / (tau2 + sigma2), NaN if both variances are 0."""
+        """Intraclass correlation tau2 / (tau2 + sigma2); NaN if both variances are 0."""
         return share(self.group_variance, self.group_variance + self.residual_variance)
 
     @property
@@ -224,35 +230,35 @@ class Fit:
 
     @property
     def labels(self) -> pd.Index:
-        """Labels of the groups that have a random effect; none if the rows have no groups."""
+        """Labels of the groups with a random effect; empty if the rows have no groups."""
         return self.known.labels if self.grouped else self.known.labels[:0]
 
     @property
     def outcome_name(self) -> str:
-        """What y is called."""
+        """Name of y."""
         return self.known.outcome_name or "y"
 
     @property
     def group_name(self) -> str:
-        """What the groups are called."""
+        """Name of the groups."""
         return str(self.known.labels.name or "group")
 
     def group_sizes(self, moments: GroupedMoments | None = None) -> np.ndarray:
-        """Return how many rows each group has, or copies of rows if weights are frequencies; of the groups of `labels`."""
+        """Return the number of rows of each group, or the total weight if weights are frequencies; of `known` by default."""
         moments = self.known if moments is None else moments
         return moments.n_rows.astype(np.float64) if self.options.weight_type == "precision" else moments.counts
 
     @property
-    def reliabilities(self) -> np.ndarray:
-        """Reliability of each group, lambda_j = gamma n_j / (1 + gamma n_j)."""
+    def reliabilities(self) -> Floats:
+        """Reliability lambda_j = gamma n_j / (1 + gamma n_j) of each group."""
         return reliabilities_of(self.solution.ratio, self.known.counts)
 
     @cached_property
-    def residual_means(self) -> np.ndarray:
-        """What the fixed part leaves of each group's mean of y.
+    def residual_means(self) -> Floats:
+        """Mean e_j of y less its fixed part in each group.
 
-        After an update, it differs from group to group by the means relative to the centre, without the digits that the
-        intercept at a distant origin would cost.
+        After an update, they are computed from means relative to the centre, because an intercept at a distant origin would
+        cost digits.
         """
         if self.known is self.moments:
             return self.solution.residual_means
@@ -260,61 +266,66 @@ class Fit:
         contrast = np.append(-self.solution.rest_coefficients, 1.0)
         contrast_now = contrast + np.append(slopes_now - slopes, 0.0)
         from_center = known.center @ contrast_now - fitted.center @ contrast
-        return known.deviations @ contrast_now + from_center + self.left_at_center
+        return np.asarray(known.deviations @ contrast_now + from_center + self.left_at_center)
 
     @property
     def left_at_center(self) -> float:
-        """What the fixed part leaves of y at the centre of the moments that the model was fitted to."""
+        """Rest of y, less its fixed part, at the centre of the moments to which the model was fitted."""
         rest, _ = self.moments.about_slopes()
         contrast = np.append(-self.solution.rest_coefficients, 1.0)
         return float(np.mean(self.solution.residual_means - rest.deviations @ contrast))
 
     @cached_property
     def random_effects(self) -> np.ndarray:
-        """Empirical-Bayes estimates u_j = lambda_j e_j of the groups of `labels`."""
+        """Empirical-Bayes estimates u_j = lambda_j e_j for the groups of `labels`."""
         return (self.reliabilities * self.residual_means)[: len(self.labels)]
 
     def criterion(self, reml: bool | None = None) -> Criterion:
-        """Return the criterion of the fit, or the restricted or full one of the same rows."""
+        """Return the criterion of the fit; `reml` chooses the restricted or the full one for the same rows."""
         return self.options.criterion(self.moments, reml)
 
-    def updated(self, known: GroupedMoments) -> Fit:
-        """Return the fit with the random effects of other rows."""
-        return replace(self, known=known)
-
     def predict(self, X: Any, codes: np.ndarray) -> np.ndarray:
-        """Return predicted means of rows, without an effect for groups that are unknown.
+        """Return predicted means of rows; the effect of an unknown group is 0.
 
         Parameters
         ----------
         X : ndarray or sparse matrix of shape (n_samples, n_features), or None
+            Predictors.
         codes : ndarray of shape (n_samples,)
             Positions in `labels`, negative for unknown groups.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples,)
+            In units of y.
         """
         return predicted_means(X, codes, self.slopes, self.intercept, self.random_effects)
 
     def prediction_variance(self, X: Any, codes: np.ndarray, *, gradient: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Return the variance of predicted means, and its derivatives by the variance parameters.
+        """Return the variance of predicted means, and its derivatives with respect to the variance parameters.
 
         With d = x - lambda_j x_j, x_j the group's mean of x and V the covariance of the fixed effects, the variance is
-        d' V d + tau2 (1 - lambda_j); in a new group lambda_j = 0. Its derivative by gamma is, with lambda_j' that of
-        lambda_j, d' V' d - 2 lambda_j' x_j' V d + sigma2 / (1 + gamma n_j)^2, and that by log sigma2 the variance itself.
+        d' V d + tau2 (1 - lambda_j); in a new group lambda_j = 0. With primes for derivatives in gamma, its derivative in
+        gamma is d' V' d - 2 lambda_j' x_j' V d + sigma2 / (1 + gamma n_j)^2. Its derivative in log sigma2 is the variance.
 
         Parameters
         ----------
         X : ndarray or sparse matrix of shape (n_samples, n_features), or None
+            Predictors.
         codes : ndarray of shape (n_samples,)
-            Positions in `labels`, negative for unknown groups.
+            Positions in `labels`; -1 or -2 for unknown groups.
         gradient : bool, default=False
+            Whether to compute the derivatives.
 
         Returns
         -------
         variance : ndarray of shape (n_samples,)
+            In units of y squared.
         gradient : ndarray of shape (n_samples, n_variance_parameters)
-            Of shape (n_samples, 0) if it is not asked for.
+            The derivatives; of shape (n_samples, 0) without `gradient`.
         """
         solution, n_groups = self.solution, len(self.labels)
-        # Negative codes of unknown groups count from the end.
+        # The codes -2 and -1 of unknown groups count from the end.
         counts = np.append(self.known.counts[:n_groups], [0.0, 0.0])
         reliabilities = np.append(self.reliabilities[:n_groups], [0.0, 0.0])
         means = self.known.deviations[:n_groups, :-1] + (self.known.center[:-1] - solution.center)
@@ -343,25 +354,27 @@ class Fit:
         return variance, np.column_stack([by_ratio, variance]) if inside else variance[:, None]
 
     def _fixed_part(self, X: Any, at: slice, n_rows: int) -> np.ndarray:
-        """Return the whitened contrasts of some rows, (1, x) less the centre."""
+        """Return the whitened contrasts (1, x) of some rows, less the centre."""
         center, root = self.solution.center, self.solution.root
         leading = root[:1] if self.options.fit_intercept else np.zeros((1, root.shape[1]))
         if X is None:
             return np.repeat(leading, n_rows, axis=0)
-        rows = X[at]
-        return ((rows.toarray() if hasattr(rows, "toarray") else rows) - center) @ root[len(root) - len(center) :] + leading
+        rows: Floats = X[at].toarray() if hasattr(X, "toarray") else X[at]
+        return (rows - center) @ root[len(root) - len(center) :] + leading
 
 
 @dataclass(frozen=True, eq=False)
 class LeastSquaresFit:
-    """What a fit by least squares leaves for the table of its coefficients.
+    """Stores what the table of coefficients needs from a fit by least squares.
 
     Attributes
     ----------
     names : sequence of str
+        Names of the coefficients.
     coefficients : ndarray of shape (n_coefficients,)
-        The intercept first if there is one.
+        Coefficients, the intercept first if there is one.
     covariance : ndarray of shape (n_coefficients, n_coefficients)
+        Covariance of the coefficients.
     df : ndarray of shape (n_coefficients,)
         Degrees of freedom of each coefficient.
     dropped : ndarray of int
@@ -376,14 +389,21 @@ class LeastSquaresFit:
 
 
 def fit_of_criterion(criterion: Criterion, options: Options, *, grouped: bool = True) -> Fit:
-    """Return the fit at the optimum of a criterion, or least squares if the rows have no groups.
+    """Return the fit record at the optimum of a criterion, or at tau2 = 0 if the rows have no groups.
 
     Parameters
     ----------
     criterion : Criterion
-        `options.criterion` of the moments.
+        The criterion of moments, as `options.criterion` returns it.
     options : Options
+        The parameters of the model.
     grouped : bool, default=True
+        Whether the rows have groups.
+
+    Returns
+    -------
+    fit : Fit
+        The fit record.
     """
     optimum = minimise(criterion) if grouped else Optimum(criterion.solution(0.0), "group", np.zeros(1))
     return Fit(
@@ -403,10 +423,10 @@ def fit_of_criterion(criterion: Criterion, options: Options, *, grouped: bool = 
 
 
 def fit_moments(moments: GroupedMoments, options: Options = Options()) -> Fit:
-    """Return the fit of the random intercept model to moments, which nobody has checked."""
+    """Return the fit record of the random intercept model for moments, without any check of the moments."""
     return fit_of_criterion(options.criterion(moments), options)
 
 
 def share(part: float, whole: float) -> float:
-    """Return a share, NaN of nothing."""
+    """Return part / whole, or NaN if the whole is 0."""
     return float(part / whole) if whole > 0 else float("nan")

@@ -1,4 +1,4 @@
-"""`GroupSums`: sums over groups of functions of their size, one term for all groups of a size."""
+"""`GroupSums`: sums over groups of functions of the group size, with one term for all groups of a size."""
 
 from __future__ import annotations
 
@@ -7,38 +7,41 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Up to so many groups, each has a term of its own.
+from .._typing import Floats
+
+# Up to this many groups, each group has its own term.
 _FEW_GROUPS = 128
 # Scatter matrices of the distinct group sizes are kept up to this many numbers (128 MB); beyond it, rows are summed.
 _MAX_SCATTER_NUMBERS = 1 << 24
-# Of more groups than this, so many are looked at first.
+# If there are more groups than this, the sizes of so many groups are examined first.
 _SAMPLE = 1 << 12
-# If there are many times as many sizes as nodes, so many nodes stand for the sizes on each stretch of log n.
+# If there are many more sizes than nodes, this many nodes replace the sizes on each stretch of log n; the length of a
+# stretch; and the least number of sizes for each node.
 _N_NODES = 16
 _STRETCH = 1.2
 _SIZES_PER_NODE = 8
-# Numbers that are summed at a time at the nodes, and that fit into cache.
+# Numbers that are summed at once at the nodes, and fit into cache.
 _BLOCK_NUMBERS = 1 << 17
 
 
 @dataclass(frozen=True, eq=False)
 class GroupSums:
-    """Group means t_j, and what sums over groups of functions of their size n_j need.
+    """Stores the group means t_j, and what is needed to sum functions of the group sizes n_j over groups.
 
     Attributes
     ----------
     rows : ndarray of shape (n_groups, width)
-        t_j, in ascending order of n_j if there are many groups.
+        The group means t_j, in ascending order of n_j if there are many groups.
     counts : ndarray of shape (n_groups,)
-        n_j, in the order of the rows.
+        The group sizes n_j, in the order of the rows.
     order : ndarray of shape (n_groups,), or slice
         The positions of these groups in the moments.
     sizes : ndarray of shape (n_sizes,)
-        The group sizes, or nodes that stand for them; the smallest and the largest are sizes.
+        The group sizes, or nodes that replace them; the smallest and the largest node are sizes.
     multiplicity : ndarray of shape (n_sizes,)
         How many groups have each size. At nodes, sums of Lagrange polynomials, which may be fractions or negative.
     scatter : ndarray of shape (n_sizes, width * width), or None
-        t_j t_j' summed over the groups of each size; None if that takes too much memory.
+        The sum of t_j t_j' over the groups of each size; None if it takes too much memory.
     """
 
     rows: np.ndarray
@@ -46,22 +49,30 @@ class GroupSums:
     order: np.ndarray | slice
     sizes: np.ndarray
     multiplicity: np.ndarray
-    scatter: np.ndarray | None
+    scatter: Floats | None
 
-    def between(self, coefficients: np.ndarray) -> np.ndarray:
-        """Return sum_j c_j t_j t_j' for coefficients of the sizes, of shape (n, n_sizes), as an array of n matrices."""
+    def between(self, coefficients: Floats) -> Floats:
+        """Return sum_j c_j t_j t_j', of shape (n, width, width), for n rows of coefficients c, of shape (n, n_sizes)."""
         width = self.rows.shape[1]
         if self.scatter is not None:
             return (coefficients @ self.scatter).reshape(-1, width, width)
         return np.stack([(self.rows * c[:, None]).T @ self.rows for c in coefficients])
 
     def by_size(self, n_sizes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield, for each size in ascending order, the sizes of its groups and their t_j t_j' summed.
+        """Yield the sizes n_j and the sum of t_j t_j' of the groups of each size, in ascending order of the sizes.
 
         Parameters
         ----------
         n_sizes : int
-            If there are more distinct sizes, those in one of so many intervals of equal width in log n count as one.
+            If there are more distinct sizes, log n is cut into this many intervals of equal width, and the sizes in an
+            interval are treated as one size.
+
+        Yields
+        ------
+        members : ndarray of shape (n_in_size,)
+            The sizes n_j of the groups.
+        scatter : ndarray of shape (width, width)
+            The sum of their t_j t_j'.
         """
         distinct = np.unique(self.counts)
         if len(distinct) > n_sizes:
@@ -74,21 +85,26 @@ class GroupSums:
 
 
 def group_sums(rows: np.ndarray, counts: np.ndarray) -> GroupSums:
-    """Return what sums over groups need.
+    """Return the sums over groups of these means and sizes.
 
-    If there are many times as many sizes as nodes of an interpolation in log n, the nodes take the place of the sizes.
-    Every sum over groups is of a function of n that is analytic in log n, h(gamma, n)^p or log(1 + gamma n), so that
+    If there are many more sizes than nodes of an interpolation in log n, the nodes replace the sizes. All functions of n
+    that are summed over groups, h(gamma, n)^p and log(1 + gamma n), are analytic in log n, so that
 
         sum_j f(n_j) a_j = sum_m f(n_m) sum_j l_m(log n_j) a_j
 
-    to rounding, where l_m are the Lagrange polynomials. Sums over nodes have the same form as those over sizes.
+    to rounding, where l_m are the Lagrange polynomials. Sums over nodes have the same form as sums over sizes.
 
     Parameters
     ----------
     rows : ndarray of shape (n_groups, width)
-        t_j.
+        The group means t_j.
     counts : ndarray of shape (n_groups,)
-        n_j.
+        The group sizes n_j.
+
+    Returns
+    -------
+    sums : GroupSums
+        The means and sizes, with the sums of t_j t_j' by size.
     """
     n_groups, width = rows.shape
     if n_groups <= _FEW_GROUPS:
@@ -97,7 +113,7 @@ def group_sums(rows: np.ndarray, counts: np.ndarray) -> GroupSums:
     room = max(_MAX_SCATTER_NUMBERS, n_groups * width) // width**2
     nodes = None
     if n_groups > _SAMPLE:
-        # The sizes of some groups, the smallest and the largest may be so many that the rest need not be sorted.
+        # If some groups, with the extremes, already have enough sizes for nodes, the rest need not be sorted.
         some = np.append(counts[:_SAMPLE], [counts.min(), counts.max()])
         nodes = _nodes_for(_distinct(some)[0], room)
     if nodes is None:
@@ -120,7 +136,7 @@ def group_sums(rows: np.ndarray, counts: np.ndarray) -> GroupSums:
 def _distinct(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct group sizes in ascending order, and how many groups have each.
 
-    Whole numbers are counted in a table; weights that are not whole are sorted.
+    Whole numbers are counted in a table; other sizes, which are sums of weights, are sorted.
     """
     if _has_table(counts, len(counts)):
         frequency = np.bincount(counts.astype(np.int64))
@@ -132,7 +148,7 @@ def _distinct(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _code_of(counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return the position of each group's size among the distinct ones."""
+    """Return the position of each group's size among the distinct sizes."""
     # NumPy sorts 16 bits by radix.
     type_ = np.uint16 if len(sizes) < 1 << 16 else np.intp
     if _has_table(sizes, len(counts)):
@@ -143,24 +159,29 @@ def _code_of(counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def _has_table(sizes: np.ndarray, n_groups: int) -> bool:
-    """Return whether sizes are whole numbers, and so small that a table of them is no larger than the groups."""
+    """Return whether sizes are whole numbers that are small enough for a table about as long as the number of groups."""
     return bool(sizes.max() <= max(2 * n_groups, 1 << 12)) and np.array_equal(sizes.astype(np.int64), sizes)
 
 
 def _nodes_for(sizes: np.ndarray, most: int) -> np.ndarray | None:
-    """Return nodes that can stand for the group sizes, a row for each stretch of log n, ascending; None for few sizes.
+    """Return nodes that can replace the group sizes, ascending, one row for each stretch of log n; None for few sizes.
 
     The nodes are Chebyshev points of the second kind. h(gamma, n)^p and log(1 + gamma n) are analytic in log n for
     |Im log n| < pi. On a stretch of half-width a = 0.6 the interpolant of m points converges as rho^-m with
     rho = (pi + sqrt(pi^2 + a^2)) / a = 10.6 (L. N. Trefethen (2013), "Approximation Theory and Approximation Practice",
-    theorem 8.2), so that 16 points leave no more than rounding.
+    theorem 8.2), so that the error of 16 points is rounding.
 
     Parameters
     ----------
     sizes : ndarray of shape (n_sizes,)
-        Distinct, ascending.
+        The distinct group sizes, ascending.
     most : int
-        The number of nodes for whose matrices there is room.
+        The largest number of nodes whose matrices fit into memory.
+
+    Returns
+    -------
+    nodes : ndarray of shape (n_stretches, n_nodes), or None
+        The nodes; None if there are too few sizes, or too many nodes.
     """
     if len(sizes) <= _SIZES_PER_NODE * _N_NODES:
         return None
@@ -173,20 +194,28 @@ def _nodes_for(sizes: np.ndarray, most: int) -> np.ndarray | None:
 
 
 def _stretch_of(counts: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-    """Return the stretch of each group's size, in a type that NumPy sorts by radix."""
+    """Return the stretch that contains each group's size, in a type that NumPy sorts by radix."""
     return np.searchsorted(nodes[1:, 0], counts, side="right").astype(np.uint16)
 
 
 def _at_nodes(rows: np.ndarray, counts: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the nodes, their multiplicities sum_j l_m(log n_j), and their scatter sum_j l_m(log n_j) t_j t_j', one a row.
+    """Return the nodes, their multiplicities sum_j l_m(log n_j) and, in rows, their scatter sum_j l_m(log n_j) t_j t_j'.
 
     Parameters
     ----------
     rows : ndarray of shape (n_groups, width)
-        t_j, by stretch.
+        The group means t_j, ordered by stretch.
     counts : ndarray of shape (n_groups,)
-        n_j.
+        The group sizes n_j.
     nodes : ndarray of shape (n_stretches, n_nodes)
+        The nodes, as `_nodes_for` returns them.
+
+    Returns
+    -------
+    nodes, multiplicity : ndarray of shape (n_stretches * n_nodes,)
+        The nodes, and their multiplicities.
+    scatter : ndarray of shape (n_stretches * n_nodes, width * width)
+        The scatter at each node.
     """
     width = rows.shape[1]
     multiplicity, scatter = np.zeros(nodes.shape), np.zeros((*nodes.shape, width, width))
@@ -202,19 +231,20 @@ def _at_nodes(rows: np.ndarray, counts: np.ndarray, nodes: np.ndarray) -> tuple[
     return nodes.ravel(), multiplicity.ravel(), scatter.reshape(nodes.size, -1)
 
 
-def _lagrange(counts: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-    """Return l_m(log n_j) of the nodes of one stretch, of shape (n_nodes, n_groups), by the barycentric formula.
+def _lagrange(counts: Floats, nodes: Floats) -> Floats:
+    """Return l_m(log n_j) for the nodes of one stretch, of shape (n_nodes, n_groups), by the barycentric formula.
 
-    The weights of Chebyshev points of the second kind alternate between 1 and -1, and the ends have half of that (J.-P.
+    The weights of Chebyshev points of the second kind alternate between 1 and -1, and are half of that at the ends (J.-P.
     Berrut and L. N. Trefethen (2004), "Barycentric Lagrange interpolation", SIAM Review 46(3), equation 5.4).
     """
     weights = np.where(np.arange(len(nodes)) % 2, -1.0, 1.0)
     weights[[0, -1]] /= 2.0
-    # An error of log n then amounts to a nearby n in all of the polynomials.
+    # So computed, an error of log n is the same in every polynomial, as if n were a nearby number.
     distance = np.log(counts / nodes[0]) - np.log(nodes / nodes[0])[:, None]
     at_node = distance == 0.0
     distance[at_node] = 1.0
-    shares = weights[:, None] / distance
+    shares: Floats = weights[:, None] / distance
     hit = at_node.any(axis=0)
     shares[:, hit] = at_node[:, hit]
-    return shares / shares.sum(axis=0)
+    shares /= shares.sum(axis=0)
+    return shares

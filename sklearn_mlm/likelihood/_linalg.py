@@ -1,62 +1,66 @@
-"""Small matrices: which columns are independent, which vary within groups, and Cholesky factors that do not fail."""
+"""Small matrices: independent columns, columns that vary within groups, and Cholesky factors that do not fail."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
-# A column whose squared length is explained by the columns before it up to this share depends on them: what is left is
-# the rounding of moments, which are squares (lmer's 1e-7 on the columns themselves is 1e-14 on this scale).
+from .._typing import Floats, Positions
+
+# A column depends on the columns before it if they leave less than this share of its squared length: that is the rounding
+# of moments, which are squares (lmer's 1e-7 on the columns themselves is 1e-14 on this scale).
 DEPENDENT = 1e-13
-# The share of the scatter of y below which what the columns leave of it is read again from the rows.
+# If the columns leave less than this share of the scatter of y, the rest is read again from the rows.
 SMALL_REST = 1e-6
 
 
-def submatrix(matrix: np.ndarray, which: np.ndarray) -> np.ndarray:
-    """Return the rows and columns of a square matrix at some positions."""
+def submatrix(matrix: Floats, which: Positions) -> Floats:
+    """Return a square matrix at some positions of its rows and columns."""
     return matrix[which][:, which]
 
 
 def zero_columns(matrix: np.ndarray, which: np.ndarray) -> None:
-    """Set the rows and columns of a symmetric matrix that `which` marks to exact zeros, in place."""
+    """Set the rows and columns that `which` marks to exact zeros, in place."""
     if which.any():
         matrix[which] = 0.0
         matrix[:, which] = 0.0
 
 
 def unit_cholesky(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the Cholesky factor of a positive definite matrix scaled to a unit diagonal, and the lengths it lost."""
+    """Return the Cholesky factor of a positive definite matrix scaled to a unit diagonal, and the scale of each row."""
     length = np.sqrt(matrix.diagonal())
     length = np.where(length > 0, length, 1.0)
     scaled = matrix / np.outer(length, length)
     factor, failed = dpotrf(scaled, lower=1)
-    # The columns may be so nearly dependent that rounding has taken the last pivot below zero.
+    # If columns are nearly dependent, rounding can make the last pivot negative.
     return (np.linalg.cholesky(scaled + DEPENDENT * np.eye(len(matrix))) if failed else factor), length
 
 
 def solve_positive(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return the solution for a symmetric positive definite matrix, by its Cholesky factor."""
+    """Return the solution x of `matrix` x = `right`, for a symmetric positive definite matrix."""
     if not right.size:
         return np.zeros_like(right)
     factor, length = unit_cholesky(matrix)
-    return (dpotrs(factor, (right.T / length).T, lower=1)[0].T / length).T
+    solution: np.ndarray = (dpotrs(factor, (right.T / length).T, lower=1)[0].T / length).T
+    return solution
 
 
 def independent_columns(gram: np.ndarray, largest_first: bool = False) -> np.ndarray:
-    """Return the positions of columns that span all of them, in ascending order.
+    """Return the positions of independent columns that span all columns, in ascending order.
 
     Parameters
     ----------
     gram : ndarray of shape (k, k)
         Scalar products of the columns.
     largest_first : bool, default=False
-        Take the column next of which most is left, so that the others are combinations with small coefficients. As it
-        is, and as in R, the earlier columns of a dependent set stay.
+        Whether to keep the column with the largest rest next, so that the other columns are combinations with small
+        coefficients. False keeps the earlier columns of a dependent set, as in R.
 
     Returns
     -------
     kept : ndarray of int
-        A column is left out where the columns kept explain all of its squared length but 1e-13, or it has none.
+        Positions of the columns that are not dropped. A column is dropped if it is zero, or if the columns kept leave at
+        most 1e-13 of its squared length.
     """
     some = np.flatnonzero(gram.diagonal() > 0)
     if not len(some):
@@ -80,10 +84,10 @@ def independent_columns(gram: np.ndarray, largest_first: bool = False) -> np.nda
 
 
 def separate_between_columns(within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return a rotation of the columns and which of them vary within groups after it.
+    """Return a rotation of the columns, and which of the rotated columns vary within groups.
 
-    A column that depends on others within groups has that combination of them taken off: what is left varies between
-    groups only.
+    If a column depends on others within groups, that combination of them is subtracted from it: the rest varies only
+    between groups.
 
     Parameters
     ----------
@@ -93,8 +97,9 @@ def separate_between_columns(within: np.ndarray) -> tuple[np.ndarray, np.ndarray
     Returns
     -------
     rotation : ndarray of shape (k, k)
-        Unit determinant; new columns are old columns times this.
+        Matrix of determinant 1; the rotated columns are the old columns times this matrix.
     is_within : ndarray of shape (k,), bool
+        Whether each rotated column varies within groups.
     """
     kept = independent_columns(within, largest_first=True)
     is_within = np.zeros(len(within), dtype=bool)

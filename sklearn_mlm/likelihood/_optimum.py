@@ -1,4 +1,4 @@
-"""The global optimum of a `Criterion` on the closed half-line of variance ratios, both ends included."""
+"""The global optimum of a `Criterion` over the variance ratios from 0 to infinity, including both ends."""
 
 from __future__ import annotations
 
@@ -7,47 +7,49 @@ from math import exp, log
 
 import numpy as np
 
-from .._typing import Boundary
+from .._typing import Boundary, Floats, Positions
 from ._criterion import Criterion
 from ._solution import Solution
 from ._spectrum import is_constant
 
-# In units of log gamma. The criterion is analytic in log gamma on a strip of half-width pi (its singularities are at
-# negative gamma), so that it has no features much narrower than one.
+# Step of the grid, in units of log gamma. The criterion is analytic in log gamma on a strip of half-width pi, because its
+# singularities are at negative gamma, so that it has no features much narrower than one unit.
 _GRID_STEP = 0.5
-# In units of 1 / (largest size): below it the derivative is a straight line but for a hundredth.
+# First ratio of the grid, in units of 1 / (largest size). Below it, the derivative is a straight line to about 1%.
 _FIRST_RATIO = 1e-2
-# Steps by which a grid grows that ends too early, and where it ends in any case, in units of 1 / (smallest size).
+# Steps that extend a grid that ends too early, and the ratio at which it always ends, in units of 1 / (smallest size).
 _EXTENSION = 10
 _LARGEST_RATIO = 1e30
-# Rounds of halving a cell in which the derivative may touch zero; 2^-40 of a cell is rounding.
+# A cell in which the derivative may touch zero is halved at most this often: 2^-40 of a cell is rounding.
 _MAX_HALVINGS = 40
-# Steps to a root; one is usual, and every sixth is a bisection.
+# Steps to a root, at most. One is usual, and every sixth is a bisection.
 _MAX_REFINEMENTS = 300
 _MAX_POLYNOMIAL_STEPS = 8
-# A step after which the error, of the order of its cube, is below rounding.
+# After a step of this length the error, which is of the order of its cube, is below rounding.
 _LAST_STEP = 3e-6
-# The derivative is not known better than to this share of its largest term.
+# The derivative is rounding if it is below this share of its largest term.
 _ROUNDING = 3e-16
 _SPACING = np.finfo(np.float64).eps
-# A place on the axis, the derivative of the criterion there and its slope.
+# A point of the axis, and the derivative of the criterion there with its slope.
 _Place = tuple[float, float, float]
+# The variance that is 0 at each end.
+_BOUNDARIES: dict[float, Boundary] = {0.0: "group", np.inf: "residual"}
 
 
 @dataclass(frozen=True, eq=False)
 class Optimum:
-    """Where the criterion is least, and what kind of place that is.
+    """Stores the global minimum of a criterion, and whether it is at an end.
 
     Attributes
     ----------
     solution : Solution
-        The model there.
+        The model at the minimum.
     boundary : {"group", "residual"} or None
-        "group" where tau2 = 0, "residual" where sigma2 = 0, None between the ends.
+        "group" if tau2 = 0, "residual" if sigma2 = 0, None between the ends.
     candidates : ndarray of shape (n_candidates,)
         The variance ratios of all local minima, ascending; infinity stands for sigma2 = 0.
     identified : bool
-        False where the criterion is the same at every ratio, so that the data do not tell the variances apart.
+        False if the criterion is the same at every ratio, so that the data do not identify the variances.
     """
 
     solution: Solution
@@ -59,23 +61,24 @@ class Optimum:
 def minimise(criterion: Criterion) -> Optimum:
     """Return the global minimum of a criterion over gamma in [0, inf].
 
-    The minima are roots of the analytic derivative, not the least of compared values, which would leave half of the
-    digits. The derivative is evaluated on a grid between a ratio so small that it hardly differs from 0 and one beyond
-    which it is provably positive; every change of sign from - to + is refined to machine precision, and cells in which
-    the derivative might touch zero unseen are divided until it does or cannot.
+    A minimum is a root of the analytic derivative; comparing values of the criterion would lose half of the digits. The
+    derivative is evaluated on a grid from a ratio that hardly differs from 0 to a ratio above which the derivative is
+    positive (`_last_ratio`). Every change of sign from - to + is refined to machine precision. A cell without a change of
+    sign is divided as long as the tangents of the derivative at its ends leave room for a root.
 
     Parameters
     ----------
     criterion : Criterion
+        The criterion of the data.
 
     Returns
     -------
     optimum : Optimum
-        The lowest of the local minima and the ends; of equals, the smallest ratio.
+        The lowest of the local minima and the ends; the smallest ratio if several are equally low.
     """
     if criterion.exact_fit:
         return Optimum(criterion.solution(0.0), "group", np.zeros(1))
-    # Without residual within groups the end sigma2 = 0 is a minimum: without bound, or one to compare with the others.
+    # Without residual within groups, the end sigma2 = 0 is a minimum: unbounded, or comparable with the others.
     limit = criterion.coordinates.within_residual_zero and criterion.limit_degrees_of_freedom >= 0
     if limit and criterion.limit_degrees_of_freedom > 0:
         return Optimum(criterion.solution(np.inf), "residual", np.array([np.inf]))
@@ -93,14 +96,13 @@ def minimise(criterion: Criterion) -> Optimum:
         candidates.append(float(ratios[-1]))
     solutions = [criterion.solution(ratio) for ratio in candidates]
     best = min(solutions, key=lambda solution: solution.value)
-    boundary: Boundary = "group" if best.ratio == 0 else "residual" if np.isinf(best.ratio) else None
-    return Optimum(best, boundary, np.array(candidates))
+    return Optimum(best, _BOUNDARIES.get(best.ratio), np.array(candidates))
 
 
 def _scan(criterion: Criterion) -> np.ndarray:
-    """Return ratios, ascending from 0, with the criterion there and its first two derivatives, one a row.
+    """Return rows of ratios (ascending from 0), of values of the criterion, and of its first and second derivatives.
 
-    Between neighbours the derivative changes sign once at most.
+    Between neighbouring ratios the derivative changes sign at most once.
     """
 
     def at(ratios: np.ndarray) -> np.ndarray:
@@ -113,7 +115,7 @@ def _scan(criterion: Criterion) -> np.ndarray:
     n_steps = int(np.ceil(np.log(last / first) / _GRID_STEP))
     grid = at(np.append(0.0, first * np.exp(_GRID_STEP * np.arange(n_steps + 1))))
     while grid[2, -1] <= 0 and grid[0, -1] < largest and not criterion.coordinates.within_residual_zero:
-        # Groups that the fixed effects nearly tell apart: what they say of tau2 shows at large ratios only.
+        # If the fixed effects nearly distinguish the groups, the criterion depends on tau2 only at large ratios.
         more = grid[0, -1] * np.exp(_GRID_STEP * np.arange(1, _EXTENSION + 1))
         grid = np.append(grid, at(more), axis=1)
     for _ in range(_MAX_HALVINGS):
@@ -128,22 +130,23 @@ def _scan(criterion: Criterion) -> np.ndarray:
 def _last_ratio(criterion: Criterion) -> float:
     """Return a ratio above which the criterion rises.
 
-    r2(gamma) - r2(inf) is a sum of terms c_i / (1 + gamma d_i), so that gamma times its derivative is at least -c / gamma
-    with c the sum of c_i / d_i. And gamma times the derivative of the log determinants is at least m / 2 at
-    gamma = 1 / n_min, with m = J - k eigenvalues of at least n_min for REML (by Weyl's inequalities, since X takes away a
-    matrix of rank k) and m = J for maximum likelihood. So gamma = 2 D c / (m r2(inf)) suffices beyond that.
+    r2(gamma) - r2(inf) is a sum of terms c_i / (1 + gamma d_i), so that gamma times its derivative is at least -c / gamma,
+    where c is the sum of c_i / d_i. Gamma times the derivative of the log determinants is at least m / 2 from
+    gamma = 1 / n_min on. For REML there are m = J - k eigenvalues of at least n_min (by Weyl's inequalities, because X
+    removes a matrix of rank k); for maximum likelihood m = J. So the criterion rises above the larger of 1 / n_min and
+    2 D c / (m r2(inf)).
     """
-    smallest = criterion.groups.sizes.min()
+    smallest = float(criterion.groups.sizes.min())
     if criterion.coordinates.within_residual_zero:
-        # To where every column counts for its part within groups, however small, and the limit is near.
+        # At this ratio the within part of every column, however small, has its full effect, and the limit is near.
         return 1e4 / smallest / criterion.coordinates.least_within
     n_large = criterion.moments.n_groups - criterion.rank * criterion.reml
     rise = 2.0 * criterion.degrees_of_freedom * criterion.between_residual / criterion.coordinates.within_residual
     return max(1.0 / smallest, rise / n_large) if n_large > 0 else max(10.0 / smallest, rise)
 
 
-def _may_touch_zero(ratios: np.ndarray, gradients: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    """Return the cells without a change of sign whose tangents of the derivative, from both ends, meet beyond zero."""
+def _may_touch_zero(ratios: Floats, gradients: Floats, slopes: Floats) -> Positions:
+    """Return the cells without a change of sign in which the tangents of the derivative at both ends meet beyond zero."""
     sign = np.sign(gradients[:-1])
     left, right = sign * slopes[:-1], sign * slopes[1:]
     dips = np.flatnonzero((sign == np.sign(gradients[1:])) & (left < 0) & (right > 0))
@@ -158,15 +161,14 @@ def _may_touch_zero(ratios: np.ndarray, gradients: np.ndarray, slopes: np.ndarra
 def _refine(criterion: Criterion, grid: np.ndarray, cell: int) -> float:
     """Return the root of the derivative in a cell of the grid, to the rounding of the derivative.
 
-    The variable is t = log gamma, in which the derivative v = gamma f' is straighter, except in the cell at 0, where it is
-    gamma itself. The first place is the root of the Hermite interpolant through the cell and one grid point beyond each
-    end, which is usually off by 1e-7. From each place where v and its slope c are known, a step of Chebyshev's method,
+    The variable is t = log gamma, in which the derivative v = gamma f' is straighter; in the cell at 0 it is gamma itself.
+    The first point is the root of the Hermite interpolant through the cell and one grid point beyond each end, which usually
+    has an error of 1e-7. From each point, with v and its slope c there, a step of Chebyshev's method leads to
 
         t - (v / c) (1 + b v / (2 c^2)),
 
-    with b an estimate of the second derivative, leaves an error of the order of the step cubed: a step of 3e-6 is the
-    last. The root stays bracketed, and every sixth place is the middle of the bracket, so that the search ends whatever
-    the derivative looks like.
+    where b is an estimate of the second derivative. Its error is of the order of the step cubed, so that a step of 3e-6 is
+    the last. The root stays bracketed, and every sixth point is the middle of the bracket, so that the search always ends.
     """
     logarithmic = bool(grid[0, cell] > 0)
 
@@ -199,11 +201,11 @@ def _refine(criterion: Criterion, grid: np.ndarray, cell: int) -> float:
 
 
 def _hermite_root(known: list[_Place], low: _Place, high: _Place) -> tuple[float, float]:
-    """Return the root, in a bracket, of the polynomial through places and their slopes, and its second derivative there.
+    """Return the root in a bracket of the polynomial with these values and slopes, and its second derivative there.
 
-    The polynomial is in Newton's form, of divided differences in which each place stands twice (J. Stoer and R. Bulirsch
-    (2002), "Introduction to Numerical Analysis", section 2.1.5), and its root by Newton's method from that of the cubic
-    interpolant of the inverse function.
+    The polynomial is in Newton's form, with divided differences in which each point occurs twice (J. Stoer and R. Bulirsch
+    (2002), "Introduction to Numerical Analysis", section 2.1.5). Newton's method finds its root, starting from the root of
+    the cubic interpolant of the inverse function.
     """
     places = [x for x, _, _ in known for _ in range(2)]
     column = [v for _, v, _ in known for _ in range(2)]
@@ -232,7 +234,7 @@ def _hermite_root(known: list[_Place], low: _Place, high: _Place) -> tuple[float
 
 
 def _chebyshev_step(here: _Place, bend: float) -> tuple[float, float]:
-    """Return where a step of Chebyshev's method from a place leads, and the step; an infinite one where it falls."""
+    """Return the point after a step of Chebyshev's method, and the step; both are infinite if the derivative falls."""
     x, value, slope = here
     if slope <= 0:
         return np.inf, np.inf
@@ -242,13 +244,13 @@ def _chebyshev_step(here: _Place, bend: float) -> tuple[float, float]:
 
 
 def _second_derivative(last: _Place, here: _Place) -> float:
-    """Return the second derivative, at the second of two places, of the cubic through both and their slopes."""
+    """Return the second derivative, at the second of two points, of the cubic with the values and slopes of both."""
     width = here[0] - last[0]
     return 2.0 / width * (last[2] + 2.0 * here[2] - 3.0 * (here[1] - last[1]) / width) if width else 0.0
 
 
 def _interpolate_root(low: _Place, high: _Place) -> float:
-    """Return the root between two ends by cubic Hermite interpolation of the inverse."""
+    """Return the root between two points, by cubic Hermite interpolation of the inverse function."""
     (x0, g0, s0), (x1, g1, s1) = low, high
     if min(s0, s1) <= 0:
         return (x0 + x1) / 2

@@ -1,4 +1,4 @@
-"""A second reading of rows, about a known part that explains nearly all of the outcome."""
+"""A second reading of rows, after a known part that explains nearly all of y is subtracted."""
 
 from __future__ import annotations
 
@@ -12,29 +12,32 @@ from ..moments._remainder import KnownPart
 from ..moments._rows import GroupedRows
 from ._linalg import independent_columns, solve_positive, submatrix
 
-# Slopes of nearly collinear columns that cancel may be too inexact at first to leave little.
+# If large slopes of nearly collinear columns cancel, their first estimate may be too inexact for one reading to be enough.
 READINGS = 2
 
 
 def read_about_known(
     rows: GroupedRows, moments: GroupedMoments, find: Callable[[GroupedMoments], KnownPart | None]
 ) -> tuple[GroupedRows, GroupedMoments, KnownPart]:
-    """Return rows with what a known part leaves of y in the place of y, their moments, and that part.
+    """Return rows with y replaced by its rest after a known part is subtracted, their moments, and the known part.
 
     Parameters
     ----------
     rows : GroupedRows
+        The rows of the data.
     moments : GroupedMoments
         Moments of the rows.
     find : callable
-        Returns the part of y that is known from moments, or None if y has lost no digits to it.
+        Takes moments and returns the part of y that they determine, or None if y has lost no digits to it.
 
     Returns
     -------
     rows : GroupedRows
+        The rows with the rest of y.
     moments : GroupedMoments
+        Their moments.
     known : KnownPart
-        Zero if nothing is known, or if the rest within groups is all rounding.
+        The part that was subtracted; zero if nothing is known, or if the rest within groups is rounding.
     """
     known, left, rest = KnownPart(np.zeros(moments.n_features), 0.0), rows, moments
     for _ in range(READINGS):
@@ -52,7 +55,7 @@ def read_about_known(
 
 
 def _residual_within(within: np.ndarray) -> float:
-    """Return what the columns of x leave of the scatter of y within groups."""
+    """Return the residual sum of squares of y on x within groups, given their scatter."""
     length = np.sqrt(within.diagonal())
     length = np.where(length > 0, length, 1.0)
     scaled = within / np.outer(length, length)

@@ -1,4 +1,4 @@
-"""`Solution` and `InferenceSums`: the model at one variance ratio, and the sums that inference about it takes."""
+"""`Solution` and `InferenceSums`: the model at one variance ratio, and the sums that inference uses."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from .._typing import Floats
+
 
 @dataclass(frozen=True, eq=False)
 class InferenceSums:
-    """Sums over groups at one variance ratio, in columns in which the estimates are uncorrelated.
+    """Stores sums over groups at one variance ratio, in columns in which the estimates are uncorrelated.
 
-    With h_j = n_j / (1 + gamma n_j), B_XX = L L', x_j the group means of x times L^-T, and e_j the residual means over the
-    root of r2, the sums are of t_j = (x_j, e_j). They have no units.
+    With h_j = n_j / (1 + gamma n_j), B_XX = L L', x_j the group means of x times L^-T, e_j the residual means divided by the
+    root of r2, and t_j = (x_j, e_j), the sums are as follows. They have no units.
 
     Attributes
     ----------
@@ -31,7 +33,7 @@ class InferenceSums:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """The model at one variance ratio: everything that the likelihood gives once tau2 / sigma2 is fixed.
+    """Stores the model at one variance ratio: everything that the likelihood gives if tau2 / sigma2 is fixed.
 
     Attributes
     ----------
@@ -40,24 +42,24 @@ class Solution:
     group_variance, residual_variance : float
         tau2 and sigma2, in units of y squared.
     coefficients : ndarray of shape (n_features,)
-        Slopes; 0 for a column that depends on those before it.
+        Slopes; 0 for a column that depends on the columns before it.
     rest_coefficients : ndarray of shape (n_features,)
-        Slopes less those of the remainder of the moments; the same as `coefficients` if there is none.
+        Slopes less the slopes of the remainder of the moments; equal to `coefficients` if the moments have none.
     intercept : float
-        0 in a model without one.
+        Fixed intercept; 0 in a model without one.
     center : ndarray of shape (n_features,)
-        The point of x at which `root` has the intercept: the grand mean, or 0 in a model without intercept.
+        The point of x at which `root` takes the intercept: the grand mean, or 0 in a model without intercept.
     root : ndarray of shape (n_coefficients, k)
-        R, where R R' is the covariance of the fixed effects. The intercept, if there is one, comes first and is that at
-        `center`, where a distant origin costs no digits. Rows of dropped columns are 0.
+        R, a root of the covariance R R' of the fixed effects. The intercept comes first, if there is one, and is the
+        intercept at `center`, so that a distant origin costs no digits. Rows of dropped columns are 0.
     residual_means : ndarray of shape (n_groups,)
-        e_j, each group's mean of y less its fixed part.
+        e_j, the mean of y less its fixed part in each group.
     reliabilities : ndarray of shape (n_groups,)
-        lambda_j = gamma n_j / (1 + gamma n_j), the share of e_j that is the empirical-Bayes estimate.
+        lambda_j = gamma n_j / (1 + gamma n_j): the empirical-Bayes estimate is lambda_j e_j.
     value : float
         The criterion: -2 (restricted) log-likelihood with all constants, as in lme4.
     sums : InferenceSums or None
-        None at an infinite ratio.
+        The sums that inference uses; None at an infinite ratio.
     """
 
     ratio: float
@@ -66,10 +68,10 @@ class Solution:
     coefficients: np.ndarray
     rest_coefficients: np.ndarray
     intercept: float
-    center: np.ndarray
-    root: np.ndarray
-    residual_means: np.ndarray
-    reliabilities: np.ndarray
+    center: Floats
+    root: Floats
+    residual_means: Floats
+    reliabilities: Floats
     value: float
     sums: InferenceSums | None
 
@@ -80,19 +82,19 @@ class Solution:
 
     @property
     def covariance(self) -> np.ndarray:
-        """Covariance of the fixed effects, the intercept first if there is one; rows of dropped columns are 0."""
-        covariance = self.root @ self.root.T
-        if len(self.root) == len(self.center):
-            return covariance
-        # From the intercept at the centre to that at 0.
-        shift = np.eye(len(covariance))
-        shift[0, 1:] = -self.center
-        return shift @ covariance @ shift.T
+        """Covariance of the fixed effects, the intercept first if there is one; 0 for dropped columns."""
+        covariance: np.ndarray = self.root @ self.root.T
+        if len(self.root) != len(self.center):
+            # From the intercept at the centre to the intercept at 0.
+            shift = np.eye(len(covariance))
+            shift[0, 1:] = -self.center
+            covariance = shift @ covariance @ shift.T
+        return covariance
 
 
 @dataclass(frozen=True, eq=False)
 class Profiles:
-    """What profile limits take, at several variance ratios.
+    """Stores what profile limits are made of, at several variance ratios.
 
     Attributes
     ----------
@@ -101,9 +103,9 @@ class Profiles:
     r2 : ndarray of shape (n_ratios,)
         The residual sum of squares r2(gamma), with y in the unit of the coordinates.
     coefficients : ndarray of shape (n_ratios, n_coefficients)
-        Fixed effects of the columns of the data, the intercept first if there is one.
+        Fixed effects, the intercept first if there is one.
     variances : ndarray of shape (n_ratios, n_coefficients)
-        Their variances if r2 were D: the diagonal of B_XX^-1 in the columns of the data; 0 for dropped ones.
+        Variances of the fixed effects divided by r2 / D: the diagonal of B_XX^-1; 0 for dropped columns.
     """
 
     values: np.ndarray
@@ -112,11 +114,11 @@ class Profiles:
     variances: np.ndarray
 
 
-def reliabilities_of(ratio: float, counts: np.ndarray) -> np.ndarray:
-    """Return lambda_j = gamma n_j / (1 + gamma n_j) of groups of these sizes, 1 if gamma is infinite."""
+def reliabilities_of(ratio: float, counts: Floats) -> Floats:
+    """Return lambda_j = gamma n_j / (1 + gamma n_j) for groups of these sizes; 1 if gamma is infinite."""
     if np.isinf(ratio):
         return np.ones(len(counts))
-    # A huge ratio may overflow.
+    # A very large ratio may overflow.
     with np.errstate(over="ignore"):
         return 1.0 - 1.0 / (1.0 + ratio * counts) if ratio > 1.0 else ratio * counts / (1.0 + ratio * counts)
 
@@ -124,21 +126,30 @@ def reliabilities_of(ratio: float, counts: np.ndarray) -> np.ndarray:
 def predicted_means(
     X: Any, codes: np.ndarray, slopes: np.ndarray, intercept: float, effects: np.ndarray, unseen: float = 0.0
 ) -> np.ndarray:
-    """Return intercept + x' slopes + the effect of each row's group.
+    """Return the predicted mean of each row: intercept + x' slopes + the effect of its group.
 
     Parameters
     ----------
     X : ndarray or sparse matrix of shape (n_samples, n_features), or None
+        Predictors.
     codes : ndarray of shape (n_samples,)
-        Positions in `effects`; -1 for an unseen group and -2 for none, which have no effect.
+        Positions in `effects`; -1 for an unseen group, and -2 for a row without a group, whose effect is 0.
     slopes : ndarray of shape (n_features,)
+        Fixed effects of the predictors.
     intercept : float
+        Fixed intercept.
     effects : ndarray of shape (n_groups,)
+        Effects of the groups.
     unseen : float, default=0.0
-        What stands for the effect of an unseen group.
+        Effect of an unseen group.
+
+    Returns
+    -------
+    mean : ndarray of shape (n_samples,)
+        In units of y.
     """
-    # Negative codes count from the end.
-    mean = np.append(effects, [0.0, unseen])[codes]
+    # The codes -2 and -1 count from the end of the effects.
+    mean: np.ndarray = np.append(effects, [0.0, unseen])[codes]
     mean += intercept
     if X is not None:
         mean += X @ slopes

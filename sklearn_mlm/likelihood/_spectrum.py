@@ -1,4 +1,4 @@
-"""The eigenvalues on which the restricted likelihood of the variance ratio depends, and no other property of X does."""
+"""The eigenvalues through which X and the group sizes enter the restricted likelihood of the variance ratio."""
 
 from __future__ import annotations
 
@@ -6,23 +6,32 @@ import numpy as np
 
 from ._criterion import Criterion
 
-# The rows of the largest matrix to decompose, and the most sizes to tell apart.
+# The largest number of rows of a matrix to decompose, and the largest number of sizes to distinguish.
 _MAX_MATRIX = 1000
 _MAX_SIZES = 250
-_EPS = np.finfo(np.float64).eps
 
 
 def eigenvalues(criterion: Criterion) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positive eigenvalues of Z'W^(1/2) P W^(1/2)Z and how often each occurs; P takes X off.
+    """Return the positive eigenvalues of Z'W^(1/2) P W^(1/2)Z, where P projects X out, and how often each occurs.
 
-    The matrix is diag(n_j) - (n_j x_j)' B_XX(0)^-1 (n_l x_l). Groups of one size span, with their means, k dimensions at
-    the most; in the rest of their dimensions the eigenvalue is the size. So the matrix to decompose has k rows a distinct
-    size, not J. There are as many positive eigenvalues as degrees of freedom between groups.
+    The matrix is diag(n_j) - (n_j x_j)' B_XX(0)^-1 (n_l x_l). The means of groups of one size span at most k dimensions; in
+    the other dimensions of these groups the eigenvalue is the size. So the matrix to decompose has k rows for each distinct
+    size, not J rows. There are as many positive eigenvalues as degrees of freedom between groups.
 
-    Of more sizes than 250, or than 1,000 / k, those in one of so many intervals of equal width in log n are taken together,
-    at their mean, for the k dimensions of their groups' means alone. In the rest of the dimensions the sizes are exact, and
-    their multiplicities fractions. What is linear in the deviations from the mean cancels over an interval; deviations of
-    a share d of the mean move the logarithms of these dimensions' terms by d^2 / 2.
+    If there are more than 250 sizes, or more than 1,000 / k, log n is cut into that many intervals of equal width, and the
+    mean of an interval replaces its sizes, but only in the k dimensions of the group means. In the other dimensions the
+    sizes are exact, and their multiplicities are fractions. Terms that are linear in the deviations from the mean cancel
+    over an interval; a deviation by a share d of the mean changes the logarithm of a term in the k dimensions by d^2 / 2.
+
+    Parameters
+    ----------
+    criterion : Criterion
+        The criterion of the data.
+
+    Returns
+    -------
+    values, multiplicity : ndarray of shape (n_eigenvalues,)
+        The eigenvalues, and how often each occurs.
     """
     n_sizes = max(2, min(_MAX_SIZES, _MAX_MATRIX // max(criterion.rank, 1)))
     _, inverse = criterion.information(0.0)
@@ -31,7 +40,7 @@ def eigenvalues(criterion: Criterion) -> tuple[np.ndarray, np.ndarray]:
         n_groups, size = len(members), members.mean()
         share, axes = np.linalg.eigh(rows[:-1, :-1])
         kept = share > 1e-13 * share.max(initial=0.0)
-        # More directions than groups are rounding.
+        # Directions beyond the number of groups are rounding.
         kept[: max(len(kept) - n_groups, 0)] = False
         n_directions = int(kept.sum())
         factors.append((axes[:, kept] * np.sqrt(share[kept])).T * size)
@@ -50,15 +59,25 @@ def eigenvalues(criterion: Criterion) -> tuple[np.ndarray, np.ndarray]:
 def is_constant(criterion: Criterion) -> bool:
     """Return whether a criterion is the same at every variance ratio, in exact arithmetic.
 
-    With mu_s the m positive eigenvalues and z_s what y has in their directions, the restricted criterion is, up to a
-    constant,
+    With mu_s the m positive eigenvalues and z_s the components of y in their directions, the restricted criterion is, up to
+    a constant,
 
         D log(r2(inf) + sum_s z_s^2 / (1 + gamma mu_s)) + sum_s log(1 + gamma mu_s),
 
-    which is constant if and only if there are no such directions, or if r2(inf) = 0, D = m and all mu_s are equal: a single
-    one, or balanced groups. The full criterion has log(1 + gamma n_j) of all groups in place of the last term, so that the
-    sizes must equal the eigenvalues as well. Values of the criterion do not tell: their rounding grows without bound as a
-    saturated X comes near to dependence.
+    which is constant if and only if there are no such directions, or r2(inf) = 0, D = m and all mu_s are equal, as with a
+    single direction or balanced groups. In the full criterion the last sum is of log(1 + gamma n_j) over all groups, so that
+    the sizes must equal the eigenvalues as well. Values of the criterion cannot show that it is constant: their rounding
+    grows without bound as the columns of a saturated X become dependent.
+
+    Parameters
+    ----------
+    criterion : Criterion
+        The criterion of the data.
+
+    Returns
+    -------
+    constant : bool
+        True if the data do not identify the variance ratio.
     """
     if criterion.reml and criterion.between_degrees_of_freedom == 0:
         return True
@@ -69,7 +88,7 @@ def is_constant(criterion: Criterion) -> bool:
     values = eigenvalues(criterion)[0]
     if not criterion.reml:
         values = np.append(values, criterion.groups.sizes)
-    # The eigenvalues are known to the rounding of the factor of B_XX(0), which its variance inflation factors measure.
+    # The eigenvalues are exact to the rounding of the factor of B_XX(0), which the variance inflation factors measure.
     b_xx, inverse = criterion.information(0.0)
     inflation = float(inverse.diagonal() @ b_xx.diagonal())
-    return bool(np.ptp(values) <= 8.0 * _EPS * (criterion.moments.n_groups + inflation) * values.max())
+    return bool(np.ptp(values) <= 8.0 * np.finfo(np.float64).eps * (criterion.moments.n_groups + inflation) * values.max())

@@ -1,4 +1,4 @@
-"""Estimators: parameters, validation and fitted attributes. The arithmetic is in the rooms before this one."""
+"""Estimators: parameters, validation and fitted attributes. The packages that they import do the arithmetic."""
 
 from ._base import GroupsNotPassedWarning
 from ._random_intercept import RandomInterceptRegressor

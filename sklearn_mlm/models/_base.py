@@ -1,4 +1,4 @@
-"""`GroupedRegressor`: what the estimators with groups share: group columns, validation, metadata routing, group look-up."""
+"""`GroupedRegressor`, the base of estimators with groups: group column, validation, metadata routing and group look-up."""
 
 from __future__ import annotations
 
@@ -6,45 +6,45 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils import check_array
+from sklearn.utils import Tags, check_array
+from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import check_consistent_length, validate_data
 
 from .._inputs import name_of
+from .._typing import NewGroups
 from ..likelihood._solution import predicted_means
 from ..moments._labels import MISSING, UNSEEN, as_labels, encode, label_kind
 from ..moments._rows import GroupedRows, as_outcome, check_containers, grouped_rows
 from ._group_column import group_position, split_group_column
 
 POPULATION = "population"
-"""What `predict` takes for `groups` where a prediction without any group's effect is meant."""
+"""Value of `groups` that asks `predict` for predictions without the effect of any group."""
 
-NEW_GROUPS = ("population", "error", "nan")
-_ROUTED_METHODS = ("fit", "partial_fit", "predict", "score")
+NEW_GROUPS = get_args(NewGroups)
 THREE_WAYS = (
-    "Pass fit(X, y, groups=...); or set group_feature to the column of X that holds the labels, which works in pipelines, "
-    "grid searches and with any scorer; or turn on metadata routing, sklearn.set_config(enable_metadata_routing=True), and "
-    "pass params={'groups': ...} to cross_validate and the like (groups are requested, as by set_fit_request(groups=True))."
+    "Pass fit(X, y, groups=...). Or set group_feature to the column of X that holds the labels, which works in pipelines, "
+    "grid searches and with any scorer. Or enable metadata routing, sklearn.set_config(enable_metadata_routing=True), and "
+    "pass params={'groups': ...} to cross_validate and similar functions; set_fit_request(groups=True) is the default."
 )
-
 PREDICT_WITHOUT_GROUPS = (
-    "predict was given no groups, but the model was fitted with groups: every row is predicted for the population, without "
-    "its group's effect. Pass predict(X, groups=...), or groups='population' if that is what you mean. scikit-learn's own "
-    "scorers by name and cross_val_predict pass no groups on: set group_feature to the column of X that holds the labels, "
-    "or turn on metadata routing and score with sklearn_mlm.make_group_scorer. After a routed search, "
-    "call best_estimator_.predict(X, groups=...)."
+    "predict was given no groups, but the model was fitted with groups: every row gets the population prediction, without "
+    "the effect of its group. Pass predict(X, groups=...), or groups='population' if that is what you mean. The named "
+    "scorers of scikit-learn and cross_val_predict do not pass groups on: set group_feature, or enable metadata routing and "
+    "score with sklearn_mlm.make_group_scorer. After a routed search, call best_estimator_.predict(X, groups=...)."
 )
 
 
 class GroupsNotPassedWarning(UserWarning):
-    """`fit` or `predict` got no groups, which scikit-learn's tools drop in silence where they are not told to pass them on.
+    """Warning that `fit` or `predict` was given no groups, which scikit-learn's tools drop silently by default.
 
-    Turn it into an error to be sure that no step of an analysis ignores the groups:
+    Turn it into an error to make sure that no step of an analysis ignores the groups.
 
     Examples
     --------
@@ -59,14 +59,14 @@ class GroupsNotPassedWarning(UserWarning):
     """
 
 
-class GroupedRegressor(RegressorMixin, BaseEstimator):
-    """Base of the regressors whose rows belong to groups, given as `groups` or as a column of X named by `group_feature`.
+class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unused-ignore]
+    """Base of regressors for rows in groups, which `groups` or the column `group_feature` of X gives.
 
-    A subclass has the parameter `group_feature`, calls `_set_coefficients` in `fit`, and has, to look groups up, `groups_`,
-    `n_groups_` and the parameter `new_groups`.
+    A subclass has the parameter `group_feature` and calls `_set_coefficients` in `fit`. To look up groups, it also has
+    `groups_`, `n_groups_` and the parameter `new_groups`.
 
-    A parameter that is set after `fit` changes nothing that was estimated, nor where the groups of new rows are looked for:
-    `_group_key` is the `group_feature` of `fit`, and `_group_position` the position of that column.
+    A parameter that is set after `fit` changes neither the estimates nor the column that holds the groups of new rows:
+    `_group_key` stores the `group_feature` of `fit`, and `_group_position` the position of that column.
     """
 
     _group_key: str | int | None = None
@@ -79,31 +79,32 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
     intercept_: float
     groups_: pd.Index
     n_groups_: int
-    new_groups: str
+    new_groups: NewGroups
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
 
-    def get_metadata_routing(self) -> Any:
-        """Return which metadata the methods ask for under metadata routing.
+    def get_metadata_routing(self) -> MetadataRequest:
+        """Return the metadata that the methods request under metadata routing.
 
-        `groups` are requested by every method that takes them, unless the set_*_request methods have said otherwise; not
-        so with a `group_feature`, from which the labels come.
+        By default every method that takes `groups` requests them, unless `group_feature` gives the labels. The methods
+        `set_fit_request`, `set_predict_request` and so on take precedence.
 
         Returns
         -------
         routing : sklearn.utils.metadata_routing.MetadataRequest
+            The requests of each method.
         """
         routing = super().get_metadata_routing()
-        for name in _ROUTED_METHODS:
+        for name in ("fit", "partial_fit", "predict", "score"):
             request = getattr(routing, name)
             if "groups" in request.requests and request.requests["groups"] is None:
                 request.add_request(param="groups", alias=self.group_feature is None)
         return routing
 
-    def score(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> float:
         """Return the coefficient of determination R^2 of ``predict(X, groups)``.
 
         Parameters
@@ -113,7 +114,7 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
         y : array-like of shape (n_samples,)
             Outcome.
         groups : array-like of shape (n_samples,), "population" or None, default=None
-            Group labels, as `predict` takes them. Without them (and without `group_feature`) the population prediction is
+            Group labels, as in `predict`. If there are neither `groups` nor a `group_feature`, the population prediction is
             scored, with a warning.
         sample_weight : array-like of shape (n_samples,), default=None
             Row weights.
@@ -121,26 +122,26 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
         Returns
         -------
         score : float
-            At most 1; 0 for a model that predicts the mean of y.
+            R^2, at most 1; 0 for a model that predicts the mean of y.
         """
         check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
         return float(r2_score(y, self.predict(X, groups), sample_weight=sample_weight))
 
     def _set_coefficients(self, slopes: np.ndarray) -> None:
-        """Set `coef_`, with an entry for each column of X, from the coefficients of the predictors."""
+        """Set `coef_` from the coefficients of the predictors, with 0 for the group column."""
         at = self._group_position
         self._slopes = slopes
         self.coef_ = slopes if at is None else np.insert(slopes, at, 0.0)
 
     def _check_group_feature(self) -> None:
-        """Raise for a group_feature that is neither a name nor a position."""
+        """Raise a ValueError unless `group_feature` is a name, a position or None."""
         key = self.group_feature
         if not (key is None or isinstance(key, str | Integral)) or isinstance(key, bool):
             raise ValueError(f"group_feature must be the name or the position of a column of X, or None; found {key!r}.")
 
     @contextmanager
     def _unchanged_on_error(self) -> Iterator[None]:
-        """Give the model its state back if the block raises."""
+        """Restore all attributes of the model if the block raises an error."""
         before = self.__dict__.copy()
         try:
             yield
@@ -152,10 +153,10 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
     def _check_rows(
         self, X: Any, y: Any, groups: Any, sample_weight: Any, *, reset: bool = True, min_rows: int = 1
     ) -> GroupedRows:
-        """Return the rows that `fit` was given, checked, with the group of each.
+        """Return the rows that are passed to `fit`, checked, with the group of each.
 
-        Whether X is finite is left to the moments, which see every value anyway. Without `reset` the columns must be those
-        of before.
+        The moments check whether X is finite, because they read every value anyway. Without `reset` the columns must be the
+        same as before.
         """
         check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
         if reset:
@@ -166,7 +167,7 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
             self._check_no_predictors(y, groups, reset)
             y = as_outcome(y)
         elif key is None and reset and _is_plain(X, 2) and _is_plain(y, 1) and len(X) == len(y):
-            # What `validate_data` does with such arrays, at a tenth of its cost.
+            # The same as `validate_data` for such arrays, at a tenth of its cost.
             self.__dict__.pop("feature_names_in_", None)
             self.n_features_in_ = X.shape[1]
         elif key is None:
@@ -180,25 +181,24 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
             if X is not None:
                 X = check_array(X, input_name="X", estimator=self, **checks)
             groups = column if groups is None else groups
-        names = self._predictor_names()
+        names = getattr(self, "feature_names_in_", None)
+        if names is not None:
+            names = tuple(name for at, name in enumerate(names) if at != self._group_position)
         return grouped_rows(X, y, groups, sample_weight, feature_names=names, outcome_name=outcome_name, some=min_rows > 0)
 
-    def _check_no_predictors(self, y: Any, groups: Any, reset: bool) -> None:
-        """Raise if X may not be None, and otherwise note that there are no columns."""
+    def _check_no_predictors(self, y: ArrayLike | None, groups: ArrayLike | None, reset: bool) -> None:
+        """Raise a ValueError if X must not be None, and otherwise record that there are no columns."""
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         if groups is None and self._group_key is not None:
-            raise ValueError(
-                f"X is None, but group_feature={self._group_key!r} is a column of it. Pass a frame that holds the column, "
-                "or pass groups."
-            )
+            raise ValueError(f"X is None, but group_feature={self._group_key!r} is a column of it. Pass X, or pass groups.")
         if not reset and self.n_features_in_:
-            raise ValueError(f"X is None, but before it had {self.n_features_in_} column(s). Pass the same columns.")
+            raise ValueError(f"X is None, but before it had {self.n_features_in_} column(s). Pass these columns.")
         self.__dict__.pop("feature_names_in_", None)
         self.n_features_in_ = 0
 
     def _validate_new_rows(self, X: Any, groups: Any) -> tuple[Any, Any, int]:
-        """Return predictors (None if there are none), groups and the number of rows of a prediction, checked."""
+        """Return the predictors of new rows (None if there are none), their groups and their number, checked."""
         check_containers(X=X, groups=groups)
         if X is None:
             if len(self._slopes):
@@ -217,27 +217,20 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
             X = check_array(X, input_name="X", estimator=self, accept_sparse=["csr", "csc"])
         return X, column if groups is None else groups, len(column)
 
-    def _predictor_names(self) -> tuple[str, ...] | None:
-        """Return the names of the columns of X without the group column, if they have names."""
-        names = getattr(self, "feature_names_in_", None)
-        if names is None:
-            return None
-        return tuple(name for at, name in enumerate(names) if at != self._group_position)
-
-    def locate(self, X: Any, groups: Any = None) -> tuple[Any, np.ndarray]:
-        """Return the predictors of new rows, checked, and where each row's group stands among `groups_`.
+    def locate(self, X: Any, groups: ArrayLike | None = None) -> tuple[Any, np.ndarray]:
+        """Return the predictors of new rows, checked, and the position of each row's group in `groups_`.
 
         Parameters
         ----------
         X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
-            Predictors, as `predict` takes them.
+            Predictors, as in `predict`.
         groups : array-like of shape (n_samples,), "population" or None, default=None
-            Group labels, as `predict` takes them.
+            Group labels, as in `predict`.
 
         Returns
         -------
         X : ndarray or sparse matrix of shape (n_samples, n_predictors), or None
-            The predictors, without the group column.
+            Predictors, without the group column.
         codes : ndarray of shape (n_samples,)
             Positions in `groups_`; -1 for a group that `fit` has not seen, and -2 for a row without a label.
         """
@@ -250,12 +243,12 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
         return X, np.full(n_samples, MISSING)
 
     def _mean(self, X: Any, codes: np.ndarray, effects: np.ndarray) -> np.ndarray:
-        """Return predictions with the effect of each row's group: 0 without one, 0 or NaN in a group unseen."""
+        """Return predictions with the effect of each row's group; in an unseen group it is 0 or NaN."""
         unseen = np.nan if self.new_groups == "nan" else 0.0
         return predicted_means(X, codes, self._slopes, self.intercept_, effects, unseen)
 
     def _encode(self, groups: Any, n_samples: int) -> np.ndarray:
-        """Return the codes of new rows' groups, with an error or a warning for labels that look like a mistake."""
+        """Return the codes of the groups of new rows, with an error or a warning if unseen labels are not allowed or odd."""
         groups = as_labels(groups, n_samples)
         codes = encode(groups, self.groups_)
         unseen = codes == UNSEEN
@@ -268,16 +261,16 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):
         nothing_known = self.n_groups_ and unseen.any() and not (codes >= 0).any()
         if nothing_known and label_kind(groups) != label_kind(self.groups_):
             warnings.warn(
-                f"None of the groups is known, and their labels are of another type ({label_kind(groups)}) than those of "
-                f"fit ({label_kind(self.groups_)}), as 1 and '1' are. Every row is predicted as one of a new group.",
+                f"None of the groups is known: their labels have another type ({label_kind(groups)}) than those of fit "
+                f"({label_kind(self.groups_)}), as 1 and '1' have. Every row is predicted as a row of a new group.",
                 UserWarning,
                 stacklevel=4,
             )
         return codes
 
 
-def _is_plain(values: Any, n_dimensions: int) -> bool:
-    """Return whether values are an array of numbers that scikit-learn's checks would return as it is."""
+def _is_plain(values: object, n_dimensions: int) -> bool:
+    """Return whether values are an array of numbers that scikit-learn's checks would return unchanged."""
     if type(values) is not np.ndarray or values.ndim != n_dimensions or not values.size:
         return False
     return values.dtype.kind in "fiu" and values.dtype.itemsize <= 8 and values.dtype.isnative

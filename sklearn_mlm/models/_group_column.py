@@ -15,14 +15,20 @@ def group_position(X: Any, key: str | int) -> int:
 
     Parameters
     ----------
-    X : sparse matrix, frame, table or array-like with a shape, of shape (n_samples, n_features)
+    X : array-like, sparse matrix, data frame or table of shape (n_samples, n_features)
+        The data.
     key : str or int
         Name or position of the column; negative positions count from the end.
+
+    Returns
+    -------
+    position : int
+        At least 0.
 
     Raises
     ------
     ValueError
-        If there is no such column.
+        If there is no such column, or several with that name.
     """
     names = column_names(X)
     if isinstance(key, str):
@@ -30,12 +36,12 @@ def group_position(X: Any, key: str | int) -> int:
             raise ValueError(
                 f"group_feature={key!r} is a name, but X is a {type(X).__name__} without column names. Pass a data frame, "
                 'or the position of the column. In a pipeline, set_output(transform="pandas") keeps the names; RFE and '
-                "SequentialFeatureSelector pass arrays on, whatever they are given."
+                "SequentialFeatureSelector always pass arrays on."
             )
         if list(names).count(key) != 1:
             raise ValueError(
                 f"group_feature={key!r} must name one column of X; found {list(names).count(key)} among {list(names)!r}. A "
-                "ColumnTransformer keeps names as they are with verbose_feature_names_out=False."
+                "ColumnTransformer keeps names unchanged if verbose_feature_names_out=False."
             )
         return int(list(names).index(key))
     shape = np.shape(X) if names is None and not hasattr(X, "shape") else X.shape
@@ -46,25 +52,33 @@ def group_position(X: Any, key: str | int) -> int:
 
 
 def split_group_column(X: Any, key: str | int) -> tuple[Any, Any]:
-    """Return the group column of X, and X without it (None where no column is left).
+    """Return the group column of X, and X without it.
 
     Parameters
     ----------
     X : array-like, sparse matrix, pandas or polars frame or pyarrow table of shape (n_samples, n_features)
+        The data.
     key : str or int
         Name or position of the column; negative positions count from the end.
+
+    Returns
+    -------
+    column : array-like of shape (n_samples,)
+        The group column, of the type that X has for a column.
+    rest : array-like, sparse matrix, data frame or table of shape (n_samples, n_features - 1), or None
+        The other columns; None if there are none.
 
     Raises
     ------
     ValueError
-        Where there is no such column.
+        If there is no such column, or several with that name.
     """
     names = column_names(X)
     if names is None and not hasattr(X, "shape") and not isinstance(key, str):
         X = np.array(X, dtype=object)
     position = group_position(X, key)
     if sparse.issparse(X) and X.format not in ("csr", "csc"):
-        X = X.tocsr()  # other formats have no columns to take
+        X = X.tocsr()  # other formats do not support slices of columns
     others = [i for i in range(X.shape[1]) if i != position]
     if hasattr(X, "iloc"):
         return X.iloc[:, position], X.iloc[:, others] if others else None
@@ -75,7 +89,7 @@ def split_group_column(X: Any, key: str | int) -> tuple[Any, Any]:
     column = X[:, [position]].toarray().ravel() if sparse.issparse(X) else X[:, position]
     if not others:
         return column, None
-    # A slice, where one will do, is no copy.
+    # A slice makes no copy.
     if position in (0, len(others)):
         return column, X[:, 1:] if position == 0 else X[:, :-1]
     return column, X[:, others]

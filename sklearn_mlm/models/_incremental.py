@@ -1,4 +1,4 @@
-"""Rows that are added to a fitted model: `partial_fit` and `update_random_effects`."""
+"""`IncrementalRegressor`: `partial_fit` and `update_random_effects` add rows to a fitted model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from ..likelihood._fit import Fit
@@ -16,71 +18,75 @@ from ..moments._remainder import KnownPart
 from ._base import THREE_WAYS, GroupedRegressor, GroupsNotPassedWarning
 from ._checks import TooLittleError
 
-NO_GROUPS = f"fit was given no groups: the model is ordinary least squares, with a group variance of 0. {THREE_WAYS}"
-# Returns moments with a remainder: those of what a known part leaves of y.
+NO_GROUPS = f"was given no groups: the model is ordinary least squares, with a group variance of 0. {THREE_WAYS}"
+# Takes moments and a known part of y, reads the rows again and returns moments with the remainder of y.
 ReadAgain = Callable[[GroupedMoments, KnownPart], GroupedMoments]
 
 
 class IncrementalRegressor(GroupedRegressor):
     """Base of the regressors that are fitted from moments, to which rows can be added.
 
-    A subclass has the methods that raise NotImplementedError here.
+    A subclass overrides the methods that raise NotImplementedError here.
     """
 
     moments_: GroupedMoments
     fit_: Fit
+    _effects: np.ndarray
 
     def _check_parameters(self) -> None:
-        """Raise for a parameter outside its choices."""
+        """Raise a ValueError for a parameter that is not one of its choices."""
         raise NotImplementedError
 
     def _read(
         self, X: Any, y: Any, groups: Any, sample_weight: Any, *, reset: bool = True, min_rows: int = 1
     ) -> tuple[GroupedMoments, ReadAgain]:
-        """Return the moments of rows, and what reads the rows again. Only this depends on where the rows are."""
+        """Return the moments of rows, and a function that reads them again. Only this method knows where the rows are."""
         raise NotImplementedError
 
     def _store(self, moments: GroupedMoments, read_again: ReadAgain | None = None) -> Self:
-        """Solve for moments and set the fitted attributes; without `read_again` there are no rows to read again."""
+        """Fit to moments and set the fitted attributes; without `read_again` there are no rows to read again."""
         raise NotImplementedError
 
     def _set_random_effects(self, fit: Fit) -> None:
-        """Set the fit, its groups and the effect of each."""
-        raise NotImplementedError
+        """Set the fit record, the groups and their random effects."""
+        self.__dict__.pop("random_effects_", None)
+        self.fit_, self.moments_ = fit, fit.known
+        self.groups_, self.n_groups_, self._effects = fit.labels, len(fit.labels), fit.random_effects
 
     def __sklearn_is_fitted__(self) -> bool:
-        """Return whether there are estimates: moments of too few rows to estimate anything do not count."""
+        """Return whether there are estimates; moments of too few rows to identify the model are not a fit."""
         return hasattr(self, "coef_")
 
-    def partial_fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
-        """Add rows to those fitted before, and estimate everything anew from the moments of all of them.
+    def partial_fit(
+        self, X: Any, y: ArrayLike, groups: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Add rows to the rows fitted before, and estimate everything again from the moments of all rows.
 
-        Whatever the rows are cut into, and in whatever order they come, the model is that of one `fit` to all of them. Until
-        the rows identify the model (two groups, one of which has two rows, and more rows than fixed effects), they are
-        kept, and the model is not fitted yet. Rows in many small parts are read faster by `GroupedMoments.from_batches`,
-        since every call solves the model once.
+        The model is that of one `fit` to all rows, however they are cut into parts and ordered. The model is not fitted
+        until the rows identify it: two groups, one of which has two rows, and more rows than fixed effects; until then their
+        moments are kept. Every call solves the model once, so that `GroupedMoments.from_batches` is faster for many parts.
 
         Parameters
         ----------
         X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
-            Predictors, with the columns of the calls before.
+            Predictors, with the same columns in every call.
         y : array-like of shape (n_samples,)
             Outcome.
         groups : array-like of shape (n_samples,), default=None
-            Group label of each row: of groups known or new. Rows of a group may be spread over calls.
+            Group label of each row, of known or new groups. Several calls may hold rows of the same group.
         sample_weight : array-like of shape (n_samples,), default=None
             Row weights.
 
         Returns
         -------
         self : RandomInterceptRegressor
-            The model of all rows. If the call fails, the model stays as it was.
+            The model of all rows. If the call fails, the model does not change.
 
         Raises
         ------
         ValueError
-            Where values or labels are missing, lengths differ, the columns are not those of the calls before, or some
-            calls have groups and others have not.
+            If values or labels are missing, lengths differ, the columns differ from those of earlier calls, or only some
+            calls have groups.
 
         Examples
         --------
@@ -101,29 +107,31 @@ class IncrementalRegressor(GroupedRegressor):
             grouped = has_groups(moments.labels)
             if before is not None:
                 if moments.n_groups and before.n_groups and grouped != has_groups(before.labels):
-                    now, then = ("groups", "none") if grouped else ("no groups", "some")
+                    now, earlier = ("groups", "none") if grouped else ("no groups", "some")
                     raise ValueError(
-                        f"partial_fit was given {now}, and {then} before. Pass groups in every call, or in none."
+                        f"partial_fit was given {now}, but earlier calls had {earlier}. Pass groups in all calls or in none."
                     )
                 moments = _added(before, moments, read_again, moments.outcome_name or before.outcome_name)
                 warn_of_twins(before.labels, moments.labels, stacklevel=2)
             elif not grouped:
-                warnings.warn(f"partial_{NO_GROUPS}", GroupsNotPassedWarning, stacklevel=2)
+                warnings.warn(f"partial_fit {NO_GROUPS}", GroupsNotPassedWarning, stacklevel=2)
             try:
                 return self._store(moments)
             except TooLittleError:
-                # Rows only add to what identifies a model, unless a parameter or weights below 1 say otherwise.
+                # More rows identify a model that fewer rows identify, unless a parameter changed or weights are below 1.
                 if self.__sklearn_is_fitted__():
                     raise
                 self.moments_ = moments
                 return self
 
-    def update_random_effects(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
-        """Add rows to what is known of their groups, with the fixed effects and the variance components as they are.
+    def update_random_effects(
+        self, X: Any, y: ArrayLike, groups: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Estimate the random effects again with additional rows, and keep the fixed effects and variance components.
 
-        The empirical-Bayes estimates of these groups, and of groups that are new, become those of all rows seen; nothing
-        else is estimated anew. So a model that was costly to check, or has been agreed on, follows its groups from day to
-        day. Tables and tests of fixed effects and variances stay those of the fit; a later `partial_fit` counts all rows.
+        The empirical-Bayes estimates of known and new groups become those given all rows seen. Nothing else is estimated
+        again, so that a model that was expensive to check, or that was agreed on, can follow its groups from day to day.
+        Tables and tests of fixed effects and variances remain those of the fit. A later `partial_fit` uses all rows.
 
         Parameters
         ----------
@@ -132,19 +140,19 @@ class IncrementalRegressor(GroupedRegressor):
         y : array-like of shape (n_samples,)
             Outcome.
         groups : array-like of shape (n_samples,), default=None
-            Group label of each row, where no column of X holds them.
+            Group label of each row; not needed if a column of X holds the labels.
         sample_weight : array-like of shape (n_samples,), default=None
             Row weights.
 
         Returns
         -------
         self : RandomInterceptRegressor
-            If the call fails, the model stays as it was.
+            The updated model. If the call fails, the model does not change.
 
         Raises
         ------
         ValueError
-            As in `fit`, and where the model was fitted without groups or none are passed.
+            As in `fit`, or if the model was fitted without groups, or if none are passed.
 
         Examples
         --------
@@ -164,15 +172,15 @@ class IncrementalRegressor(GroupedRegressor):
             moments, read_again = self._read(X, y, groups, sample_weight, reset=False, min_rows=0)
             if not (self.n_groups_ and has_groups(moments.labels)):
                 without = "no groups were passed" if self.n_groups_ else "the model was fitted without groups"
-                raise ValueError(f"There are no random effects to update: {without}. Pass groups to fit, and here.")
+                raise ValueError(f"There are no random effects to update: {without}. Pass groups to fit and to this method.")
             merged = _added(self.moments_, moments, read_again, self.moments_.outcome_name)
             warn_of_twins(self.groups_, merged.labels, stacklevel=2)
-            self._set_random_effects(self.fit_.updated(merged))
+            self._set_random_effects(replace(self.fit_, known=merged))
         return self
 
 
 def _added(before: GroupedMoments, new: GroupedMoments, read_again: ReadAgain, outcome_name: str | None) -> GroupedMoments:
-    """Return the moments of old and new rows, with the remainder and the name of groups that the old ones may have."""
+    """Return the merged moments of old and new rows, with the remainder and the group name of the old moments, if any."""
     if before.remainder is not None and new.n_groups and new.n_features == before.n_features:
         new = read_again(new, new.known_part(before.remainder.slopes))
     merged = before.merge(new)

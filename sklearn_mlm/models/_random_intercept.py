@@ -1,18 +1,19 @@
-"""`RandomInterceptRegressor`: parameters, validation and fitted attributes. The arithmetic is in the modules it calls."""
+"""`RandomInterceptRegressor`: parameters, validation and fitted attributes."""
 
 from __future__ import annotations
 
 import warnings
 from functools import cached_property
 from numbers import Integral
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args, overload
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from .._inputs import check_choice
-from .._typing import DegreesOfFreedom
+from .._typing import DegreesOfFreedom, Method, NewGroups, WeightType
 from ..likelihood._fit import Fit, Options, fit_of_criterion
 from ..likelihood._second_reading import READINGS
 from ..moments._grouped_moments import GroupedMoments, moments_of
@@ -25,14 +26,17 @@ from ._checks import check_groups, check_rows, warn_of_peculiar_data
 from ._incremental import NO_GROUPS, IncrementalRegressor, ReadAgain
 from ._summary import ModelSummary, summarise_model
 
-_CHOICES = {
-    "method": ("reml", "ml"),
+_CHOICES: dict[str, tuple[str | bool, ...]] = {
+    "method": get_args(Method),
     "fit_intercept": (True, False),
     "new_groups": NEW_GROUPS,
-    "weight_type": ("frequency", "precision"),
+    "weight_type": get_args(WeightType),
 }
-
-_COMPONENTS = pd.Index(["group", "residual"])
+_MeanAndStd = tuple[np.ndarray, np.ndarray]
+_IF_DROPPED = (
+    " A selector that drops columns, such as RFE, drops the group column first unless it is given "
+    "importance_getter=sklearn_mlm.model_selection.coefficient_importances."
+)
 
 
 class RandomInterceptRegressor(IncrementalRegressor):
@@ -42,82 +46,81 @@ class RandomInterceptRegressor(IncrementalRegressor):
 
         y_ij = intercept + x_ij' coef + u_j + e_ij,   u_j ~ N(0, tau2),   e_ij ~ N(0, sigma2),
 
-    R's ``lmer(y ~ x + (1 | group))``. Fitting estimates the fixed effects (the intercept and coefficients) and the two
-    variance components by restricted or full maximum likelihood. Predictions for a group seen in fit add its
-    empirical-Bayes estimate of u_j, the group's mean residual shrunk towards 0 by its reliability.
+    which is ``lmer(y ~ x + (1 | group))`` in R. `fit` estimates the fixed effects (the intercept and the coefficients) and
+    the two variance components by restricted or full maximum likelihood. A prediction for a group that `fit` has seen adds
+    the empirical-Bayes estimate of u_j, which is the group's mean residual shrunk towards 0 by its reliability.
 
-    The optimum is global and exact to rounding: both variances may be exactly zero, and no starting value, tolerance or
-    iteration limit is needed.
+    The optimum is global and exact to rounding. Both variances may be exactly zero, and there is no starting value,
+    tolerance or iteration limit to choose.
 
     Parameters
     ----------
     method : {"reml", "ml"}, default="reml"
-        Restricted maximum likelihood, whose variances allow for the estimation of the fixed effects, or maximum
-        likelihood, which compares models with different fixed effects.
+        Restricted maximum likelihood, which allows for the estimation of the fixed effects in the variances, or maximum
+        likelihood, which can compare models with different fixed effects.
     fit_intercept : bool, default=True
-        Whether the model has a fixed intercept. Without it, the fixed part is 0 where x is.
+        Whether the model has a fixed intercept. Without it, the fixed part is 0 at x = 0.
     group_feature : str, int or None, default=None
-        Name or position of the column of X that holds the group labels. With it no `groups` argument is needed in `fit`,
-        `predict` or `score`, so that pipelines, grid searches and scorers work as they are. The column is no predictor.
-        Where `groups` are given as well, they count, and X holds the column all the same.
+        Name or position of the column of X that holds the group labels. Then `fit`, `predict` and `score` need no `groups`
+        argument, so that pipelines, grid searches and scorers work unchanged. The column is not a predictor. If `groups` is
+        passed too, it takes precedence; X must still contain the column.
     new_groups : {"population", "error", "nan"}, default="population"
-        What `predict` gives for a group that `fit` has not seen: the fixed part alone (its random effect is 0 on
-        average), a ValueError, or NaN. Rows without a label are predicted for the population whatever is chosen.
+        How `predict` treats a group that `fit` has not seen: use the fixed part alone (the random effect is 0 on average),
+        raise a ValueError, or return NaN. A row without a label always gets the population prediction.
     weight_type : {"frequency", "precision"}, default="frequency"
-        What a row weight w means: w copies of the row, as in scikit-learn (a weight of 0 is no row), or a residual
-        variance of sigma2 / w for one row, as in lme4.
+        Meaning of a row weight w: w copies of the row, as in scikit-learn (a weight of 0 leaves the row out), or one row
+        with the residual variance sigma2 / w, as in lme4.
 
     Attributes
     ----------
     coef_ : ndarray of shape (n_features_in_,)
-        Fixed effects of the columns of X, in units of y per unit of x, in the order of `feature_names_in_`: 0 for the group
-        column, which is no predictor, and for a column that depends on those before it.
-        `sklearn_mlm.inference.fixed_effects` is a table of them by name, without the group column.
+        Fixed effects of the columns of X, in units of y per unit of x, in the order of `feature_names_in_`. They are 0 for
+        the group column and for a column that depends on the columns before it. `sklearn_mlm.inference.fixed_effects`
+        returns a table of them by name, without the group column.
     intercept_ : float
         Fixed intercept, in units of y; 0 without `fit_intercept`.
     variance_components_ : pandas.Series of shape (2,)
         "group" (tau2) and "residual" (sigma2), in units of y squared.
     icc_ : float
         Intraclass correlation tau2 / (tau2 + sigma2), in [0, 1]: the share of the unexplained variance that lies between
-        groups, and the correlation of two rows of a group. NaN where both variances are 0.
+        groups, and the correlation of two rows of a group. NaN if both variances are 0.
     random_effects_ : pandas.Series of shape (n_groups,)
-        Empirical-Bayes estimate of u_j by group label (conditional mode, BLUP), in units of y.
+        Empirical-Bayes estimate of u_j (conditional mode, BLUP) by group label, in units of y.
     groups_ : pandas.Index of shape (n_groups,)
-        The group labels, sorted where they can be.
+        The distinct group labels, sorted if they can be compared.
     n_groups_ : int
-        Number of groups; 0 where the model was fitted without.
+        Number of groups; 0 if the model was fitted without groups.
     boundary_ : {"group", "residual"} or None
-        The variance component that is exactly 0, if one is: "group" (lme4's singular fit: least squares), or "residual"
-        (x and the group determine y).
+        The variance component that is exactly 0, if any: "group" (a singular fit in lme4, equal to least squares), or
+        "residual" (x and the group determine y).
     log_likelihood_ : float
         Logarithm of the restricted (or full) likelihood at the optimum, with all constants.
     criterion_ : float
         -2 `log_likelihood_`: the "REML criterion at convergence" of lme4, or the deviance.
     aic_, bic_ : float
-        Akaike's and Bayes' information criteria, counting fixed effects and both variances.
+        Akaike's and the Bayesian information criterion, which count the fixed effects and both variances.
     cov_fixed_ : ndarray of shape (k, k)
         Covariance of the fixed effects, the intercept first if there is one; 0 for dropped columns. The square roots of
         its diagonal are the standard errors.
     moments_ : GroupedMoments
-        All that the model has kept of the data. No rows.
+        Moments of the data. The model keeps no rows.
     fit_ : Fit
-        Everything that the fit has left, frozen, with the parameters as they were. `sklearn_mlm.inference` reads it.
+        The fit record, which stores all results together with the parameters in `fit`. `sklearn_mlm.inference` reads it.
     n_features_in_ : int
-        Number of columns of X in `fit`, the group column included; 0 for ``X=None``.
+        Number of columns of X in `fit`, including the group column; 0 for ``X=None``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns of X, where all of them are strings.
+        Names of the columns of X; only if all of them are strings.
 
     See Also
     --------
-    GroupedMoments : The mergeable state that `fit_moments` takes.
+    GroupedMoments : The mergeable moments that `fit_moments` takes.
     sklearn.linear_model.LinearRegression : The same model without groups.
 
     Notes
     -----
-    Without `groups` and without `group_feature` there is nothing to group by: the model is ordinary least squares and a
-    warning says so (`GroupsNotPassedWarning`, since scikit-learn's tools leave groups behind unless told to pass them on).
-    Under metadata routing `groups` are requested by `fit`, `predict` and `score`, unless `set_fit_request` and its like say
-    otherwise, or a `group_feature` makes them needless.
+    If there are neither `groups` nor a `group_feature`, the model is ordinary least squares. A `GroupsNotPassedWarning` is
+    raised, because scikit-learn's tools do not pass groups on by default. Under metadata routing `fit`, `predict` and
+    `score` request `groups`, unless there is a `group_feature` or `set_fit_request` and similar methods change the request.
 
     References
     ----------
@@ -144,17 +147,14 @@ class RandomInterceptRegressor(IncrementalRegressor):
     array([1509.9, 1482.5, 1527.5])
     """
 
-    fit_: Fit
-    _effects: np.ndarray
-
     def __init__(
         self,
         *,
-        method: str = "reml",
+        method: Method = "reml",
         fit_intercept: bool = True,
         group_feature: str | int | None = None,
-        new_groups: str = "population",
-        weight_type: str = "frequency",
+        new_groups: NewGroups = "population",
+        weight_type: WeightType = "frequency",
     ):
         self.method = method
         self.fit_intercept = fit_intercept
@@ -162,29 +162,29 @@ class RandomInterceptRegressor(IncrementalRegressor):
         self.new_groups = new_groups
         self.weight_type = weight_type
 
-    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """Estimate the fixed effects, the variance components and the random effects.
 
         Parameters
         ----------
         X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
-            Predictors; None (or a frame that holds `group_feature` alone) fits the null model, an intercept and groups.
+            Predictors. None, or a frame that holds only the `group_feature`, fits the null model: an intercept and groups.
         y : array-like of shape (n_samples,)
             Outcome.
         groups : array-like of shape (n_samples,), default=None
-            Group label of each row, of any hashable kind; they count for more than `group_feature`.
+            Group label of each row, of any hashable type. They take precedence over `group_feature`.
         sample_weight : array-like of shape (n_samples,), default=None
-            Row weights, read as `weight_type` says.
+            Row weights, with the meaning that `weight_type` gives them.
 
         Returns
         -------
         self : RandomInterceptRegressor
-            The fitted model. If `fit` fails, a model fitted before stays as it was.
+            The fitted model. If `fit` fails, an earlier fit does not change.
 
         Raises
         ------
         ValueError
-            Where values or labels are missing, lengths differ, there is one group, every group is a single row, or there
+            If values or labels are missing, lengths differ, there is only one group, every group is a single row, or there
             are no more rows than fixed effects.
         """
         self._check_parameters()
@@ -196,12 +196,12 @@ class RandomInterceptRegressor(IncrementalRegressor):
             return self._store(moments, read_again)
 
     def fit_moments(self, moments: GroupedMoments) -> Self:
-        """Fit from moments in place of rows: what they were read from, and in how many parts, makes no difference.
+        """Fit from moments instead of rows; their source, and the number of parts it was read in, make no difference.
 
         Parameters
         ----------
         moments : GroupedMoments
-            The state of all rows, as `GroupedMoments.from_arrays` and its sums give it.
+            Moments of all rows, such as `GroupedMoments.from_arrays` returns, or a sum of moments.
 
         Returns
         -------
@@ -211,9 +211,9 @@ class RandomInterceptRegressor(IncrementalRegressor):
         Raises
         ------
         TypeError
-            For anything else than moments.
+            If `moments` is not a `GroupedMoments`.
         ValueError
-            Where there is one group, every group is a single row, or there are no more rows than fixed effects.
+            If there is only one group, every group is a single row, or there are no more rows than fixed effects.
 
         Examples
         --------
@@ -234,7 +234,7 @@ class RandomInterceptRegressor(IncrementalRegressor):
             for name in ("n_features_in_", "feature_names_in_"):
                 self.__dict__.pop(name, None)
             self._group_key, self._group_position = self.group_feature, None
-            # Where a column of X is to hold the groups, moments do not say which.
+            # With a group_feature, moments do not show at which position of X the group column is.
             if self.group_feature is None:
                 self.n_features_in_ = moments.n_features
                 if moments.feature_names is not None:
@@ -242,36 +242,42 @@ class RandomInterceptRegressor(IncrementalRegressor):
             warn_of_twins(moments.labels[:0], moments.labels, stacklevel=2)
             return self._store(moments)
 
-    def predict(self, X: Any, groups: Any = None, return_std: bool = False) -> Any:
+    @overload
+    def predict(self, X: Any, groups: ArrayLike | None = None, return_std: Literal[False] = False) -> np.ndarray: ...
+    @overload
+    def predict(self, X: Any, groups: ArrayLike | None = None, *, return_std: Literal[True]) -> _MeanAndStd: ...
+    @overload
+    def predict(self, X: Any, groups: ArrayLike | None = None, return_std: bool = False) -> np.ndarray | _MeanAndStd: ...
+    def predict(self, X: Any, groups: ArrayLike | None = None, return_std: bool = False) -> np.ndarray | _MeanAndStd:
         """Predict the mean outcome of rows in their groups.
 
-        A row of a group known from `fit` gets its fixed part plus the group's empirical-Bayes estimate (the conditional
-        prediction), a row of a new group what `new_groups` says, and a row without a label the fixed part alone (the
-        population prediction). Where there are no `groups` and no `group_feature`, or ``groups="population"``, every row
-        gets the population prediction; the former with a warning, in a model that was fitted with groups.
+        A row of a group that `fit` has seen gets the conditional prediction: its fixed part plus the group's empirical-Bayes
+        estimate. A row of a new group gets what `new_groups` specifies. A row without a label gets the population
+        prediction, the fixed part alone. Every row gets it if ``groups="population"``, or if there are neither `groups` nor
+        a `group_feature`; the latter gives a warning if the model was fitted with groups.
 
         Parameters
         ----------
         X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
-            Predictors, as in `fit`; None for a null model fitted so, with `groups` to say for how many rows.
+            Predictors, as in `fit`. None if the null model was fitted to None; then `groups` gives the number of rows.
         groups : array-like of shape (n_samples,), "population" or None, default=None
-            Group labels; they count for more than `group_feature`. "population" leaves out every group's effect.
+            Group labels, which take precedence over `group_feature`. "population" leaves out the effects of all groups.
         return_std : bool, default=False
-            Whether to return the standard deviation of the predicted mean as well. It allows for the fixed effects and
-            the random effect (all of tau2 in a new group) but not for the residual, nor for the variance components,
-            which are taken as known.
+            Whether to return the standard deviation of the predicted mean too. It allows for errors of the fixed effects and
+            of the random effect (all of tau2 in a new group). It does not include the residual, and takes the variance
+            components as known.
 
         Returns
         -------
         mean : ndarray of shape (n_samples,)
-            In units of y.
+            Predicted means, in units of y.
         std : ndarray of shape (n_samples,)
-            Only with `return_std`; in units of y.
+            Their standard deviations, in units of y; only if `return_std` is True.
 
         Raises
         ------
         ValueError
-            For an unknown group where ``new_groups="error"``, and where lengths differ or values are missing.
+            If values are missing, lengths differ, or a group is unknown and ``new_groups="error"``.
         """
         check_is_fitted(self)
         X, codes = self.locate(X, groups)
@@ -284,30 +290,34 @@ class RandomInterceptRegressor(IncrementalRegressor):
     def summary(
         self,
         X: Any = None,
-        y: Any = None,
-        groups: Any = None,
+        y: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
         *,
-        sample_weight: Any = None,
+        sample_weight: ArrayLike | None = None,
         ddf: DegreesOfFreedom = "satterthwaite",
     ) -> ModelSummary:
-        """Return the summary of the model, as lmer prints it.
+        """Return a summary of the model like that of lmer.
 
         Parameters
         ----------
-        X, y, groups : default=None
-            The rows of `fit`, for the quantiles of the scaled residuals; the model keeps no rows. Without y there are none.
-            Of other rows, the quantiles are theirs, and the rest of the summary is of the rows of `fit` all the same.
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None, default=None
+            Predictors of the rows of `fit`, from which the quantiles of the scaled residuals are computed, because the model
+            keeps no rows. With other rows the quantiles are theirs; the rest of the summary does not change.
+        y : array-like of shape (n_samples,), default=None
+            Outcome of these rows. Without it, the summary has no quantiles.
+        groups : array-like of shape (n_samples,), default=None
+            Group labels of these rows.
         sample_weight : array-like of shape (n_samples,), default=None
-            The weights of `fit`. Residuals are multiplied by the roots of precisions, and whole numbers of copies count as
-            so many residuals.
+            The weights of `fit`. Residuals are multiplied by the square roots of precisions, or repeated if the weights
+            are whole numbers of copies.
         ddf : {"satterthwaite", "kenward_roger", "residual", "normal"}, default="satterthwaite"
             Degrees of freedom of the tests of fixed effects.
 
         Returns
         -------
         summary : ModelSummary
-            Prints as text, and shows as HTML in a notebook; its tables are attributes: `fixed_effects`,
-            `variance_components`, `criteria`, `scaled_residuals`.
+            The summary, which prints as text and is displayed as HTML in a notebook. Its tables are the attributes
+            `fixed_effects`, `variance_components`, `criteria` and `scaled_residuals`.
 
         Examples
         --------
@@ -348,18 +358,22 @@ class RandomInterceptRegressor(IncrementalRegressor):
             scaled = residuals / sigma if sigma > 0 else None
         return summarise_model(self, scaled, ddf)
 
-    def criterion(self, variance_ratio: Any) -> Any:
+    @overload
+    def criterion(self, variance_ratio: float) -> float: ...
+    @overload
+    def criterion(self, variance_ratio: ArrayLike) -> np.ndarray: ...
+    def criterion(self, variance_ratio: ArrayLike) -> float | np.ndarray:
         """Return the criterion at variance ratios tau2 / sigma2, with every other parameter at its optimum.
 
         Parameters
         ----------
         variance_ratio : float or array-like of shape (n_ratios,)
-            At least 0.
+            Variance ratios, at least 0.
 
         Returns
         -------
         criterion : float or ndarray of shape (n_ratios,)
-            -2 (restricted) log-likelihood with all constants; its minimum is `criterion_`.
+            -2 (restricted) log-likelihood with all constants. Its minimum is `criterion_`.
 
         Examples
         --------
@@ -373,41 +387,41 @@ class RandomInterceptRegressor(IncrementalRegressor):
         check_is_fitted(self)
         ratios = np.asarray(variance_ratio, dtype=np.float64)
         if ratios.ndim > 1 or not (np.isfinite(ratios) & (ratios >= 0)).all():
-            raise ValueError(f"variance_ratio must be one or several numbers of at least 0; found {variance_ratio!r}.")
+            raise ValueError(f"variance_ratio must be a number or a list of numbers, at least 0; found {variance_ratio!r}.")
         values = self.fit_.criterion().evaluate(ratios)[0]
         return values if ratios.ndim else float(values[0])
 
     @cached_property
     def variance_components_(self) -> pd.Series:
-        """Variance of the groups and of the residuals."""
-        variances = np.array([self.fit_.group_variance, self.fit_.residual_variance])
-        return pd.Series(variances, index=_COMPONENTS, name="variance")
+        """Group variance and residual variance."""
+        return pd.Series({"group": self.fit_.group_variance, "residual": self.fit_.residual_variance}, name="variance")
 
     @cached_property
     def random_effects_(self) -> pd.Series:
-        """Empirical-Bayes estimates by group label."""
+        """Empirical-Bayes estimates of the random effects by group label."""
         return pd.Series(self._effects, index=self.groups_, name="random_effect")
 
-    # ---- what the methods above are made of
+    # ---- parts of the methods above
 
     def _residuals(self, X: Any, y: np.ndarray, groups: Any) -> np.ndarray:
-        """Return y less its prediction, to the digits of what the slopes leave of y where they explain nearly all of it."""
+        """Return y less its prediction; the residuals keep their digits even if the slopes explain nearly all of y."""
         X, codes = self.locate(X, groups)
         fit = self.fit_
         if fit.moments.remainder is None or X is None:
-            return y - self._mean(X, codes, self._effects)
+            return np.asarray(y - self._mean(X, codes, self._effects))
         moments, slopes = fit.moments.about_slopes()
         change = fit.solution.rest_coefficients
         explained = X @ change - moments.center[:-1] @ change
+        # The codes -2 and -1 of unknown groups count from the end.
         effects = np.append(self._effects, [0.0, 0.0])[codes]
-        return rests(X, y, KnownPart(slopes, moments.center[-1])) - explained + fit.left_at_center - effects
+        return np.asarray(rests(X, y, KnownPart(slopes, moments.center[-1])) - explained + fit.left_at_center - effects)
 
     def _warn_of_no_groups(self, stacklevel: int) -> None:
-        """Warn that there is nothing to group by."""
-        warnings.warn(NO_GROUPS, GroupsNotPassedWarning, stacklevel=stacklevel + 1)
+        """Warn that no groups were passed."""
+        warnings.warn(f"fit {NO_GROUPS}", GroupsNotPassedWarning, stacklevel=stacklevel + 1)
 
     def _check_parameters(self) -> None:
-        """Raise for a parameter outside its choices."""
+        """Raise a ValueError for a parameter that is not one of its choices."""
         for name, choices in _CHOICES.items():
             check_choice(name, getattr(self, name), choices)
         self._check_group_feature()
@@ -415,12 +429,12 @@ class RandomInterceptRegressor(IncrementalRegressor):
     def _read(
         self, X: Any, y: Any, groups: Any, sample_weight: Any, *, reset: bool = True, min_rows: int = 1
     ) -> tuple[GroupedMoments, ReadAgain]:
-        """Return the moments of rows, and what reads the rows again. Only this depends on where the rows are."""
+        """Return the moments of rows, and a function that reads them again. Only this method knows where the rows are."""
         rows = self._check_rows(X, y, groups, sample_weight, reset=reset, min_rows=min_rows)
         return moments_of(rows), lambda moments, known: with_remainder(moments, known, rows)
 
     def _store(self, moments: GroupedMoments, read_again: ReadAgain | None = None) -> Self:
-        """Solve for moments and set the fitted attributes; without `read_again` there are no rows to read again."""
+        """Fit to moments and set the fitted attributes; without `read_again` there are no rows to read again."""
         grouped = has_groups(moments.labels)
         options = Options(self.method, bool(self.fit_intercept), self.weight_type)
         check_groups(moments, grouped, options.weight_type, _IF_DROPPED if isinstance(self._group_key, Integral) else "")
@@ -439,7 +453,7 @@ class RandomInterceptRegressor(IncrementalRegressor):
         return self
 
     def _set_estimates(self, fit: Fit) -> None:
-        """Set the estimates of the fixed effects and the variances, and what the likelihood says of them."""
+        """Set the fixed effects, the variances, and the values of the likelihood."""
         self.__dict__.pop("variance_components_", None)
         self._set_coefficients(fit.slopes)
         self.intercept_, self.cov_fixed_ = fit.intercept, fit.covariance
@@ -447,22 +461,10 @@ class RandomInterceptRegressor(IncrementalRegressor):
         self.criterion_, self.log_likelihood_ = fit.solution.value, -0.5 * fit.solution.value
         self.aic_, self.bic_ = fit.aic, fit.bic
 
-    def _set_random_effects(self, fit: Fit) -> None:
-        """Set the fit, its groups and the effect of each."""
-        self.__dict__.pop("random_effects_", None)
-        self.fit_, self.moments_ = fit, fit.known
-        self.groups_, self.n_groups_, self._effects = fit.labels, len(fit.labels), fit.random_effects
 
-
-def weighted_residuals(residuals: np.ndarray, weights: np.ndarray, weight_type: str) -> np.ndarray:
-    """Return residuals of equal variance: one for each row of a precision, or for each copy of a row."""
+def weighted_residuals(residuals: np.ndarray, weights: np.ndarray, weight_type: WeightType) -> np.ndarray:
+    """Return residuals of equal variance: one for each row with a precision, or one for each copy of a row."""
     if weight_type == "precision":
-        return residuals * np.sqrt(weights)
+        return np.asarray(residuals * np.sqrt(weights))
     whole = np.array_equal(weights, np.floor(weights))
     return np.repeat(residuals, weights.astype(np.intp)) if whole else residuals
-
-
-_IF_DROPPED = (
-    " A selector that drops columns, such as RFE, drops the group column first unless it is given "
-    "importance_getter=sklearn_mlm.model_selection.coefficient_importances."
-)

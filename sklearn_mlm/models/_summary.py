@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from .._tables import Report, Table, decimals, df_text, number_text, p_text
-from .._typing import DegreesOfFreedom
+from .._typing import Boundary, DegreesOfFreedom, FittedModel
 from ..inference._fits import random_intercept_fit_of
 from ..inference._fixed_effects import fixed_effects
 
@@ -22,39 +21,40 @@ _DDF_NAMES = {
 }
 
 _BOUNDARIES = {
-    "group": "The group variance is estimated as exactly 0: the model is least squares (what lme4 calls a singular fit).",
+    "group": "The estimated group variance is exactly 0: the model is least squares (what lme4 calls a singular fit).",
     "residual": "The residual variance is exactly 0: the predictors and the groups determine y.",
 }
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ModelSummary:
-    """What a fitted random intercept model says, in tables. Made by `RandomInterceptRegressor.summary`.
+    """Tables that summarise a fitted random intercept model. `RandomInterceptRegressor.summary` makes them.
 
     Attributes
     ----------
     criteria : pandas.Series
         "criterion" (-2 log-likelihood, restricted or full), "log_likelihood", "aic", "bic", "n_parameters".
     scaled_residuals : pandas.Series or None
-        "min", "q1", "median", "q3" and "max" of the residuals over the residual standard deviation, where rows were given.
+        "min", "q1", "median", "q3" and "max" of the residuals divided by the residual standard deviation; None if no rows
+        were passed.
     variance_components : pandas.DataFrame
         "variance" and "sd" of "group" and "residual".
     fixed_effects : pandas.DataFrame
-        As `sklearn_mlm.inference.fixed_effects` gives it.
+        The table that `sklearn_mlm.inference.fixed_effects` returns.
     icc : float
-        Intraclass correlation, given the predictors.
+        Intraclass correlation given the predictors.
     n_samples : int or float
-        Number of observations N: of copies of rows where weights are frequencies.
+        Number of observations N; the number of copies of rows if weights are frequencies.
     n_groups : int
         Number of groups.
     group_name : str
-        What the groups are called: the name of the labels, or "group".
+        Name of the group labels, or "group" if they have none.
     method : {"reml", "ml"}
         How the model was fitted.
-    ddf : str
+    ddf : {"satterthwaite", "kenward_roger", "residual", "normal"}
         The kind of degrees of freedom.
     boundary : {"group", "residual"} or None
-        The variance that is exactly 0, if one is.
+        The variance that is exactly 0, if there is one.
     """
 
     criteria: pd.Series
@@ -66,8 +66,8 @@ class ModelSummary:
     n_groups: int
     group_name: str
     method: str
-    ddf: str
-    boundary: str | None
+    ddf: DegreesOfFreedom
+    boundary: Boundary
 
     def __repr__(self) -> str:
         return self._report().text()
@@ -97,7 +97,7 @@ class ModelSummary:
         )
 
     def _variances(self) -> Table:
-        """Return the variance components as strings."""
+        """Return the table of variance components."""
         cells = [
             [number_text(row["variance"], decimals(row["variance"], 4)), number_text(row["sd"], decimals(row["sd"], 4))]
             for _, row in self.variance_components.iterrows()
@@ -107,7 +107,7 @@ class ModelSummary:
         return Table("Variance components", ("variance", "std. dev."), labels, cells, note)
 
     def _effects(self) -> Table:
-        """Return the fixed effects as strings."""
+        """Return the table of fixed effects."""
         cells = []
         for _, row in self.fixed_effects.iterrows():
             digits = decimals(row["std_error"] if row["std_error"] > 0 else abs(row["estimate"]), 4)
@@ -126,16 +126,22 @@ class ModelSummary:
         return Table(f"Fixed effects ({_DDF_NAMES[self.ddf]})", columns, labels, cells, note)
 
 
-def summarise_model(model: Any, scaled_residuals: np.ndarray | None, ddf: DegreesOfFreedom) -> ModelSummary:
+def summarise_model(model: FittedModel, scaled_residuals: np.ndarray | None, ddf: DegreesOfFreedom) -> ModelSummary:
     """Return the summary of a fitted model.
 
     Parameters
     ----------
     model : RandomInterceptRegressor
+        A fitted model.
     scaled_residuals : ndarray of shape (n_samples,) or None
-        Residuals over their standard deviations.
-    ddf : str
-        As `fixed_effects` takes it.
+        Residuals divided by their standard deviations.
+    ddf : {"satterthwaite", "kenward_roger", "residual", "normal"}
+        Degrees of freedom of the fixed effects.
+
+    Returns
+    -------
+    summary : ModelSummary
+        The tables.
     """
     fit = random_intercept_fit_of(model)
     residuals = None

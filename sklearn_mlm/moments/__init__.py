@@ -1,4 +1,4 @@
-"""Rows to moments: the only code that reads rows. `GroupedMoments` holds all that a random intercept model needs of them."""
+"""Rows to moments: the only code that reads rows. `GroupedMoments` stores all that a random-intercept model needs."""
 
 from ._grouped_moments import GroupedMoments
 

@@ -1,27 +1,27 @@
-"""Rows that come in batches: tables that offer them as Arrow streams, columns to arrays, and a progress bar."""
+"""Arrow streams to batches of rows: only the columns needed, in batches of a good size, as NumPy and pandas arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from .._inputs import name_of
-from ._labels import as_labels
-from ._rows import as_numbers, as_weights, check_containers, checked_arrays
+from ._labels import Labels, as_labels
+from ._rows import as_numbers, as_weights
+from ._streaming import Batch
 
-# Batches are put together to at least so many rows, and cut to at most so many: fewer do not pay the call, and more do not
-# keep all threads at work.
+# Record batches are joined until they have the first number of rows, because each costs a call, and cut to the second, so
+# that all threads have work.
 _MIN_ROWS, _MAX_ROWS = 1 << 17, 1 << 18
-# Batches that are read before they are asked for, each of up to _MAX_ROWS.
+# Record batches of up to _MAX_ROWS that a scan reads ahead.
 _READ_AHEAD = 4
 
 
 class Names(NamedTuple):
-    """Names of columns."""
+    """Names of the columns to read."""
 
     x: tuple[str, ...]
     y: str
@@ -30,107 +30,97 @@ class Names(NamedTuple):
 
     @property
     def needed(self) -> list[str]:
-        """Each of the names once."""
-        return list(
-            dict.fromkeys([*self.x, self.y, self.groups, *([] if self.sample_weight is None else [self.sample_weight])])
-        )
+        """The distinct names."""
+        names = dict.fromkeys([*self.x, self.y, self.groups, self.sample_weight])
+        return [name for name in names if name is not None]
 
 
-class Columns(NamedTuple):
-    """A batch of rows, column by column."""
-
-    X: list[np.ndarray] | None
-    y: np.ndarray
-    groups: Any
-    sample_weight: np.ndarray | None
-
-
-def arrow(caller: str) -> Any:
-    """Return pyarrow, or raise an ImportError that says how to get it."""
-    try:
-        import pyarrow as pa
-    except ImportError as error:
-        raise ImportError(f"{caller} reads with pyarrow: pip install 'sklearn-mlm[arrow]'.") from error
-    return pa
-
-
-def named_columns(x: Any, y: Any, groups: Any, sample_weight: Any) -> Names:
+def named_columns(x: str | Iterable[str] | None, y: str, groups: str, sample_weight: str | None) -> Names:
     """Return the names of columns as strings.
 
     Parameters
     ----------
     x : str, iterable of str or None
+        Names of the predictors, if there are any.
     y, groups : str
+        Names of the outcome and of the column of group labels.
     sample_weight : str or None
+        Name of the column of row weights, if there is one.
+
+    Returns
+    -------
+    names : Names
+        The names, each of them a plain string.
 
     Raises
     ------
     TypeError
-        If a name is no string.
+        If a name is not a string.
     """
+    x = () if x is None else x
     try:
-        predictors = [] if x is None else [x] if isinstance(x, str) else list(x)
+        predictors = (x,) if isinstance(x, str) else tuple(x)
     except TypeError as error:
         raise TypeError(f"x must be the name of a column, an iterable of names, or None; found {x!r}.") from error
     for name in predictors:
         if not isinstance(name, str):
             raise TypeError(f"x must hold names of columns, which are strings; found {name!r}.")
-    others = {"y": y, "groups": groups} | ({} if sample_weight is None else {"sample_weight": sample_weight})
-    for argument, name in others.items():
+    others = [("y", y), ("groups", groups)] + ([] if sample_weight is None else [("sample_weight", sample_weight)])
+    for argument, name in others:
         if not isinstance(name, str):
             raise TypeError(f"{argument} must be the name of a column, which is a string; found {name!r}.")
     return Names(tuple(map(str, predictors)), str(y), str(groups), None if sample_weight is None else str(sample_weight))
 
 
-def arrow_columns(source: Any, names: Names) -> Iterator[Columns]:
-    """Yield the rows of a table in batches; no other columns of it are read, where it can leave columns out.
+def arrow_batches(source: Any, names: Names) -> Iterator[Batch]:
+    """Yield the rows of a table in batches; columns that are not needed are not read if the source can leave them out.
 
     Raises
     ------
     TypeError
-        Where `source` offers no Arrow stream.
+        If `source` offers no Arrow stream.
     ValueError
-        Where it lacks a column, or a column does not hold numbers or labels, or not all of them.
+        If `source` lacks a column or has it twice, or if a column holds values of a wrong type or missing numbers.
     """
-    pa = arrow("from_arrow")
-    needed = names.needed
-    reader = _reader(pa, source, needed)
+    reader = _reader(source, names.needed)
     found = reader.schema.names
-    for name in needed:
+    for name in names.needed:
         if found.count(name) != 1:
             times = "two columns" if name in found else "no column"
             raise ValueError(f"source has {times} {name!r}; it has {', '.join(map(repr, found))}.")
-    for batch in _of_good_size(pa, reader):
-        column = {name: batch.column(found.index(name)) for name in needed}
-        weight = names.sample_weight
-        yield Columns(
-            X=[_numbers(pa, column[name], name) for name in names.x] if names.x else None,
-            y=_numbers(pa, column[names.y], names.y),
-            groups=_labels(pa, column[names.groups], names.groups),
-            sample_weight=None if weight is None else as_weights(_numbers(pa, column[weight], weight), len(batch)),
+    weight = names.sample_weight
+    for batch in _resized(reader):
+        yield Batch(
+            feature_names=names.x,
+            X=[_numbers(batch, name) for name in names.x] or None,
+            y=_numbers(batch, names.y),
+            outcome_name=names.y,
+            groups=_labels(batch.column(names.groups), names.groups),
+            groups_name=names.groups,
+            sample_weight=None if weight is None else as_weights(_numbers(batch, weight), len(batch)),
         )
 
 
-def scanned(dataset: Any, columns: Any) -> Any:
-    """Return a reader of columns of a dataset, by name or as expressions."""
+def scanned(dataset: Any, columns: list[str] | dict[str, Any] | None) -> pa.RecordBatchReader:
+    """Return a reader of a dataset's columns: those named, or expressions by name, or all."""
     return dataset.scanner(
         columns=columns, batch_size=_MAX_ROWS, batch_readahead=_READ_AHEAD, fragment_readahead=1
     ).to_reader()
 
 
-def _reader(pa: Any, source: Any, needed: list[str]) -> Any:
-    """Return a reader of record batches, of the columns needed alone where they are there and others can be left out."""
+def _reader(source: Any, needed: list[str]) -> pa.RecordBatchReader:
+    """Return a reader of record batches, of the columns needed only if the source has them and can leave out others."""
     if not (hasattr(source, "__arrow_c_stream__") or hasattr(source, "scanner") or isinstance(source, pd.DataFrame)):
         raise TypeError(
-            f"source must offer an Arrow stream, as tables and readers of pyarrow, relations of DuckDB and frames of polars "
-            f"do (and datasets of pyarrow, which are scanned); found {type(source).__name__}."
+            "source must offer an Arrow stream, as pyarrow tables and readers, DuckDB relations and polars frames do, or be "
+            f"a pandas frame or a pyarrow dataset; found {type(source).__name__}."
             + (" Collect the lazy frame first." if hasattr(source, "collect") else "")
         )
     if isinstance(source, pa.RecordBatchReader):
         return source
     if isinstance(source, pd.DataFrame):
-        source = _table_of_frame(pa, source, needed)
-    known = set(needed) <= set(_names(source))
+        source = _table_of_frame(source, needed)
+    known = set(needed) <= set(_column_names(source))
     if hasattr(source, "scanner"):
         return scanned(source, needed if known else None)
     if known and isinstance(source, pa.Table | pa.RecordBatch):
@@ -138,13 +128,13 @@ def _reader(pa: Any, source: Any, needed: list[str]) -> Any:
     elif known and type(source).__module__.startswith("polars"):
         source = source[needed]  # select would read "*" as all columns
     elif known and hasattr(source, "select"):
-        # DuckDB selects expressions, in which a name with a dot is that of a table and a column.
-        source = source.select(*(f'"{name.replace(chr(34), chr(34) * 2)}"' for name in needed))
+        # DuckDB selects expressions, and reads a name with a dot as a table and a column unless the name is quoted.
+        source = source.select(*('"' + name.replace('"', '""') + '"' for name in needed))
     return pa.RecordBatchReader.from_stream(source)
 
 
-def _table_of_frame(pa: Any, frame: pd.DataFrame, needed: list[str]) -> Any:
-    """Return a table of a pandas frame, of the columns needed alone if none of them is in its index."""
+def _table_of_frame(frame: pd.DataFrame, needed: list[str]) -> pa.Table:
+    """Return a pandas frame as a table: the columns needed if the frame has each of them once, else all and the index."""
     names = list(frame.columns)
     known = all(names.count(name) == 1 for name in needed)
     if known:
@@ -163,74 +153,74 @@ def _table_of_frame(pa: Any, frame: pd.DataFrame, needed: list[str]) -> Any:
         ) from error
 
 
-def _names(source: Any) -> list[str]:
-    """Return the names of the columns of a table, each of which it has once, where it tells."""
+def _column_names(source: Any) -> list[str]:
+    """Return the column names that occur exactly once; none if the source does not list its columns."""
     names = getattr(source, "columns", None)
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         names = getattr(getattr(source, "schema", None), "names", None)
     return [name for name in names if names.count(name) == 1] if isinstance(names, list) else []
 
 
-def _of_good_size(pa: Any, reader: Any) -> Iterator[Any]:
-    """Yield record batches put together or cut to a size that is worth a call; one of no rows, where there are none."""
-    waiting: list[Any] = []
-    n_waiting = n_rows = 0
+def _resized(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a stream in record batches of a good size, or one empty batch if there are no rows."""
+    pending: list[pa.RecordBatch] = []
+    n_pending = n_rows = 0
     for batch in reader:
         n_rows += batch.num_rows
-        if batch.num_rows >= _MIN_ROWS and not waiting:
+        if batch.num_rows >= _MIN_ROWS and not pending:
             for start in range(0, batch.num_rows, _MAX_ROWS):
                 yield batch.slice(start, _MAX_ROWS)
             continue
-        waiting.append(batch)
-        n_waiting += batch.num_rows
-        if n_waiting >= _MIN_ROWS:
-            yield from _put_together(pa, waiting)
-            waiting, n_waiting = [], 0
-    if n_waiting:
-        yield from _put_together(pa, waiting)
+        pending.append(batch)
+        n_pending += batch.num_rows
+        if n_pending >= _MIN_ROWS:
+            yield from _joined(pending)
+            pending, n_pending = [], 0
+    if n_pending:
+        yield from _joined(pending)
     if not n_rows:
-        yield pa.RecordBatch.from_arrays([pa.array([], one.type) for one in reader.schema], schema=reader.schema)
+        yield pa.RecordBatch.from_arrays([pa.array([], field.type) for field in reader.schema], schema=reader.schema)
 
 
-def _put_together(pa: Any, batches: list[Any]) -> Iterator[Any]:
-    """Yield the rows of several record batches in one, if there are any."""
+def _joined(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """Return the rows of several record batches in one, or in several of _MAX_ROWS."""
     table = pa.Table.from_batches(batches)
     try:
         table = table.combine_chunks()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        # Dictionaries cannot be put together if they hold nulls, or more entries than their codes can count.
+        # Dictionaries cannot be joined if they hold nulls, or more entries than their codes can count.
         fields = [field.with_type(getattr(field.type, "value_type", field.type)) for field in table.schema]
         table = table.cast(pa.schema(fields)).combine_chunks()
-    yield from table.to_batches(max_chunksize=_MAX_ROWS)
+    return list(table.to_batches(max_chunksize=_MAX_ROWS))
 
 
-def _numbers(pa: Any, array: Any, name: str) -> np.ndarray:
-    """Return an Arrow array as numbers, without a copy where it can be."""
-    if array.null_count:
-        raise ValueError(f"{name} has {array.null_count} missing value(s). Drop these rows, or impute the values.")
-    values = np.asarray(array.to_numpy(zero_copy_only=False))
-    return values.astype(np.float64) if pa.types.is_decimal(array.type) else as_numbers(values, name)
+def _numbers(batch: pa.RecordBatch, name: str) -> np.ndarray:
+    """Return a column as numbers, without a copy if possible."""
+    column = batch.column(name)
+    if column.null_count:
+        raise ValueError(f"{name} has {column.null_count} missing value(s). Drop these rows, or impute the values.")
+    values = np.asarray(column.to_numpy(zero_copy_only=False))
+    return np.asarray(values.astype(np.float64) if pa.types.is_decimal(column.type) else as_numbers(values, name))
 
 
-def _labels(pa: Any, array: Any, name: str) -> Any:
-    """Return an Arrow array as labels; strings and dictionaries as categories, which are found sooner there."""
-    type = array.type
-    if pa.types.is_dictionary(type):
+def _labels(array: pa.Array, name: str) -> Labels:
+    """Return an Arrow array as labels; strings and dictionaries become categories, whose codes are found sooner."""
+    if pa.types.is_dictionary(array.type):
         entries = array.dictionary
-        categories = None if entries.null_count else pd.Index(_plain_labels(pa, entries, name), tupleize_cols=False)
+        categories = None if entries.null_count else pd.Index(_plain_labels(entries, name), tupleize_cols=False)
         if categories is None or categories.hasnans or not categories.is_unique:
-            return _labels(pa, array.dictionary_decode(), name)
+            return _labels(array.dictionary_decode(), name)
         codes = array.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
         return pd.Categorical.from_codes(codes, categories, validate=False)
-    if str(type) in ("string", "large_string", "string_view"):
-        return _labels(pa, array.dictionary_encode(), name)
-    return _plain_labels(pa, array, name)
+    if str(array.type) in ("string", "large_string", "string_view"):
+        return _labels(array.dictionary_encode(), name)
+    return _plain_labels(array, name)
 
 
-def _plain_labels(pa: Any, array: Any, name: str) -> Any:
-    """Return an Arrow array as labels in an array of NumPy or pandas; integers stay integers beside missing labels."""
+def _plain_labels(array: pa.Array, name: str) -> Labels:
+    """Return an Arrow array as labels in an array of NumPy or pandas; integers beside missing labels stay integers."""
     if pa.types.is_integer(array.type) and not array.null_count:
-        return array.to_numpy()
+        return np.asarray(array.to_numpy())
     nested = pa.types.is_nested(array.type) and not pa.types.is_run_end_encoded(array.type)
     try:
         values = None if nested else array.to_pandas(integer_object_nulls=True)
@@ -239,37 +229,6 @@ def _plain_labels(pa: Any, array: Any, name: str) -> Any:
     if values is None:
         raise ValueError(
             f"groups={name!r} must name a column of labels, such as numbers, strings or dates; found values of type "
-            f"{array.type}. Make one column of labels of them."
+            f"{array.type}. Combine them into one label per row."
         )
     return as_labels(values)
-
-
-def checked_batch(at: int, batch: Any) -> tuple[Any, ...]:
-    """Return names of columns, predictors, outcome and its name, labels and theirs, and weights of a batch, checked."""
-    if not isinstance(batch, tuple | list) or len(batch) not in (3, 4):
-        found = f"{len(batch)} of them" if isinstance(batch, tuple | list) else type(batch).__name__
-        raise TypeError(f"Batch {at} must be a tuple (X, y, groups) or (X, y, groups, sample_weight); found {found}.")
-    X, y, groups, *weight = batch
-    y_name, groups_name = name_of(y), name_of(groups)
-    try:
-        check_containers(X=X, y=y, groups=groups, sample_weight=weight[0] if weight else None)
-        names, X, y = checked_arrays(X, y)
-        weights = as_weights(weight[0], len(y)) if weight and weight[0] is not None else None
-        labels = as_labels(groups, len(y))
-    except ValueError as error:
-        raise ValueError(f"In batch {at}, counted from 0: {error}") from error
-    return names, X, y, y_name, labels, groups_name, weights
-
-
-@contextmanager
-def progress(verbose: int) -> Iterator[Any]:
-    """Give a function that is told how many rows were read, and shows it with their rate where `verbose` is positive."""
-    if not verbose:
-        yield lambda n_rows: None
-        return
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        raise ImportError("verbose=1 shows progress with tqdm: pip install 'sklearn-mlm[arrow]'.") from error
-    with tqdm(unit=" rows", unit_scale=True) as bar:
-        yield bar.update

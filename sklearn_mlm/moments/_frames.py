@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from ._labels import factorize
 from ._moments import Moments
@@ -14,7 +13,7 @@ from ._sums import central_value
 
 
 def frame_of_moments(moments: Moments) -> pd.DataFrame:
-    """Return the groups as a table, as `GroupedMoments.to_frame` describes it."""
+    """Return the table of groups that `GroupedMoments.to_frame` describes."""
     columns = [f"mean({name})" for name in (*moments.shown_names, moments.outcome_name or "y")]
     table = pd.DataFrame(moments.means, index=moments.labels, columns=columns)
     table.insert(0, "n_rows", moments.n_rows)
@@ -25,16 +24,16 @@ def frame_of_moments(moments: Moments) -> pd.DataFrame:
     return table
 
 
-def moments_of_frame(frame: pd.DataFrame, within: Any, sum_log_weight: float | None) -> Moments:
-    """Return the moments of a table of groups and a within-group scatter, as `GroupedMoments.from_frame` describes them."""
+def moments_of_frame(frame: pd.DataFrame, within: ArrayLike, sum_log_weight: float | None) -> Moments:
+    """Return the moments that a table of groups and a within-group scatter hold; raises as `GroupedMoments.from_frame`."""
     if not isinstance(frame, pd.DataFrame):
         raise TypeError(f"frame must be a pandas DataFrame, as to_frame returns; found {type(frame).__name__}.")
     columns = [str(name) for name in frame.columns]
-    of_means = all(name.startswith("mean(") and name.endswith(")") for name in columns[2:])
-    if columns[:2] != ["n_rows", "weight"] or len(columns) < 3 or not of_means:
+    are_means = all(name.startswith("mean(") and name.endswith(")") for name in columns[2:])
+    if columns[:2] != ["n_rows", "weight"] or len(columns) < 3 or not are_means:
         raise ValueError(
-            'frame must have the columns "n_rows", "weight", a "mean(...)" for each feature and one of the outcome, in '
-            f"that order, as to_frame gives them; found {columns!r}."
+            'frame must have the columns "n_rows", "weight", a "mean(...)" for each feature and one for the outcome, in '
+            f"that order, as to_frame returns them; found {columns!r}."
         )
     names = tuple(name[5:-1] for name in columns[2:-1])
     outcome_name = frame.attrs.get("outcome_name", None if columns[-1] == "mean(y)" else columns[-1][5:-1])
@@ -42,7 +41,7 @@ def moments_of_frame(frame: pd.DataFrame, within: Any, sum_log_weight: float | N
     center = central_value(means) if len(means) else np.zeros(means.shape[1])
     codes, labels = factorize(frame.index)
     if len(labels) < len(codes):
-        raise ValueError(f"frame must have a row for each group: found {len(codes)} rows of {len(labels)} labels.")
+        raise ValueError(f"frame must have one row per group; found {len(codes)} rows for {len(labels)} labels.")
     order = np.argsort(codes)
     return checked_moments(
         Moments(

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from enum import Enum
 from numbers import Integral
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
+from pandas.api.extensions import ExtensionArray, ExtensionDtype
+
+Labels = np.ndarray | ExtensionArray
+"""The label of each row, in an array that pandas can factorize."""
 
 UNSEEN, MISSING = -1, -2
-"""Codes that `encode` gives to a label it does not know, and to no label at all."""
+"""Codes that `encode` returns for a label that is not among the levels, and for a missing label."""
 
 
 class _Label(Enum):
@@ -23,35 +29,43 @@ class _Label(Enum):
 
 
 NO_LABEL = pd.Index([_Label.NO_GROUP], dtype=object)
-"""The label of the one group that rows without groups are read into."""
+"""The label of the single group that holds all rows if they are read without groups."""
 
 # A table of this many entries per row is still cheaper to fill than a hash table.
 _TABLE_ENTRIES_PER_ROW = 4
-# Whole numbers up to this size are doubles.
-_EXACT = 2**53
-# pandas builds the hash table of an index at its first look-up; before pandas 3, two threads that ask at once get errors or
-# wrong positions.
+LARGEST_EXACT = 2**53
+"""Integers up to this size are exact in double precision."""
+# pandas builds the hash table of an index at its first look-up. Before pandas 3, two threads that look up labels at the same
+# time get errors or wrong positions.
 _FIRST_LOOK_UP = Lock()
+# Kinds of labels that pandas looks up by more than equality.
+_PARSED = {
+    "interval": pd.IntervalIndex,
+    "period": pd.PeriodIndex,
+    "datetime": pd.DatetimeIndex,
+    "timedelta": pd.TimedeltaIndex,
+}
 
 
-def as_labels(groups: Any, n_samples: int | None = None) -> Any:
+def as_labels(groups: ArrayLike, n_samples: int | None = None) -> Labels:
     """Return the group labels as a one-dimensional array that pandas can factorize.
 
     Parameters
     ----------
     groups : array-like of shape (n_samples,)
-        Labels of any hashable kind, in a list, a NumPy array, a pandas, polars or pyarrow column.
-    n_samples : int or None
-        The number of rows the labels belong to; None takes any number.
+        Labels of any hashable kind, in a list, a NumPy array, or a pandas, polars or pyarrow column.
+    n_samples : int or None, default=None
+        The number of rows; None accepts any number.
 
     Returns
     -------
     labels : ndarray or pandas ExtensionArray of shape (n_samples,)
+        The labels, missing ones included.
 
     Raises
     ------
     ValueError
-        Where the labels are not one-dimensional, or not one per row.
+        If the labels are not one-dimensional, or not one per row.
     """
     if isinstance(groups, str):
         raise ValueError(
@@ -74,13 +88,13 @@ def as_labels(groups: Any, n_samples: int | None = None) -> Any:
     return labels
 
 
-def _as_array(groups: Any) -> Any:
-    """Return labels as an array of a type that pandas can hash, with a missing value where there is none."""
+def _as_array(groups: Any) -> Labels:
+    """Return labels in an array of a type that pandas can hash; missing labels become missing values."""
     if hasattr(groups, "to_native"):
         groups = groups.to_native()  # a column of narwhals
     if isinstance(groups, pd.Series | pd.Index):
-        groups = groups.array if isinstance(groups.dtype, pd.api.extensions.ExtensionDtype) else groups.to_numpy()
-    if isinstance(groups, pd.api.extensions.ExtensionArray):
+        groups = groups.array if isinstance(groups.dtype, ExtensionDtype) else groups.to_numpy()
+    if isinstance(groups, ExtensionArray):
         return _of_pyarrow(groups) if isinstance(groups.dtype, pd.ArrowDtype) else groups
     if isinstance(groups, list | tuple):
         return _of_list(groups)
@@ -91,7 +105,7 @@ def _as_array(groups: Any) -> Any:
     declared = getattr(groups, "type", getattr(groups, "dtype", None))
     declared_as = str(declared).lower()
     if declared is not None and declared_as.startswith("dictionary") and hasattr(groups, "cast"):
-        # NumPy takes the codes of pyarrow's dictionaries for labels where one is missing.
+        # NumPy takes the codes of a pyarrow dictionary for labels if a label is missing.
         return _as_array(groups.cast(declared.value_type))
     if declared_as.startswith("run_end_encoded"):
         from pyarrow.compute import run_end_decode
@@ -99,7 +113,7 @@ def _as_array(groups: Any) -> Any:
         return _as_array(run_end_decode(groups))
     labels = np.asarray(groups)
     if labels.dtype.kind == "f" and declared_as.startswith(("int", "uint")):
-        # NumPy makes floats of the integers of polars and pyarrow where one is missing.
+        # NumPy converts integers of polars and pyarrow to floats if one is missing.
         return _of_list(groups.to_pylist() if hasattr(groups, "to_pylist") else groups.to_list())
     if labels.dtype.kind == "M" and declared_as.startswith("date") and not declared_as.startswith("datetime"):
         return labels.astype("datetime64[D]").astype(object)  # dates, as pandas reads them from pyarrow
@@ -112,59 +126,60 @@ def _as_array(groups: Any) -> Any:
     return labels if labels.dtype.isnative else labels.astype(labels.dtype.newbyteorder("="))
 
 
-def _of_pyarrow(groups: Any) -> Any:
-    """Return labels that pandas keeps in pyarrow in a type in which pandas finds them among labels from elsewhere."""
-    of = groups.dtype.pyarrow_dtype
-    if str(of).startswith(("timestamp", "duration")):
-        letter, zone = groups.dtype.kind, getattr(of, "tz", None)
-        return groups.astype(f"{letter}8[{of.unit}]" if zone is None else pd.DatetimeTZDtype(of.unit, zone))
-    # pandas cannot factorize what pyarrow keeps as a dictionary.
-    return np.asarray(groups, dtype=object) if str(of).startswith(("dictionary", "date")) else groups
+def _of_pyarrow(groups: Any) -> Labels:
+    """Return labels of a pandas ArrowDtype in a type that pandas can look up among labels of NumPy and pandas types."""
+    kind = groups.dtype.pyarrow_dtype
+    if str(kind).startswith(("timestamp", "duration")):
+        zone = getattr(kind, "tz", None)
+        dtype = f"{groups.dtype.kind}8[{kind.unit}]" if zone is None else pd.DatetimeTZDtype(kind.unit, zone)
+        return cast(Labels, groups.astype(dtype))
+    # pandas cannot factorize a dictionary of pyarrow.
+    return np.asarray(groups, dtype=object) if str(kind).startswith(("dictionary", "date")) else cast(Labels, groups)
 
 
-def _of_list(groups: list | tuple) -> Any:
-    """Return the labels of a list as an array, with integers beyond 2**53 as they are.
+def _of_list(groups: list[Any] | tuple[Any, ...]) -> Labels:
+    """Return the labels of a list as an array, with exact integers beyond 2**53.
 
-    pandas reads the list because NumPy would make "1" of 1 in [1, "a"] and a matrix of a list of tuples. pandas makes floats
-    of integers that stand beside floats or missing values.
+    pandas reads the list because NumPy would turn 1 into "1" in [1, "a"] and a list of tuples into a matrix. pandas turns
+    integers beside floats or missing values into floats; if that could round one, the labels become objects.
     """
     labels = pd.Series(groups, dtype=None if len(groups) else object)
-    if labels.dtype.kind == "f" and any(isinstance(label, Integral) and abs(int(label)) > _EXACT for label in groups):
+    if labels.dtype.kind == "f" and any(isinstance(label, Integral) and abs(int(label)) > LARGEST_EXACT for label in groups):
         labels = pd.Series(groups, dtype=object)
     return labels.array if isinstance(labels.dtype, pd.DatetimeTZDtype | pd.IntervalDtype) else labels.to_numpy()
 
 
-def factorize(groups: Any, n_samples: int | None = None) -> tuple[np.ndarray, pd.Index]:
-    """Return the code of each row's group and the distinct labels the codes stand for.
+def factorize(groups: ArrayLike, n_samples: int | None = None) -> tuple[np.ndarray, pd.Index]:
+    """Return the code of each row's group and the levels that the codes stand for.
 
-    The labels come out sorted where they can be compared, so that the order of the rows
-    does not show in the result, and in order of appearance elsewhere.
+    Levels are sorted if they can be compared, so that the result does not depend on the order of the rows. Otherwise they
+    are in order of appearance.
 
     Parameters
     ----------
     groups : array-like of shape (n_samples,)
         Labels of any hashable kind; unused categories are ignored.
-    n_samples : int or None
-        The number of rows the labels belong to.
+    n_samples : int or None, default=None
+        The number of rows; None accepts any number.
 
     Returns
     -------
     codes : ndarray of shape (n_samples,), dtype intp
         Positions in `levels`.
     levels : pandas.Index of shape (n_groups,)
-        Named as the column of labels is.
+        The distinct labels, with the name of the column of labels.
 
     Raises
     ------
     ValueError
-        Where a label is missing, or the labels are not one per row.
+        If a label is missing, or the labels are not one per row.
     """
     codes, levels = _factorize(as_labels(groups, n_samples))
     return codes, levels.rename(getattr(groups, "name", None) or None)
 
 
-def hashed_codes(labels: Any) -> tuple[np.ndarray, pd.Index]:
-    """Return the code of each label, -1 for a missing one, and the distinct labels in order of appearance.
+def hashed_codes(labels: Labels) -> tuple[np.ndarray, pd.Index]:
+    """Return the code of each label, -1 for a missing one, and the levels in order of appearance.
 
     Raises
     ------
@@ -172,16 +187,16 @@ def hashed_codes(labels: Any) -> tuple[np.ndarray, pd.Index]:
         If labels are not hashable.
     """
     try:
-        codes, levels = pd.factorize(labels)
+        codes, levels = pd.factorize(cast(Any, labels))
     except (TypeError, NotImplementedError) as error:
-        # pyarrow's own error, for structs and lists, is a NotImplementedError.
+        # pyarrow raises a NotImplementedError for structs and lists.
         kind = getattr(labels, "dtype", type(labels).__name__)
         raise ValueError(f"groups must hold hashable labels; found {kind}: {error}.") from error
     return codes, pd.Index(levels, tupleize_cols=False)
 
 
-def _factorize(labels: Any) -> tuple[np.ndarray, pd.Index]:
-    """Return `factorize` of an array of labels."""
+def _factorize(labels: Labels) -> tuple[np.ndarray, pd.Index]:
+    """Return codes and levels of an array of labels, as `factorize` does."""
     if isinstance(labels, pd.Categorical):
         refuse_missing(labels.codes)
         codes, used = factorize_by_table(labels.codes)
@@ -197,7 +212,7 @@ def _factorize(labels: Any) -> tuple[np.ndarray, pd.Index]:
 
 
 def refuse_missing(codes: np.ndarray) -> None:
-    """Raise the error for rows without a group, whose codes are negative."""
+    """Raise an error if any code is negative, which stands for a missing label."""
     missing = np.flatnonzero(codes < 0)
     if len(missing):
         raise ValueError(
@@ -207,7 +222,7 @@ def refuse_missing(codes: np.ndarray) -> None:
 
 
 def factorize_by_table(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return codes and sorted levels of integers of a narrow range: look-ups in a table, where hashing would cost more."""
+    """Return codes and sorted levels of integers in a narrow range, from a table, which is cheaper than hashing."""
     if not len(labels):
         return np.empty(0, dtype=np.intp), labels
     wide = labels if labels.dtype.itemsize == 8 else labels.astype(np.int64)
@@ -220,17 +235,15 @@ def factorize_by_table(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sorting(levels: pd.Index) -> np.ndarray | slice:
-    """Return what puts levels into ascending order, or leaves them as they are where they cannot be compared."""
-    if levels.is_monotonic_increasing:
-        return slice(None)
-    try:
-        return np.asarray(levels.argsort(), dtype=np.intp)
-    except TypeError:
-        return slice(None)
+    """Return the index that sorts levels, or a full slice if they are sorted or cannot be compared."""
+    if not levels.is_monotonic_increasing:
+        with suppress(TypeError):
+            return np.asarray(levels.argsort(), dtype=np.intp)
+    return slice(None)
 
 
 def _sort_levels(codes: np.ndarray, levels: pd.Index) -> tuple[np.ndarray, pd.Index]:
-    """Return codes and levels with the levels in ascending order, or as they are where they cannot be compared."""
+    """Return codes and levels with the levels sorted, or unchanged if they cannot be compared."""
     order = sorting(levels)
     if isinstance(order, slice):
         return np.asarray(codes, dtype=np.intp), levels
@@ -239,34 +252,36 @@ def _sort_levels(codes: np.ndarray, levels: pd.Index) -> tuple[np.ndarray, pd.In
     return position[codes], levels.take(order)
 
 
-def encode(groups: Any, levels: pd.Index, n_samples: int | None = None) -> np.ndarray:
+def encode(groups: ArrayLike, levels: pd.Index, n_samples: int | None = None) -> np.ndarray:
     """Return the position in `levels` of each row's label.
 
     Parameters
     ----------
     groups : array-like of shape (n_samples,)
+        The label of each row.
     levels : pandas.Index of shape (n_groups,)
-        The labels seen in fit.
-    n_samples : int or None
-        The number of rows the labels belong to.
+        The levels of the fit.
+    n_samples : int or None, default=None
+        The number of rows; None accepts any number.
 
     Returns
     -------
     codes : ndarray of shape (n_samples,), dtype intp
-        `UNSEEN` (-1) for a label that is not among `levels`, `MISSING` (-2) for none.
+        Positions in `levels`; `UNSEEN` (-1) for a label that is not among them, and `MISSING` (-2) for a missing label.
     """
     labels = as_labels(groups, n_samples)
     if isinstance(labels, pd.Categorical):
-        of_category = np.append(positions(levels, labels.categories), MISSING)
-        return of_category[labels.codes]
+        # The code of a missing label is -1, which selects the last entry.
+        category_codes = np.append(positions(levels, labels.categories), MISSING)
+        return np.asarray(category_codes[labels.codes])
     codes = positions(levels, pd.Index(labels))
     if (codes < 0).any():
         codes = np.where(pd.isna(labels), MISSING, codes)
     return codes
 
 
-def positions(levels: Any, labels: Any) -> np.ndarray:
-    """Return the position of each label among distinct levels, -1 for a label that is none of them.
+def positions(levels: pd.Index, labels: pd.Index) -> np.ndarray:
+    """Return the position of each label among distinct levels, -1 for a label that is not among them.
 
     A label is found only if it equals a level: a number is not found in the interval that contains it, nor an integer beyond
     2**53 by the double nearest to it. Threads may look up labels in the same levels.
@@ -274,11 +289,14 @@ def positions(levels: Any, labels: Any) -> np.ndarray:
     Parameters
     ----------
     levels : pandas.Index of shape (n_groups,)
+        Distinct labels.
     labels : pandas.Index of shape (n_labels,)
+        The labels to look up.
 
     Returns
     -------
     positions : ndarray of shape (n_labels,), dtype intp
+        Positions in `levels`.
     """
     kinds = _kind_of(levels), _kind_of(labels)
     if kinds[0] != kinds[1] and not {*kinds}.isdisjoint(_PARSED):
@@ -288,48 +306,32 @@ def positions(levels: Any, labels: Any) -> np.ndarray:
             return np.full(len(labels), UNSEEN, dtype=np.intp)
         # pandas would look for the interval that contains a number, and read a string as a time.
         levels, labels = levels.astype(object), labels.astype(object)
-    elif kinds == ("number", "number") and _must_not_round(levels, labels):
-        # Python compares these by value.
+    elif kinds == ("number", "number") and levels.dtype.kind != labels.dtype.kind and (_large(levels) or _large(labels)):
+        # pandas would round integers to doubles; Python compares them by value.
         levels, labels = levels.astype(object), labels.astype(object)
     with _FIRST_LOOK_UP:
-        if kinds == ("interval", "interval") and (levels.is_overlapping or levels.closed != labels.closed):
+        # Here either both indexes hold intervals or none does.
+        if isinstance(levels, pd.IntervalIndex) and (
+            levels.is_overlapping or levels.closed != getattr(labels, "closed", None)
+        ):
             levels, labels = levels.astype(object), labels.astype(object)
         levels.get_indexer(levels[:1])
     return np.asarray(levels.get_indexer(labels), dtype=np.intp)
 
 
-# Kinds of labels that pandas looks up by more than equality.
-_PARSED = ("interval", "period", "datetime", "timedelta")
-
-
 def _kind_of(labels: pd.Index) -> str:
-    """Return which of pandas' kinds of index labels have, as far as it matters to a look-up."""
-    kinds = {
-        "interval": pd.IntervalIndex,
-        "period": pd.PeriodIndex,
-        "datetime": pd.DatetimeIndex,
-        "timedelta": pd.TimedeltaIndex,
-    }
-    found = next((name for name, of in kinds.items() if isinstance(labels, of)), None)
-    return found or ("number" if getattr(labels.dtype, "kind", "O") in "iuf" else "other")
+    """Return the kind of labels as far as it matters to a look-up: one of _PARSED, "number" or "other"."""
+    kind = next((name for name, index in _PARSED.items() if isinstance(labels, index)), None)
+    return kind or ("number" if getattr(labels.dtype, "kind", "O") in "iuf" else "other")
 
 
-def _must_not_round(levels: pd.Index, labels: pd.Index) -> bool:
-    """Return whether pandas would make doubles of whole numbers that are none."""
-    different = levels.dtype.kind != labels.dtype.kind
-    return different and (_beyond_doubles(levels) or _beyond_doubles(labels))
+def _large(numbers: pd.Index) -> bool:
+    """Return whether an index holds numbers beyond the integers that are exact in double precision."""
+    return len(numbers) > 0 and bool(numbers.min() < -LARGEST_EXACT or numbers.max() > LARGEST_EXACT)
 
 
-def _beyond_doubles(numbers: pd.Index) -> bool:
-    """Return whether an index holds whole numbers that may not be doubles."""
-    if not len(numbers):
-        return False
-    low, high = numbers.min(), numbers.max()
-    return bool(low < -_EXACT or high > _EXACT)
-
-
-def label_kind(labels: Any) -> str:
-    """Return what the labels are in a few words: "number", "string", "datetime64", "datetime64 with time zone", ..."""
+def label_kind(labels: Labels | pd.Index) -> str:
+    """Return the kind of labels in a few words: "number", "string", "datetime64", "datetime64 with time zone", ..."""
     values = labels.categories if isinstance(labels, pd.Categorical) else labels
     kind = str(pd.api.types.infer_dtype(values, skipna=True))
     if getattr(values.dtype, "tz", None) is not None:
@@ -338,27 +340,34 @@ def label_kind(labels: Any) -> str:
 
 
 def warn_of_twins(known: pd.Index, labels: pd.Index, stacklevel: int) -> None:
-    """Warn where labels have come to hold both 1 and "1", or "01", say, since other rows had labels of another type."""
+    """Warn if levels include both a number and its text, such as 1 and "1" or "01", because batches differ in type.
+
+    Parameters
+    ----------
+    known : pandas.Index of shape (n_known,)
+        The levels before the last rows were added; if none is new, there is no warning.
+    labels : pandas.Index of shape (n_groups,)
+        All levels.
+    stacklevel : int
+        As `warnings.warn` takes it in the caller.
+    """
     if labels.dtype != object or len(known) == len(labels) or label_kind(labels) == "string":
         return
     is_string = np.fromiter((isinstance(label, str) for label in labels), dtype=bool, count=len(labels))
     strings, others = labels[is_string], labels[~is_string]
-    numbers = [
-        float(label)
-        for label in others
-        if isinstance(label, int | float | np.integer | np.floating) and -(2**63) < label < 2**63
-    ]
+    reals = [label for label in others if isinstance(label, int | float | np.integer | np.floating)]
+    numbers = [float(label) for label in reals if -(2**63) < label < 2**63]
     values = pd.to_numeric(pd.Series(strings), errors="coerce")
     twins = strings[strings.isin(others.map(str)) | values.isin(numbers)]
     if len(twins):
         warnings.warn(
-            f"{len(twins)} label(s) of groups are strings of labels of another type, as {twins[0]!r} is: they count as "
-            "other groups. Pass labels of one type.",
+            f"{len(twins)} label(s) of groups are strings of labels of another type, as {twins[0]!r} is, and are treated as "
+            "different groups. Pass labels of one type.",
             UserWarning,
             stacklevel=stacklevel + 1,
         )
 
 
 def has_groups(labels: pd.Index) -> bool:
-    """Return whether distinct labels are those of groups, rather than the one label of rows without groups."""
+    """Return whether distinct labels are labels of groups rather than `NO_LABEL`, the label of rows without groups."""
     return not len(labels) or labels[0] is not _Label.NO_GROUP

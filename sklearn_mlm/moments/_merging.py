@@ -1,8 +1,8 @@
-"""Moments of different rows to the moments of all of them, in one vectorised step."""
+"""Moments of parts of the rows to the moments of all rows, in one vectorised step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -24,29 +24,30 @@ def merge(parts: Sequence[_Moments]) -> _Moments:
     Parameters
     ----------
     parts : sequence of Moments
-        With the same features. A group may have rows in several parts, and parts may have no rows.
+        Moments with the same features. A group may have rows in several parts, and a part may have no rows.
 
     Returns
     -------
     moments : Moments
+        The merged moments, of the same class as the parts.
 
     Raises
     ------
     ValueError
-        If there are no parts, their features differ, or some have groups and others none.
+        If there are no parts, if their features differ, or if only some of them were read with groups.
     """
     _check_same_features(parts)
     filled = [part for part in parts if part.n_groups] or list(parts[:1])
     if len({has_groups(part.labels) for part in filled}) > 1:
         raise ValueError(
-            "Cannot merge moments of rows that were read with groups and without: how rows without groups are grouped "
-            "is not known. Read all rows with groups, or all without."
+            "Cannot merge moments of rows that were read with groups and moments of rows that were read without. Read all "
+            "rows with groups, or all rows without."
         )
     if len(filled) == 1:
         return filled[0]
-    rests = [part for part in filled if part.remainder is not None]
-    if rests:
-        return _merge_remainders(filled, max(rests, key=lambda part: float(part.counts.sum())).remainder)
+    remainders = [(float(part.counts.sum()), part.remainder) for part in filled if part.remainder is not None]
+    if remainders:
+        return _merge_remainders(filled, max(remainders, key=lambda pair: pair[0])[1])
     codes, labels = factorize(append_labels([part.labels for part in filled]))
     center = filled[0].center
     # Each group of a part enters as one row at its mean, weighted by its count: that gives the scatter between parts.
@@ -54,6 +55,7 @@ def merge(parts: Sequence[_Moments]) -> _Moments:
     counts = np.concatenate([part.counts for part in filled])
     merged = read_rows(GroupedRows(means[:, :-1], means[:, -1], codes, labels, counts))
     n_rows = np.concatenate([part.n_rows for part in filled])
+    outcome_names = {part.outcome_name for part in filled if part.outcome_name is not None}
     return replace(
         filled[0],
         labels=labels,
@@ -64,41 +66,35 @@ def merge(parts: Sequence[_Moments]) -> _Moments:
         within=sum((part.within for part in filled), merged.within),
         sum_log_weight=sum(part.sum_log_weight for part in filled),
         feature_names=next((part.feature_names for part in filled if part.feature_names is not None), None),
-        outcome_name=_agreed(part.outcome_name for part in filled),
+        outcome_name=outcome_names.pop() if len(outcome_names) == 1 else None,
     )
 
 
-def _merge_remainders(parts: list[_Moments], first: Remainder | None) -> _Moments:
-    """Return the moments of the rows of all parts together, with a remainder about the slopes of one of them."""
-    assert first is not None
+def _merge_remainders(parts: list[_Moments], main: Remainder) -> _Moments:
+    """Return the moments of the rows of all parts, with a remainder about the slopes of one part's remainder."""
     whole = merge([replace(part, remainder=None) for part in parts])
-    rest = merge([part.about_slopes(first.slopes)[0] for part in parts])
-    rests = [part.remainder for part in parts]
-    noise = sum(first.noise if one is None else one.noise for one in rests)
-    lost = sum(SPACING * part.within[-1, -1] if one is None else one.lost for part, one in zip(parts, rests, strict=True))
+    rest = merge([part.about_slopes(main.slopes)[0] for part in parts])
+    noise = lost = 0.0
+    for part in parts:
+        noise += (part.remainder or main).noise
+        lost += part.remainder.lost if part.remainder else SPACING * float(part.within[-1, -1])
     center, deviations = float(rest.center[-1]), rest.deviations[:, -1]
-    return replace(whole, remainder=Remainder(first.slopes, center, deviations, rest.within[-1], noise, lost=float(lost)))
-
-
-def _agreed(names: Iterable[str | None]) -> str | None:
-    """Return the one name among names, if there is one."""
-    found = {name for name in names if name is not None}
-    return found.pop() if len(found) == 1 else None
+    return replace(whole, remainder=Remainder(main.slopes, center, deviations, rest.within[-1], noise, lost))
 
 
 def _check_same_features(parts: Sequence[Moments]) -> None:
-    """Raise unless the parts could be of the same columns."""
+    """Raise an error if there are no parts, or if their features differ."""
     if not parts:
         raise ValueError("merge needs at least one GroupedMoments; found none.")
     first = next((part for part in parts if part.n_groups), parts[0])
     for part in parts:
         if part.n_features != first.n_features:
             raise ValueError(
-                f"Cannot merge moments of {first.n_features} features with moments of {part.n_features}: "
-                "read the same columns into every part."
+                f"Cannot merge moments of {first.n_features} features with moments of {part.n_features}. Read the same "
+                "columns into every part."
             )
         if part.n_groups and part.shown_names != first.shown_names:
             raise ValueError(
-                f"Cannot merge moments of features {first.feature_names!r} with moments of {part.feature_names!r}: "
-                "read the same columns, in the same order, into every part."
+                f"Cannot merge moments of features {first.feature_names!r} with moments of {part.feature_names!r}. Read "
+                "the same columns, in the same order, into every part."
             )

@@ -1,4 +1,4 @@
-"""`Moments`: the record of group means and within-group scatter that everything else is computed from."""
+"""`Moments`: the record of group means and within-group scatter from which everything else is computed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import pandas as pd
 
 from ._remainder import KnownPart, Remainder, rests
 
-# Scatter per row that the rounding of the values themselves could leave, relative to their square: two units in the last
-# place.
+# Scatter per row that rounding of the values could leave, relative to their squares: two units in the last place.
 _ROUNDING = (2 * np.finfo(np.float64).eps) ** 2
 ARRAYS = ("counts", "n_rows", "center", "deviations", "within")
 
@@ -34,10 +33,10 @@ class Moments:
     @property
     def means(self) -> np.ndarray:
         """Weighted mean of (x, y) in each group, of shape (n_groups, n_features + 1)."""
-        return self.center + self.deviations
+        return np.asarray(self.center + self.deviations)
 
     def __post_init__(self) -> None:
-        # What is fitted from moments must not change under a model that keeps them.
+        # A model keeps its moments, which must not change after the fit.
         for name in ARRAYS:
             view = np.asarray(getattr(self, name)).view()
             view.flags.writeable = False
@@ -64,7 +63,7 @@ class Moments:
 
     @property
     def total_scatter(self) -> tuple[np.ndarray, np.ndarray]:
-        """The grand mean of (x, y), and the scatter of each column about it."""
+        """The grand mean of (x, y) and the scatter of each column about the mean, each of shape (n_features + 1,)."""
         mean = self.counts @ self.deviations / (self.counts.sum() or 1.0)
         return self.center + mean, self.within.diagonal() + self.counts @ (self.deviations - mean) ** 2
 
@@ -74,19 +73,17 @@ class Moments:
         Parameters
         ----------
         slopes : ndarray of shape (n_features,) or None, default=None
-            The slopes b. None takes those of the remainder, or 0 if there is none.
+            The slopes b, in units of y per unit of x. None takes the slopes of the remainder, or 0 if there is none.
 
         Returns
         -------
         moments : GroupedMoments
-            Without a remainder.
+            The moments of (x, y - x'b), without a remainder.
         slopes : ndarray of shape (n_features,)
             The slopes b.
         """
-        rest = self.remainder
-        if rest is None:
-            moments, known = self, np.zeros(self.n_features)
-        else:
+        moments, known, rest = self, np.zeros(self.n_features), self.remainder
+        if rest is not None:
             known, within = rest.slopes, self.within.copy()
             within[-1] = within[:, -1] = rest.within
             moments = replace(
@@ -102,34 +99,33 @@ class Moments:
         to_rest = np.eye(self.n_features + 1)
         to_rest[:-1, -1] = -change
         center, deviations = moments.center @ to_rest, moments.deviations @ to_rest
-        # What the rounding of a distant centre leaves out stays with the deviations.
-        left = rests(moments.center[None, :-1], moments.center[-1:], KnownPart(change, float(center[-1])))
-        deviations[:, -1] += left
+        # The deviations take up the rounding error of a distant centre.
+        deviations[:, -1] += rests(moments.center[None, :-1], moments.center[-1:], KnownPart(change, float(center[-1])))
         within = to_rest.T @ moments.within @ to_rest
         return replace(moments, center=center, deviations=deviations, within=within), known + change
 
     def known_part(self, slopes: np.ndarray) -> KnownPart:
-        """Return the part of y that slopes explain, through the grand mean.
+        """Return the linear function of x that has these slopes and passes through the grand mean.
 
         Parameters
         ----------
         slopes : ndarray of shape (n_features,)
-            In units of y per unit of x.
+            The slopes, in units of y per unit of x.
 
         Returns
         -------
         known : KnownPart
-            With an intercept that leaves a mean of 0, to the digits of its terms.
+            The slopes, and the intercept for which the mean of the rest is 0 up to rounding of its terms.
         """
         mean, _ = self.total_scatter
         return KnownPart(slopes, float(mean[-1] - mean[:-1] @ slopes))
 
 
 def rounding_scatter(total_weight: float, mean: np.ndarray, scatter: np.ndarray) -> np.ndarray:
-    """Return the scatter that the rounding of the values themselves could leave of columns with this mean and scatter."""
-    return _ROUNDING * (total_weight * mean**2 + scatter)
+    """Return the scatter that rounding of the values could leave in columns with this mean and scatter."""
+    return np.asarray(_ROUNDING * (total_weight * mean**2 + scatter))
 
 
 def varies_within(moments: Moments) -> np.ndarray:
-    """Return which columns of (x, y) vary within groups, by more than rounding, which merging may leave."""
+    """Return whether each column of (x, y) varies within groups by more than the rounding that merging may leave."""
     return moments.within.diagonal() > rounding_scatter(moments.counts.sum(), *moments.total_scatter)

@@ -1,9 +1,9 @@
-"""Rows of Parquet files as one stream: a type for each column that holds the values of all files as they are."""
+"""Rows of Parquet files as one stream, with a type for each column that holds the values of all files exactly."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,89 +13,96 @@ from pyarrow.fs import LocalFileSystem
 
 from ._arrow import Names, scanned
 from ._parquet_files import File, find_files, folder_values, map_waiting
+from ._storage import Paths
 
 _UNITS = ("day", "s", "ms", "us", "ns")
 _NUMBERS = {"integer", "floating", "decimal", "boolean"}
+_FORMAT = ds.ParquetFileFormat()
 
 
-class _Columns(NamedTuple):
-    """Where a file has the columns that are needed: types of those it holds, and values of those its folders name."""
+class _FileColumns(NamedTuple):
+    """The columns needed in a file: types of those that the file holds, and values of those that only its folders name."""
 
     file: File
-    types: dict[str, Any]
+    types: dict[str, pa.DataType]
     values: dict[str, str | None]
 
 
-def open_parquet(path: Any, names: Names) -> Any:
+def open_parquet(path: Paths, names: Names) -> pa.RecordBatchReader:
     """Return a reader of record batches of the columns named, from all files that a path names.
 
     Parameters
     ----------
     path : str, os.PathLike, or iterable of them
-        As `find_files` takes it.
+        Files, folders, patterns and URIs.
     names : Names
+        Names of the columns to read.
+
+    Returns
+    -------
+    reader : pyarrow.RecordBatchReader
+        A reader of all rows, with the columns in the order of `names.needed`.
 
     Raises
     ------
     FileNotFoundError
         If no file is found.
     ValueError
-        If a file is no Parquet file, lacks a column, or holds labels that those of another file cannot be compared with.
+        If a file is not a Parquet file or lacks a column, or if the labels of two files cannot be compared.
     """
-    format = ds.ParquetFileFormat()
     found = find_files(path)
     remote = not all(isinstance(file.filesystem, LocalFileSystem) for file in found)
-    files = map_waiting(lambda file: _inspect(format, file, names.needed), found, remote)
+    files = map_waiting(lambda file: _inspect(file, names.needed), found, remote)
     schema = pa.schema([(name, _common_type(name, files, is_label=name == names.groups)) for name in names.needed])
     values = {name: _scalars(name, schema.field(name).type, files, is_label=name == names.groups) for name in names.needed}
-    return pa.RecordBatchReader.from_batches(schema, _batches(format, files, schema, values))
+    return pa.RecordBatchReader.from_batches(schema, _batches(files, schema, values))
 
 
-def _inspect(format: Any, file: File, needed: list[str]) -> _Columns:
-    """Return what a file and its folders say of the columns needed."""
+def _inspect(file: File, needed: list[str]) -> _FileColumns:
+    """Return the columns needed that a file and its folders have."""
     try:
-        schema = format.inspect(file.path, file.filesystem)
+        schema = _FORMAT.inspect(file.path, file.filesystem)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{file.path!r} cannot be read as a Parquet file: {error}") from error
     folders = folder_values(file.path)
     for name in needed:
         times = schema.names.count(name)
         if times > 1 or (not times and name not in folders):
-            found = f"{times or 'no'} column{'s' * (times > 1)} {name!r}"
-            where = "" if times else f", and no folder {name + '=...'!r} in its path"
-            raise ValueError(f"{file.path!r} has {found}{where}; it has {', '.join(map(repr, schema.names))}.")
-    return _Columns(
+            found = f"{times} columns {name!r}" if times else f"no column {name!r}, and no folder '{name}=...' in its path"
+            raise ValueError(f"{file.path!r} has {found}; it has {', '.join(map(repr, schema.names))}.")
+    return _FileColumns(
         file,
         types={name: schema.field(name).type for name in needed if name in schema.names},
         values={name: folders[name] for name in needed if name not in schema.names},
     )
 
 
-def _batches(format: Any, files: list[_Columns], schema: Any, values: dict[str, dict[str | None, Any]]) -> Iterator[Any]:
+def _batches(
+    files: list[_FileColumns], schema: pa.Schema, values: dict[str, dict[str, pa.Scalar]]
+) -> Iterator[pa.RecordBatch]:
     """Yield the rows of files in a schema; files of the same types are read together, as a dataset.
 
-    A dataset of files of different types would refuse the integers that a double cannot hold, which are rounded in a
-    predictor.
+    A dataset of files of different types would refuse the integers that a double cannot hold, which predictors round.
     """
-    alike: dict[Any, list[_Columns]] = {}
-    for one in files:
-        alike.setdefault((id(one.file.filesystem), tuple(map(one.types.get, schema.names))), []).append(one)
+    alike: dict[tuple[int, tuple[pa.DataType | None, ...]], list[_FileColumns]] = {}
+    for columns in files:
+        alike.setdefault((id(columns.file.filesystem), tuple(map(columns.types.get, schema.names))), []).append(columns)
     for part in alike.values():
-        types = part[0].types
+        found = pa.schema([field.with_type(part[0].types.get(field.name, field.type)) for field in schema])
         dataset = ds.FileSystemDataset.from_paths(
-            [one.file.path for one in part],
-            schema=pa.schema([field.with_type(types.get(field.name, field.type)) for field in schema]),
-            format=format,
+            [columns.file.path for columns in part],
+            schema=found,
+            format=_FORMAT,
             filesystem=part[0].file.filesystem,
-            partitions=[_partition(one.values, values) for one in part],
+            partitions=[_partition(columns.values, values) for columns in part],
         )
         yield from scanned(
-            dataset, {field.name: _cast(field.name, types.get(field.name, field.type), field.type) for field in schema}
+            dataset, {field.name: _cast(field, wanted.type) for field, wanted in zip(found, schema, strict=True)}
         )
 
 
-def _partition(texts: dict[str, str | None], values: dict[str, dict[str | None, Any]]) -> Any:
-    """Return the expression that gives a file the values of its folders."""
+def _partition(texts: dict[str, str | None], values: dict[str, dict[str, pa.Scalar]]) -> ds.Expression:
+    """Return the expression that assigns the values of a file's folders to its rows."""
     partition = pc.scalar(True)
     for name, text in texts.items():
         field = pc.field(name)
@@ -103,27 +110,27 @@ def _partition(texts: dict[str, str | None], values: dict[str, dict[str | None, 
     return partition
 
 
-def _cast(name: str, found: Any, wanted: Any) -> Any:
-    """Return the expression of a column in another type; integers as doubles are rounded if they must be."""
-    field = pc.field(name)
-    if found == wanted:
-        return field
-    if pa.types.is_dictionary(found):
-        field = field.cast(found.value_type)
-    return field.cast(wanted, safe=not pa.types.is_floating(wanted))
+def _cast(field: pa.Field, wanted: pa.DataType) -> ds.Expression:
+    """Return the expression of a column in another type; integers are rounded to doubles if necessary."""
+    column = pc.field(field.name)
+    if field.type == wanted:
+        return column
+    if pa.types.is_dictionary(field.type):
+        column = column.cast(field.type.value_type)
+    return column.cast(wanted, safe=not pa.types.is_floating(wanted))
 
 
-def _scalars(name: str, type: Any, files: list[_Columns], is_label: bool) -> dict[str | None, Any]:
-    """Return the values that folders have for a column in its type, by their text.
+def _scalars(name: str, type: pa.DataType, files: list[_FileColumns], is_label: bool) -> dict[str, pa.Scalar]:
+    """Return the values of a column in folder names, in the column's type, by their text.
 
     Raises
     ------
     ValueError
-        If the text of a label is not what its value would be written as, as '01' is not 1.
+        If a label would not be written as its text is, such as '01', which is not how 1 is written.
     """
-    scalars: dict[str | None, Any] = {}
-    for one in files:
-        text = one.values.get(name)
+    scalars: dict[str, pa.Scalar] = {}
+    for columns in files:
+        text = columns.values.get(name)
         if text is None or text in scalars:
             continue
         try:
@@ -134,40 +141,48 @@ def _scalars(name: str, type: Any, files: list[_Columns], is_label: bool) -> dic
         if not exact:
             holder = next(other.file.path for other in files if other.types.get(name, pa.null()) != pa.null())
             raise ValueError(
-                f"{one.file.path!r} has {name!r} from its folder, {text!r}, which is no {type}, the type of the column in "
-                f"{holder!r}. Write the column into all files, or into none."
+                f"{columns.file.path!r} has {name!r} from its folder, {text!r}, which is not a label of type {type}, as the "
+                f"column in {holder!r} holds. Write the column into all files, or into none."
             )
         scalars[text] = scalar
     return scalars
 
 
-def _common_type(name: str, files: list[_Columns], is_label: bool) -> Any:
+def _common_type(name: str, files: list[_FileColumns], is_label: bool) -> pa.DataType:
     """Return the type in which a column is read from all files.
 
     Parameters
     ----------
     name : str
-    files : list of _Columns
+        Name of the column.
+    files : list of _FileColumns
+        The columns of each file.
     is_label : bool
-        Whether its values are labels, which must stay as they are, or numbers.
+        Whether the values are labels, which must not change, rather than numbers.
+
+    Returns
+    -------
+    type : pyarrow.DataType
+        A type that holds the labels of all files exactly, or their numbers at least as doubles.
 
     Raises
     ------
     ValueError
-        If labels of one file cannot be compared with those of another, or a file holds no numbers.
+        If the labels of two files cannot be compared, or a predictor, outcome or weight is not a number.
     """
-    held: dict[Any, str] = {}
+    # An example of a file for each type in files and each text in folder names.
+    held: dict[pa.DataType, str] = {}
     texts: dict[str, str] = {}
-    for one in files:
-        if name in one.types:
-            held.setdefault(_plain(one.types[name]), one.file.path)
-        elif (text := one.values[name]) is not None:
-            texts.setdefault(text, one.file.path)
-    from_folders = any(name in one.values for one in files)
-    as_found = {one.types[name] for one in files if name in one.types}
+    for columns in files:
+        if name in columns.types:
+            held.setdefault(_plain(columns.types[name]), columns.file.path)
+        elif (text := columns.values[name]) is not None:
+            texts.setdefault(text, columns.file.path)
+    from_folders = any(name in columns.values for columns in files)
+    as_found = {columns.types[name] for columns in files if name in columns.types}
     if is_label and len(as_found) == 1 and not from_folders:
         return as_found.pop()
-    # A column without values, as of a file without rows, is often of type null.
+    # A column without values, such as that of a file without rows, is often of type null.
     held.pop(pa.null(), None)
     if not is_label:
         return _common_number(name, held, texts)
@@ -178,13 +193,13 @@ def _common_type(name: str, files: list[_Columns], is_label: bool) -> Any:
     return pa.int64() if texts and all(map(_is_canonical, texts)) else pa.string()
 
 
-def _plain(type: Any) -> Any:
-    """Return the type of the values of a dictionary, and any other type as it is."""
+def _plain(type: pa.DataType) -> pa.DataType:
+    """Return the type of a dictionary's values, and any other type unchanged."""
     return type.value_type if pa.types.is_dictionary(type) else type
 
 
 def _is_canonical(text: str) -> bool:
-    """Return whether a text is how Python writes an integer of 64 bits."""
+    """Return whether Python would write a 64-bit integer as this text."""
     try:
         number = int(text)
     except ValueError:
@@ -192,8 +207,8 @@ def _is_canonical(text: str) -> bool:
     return str(number) == text and -(1 << 63) <= number < 1 << 63
 
 
-def _common_number(name: str, held: dict[Any, str], texts: dict[str, str]) -> Any:
-    """Return a numeric type for the numbers of all files and folders."""
+def _common_number(name: str, held: dict[pa.DataType, str], texts: dict[str, str]) -> pa.DataType:
+    """Return a numeric type for the numbers of all files and folders, given a file of each type and of each text."""
     for type, path in held.items():
         if _kind(type) not in _NUMBERS:
             raise ValueError(f"{name} must hold numbers; found {type} in {path!r}. Turn the values into numbers first.")
@@ -202,8 +217,7 @@ def _common_number(name: str, held: dict[Any, str], texts: dict[str, str]) -> An
         try:
             pa.scalar(text).cast(pa.float64())
         except pa.ArrowInvalid as error:
-            message = f"{name} must hold numbers; found {text!r} in the folders of {path!r}."
-            raise ValueError(message) from error
+            raise ValueError(f"{name} must hold numbers; found {text!r} in the folders of {path!r}.") from error
     if texts:
         types.append(pa.int64() if all(map(_is_canonical, texts)) else pa.float64())
     if len(types) == 1:
@@ -213,14 +227,14 @@ def _common_number(name: str, held: dict[Any, str], texts: dict[str, str]) -> An
     return _common_numpy_type(types)
 
 
-def _common_numpy_type(types: Iterable[Any]) -> Any:
-    """Return NumPy's common type, which holds all values exactly unless 64-bit integers meet floats or unsigned ones."""
+def _common_numpy_type(types: Iterable[pa.DataType]) -> pa.DataType:
+    """Return NumPy's common type, which is exact unless 64-bit integers are combined with floats or with unsigned ones."""
     return pa.from_numpy_dtype(np.result_type(*(type.to_pandas_dtype() for type in types)))
 
 
-def _common_label(name: str, held: dict[Any, str]) -> Any:
-    """Return a type that holds the labels of all files as they are, of the types found and a file of each."""
-    by_kind: dict[str, Any] = {}
+def _common_label(name: str, held: dict[pa.DataType, str]) -> pa.DataType:
+    """Return a type that holds the labels of all files exactly, given a file of each type."""
+    by_kind: dict[str, pa.DataType] = {}
     for type in held:
         by_kind.setdefault(_kind(type), type)
     if len(by_kind) > 1 and set(by_kind) != {"integer", "floating"}:
@@ -237,53 +251,52 @@ def _common_label(name: str, held: dict[Any, str]) -> Any:
     return common
 
 
-def _different(held: dict[Any, str], name: str, a: Any, b: Any) -> ValueError:
+def _different(held: dict[pa.DataType, str], name: str, a: pa.DataType, b: pa.DataType) -> ValueError:
     """Return the error for labels of two types that cannot be compared."""
     return ValueError(
-        f"The labels in {name!r} cannot be compared: they are {a} in {held[a]!r} and {b} in {held[b]!r}. Write the column "
-        "in one type to all files."
+        f"The labels in {name!r} cannot be compared: they are {a} in {held[a]!r} and {b} in {held[b]!r}. Write "
+        "the column in the same type to all files."
     )
 
 
-def _kind(type: Any) -> str:
-    """Return what the values of a type are, whatever their width."""
-    is_a = pa.types
-    if is_a.is_timestamp(type):
-        return "timestamp" if type.tz is None else "timestamp with time zone"
-    checks = {
-        "integer": is_a.is_integer,
-        "floating": is_a.is_floating,
-        "decimal": is_a.is_decimal,
-        "boolean": is_a.is_boolean,
-        "string": lambda one: str(one) in ("string", "large_string", "string_view"),
-        "binary": lambda one: str(one) in ("binary", "large_binary", "binary_view") or is_a.is_fixed_size_binary(one),
-        "date": is_a.is_date,
-        "time": is_a.is_time,
-        "duration": is_a.is_duration,
-    }
-    return next((kind for kind, check in checks.items() if check(type)), str(type))
+def _kind(type: pa.DataType) -> str:
+    """Return the kind of a type's values, whatever their width: a key of _KINDS, or the type itself as text."""
+    return next((kind for kind, check in _KINDS.items() if check(type)), str(type))
 
 
-def _finest(types: list[Any]) -> Any:
-    """Return the type of the smallest unit."""
+def _finest(types: list[pa.DataType]) -> pa.DataType:
+    """Return the type with the smallest unit."""
     return max(types, key=lambda type: _UNITS.index(getattr(type, "unit", "ms" if pa.types.is_date64(type) else "day")))
 
 
-def _finest_zoned(types: list[Any]) -> Any:
-    """Return timestamps of the smallest unit; those of different zones are compared as times of UTC."""
+def _finest_zoned(types: list[pa.DataType]) -> pa.DataType:
+    """Return timestamps of the smallest unit, in the zone of all types or, if their zones differ, in UTC."""
     zones = {type.tz for type in types}
     return pa.timestamp(_finest(types).unit, zones.pop() if len(zones) == 1 else "UTC")
 
 
-def _widest_decimal(types: list[Any]) -> Any:
-    """Return decimals of the most digits before the point and after it."""
+def _widest_decimal(types: list[pa.DataType]) -> pa.DataType:
+    """Return a decimal type with the most digits before the point and the most after it."""
     scale = max(type.scale for type in types)
     precision = scale + max(type.precision - type.scale for type in types)
     return pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale)
 
 
-# Of several types of a kind, the one that holds the values of all.
-_WIDEST = {
+_KINDS: dict[str, Callable[[pa.DataType], bool]] = {
+    "integer": pa.types.is_integer,
+    "floating": pa.types.is_floating,
+    "decimal": pa.types.is_decimal,
+    "boolean": pa.types.is_boolean,
+    "string": lambda type: str(type) in ("string", "large_string", "string_view"),
+    "binary": lambda type: str(type) in ("binary", "large_binary", "binary_view") or pa.types.is_fixed_size_binary(type),
+    "timestamp": lambda type: pa.types.is_timestamp(type) and type.tz is None,
+    "timestamp with time zone": pa.types.is_timestamp,
+    "date": pa.types.is_date,
+    "time": pa.types.is_time,
+    "duration": pa.types.is_duration,
+}
+# For several types of a kind, a type that holds the values of all.
+_WIDEST: dict[str, Callable[[list[pa.DataType]], pa.DataType]] = {
     "decimal": _widest_decimal,
     "string": lambda types: pa.large_string() if pa.large_string() in types else pa.string(),
     "binary": lambda types: pa.large_binary() if pa.large_binary() in types else pa.binary(),

@@ -1,4 +1,4 @@
-"""The files that a path names: a file, a folder, a pattern, a URI, or several of them; and the columns in folder names."""
+"""Paths to files: what a file, a folder, a pattern, a URI or an iterable of these names; and columns in folder names."""
 
 from __future__ import annotations
 
@@ -9,62 +9,73 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import unquote
 from urllib.request import url2pathname
 
 import pyarrow.fs as pafs
 
-# Threads that wait for answers of the file system; for fewer local files they cost more than they save.
+from ._storage import Paths
+
+# Threads that wait for the file system, and the number of local files from which they save more than they cost.
 _N_THREADS, _MANY = 8, 64
 _SUFFIXES = (".parquet", ".parq", ".pq")
 _LOCAL_URI = re.compile(r"file:(?://(?:localhost)?)?(/.*)", re.DOTALL)
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
 class File(NamedTuple):
     """A file by its path in a file system of pyarrow."""
 
-    filesystem: Any
+    filesystem: pafs.FileSystem
     path: str
 
 
-def find_files(path: Any) -> list[File]:
+def find_files(path: Paths) -> list[File]:
     """Return the files that a path or an iterable of paths names, in the order of the entries and by name within each.
 
-    A file of several entries comes once; a repeated entry repeats its files.
+    A file that several entries name is returned once; a repeated entry repeats its files.
 
     Parameters
     ----------
     path : str, os.PathLike, or iterable of them
         Files, folders, patterns and URIs.
 
+    Returns
+    -------
+    files : list of File
+        The files, of one or several file systems.
+
     Raises
     ------
     FileNotFoundError
-        If there is no such file, a folder holds none, or a pattern matches none.
+        If a file does not exist, a folder holds no file, or a pattern matches none.
     TypeError
-        If an entry is no path.
+        If an entry is not a path.
     ValueError
-        If a URI holds a pattern and names no local file, or pyarrow does not know it.
+        If a URI of a remote file system contains a pattern, or pyarrow cannot read the URI.
     """
     entries = Counter(_entries(path))
     if not entries:
         raise FileNotFoundError(f"path names no file: found an empty {type(path).__name__}.")
-    filesystems: list[Any] = []
-    times_of: dict[tuple[int, str], int] = {}
+    filesystems: list[pafs.FileSystem] = []
+    repeats: dict[tuple[int, str], int] = {}
     found = map_waiting(_files_of, list(entries), remote=any("://" in entry for entry in entries))
     for (filesystem, paths), times in zip(found, entries.values(), strict=True):
         number = next((i for i, known in enumerate(filesystems) if known.equals(filesystem)), len(filesystems))
         if number == len(filesystems):
             filesystems.append(filesystem)
-        for one in paths:
-            times_of[number, one] = max(times, times_of.get((number, one), 0))
-    return [File(filesystems[number], one) for (number, one), times in times_of.items() for _ in range(times)]
+        for name in paths:
+            repeats[number, name] = max(times, repeats.get((number, name), 0))
+    return [File(filesystems[number], name) for (number, name), times in repeats.items() for _ in range(times)]
 
 
-def map_waiting(function: Callable[[Any], Any], items: list[Any], remote: bool) -> list[Any]:
-    """Return what a function that waits for a file system returns for each item; on threads if they are many or remote."""
+def map_waiting(function: Callable[[_Item], _Result], items: list[_Item], remote: bool) -> list[_Result]:
+    """Return the results of a function that waits for a file system; on threads if the items are many or remote."""
     if not remote and len(items) < _MANY:
         return list(map(function, items))
     with ThreadPoolExecutor(_N_THREADS) as pool:
@@ -72,25 +83,25 @@ def map_waiting(function: Callable[[Any], Any], items: list[Any], remote: bool) 
 
 
 def folder_values(path: str) -> dict[str, str | None]:
-    """Return the columns in the names of the folders of a file, as "year=2024", with None for a missing value.
+    """Return the columns in a file's folder names, such as "year=2024", with None for a missing value.
 
     Names and values are decoded as URLs are. Text that does not decode to UTF-8 stays as it is, so that different names
-    stay different. The deepest folder counts if several name a column.
+    stay different. If several folders name a column, the deepest takes precedence.
     """
     pairs = (part.partition("=") for part in PurePosixPath(path).parent.parts if "=" in part)
     return {_decoded(key): None if value == _NO_VALUE else _decoded(value) for key, _, value in pairs}
 
 
 def _decoded(text: str) -> str:
-    """Return text without the escapes of URLs."""
+    """Return text with the escapes of URLs decoded."""
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
         return text
 
 
-def _entries(path: Any) -> Iterator[str]:
-    """Yield each path as text; two spellings of a local path that differ by nothing but slashes are the same."""
+def _entries(path: Paths) -> Iterator[str]:
+    """Yield each path as text, local ones normalised, so that spellings that differ only by slashes are equal."""
     if isinstance(path, str | os.PathLike):
         text = os.fspath(path)
         if text == "":
@@ -103,8 +114,8 @@ def _entries(path: Any) -> Iterator[str]:
                 yield str(Path(os.path.expanduser(text) if local is None else url2pathname(local[1])))
             return
     elif isinstance(path, Iterable) and not isinstance(path, bytes) and not hasattr(path, "read"):
-        for one in path:
-            yield from _entries(one)
+        for entry in path:
+            yield from _entries(entry)
         return
     raise TypeError(
         f"path must name a file or a folder, or be a pattern, a URI, or an iterable of these; found {type(path).__name__}."
@@ -112,8 +123,8 @@ def _entries(path: Any) -> Iterator[str]:
     )
 
 
-def _files_of(entry: str) -> tuple[Any, list[str]]:
-    """Return the file system of an entry, and the paths of its files."""
+def _files_of(entry: str) -> tuple[pafs.FileSystem, list[str]]:
+    """Return the file system and the paths of an entry's files."""
     if "://" in entry:
         return _remote_files(entry)
     filesystem = pafs.LocalFileSystem()
@@ -122,7 +133,7 @@ def _files_of(entry: str) -> tuple[Any, list[str]]:
     parts = Path(entry).parts
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
     root = Path(*parts[:fixed]).absolute()
-    # A pattern may match a folder and files in it.
+    # A pattern may match both a folder and files in it.
     matches: set[str] = set()
     skipped: list[str] = []
     for match in glob.iglob(entry, recursive=True):
@@ -139,19 +150,19 @@ def _files_of(entry: str) -> tuple[Any, list[str]]:
     return filesystem, sorted(matches)
 
 
-def _remote_files(uri: str) -> tuple[Any, list[str]]:
-    """Return the file system of a URI, and the paths of its files."""
+def _remote_files(uri: str) -> tuple[pafs.FileSystem, list[str]]:
+    """Return the file system and the paths of a URI's files."""
     if re.search(r"[*\[]", uri.partition("://")[2].partition("/")[2]):
         raise ValueError(f"path={uri!r} has a pattern, which works for local files only. Name the folder, or each file.")
     try:
         filesystem, path = pafs.FileSystem.from_uri(uri)
     except ValueError as error:
-        raise ValueError(f"path={uri!r} is no URI that pyarrow can read: {error}") from error
+        raise ValueError(f"path={uri!r} is not a URI that pyarrow can read: {error}") from error
     return filesystem, _walk(filesystem, path)
 
 
-def _walk(filesystem: Any, path: str) -> list[str]:
-    """Return a file, or the files of a folder."""
+def _walk(filesystem: pafs.FileSystem, path: str) -> list[str]:
+    """Return the path of a file, or the paths of a folder's files."""
     kind = filesystem.get_file_info(path).type
     if kind == pafs.FileType.NotFound:
         raise FileNotFoundError(f"There is no file or folder {path!r}.")
@@ -164,8 +175,8 @@ def _walk(filesystem: Any, path: str) -> list[str]:
     return files
 
 
-def _visible_files(filesystem: Any, folder: str, skipped: list[str]) -> list[str]:
-    """Return the files in a folder and below it, sorted; add those that are left out to `skipped`."""
+def _visible_files(filesystem: pafs.FileSystem, folder: str, skipped: list[str]) -> list[str]:
+    """Return the files in a folder and below it, sorted; append those that are skipped to `skipped`."""
     files = []
     for info in filesystem.get_file_info(pafs.FileSelector(folder, recursive=True)):
         if info.type == pafs.FileType.File:
@@ -178,16 +189,15 @@ def _visible_files(filesystem: Any, folder: str, skipped: list[str]) -> list[str
 
 
 def _is_skipped(parts: tuple[str, ...], is_file: bool = True) -> bool:
-    """Return whether a name below a folder is not data: hidden, of a log or a summary, or of files half written."""
-    folders = parts[:-1] if is_file else parts
-    if any(name.startswith(".") or (name.startswith("_") and "=" not in name) for name in folders):
+    """Return whether a path below a folder is not data: a hidden file, a log, a summary, or a file that is half written."""
+    folders, name = (parts[:-1], parts[-1]) if is_file else (parts, "")
+    if any(folder.startswith(".") or (folder.startswith("_") and "=" not in folder) for folder in folders):
         return True
-    name = parts[-1] if is_file else ""
     return name.startswith(".") or (name.startswith("_") and not name.lower().endswith(_SUFFIXES))
 
 
 def _left_out(skipped: list[str]) -> str:
-    """Return the part of an error that says which files were left out."""
+    """Return the part of an error message that reports which files were skipped, if there are any."""
     if not skipped:
         return ""
-    return f"; names that begin with '.' or '_' are left out, which are {len(skipped)} here, such as {min(skipped)!r}"
+    return f"; {len(skipped)} file(s) were skipped because of a name that begins with '.' or '_', such as {min(skipped)!r}"

@@ -1,4 +1,4 @@
-"""Checked rows to moments, and the moments of what a known part leaves of the outcome."""
+"""Checked rows to moments, and the moments of the rest of y after a known part is subtracted."""
 
 from __future__ import annotations
 
@@ -14,32 +14,34 @@ from ._sums import within_and_between
 
 _Moments = TypeVar("_Moments", bound=Moments)
 
-# Mean square of a column below which doubles lose digits of squares.
+# Squares lose digits in a double if the mean square of a column is below this.
 _LEAST_SQUARE = 1e-304
 
 
 def read_rows(rows: GroupedRows) -> Moments:
-    """Return the moments of checked rows. Values that are not finite are found here, at no cost of their own.
+    """Return the moments of checked rows; values that are not finite show in the moments, at no extra cost.
 
     Parameters
     ----------
     rows : GroupedRows
+        The rows to sum.
 
     Returns
     -------
     moments : Moments
+        Moments of (x, y), one row per group.
 
     Raises
     ------
     ValueError
-        If a value of X, y or the weights is not finite or squares to more than a double holds.
+        If X, y or the sum of the weights is not finite, or the square of a value overflows or vanishes in a double.
     """
     codes, weights, n_groups = rows.codes, rows.weights, len(rows.levels)
     numbers = Rows(predictors_as_numbers(rows.X), as_numbers(rows.y, "y"))
     n_rows = np.bincount(codes, minlength=n_groups)
     counts = n_rows.astype(np.float64) if weights is None else np.bincount(codes, weights, n_groups)
     if not np.isfinite(counts.sum()):
-        raise ValueError("sample_weight sums to more than a double holds. Divide the weights by a number.")
+        raise ValueError("sample_weight sums to more than a double holds. Divide the weights by a constant.")
     if len(codes):
         center, deviations, within = within_and_between(numbers, codes, counts, weights)
     else:
@@ -63,7 +65,7 @@ def read_rows(rows: GroupedRows) -> Moments:
 
 
 def refuse_vanishing_squares(moments: Moments, rows: Rows | None = None) -> None:
-    """Raise if a column varies, but by so little that squares vanish; rows, if given, tell that from a constant."""
+    """Raise a ValueError for a column that varies by so little that squares vanish; without rows, group means show that."""
     total_weight = moments.counts.sum()
     suspects = np.flatnonzero(moments.within.diagonal() < _LEAST_SQUARE * total_weight)
     if not len(suspects) or not moments.n_groups:
@@ -79,21 +81,23 @@ def refuse_vanishing_squares(moments: Moments, rows: Rows | None = None) -> None
 
 
 def rest_of(rows: GroupedRows, known: KnownPart) -> GroupedRows:
-    """Return rows with what a known part leaves of y in the place of y."""
+    """Return rows with y replaced by the rest of y after a known part is subtracted."""
     return replace(rows, y=rests(rows.X, rows.y, known))
 
 
 def with_remainder(moments: _Moments, known: KnownPart, rows: GroupedRows, rest: Moments | None = None) -> _Moments:
-    """Return moments with the moments of what a known part leaves of y, for which the rows are read again.
+    """Return moments with the remainder of y after a known part is subtracted, for which the rows are read again.
 
     Parameters
     ----------
     moments : Moments
         Moments of the rows.
     known : KnownPart
+        The part of y to subtract.
     rows : GroupedRows
+        The rows to read again.
     rest : Moments or None, default=None
-        Moments of `rest_of(rows, known)`, if they have been read.
+        Moments of `rest_of(rows, known)`; None reads them from the rows.
 
     Returns
     -------
@@ -103,7 +107,7 @@ def with_remainder(moments: _Moments, known: KnownPart, rows: GroupedRows, rest:
     rest = read_rows(rest_of(rows, known)) if rest is None else rest
     total_weight, (mean, scatter) = moments.counts.sum(), moments.total_scatter
     squares = total_weight * mean**2 + scatter
-    # Each of the sums that y consists of has been rounded.
+    # Rounding affects each term of the sum that y is.
     n_sums = 1.0 + np.count_nonzero(known.slopes) / 8.0
     of_x = unit_rounding(rows.X) ** 2 * known.slopes**2 @ squares[:-1]
     noise = n_sums * (unit_rounding(rows.y) ** 2 * squares[-1] + of_x)

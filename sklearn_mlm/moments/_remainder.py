@@ -1,4 +1,4 @@
-"""`Remainder`: moments of what some slopes leave of y, where y's own squares hold too few digits of it."""
+"""`Remainder`: moments of what some slopes leave of y, for use when the squares of y hold too few digits of it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from ._rows import Rows, block_rows
 
-# What rounding leaves of scatter, relative to it.
+# Scatter that rounding may leave, relative to the scatter itself.
 SPACING = 4 * np.finfo(np.float64).eps
 # Splits a double into two halves of 26 bits, whose products are exact (Veltkamp).
 _SPLITTER = 2.0**27 + 1.0
@@ -20,23 +19,23 @@ _SPLITTER = 2.0**27 + 1.0
 class Remainder:
     """Moments of e = y - x'b for slopes b that explain nearly all of y, computed from the rows themselves.
 
-    If the predictors explain all but a share d of the scatter of y, the scatter that they leave is a difference that has
-    lost -log10(d) digits. Moments of e have not.
+    If the predictors explain all but a share d of the scatter of y, the scatter that they leave is a difference that loses
+    -log10(d) digits. Moments of e lose none.
 
     Attributes
     ----------
     slopes : ndarray of shape (n_features,)
-        b, in units of y per unit of x.
+        The slopes b, in units of y per unit of x.
     center : float
-        An arbitrary point amid the values of e, which are far from 0 where x is far from 0 and b large.
+        An arbitrary point among the values of e, which are far from 0 if x is far from 0 and b is large.
     deviations : ndarray of shape (n_groups,)
-        Group means of e minus `center`, to their own digits.
+        Group means of e minus `center`, accurate to their own rounding.
     within : ndarray of shape (n_features + 1,)
         Pooled within-group scatter of e with the columns of x and, last, with itself.
     noise : float
-        Scatter of e that the rounding of y and x could have left, were y an exact combination of the columns.
+        Scatter of e that the rounding of y and x could leave if y were an exact combination of the columns.
     lost : float
-        Scatter of e that rounding could have left in moments that were merged in and had no remainder.
+        Scatter of e that rounding could leave in merged moments that had no remainder.
     """
 
     slopes: np.ndarray
@@ -49,7 +48,7 @@ class Remainder:
 
 @dataclass(frozen=True, eq=False)
 class KnownPart:
-    """A linear function of x that explains nearly all of y, so that what it leaves is read instead of y.
+    """A linear function of x that explains nearly all of y, so that the rest y - x'b - a is read in place of y.
 
     Attributes
     ----------
@@ -64,20 +63,24 @@ class KnownPart:
 
 
 def rests(X: Any, y: np.ndarray, known: KnownPart) -> np.ndarray:
-    """Return y - x'b - a of each row, to the rounding of the result and not to that of y.
+    """Return y - x'b - a of each row, accurate to the rounding of the result rather than that of y.
 
     Products and sums carry their rounding errors along (Dekker's product, Knuth's sum), so that the terms may be 1e15 times
-    as large as what is left of them.
+    as large as the result.
 
     Parameters
     ----------
-    X : ndarray or sparse matrix of shape (n_samples, n_features)
+    X : ndarray or sparse matrix of shape (n_samples, n_features), list of columns, or None
+        The predictors.
     y : ndarray of shape (n_samples,)
+        The outcome.
     known : KnownPart
+        The slopes b and the intercept a.
 
     Returns
     -------
     rests : ndarray of shape (n_samples,)
+        The rests, in units of y.
 
     References
     ----------
@@ -90,9 +93,9 @@ def rests(X: Any, y: np.ndarray, known: KnownPart) -> np.ndarray:
     for at, block in rows.blocks(0, len(rows), np.zeros(rows.n_columns), buffer):
         total, error = _sum(block[:, -1], np.float64(-known.intercept))
         for column in np.flatnonzero(known.slopes):
-            product, of_product = _product(block[:, column], -known.slopes[column])
-            total, of_sum = _sum(total, product)
-            error += of_product + of_sum
+            product, product_error = _product(block[:, column], -known.slopes[column])
+            total, sum_error = _sum(total, product)
+            error += product_error + sum_error
         left[at] = total + error
     return left
 
@@ -115,10 +118,10 @@ def _product(values: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]
 def _high(values: np.ndarray) -> np.ndarray:
     """Return the upper half of the digits of doubles."""
     scaled = _SPLITTER * values
-    return scaled - (scaled - values)
+    return np.asarray(scaled - (scaled - values))
 
 
 def unit_rounding(values: Any) -> float:
-    """Return twice the relative spacing of the type that values come in, that of doubles for whole numbers."""
-    kind = (values.data if sparse.issparse(values) else values).dtype
-    return 2.0 * float(np.finfo(kind if kind.kind == "f" else np.float64).eps)
+    """Return twice the relative spacing of the values' floating-point type, or of doubles if they are whole numbers."""
+    dtype = values.dtype
+    return 2.0 * float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)

@@ -1,4 +1,4 @@
-"""Rows (x, y): checked, and block by block in float64, in the order they came or group by group."""
+"""`GroupedRows`: checked rows (x, y) and their groups. `Rows`: the same numbers, read in blocks of float64."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.utils import check_array
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d
@@ -18,47 +19,51 @@ from sklearn.utils.validation import assert_all_finite, check_consistent_length,
 from .._inputs import column_names
 from ._labels import NO_LABEL, factorize
 
-# Blocks of this size stay in cache from one step to the next; below the least number of rows matrix products suffer.
+# Blocks of this size stay in cache from one step to the next; matrix products of fewer rows than the minimum are slow.
 _BLOCK_BYTES = 1 << 20
 _MIN_BLOCK_ROWS = 256
-NO_WEIGHT = "sample_weight is zero in every row: no row is left to fit. Give some rows a positive weight."
+NO_WEIGHT = "sample_weight is zero in every row, so that no row is left to fit. Give some rows a positive weight."
 
 
 class Rows:
-    """The rows z = (x, y) of the data, block by block in float64, whatever type, order or sparsity X has.
+    """Reads rows z = (x, y) in blocks of float64, for sums over them; `GroupedRows` stores their groups and weights.
 
     Parameters
     ----------
     X : ndarray or sparse matrix of shape (n_samples, n_features), list of columns, or None
+        Predictors, of any numeric type.
     y : ndarray of shape (n_samples,)
+        Outcome.
     """
 
     def __init__(self, X: Any, y: np.ndarray):
+        # No predictors are an empty list of columns.
+        X = [] if X is None else X
         self.X = X.tocsr() if sparse.issparse(X) else X
         self.y = y
-        self.n_columns = 1 + (0 if X is None else len(X) if isinstance(X, list) else X.shape[1])
+        self.n_columns = 1 + (len(X) if isinstance(X, list) else X.shape[1])
 
     def __len__(self) -> int:
         return len(self.y)
 
     def read(self, rows: slice | np.ndarray, about: np.ndarray, out: np.ndarray) -> None:
-        """Write the rows less `about`, of shape (n_columns,), into `out`, of shape (number of rows, n_columns)."""
+        """Subtract `about`, of shape (n_columns,), from some rows and write them to `out`, of shape (n_rows, n_columns)."""
         if isinstance(self.X, list):
             for at, column in enumerate(self.X):
                 np.subtract(column[rows], about[at], out=out[:, at])
-        elif self.X is not None:
+        else:
             part = self.X[rows]
             np.subtract(part.toarray() if sparse.issparse(part) else part, about[:-1], out=out[:, :-1])
         np.subtract(self.y[rows], about[-1], out=out[:, -1])
 
     def at(self, positions: np.ndarray | slice) -> np.ndarray:
-        """Return the rows at these positions."""
+        """Return the rows at some positions, of shape (n_rows, n_columns)."""
         out = np.empty((len(self.y[positions]), self.n_columns))
         self.read(positions, np.zeros(self.n_columns), out)
         return out
 
     def column(self, at: int) -> np.ndarray:
-        """Return the values of a column, of shape (n_samples,); the last is y."""
+        """Return a column, of shape (n_samples,); the last one is y."""
         if at == self.n_columns - 1:
             return self.y
         if isinstance(self.X, list):
@@ -66,9 +71,10 @@ class Rows:
         return self.X[:, [at]].toarray().ravel() if sparse.issparse(self.X) else np.asarray(self.X[:, at])
 
     def blocks(self, start: int, stop: int, about: np.ndarray, buffer: np.ndarray) -> Iterable[tuple[slice, np.ndarray]]:
-        """Yield each block of rows between two positions, less `about`, in a buffer that the next block overwrites.
+        """Yield the positions and the rows, less `about`, of each block from `start` to `stop`.
 
-        The buffer has the number of rows of a block; columns that it has beside those of the rows stay as they are.
+        A block is as long as the buffer, which holds it until the next block overwrites it. Additional columns of the
+        buffer keep their values.
         """
         for first in range(start, stop, len(buffer)):
             rows = slice(first, min(first + len(buffer), stop))
@@ -79,21 +85,24 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class GroupedRows:
-    """Checked rows (x, y), the group of each, and their weights.
+    """Stores checked rows (x, y) with the group and the weight of each, from which moments are made; `Rows` reads them.
 
     Attributes
     ----------
     X : ndarray or sparse matrix of shape (n_samples, n_features), list of columns, or None
-        None if there are no predictors.
+        Predictors; None if there are none.
     y : ndarray of shape (n_samples,)
+        Outcome.
     codes : ndarray of shape (n_samples,)
         The position of each row's group in `levels`.
     levels : pandas.Index of shape (n_groups,)
         The distinct labels.
     weights : ndarray of shape (n_samples,) or None
-        All of them positive.
+        Row weights, all of them positive; None if every row has weight 1.
     feature_names : tuple of str or None
+        Names of the columns of X.
     outcome_name : str or None
+        Name of y.
     """
 
     X: Any
@@ -108,7 +117,7 @@ class GroupedRows:
         return len(self.y)
 
     def take(self, which: np.ndarray) -> GroupedRows:
-        """Return some of the rows, whose labels are their codes among all rows."""
+        """Return the rows that `which` selects; their levels are the codes that the groups have here."""
         codes, used = factorize(self.codes[which])
         X = None if self.X is None else self.X[which]
         weights = None if self.weights is None else self.weights[which]
@@ -118,30 +127,36 @@ class GroupedRows:
 def grouped_rows(
     X: Any,
     y: np.ndarray,
-    groups: Any,
-    sample_weight: Any = None,
+    groups: ArrayLike | None,
+    sample_weight: ArrayLike | None = None,
     *,
     feature_names: tuple[str, ...] | None = None,
     outcome_name: str | None = None,
     some: bool = True,
 ) -> GroupedRows:
-    """Return checked rows with the group of each, without rows of weight 0, which must not even decide which groups exist.
+    """Return checked rows with the group of each, without rows of weight 0: they must not even decide which groups exist.
 
     Parameters
     ----------
     X : ndarray or sparse matrix of shape (n_samples, n_features), list of columns, or None
+        Predictors.
     y : ndarray of shape (n_samples,)
+        Outcome.
     groups : array-like of shape (n_samples,) or None
         Group labels; None puts all rows into the one group of `NO_LABEL`.
     sample_weight : array-like of shape (n_samples,) or None, default=None
+        Row weights.
     feature_names : tuple of str or None, default=None
+        Names of the columns of X.
     outcome_name : str or None, default=None
+        Name of y.
     some : bool, default=True
-        Whether to raise if all weights are 0.
+        Whether to raise an error if all weights are 0.
 
     Returns
     -------
     rows : GroupedRows
+        The rows of positive weight, and the groups that they have.
     """
     weights = None if sample_weight is None else as_weights(sample_weight, len(y))
     if some and weights is not None and len(weights) and not weights.any():
@@ -150,8 +165,8 @@ def grouped_rows(
         codes, levels = np.zeros(len(y), dtype=np.intp), NO_LABEL[: len(y)]
     else:
         codes, levels = factorize(groups, len(y))
-    kept = None if weights is None else weights > 0
-    if weights is not None and kept is not None and not kept.all():
+    if weights is not None and not weights.all():
+        kept = weights > 0
         _check_finite(X, y)
         if isinstance(X, list):
             X = [column[kept] for column in X]
@@ -163,28 +178,28 @@ def grouped_rows(
 
 
 def block_rows(n_columns: int) -> int:
-    """Return the number of rows of a block."""
+    """Return how many rows of this many columns make a block."""
     return max(_MIN_BLOCK_ROWS, _BLOCK_BYTES // (8 * max(1, n_columns)))
 
 
 def blocks_of_equal_groups(codes: np.ndarray, n_groups: int, max_rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield groups of the same number of rows, as many at a time as `max_rows` allows, but at least one.
-
-    Arrays of equal groups take one vectorised operation where groups of different sizes would take a loop.
+    """Yield blocks of groups that have the same number of rows, so that one vectorised operation serves a block.
 
     Parameters
     ----------
     codes : ndarray of shape (n_samples,)
         The group of each row, in [0, n_groups); every group has a row.
     n_groups : int
+        Number of groups.
     max_rows : int
+        Number of rows of a block at most, unless a single group has more.
 
     Yields
     ------
-    groups : ndarray of shape (n_of_block,)
+    groups : ndarray of shape (n_in_block,)
         Codes of the groups of the block.
-    positions : ndarray of shape (n_of_block, group size)
-        Where their rows are.
+    positions : ndarray of shape (n_in_block, group_size)
+        Positions of their rows.
     """
     sizes = np.bincount(codes, minlength=n_groups)
     by_size = np.argsort(sizes, kind="stable")
@@ -201,80 +216,78 @@ def blocks_of_equal_groups(codes: np.ndarray, n_groups: int, max_rows: int) -> I
             row += len(groups) * size
 
 
-def as_outcome(y: Any) -> np.ndarray:
-    """Return y as an array of shape (n_samples,), of whatever numbers it holds."""
+def as_outcome(y: ArrayLike | None) -> np.ndarray:
+    """Return y as an array of shape (n_samples,), of the type that it has."""
     if y is None:
         raise ValueError("y is None: pass the outcome, one number per row.")
     y = check_array(y, ensure_2d=False, ensure_min_samples=0, ensure_all_finite=False, input_name="y")
-    return column_or_1d(y, warn=True)
+    return np.asarray(column_or_1d(y, warn=True))
 
 
 def as_numbers(values: Any, name: str) -> Any:
-    """Return values of a numeric type, where they are numbers: check_array lets objects and dates pass."""
+    """Return an array or sparse matrix in a numeric type, or raise: `check_array` lets objects and dates pass."""
     if values.dtype.kind in "biuf":
         return values
-    if values.dtype.kind != "O":
-        raise ValueError(f"{name} must hold numbers; found {values.dtype}. Turn the values into numbers first.")
-    if len(values) and isinstance(values.flat[0], str):
-        raise ValueError(
-            f"{name} must hold numbers; found strings, such as {values.flat[0]!r}. Turn them into numbers first."
-        )
-    return values.astype(np.float64)
+    found = str(values.dtype)
+    if values.dtype.kind == "O":
+        if not len(values) or not isinstance(values.flat[0], str):
+            return values.astype(np.float64)
+        found = f"strings, such as {values.flat[0]!r}"
+    raise ValueError(f"{name} must hold numbers; found {found}. Turn the values into numbers first.")
 
 
-def as_weights(sample_weight: Any, n_samples: int) -> np.ndarray:
-    """Return row weights as an array of shape (n_samples,), in float64; a number stands for that many of it."""
+def as_weights(sample_weight: ArrayLike, n_samples: int) -> np.ndarray:
+    """Return row weights as an array of float64 of shape (n_samples,); a number is the weight of every row."""
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n_samples, float(sample_weight))
     weights = check_array(sample_weight, ensure_2d=False, dtype=np.float64, ensure_min_samples=0, input_name="sample_weight")
     if weights.shape != (n_samples,):
         raise ValueError(
-            f"sample_weight must hold one weight per row: found sample_weight of shape {weights.shape} for {n_samples} rows."
+            f"sample_weight must hold one weight per row; found sample_weight of shape {weights.shape} for {n_samples} rows."
         )
     if n_samples and weights.min() < 0:
         raise ValueError(
-            f"sample_weight must not be negative; found {float(weights.min())!r} in row {int(weights.argmin())}. To leave a "
-            "row out, give it the weight 0."
+            f"sample_weight must not be negative; found {float(weights.min())!r} in row {int(weights.argmin())}. Give a "
+            "row the weight 0 to leave it out."
         )
-    return weights
+    return np.asarray(weights)
 
 
 def raise_not_finite(X: Any, y: np.ndarray) -> None:
-    """Raise scikit-learn's error for NaN and infinity, or one for finite values whose squares overflow."""
+    """Raise scikit-learn's error for NaN or infinity, or an error for finite values whose squares overflow."""
     _check_finite(X, y)
     raise ValueError("X or y holds values so large that their squares overflow a double (above 1e150). Rescale the column.")
 
 
 def _check_finite(X: Any, y: np.ndarray) -> None:
-    """Raise scikit-learn's error for NaN and infinity."""
+    """Raise scikit-learn's error if X or y holds NaN or infinity."""
     for name, values in (("X", X), ("y", y)):
         for part in values if isinstance(values, list) else [values]:
             if part is not None:
                 assert_all_finite(part, input_name=name)
 
 
-def check_containers(**arguments: Any) -> None:
-    """Raise if arguments say by a mask or by their index that their rows are not what they look like.
+def check_containers(**arguments: object) -> None:
+    """Raise a ValueError if a mask or a pandas index shows that rows are not what their values and positions suggest.
 
     Rows are paired by position, as everywhere in scikit-learn. Two pandas arguments that hold the same index in different
     orders are refused, because one of them was sorted or merged and the other was not.
 
     Parameters
     ----------
-    **arguments
-        By name; None, and what is no container, is left alone.
+    **arguments : object
+        Arguments by name. Masked arrays and pandas containers are checked; everything else passes.
 
     Raises
     ------
     ValueError
-        For a masked value outside `groups`, and for two orders of one index.
+        If an argument other than `groups` has masked values, or two arguments hold one index in two orders.
     """
     indexes: dict[str, pd.Index] = {}
     for name, values in arguments.items():
         if name != "groups" and isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
             raise ValueError(
-                f"{name} is a masked array with {np.ma.count_masked(values)} masked value(s), which are missing values. "
-                "Drop these rows, or impute the values."
+                f"{name} is a masked array with {np.ma.getmaskarray(values).sum()} masked value(s). Drop or impute them."
             )
         if not isinstance(values, pd.DataFrame | pd.Series):
             continue
@@ -282,24 +295,24 @@ def check_containers(**arguments: Any) -> None:
             if _reordered(index, values.index):
                 raise ValueError(
                     f"{other} and {name} hold the same index in different orders, so that pairing their rows by position "
-                    f"would mix them up. Bring both into one order, as by {name}.loc[{other}.index] or reindex; to pair "
-                    "them by position on purpose, pass to_numpy() of one."
+                    f"would mix them up. Bring both into one order, for example by {name}.loc[{other}.index], or pass "
+                    "to_numpy() of one to pair them by position on purpose."
                 )
         indexes[name] = values.index
 
 
 def _reordered(index: pd.Index, other: pd.Index) -> bool:
     """Return whether two indexes hold the same labels in different orders."""
-    numbers = [isinstance(one.dtype, np.dtype) and one.dtype.kind in "iuf" for one in (index, other)]
+    numbers = [isinstance(labels.dtype, np.dtype) and labels.dtype.kind in "iuf" for labels in (index, other)]
     if index is other or len(index) != len(other) or numbers[0] != numbers[1] or index.equals(other):
         return False
-    # Sooner found than hashed.
+    # This is cheaper than hashing.
     if all(numbers) and (index.min() != other.min() or index.max() != other.max()):
         return False
     try:
         a, b = index_hashes(index), index_hashes(other)
     except (TypeError, ValueError):
-        # Labels of many types, which pandas cannot hash and Python may.
+        # Python may hash labels of mixed types that pandas cannot.
         try:
             return Counter(index) == Counter(other) and list(index) != list(other)
         except TypeError:
@@ -312,8 +325,8 @@ def index_hashes(index: pd.Index) -> np.ndarray:
     return pd.util.hash_pandas_object(index, index=False).to_numpy()
 
 
-def checked_arrays(X: Any, y: Any) -> tuple[tuple[str, ...] | None, Any, np.ndarray]:
-    """Return names of columns, predictors and outcome, checked but for values that are not finite."""
+def checked_arrays(X: Any, y: ArrayLike | None) -> tuple[tuple[str, ...] | None, Any, np.ndarray]:
+    """Return column names, predictors and outcome, checked except that values may be NaN or infinite."""
     names = None
     if X is not None:
         columns = column_names(X)
@@ -326,7 +339,7 @@ def checked_arrays(X: Any, y: Any) -> tuple[tuple[str, ...] | None, Any, np.ndar
 
 
 def predictors_as_numbers(X: Any) -> Any:
-    """Return predictors, in a matrix or in columns, of a numeric type."""
+    """Return predictors (a matrix, a list of columns, or None) in a numeric type."""
     if isinstance(X, list):
         return [as_numbers(column, "X") for column in X]
     return None if X is None else as_numbers(X, "X")
@@ -334,7 +347,7 @@ def predictors_as_numbers(X: Any) -> Any:
 
 @contextmanager
 def in_rows(first: int, n_rows: int) -> Iterator[None]:
-    """Say in errors among which of all rows they are."""
+    """Prefix a ValueError of the block with the numbers of its rows in the stream."""
     try:
         yield
     except ValueError as error:

@@ -1,14 +1,15 @@
-"""Arrays and group labels to a file and back: a documented format, with nothing in it that could run.
+"""Moments to a file and back, in a documented format that holds nothing that could run.
 
-A file is a NumPy archive (.npz, not compressed): the arrays by name, and "header", the bytes of a JSON object in UTF-8 with
-the keys "format" ("sklearn-mlm moments"), "version" (1) and what else the writer puts there. Group labels are stored by
-kind, which the header has under "labels":
+A file is a NumPy archive (.npz, not compressed). It holds the arrays of `Moments` by name, those of a remainder with the
+prefix "remainder_", and "header": the UTF-8 bytes of a JSON object with the keys "format" ("sklearn-mlm moments"),
+"version" (1), "labels", "feature_names", "outcome_name", "sum_log_weight" and, if there is one, "remainder". The kind of the
+group labels is `header["labels"]["kind"]`:
 
 - "array": numbers and booleans, as the array "labels";
-- "time": dates and times or spans of time, as 64-bit integers in the array "labels", with "dtype" in the header;
-- "text": strings, as the array "labels" of the bytes of all of them in UTF-8, and "label_lengths" of how many each has;
-- "none": rows that were read without groups, which have the one label of no group;
-- "mixed": others, as the array "labels" of the bytes of a JSON list in UTF-8 of pairs (type, value).
+- "time": dates and times or spans of time, as 64-bit integers in the array "labels", with "dtype" and "zone" in the header;
+- "text": strings, as the array "labels" of their joined UTF-8 bytes, and the array "label_lengths" of their sizes in bytes;
+- "none": rows that were read without groups, which have the label `NO_LABEL`;
+- "mixed": other labels, as the array "labels" of the UTF-8 bytes of a JSON list of pairs (type, value).
 """
 
 from __future__ import annotations
@@ -18,17 +19,22 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeAlias, cast
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 import pandas as pd
 
-from ._labels import NO_LABEL, has_groups
+from ._labels import LARGEST_EXACT, NO_LABEL, has_groups
 from ._moments import ARRAYS, Moments
 from ._remainder import Remainder
+
+FileLike = str | os.PathLike[str] | IO[bytes]
+"""A path, or a binary file object."""
+Paths: TypeAlias = "str | os.PathLike[str] | Iterable[Paths]"
+"""Paths of files, folders and patterns."""
 
 _REMAINDER_ARRAYS, _REMAINDER_NUMBERS = ("slopes", "deviations", "within"), ("center", "noise", "lost")
 _FORMAT, _VERSION = "sklearn-mlm moments", 1
@@ -36,51 +42,50 @@ _DAMAGES = (
     *(BadZipFile, EOFError, KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError, MemoryError),
     *(RecursionError, NotImplementedError, RuntimeError, zlib.error),
 )
-"""What reading a damaged or a hostile file may raise."""
+"""Errors that reading a damaged or hostile file may raise."""
 
-# What a sum of rounding errors may leave of symmetry and of eigenvalues, in columns of unit length.
+# Asymmetry and negative eigenvalues of a scatter of columns of unit length, up to which they are rounding errors.
 _NO_SCATTER = 1e-8
-_MOST_ROWS = 2.0**53
+_SCALARS: dict[str, tuple[Any, Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "bool": (bool | np.bool_, bool, bool),
+    "int": (int | np.integer, str, int),
+    "float": (float | np.floating, lambda label: float(label).hex(), float.fromhex),
+    "str": (str, str, str),
+    "bytes": (bytes, bytes.hex, bytes.fromhex),
+    "date": (datetime.date, datetime.date.isoformat, datetime.date.fromisoformat),
+}
+"""Types of labels, in the order of the tests, each with the functions that turn a label into a JSON value and back."""
 _TIMES = re.compile(r"[mM]8\[(s|ms|us|ns)\]")
 
 
-def write(file: Any, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays and a header to a file, which is there whole or not at all.
-
-    Parameters
-    ----------
-    file : str, path or binary file object
-    header : dict
-        What JSON can hold.
-    arrays : dict of ndarray
-        None of them of objects.
-    """
+def _write(file: FileLike, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Write a header that JSON can hold, and arrays without objects. If writing fails, a path keeps its old content."""
     text = json.dumps({"format": _FORMAT, "version": _VERSION, **header})
-    everything = {"header": np.frombuffer(text.encode(), dtype=np.uint8), **arrays}
-    if hasattr(file, "write"):
-        np.savez(file, **everything)  # type: ignore[arg-type]
+    contents = {"header": np.frombuffer(text.encode(), dtype=np.uint8), **arrays}
+    if hasattr(file, "write") or not isinstance(file, str | os.PathLike):
+        np.savez(file, **contents)  # type: ignore[arg-type]
         return
     path = Path(file)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with open(partial, "wb") as stream:
-            np.savez(stream, **everything)  # type: ignore[arg-type]
+            np.savez(stream, **contents)  # type: ignore[arg-type]
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def read(file: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _read(file: FileLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the header and the arrays of a file.
 
     Raises
     ------
     ValueError
-        Where the file is none of these, or of a version unknown.
+        If the file is not one of moments, or has an unknown version.
     """
     try:
         with ZipFile(file) as archive:
-            # So a small file cannot hold large arrays.
+            # This keeps a small file from expanding to large arrays.
             if any(member.compress_type != ZIP_STORED for member in archive.infolist()):
                 raise ValueError("it is compressed")
         if hasattr(file, "seek"):
@@ -89,26 +94,26 @@ def read(file: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             arrays = {name: archive[name] for name in archive.files}
         header = json.loads(arrays.pop("header").tobytes().decode())
     except _DAMAGES as error:
-        raise ValueError(
-            f"{file!r} is no file of moments, as GroupedMoments.save writes them, or not all of one."
-        ) from error
+        raise ValueError(f"{file!r} is not a complete file of moments, as GroupedMoments.save writes it.") from error
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
-        raise ValueError(f"{file!r} is no file of moments: its header does not say so. Write one with GroupedMoments.save.")
+        raise ValueError(
+            f"{file!r} is not a file of moments, as GroupedMoments.save writes it: its header lacks the format."
+        )
     if header.get("version") != _VERSION:
         raise ValueError(
-            f"{file!r} is of version {header.get('version')!r} of the format, of which version {_VERSION} is known here: "
-            "update sklearn-mlm."
+            f"{file!r} has version {header.get('version')!r} of the format, but this version of sklearn-mlm reads only "
+            f"version {_VERSION}. Update sklearn-mlm."
         )
     return header, arrays
 
 
-def pack_labels(labels: pd.Index) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return what the header says of labels, and their arrays.
+def _pack_labels(labels: pd.Index) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the header and the arrays of labels.
 
     Raises
     ------
     TypeError
-        For labels of a type that the format does not know.
+        If labels have a type that the format cannot hold.
     """
     if not has_groups(labels):
         return {"kind": "none"}, {"labels": np.zeros(len(labels), dtype=np.uint8)}
@@ -116,8 +121,8 @@ def pack_labels(labels: pd.Index) -> tuple[dict[str, Any], dict[str, np.ndarray]
     if kind in ("datetime64", "datetime", "timedelta64", "timedelta"):
         labels = labels.infer_objects()
     if isinstance(labels, pd.DatetimeIndex | pd.TimedeltaIndex):
-        of_time = {"kind": "time", "dtype": f"{labels.dtype.kind}8[{labels.unit}]"}
-        return {**of_time, "zone": _zone_name(labels)}, {"labels": labels.asi8}
+        dtype = f"{labels.dtype.kind}8[{labels.unit}]"
+        return {"kind": "time", "dtype": dtype, "zone": _zone_name(labels)}, {"labels": labels.asi8}
     if isinstance(labels.dtype, np.dtype) and labels.dtype.kind in "biuf":
         return {"kind": "array"}, {"labels": labels.to_numpy()}
     if kind in ("integer", "boolean", "floating") and not isinstance(labels.dtype, np.dtype):
@@ -126,19 +131,19 @@ def pack_labels(labels: pd.Index) -> tuple[dict[str, Any], dict[str, np.ndarray]
         return {"kind": "array"}, {"labels": labels.to_numpy(dtype=plain)}
     if kind == "string":
         encoded = [str(label).encode(errors="surrogatepass") for label in labels]
-        lengths = np.array([len(one) for one in encoded], dtype=np.int64)
+        lengths = np.array([len(text) for text in encoded], dtype=np.int64)
         return {"kind": "text"}, {"labels": np.frombuffer(b"".join(encoded), dtype=np.uint8), "label_lengths": lengths}
     pairs = json.dumps([_tagged(label) for label in labels])
     return {"kind": "mixed"}, {"labels": np.frombuffer(pairs.encode(), dtype=np.uint8)}
 
 
 def _zone_name(times: Any) -> str | None:
-    """Return the name of the time zone of labels, None for none.
+    """Return the name of the labels' time zone, or None if they have no time zone.
 
     Raises
     ------
     TypeError
-        For a zone that no name leads back to.
+        If no name leads back to the zone.
     """
     zone = getattr(times, "tz", None)
     if zone is None:
@@ -151,64 +156,51 @@ def _zone_name(times: Any) -> str | None:
             continue
     raise TypeError(
         f"groups has labels in the time zone {zone!r}, which has no name that a file of moments could hold. Convert them "
-        'to a named zone, as by tz_convert("UTC").'
+        'to a named zone, for example by tz_convert("UTC").'
     )
 
 
 def _candidate_names(zone: Any) -> Iterator[str]:
-    """Yield names by which pandas may find a time zone on any machine."""
+    """Yield names by which pandas may find a time zone on any computer."""
     if "(" not in str(zone):
         yield str(zone)
-    # dateutil prints the file that it read a zone from, and pandas takes that file's name within the database of zones.
-    _, _, within = getattr(zone, "_filename", "").partition("zoneinfo/")
-    if within:
-        yield f"dateutil/{within}"
+    # A zone of dateutil stores the path of its file, of which pandas accepts the part below the database of zones.
+    _, _, name = getattr(zone, "_filename", "").partition("zoneinfo/")
+    if name:
+        yield f"dateutil/{name}"
     offset = zone.utcoffset(None)
     if offset is not None:
         minutes = int(offset.total_seconds() // 60)
         yield f"UTC{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}" if minutes else "UTC"
 
 
-def unpack_labels(said: dict[str, Any], arrays: dict[str, np.ndarray]) -> pd.Index:
-    """Return labels from what the header says of them and their arrays."""
-    kind, values = said.get("kind"), arrays["labels"]
+def _unpack_labels(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> pd.Index:
+    """Return labels from their header and their arrays."""
+    kind, values = header.get("kind"), arrays["labels"]
     if kind == "array" and values.dtype.kind in "biuf":
-        return pd.Index(values)
-    if kind == "time" and _TIMES.fullmatch(said["dtype"]):
-        times = pd.Index(values.view(np.dtype(said["dtype"])))
-        return times if said["zone"] is None else times.tz_localize("UTC").tz_convert(said["zone"])
+        return cast(pd.Index, pd.Index(values))
+    if kind == "time" and _TIMES.fullmatch(header["dtype"]):
+        times: Any = pd.Index(values.view(np.dtype(header["dtype"])))
+        return cast(pd.Index, times if header["zone"] is None else times.tz_localize("UTC").tz_convert(header["zone"]))
     if kind == "none":
         return NO_LABEL
     text = values.tobytes()
     if kind == "text":
         ends = np.cumsum(arrays["label_lengths"]).tolist()
-        return pd.Index(
-            [text[start:end].decode(errors="surrogatepass") for start, end in zip([0, *ends], ends, strict=False)],
-            dtype="str",
-        )
+        pieces = [text[start:end].decode(errors="surrogatepass") for start, end in zip([0, *ends], ends, strict=False)]
+        return pd.Index(pieces, dtype="str")
     if kind == "mixed":
-        labels = np.empty(len(pairs := json.loads(text.decode())), dtype=object)
-        labels[:] = [_untagged(pair) for pair in pairs]
-        return pd.Index(labels, dtype=object, tupleize_cols=False)
+        return pd.Index([_untagged(pair) for pair in json.loads(text.decode())], dtype=object, tupleize_cols=False)
     raise ValueError(f"labels of kind {kind!r} are not known")
 
 
 def _tagged(label: Any) -> list[Any]:
-    """Return a label as a type and a value that JSON holds without loss."""
-    if isinstance(label, bool | np.bool_):
-        return ["bool", bool(label)]
-    if isinstance(label, int | np.integer):
-        return ["int", str(label)]
-    if isinstance(label, float | np.floating):
-        return ["float", float(label).hex()]
-    if isinstance(label, str):
-        return ["str", str(label)]
-    if isinstance(label, bytes):
-        return ["bytes", label.hex()]
-    if type(label) is datetime.date:
-        return ["date", label.isoformat()]
+    """Return a label as a pair (type, value) that JSON holds without loss."""
     if isinstance(label, tuple):
         return ["tuple", [_tagged(part) for part in label]]
+    for kind, (types, to_json, _) in _SCALARS.items():
+        if isinstance(label, types) and not isinstance(label, datetime.datetime):
+            return [kind, to_json(label)]
     raise TypeError(
         f"groups has labels of type {type(label).__name__} ({label!r}), which a file of moments cannot hold. Read the rows "
         "with labels that are numbers, strings, dates, or tuples of them."
@@ -216,27 +208,19 @@ def _tagged(label: Any) -> list[Any]:
 
 
 def _untagged(pair: Any) -> Any:
-    """Return the label that a type and a value stand for."""
-    of_type, value = pair
-    if of_type == "tuple":
+    """Return the label of a pair (type, value)."""
+    kind, value = pair
+    if kind == "tuple":
         return tuple(_untagged(part) for part in value)
-    makers: dict[str, Any] = {
-        "bool": bool,
-        "int": int,
-        "float": float.fromhex,
-        "str": str,
-        "bytes": bytes.fromhex,
-        "date": datetime.date.fromisoformat,
-    }
-    return makers[of_type](value)
+    return _SCALARS[kind][2](value)
 
 
-def save_moments(moments: Moments, file: Any) -> None:
-    """Write moments to a file, as `GroupedMoments.save` describes it."""
-    of_labels, arrays = pack_labels(moments.labels)
+def save_moments(moments: Moments, file: FileLike) -> None:
+    """Write moments to a file, as `GroupedMoments.save` describes."""
+    label_header, arrays = _pack_labels(moments.labels)
     name = moments.labels.name
     header = {
-        "labels": {**of_labels, "name": name if isinstance(name, str) else None},
+        "labels": {**label_header, "name": name if isinstance(name, str) else None},
         "feature_names": moments.feature_names,
         "outcome_name": moments.outcome_name,
         "sum_log_weight": moments.sum_log_weight,
@@ -245,19 +229,19 @@ def save_moments(moments: Moments, file: Any) -> None:
     if moments.remainder is not None:
         header["remainder"] = {field: getattr(moments.remainder, field) for field in _REMAINDER_NUMBERS}
         arrays |= {f"remainder_{field}": getattr(moments.remainder, field) for field in _REMAINDER_ARRAYS}
-    write(file, header, arrays)
+    _write(file, header, arrays)
 
 
-def load_moments(file: Any) -> Moments:
-    """Return the moments that a file holds; raises as `GroupedMoments.load`."""
-    header, arrays = read(file)
+def load_moments(file: FileLike) -> Moments:
+    """Return the moments in a file; raises as `GroupedMoments.load`."""
+    header, arrays = _read(file)
     try:
-        names, of_labels = header["feature_names"], header["labels"]
+        names, label_header = header["feature_names"], header["labels"]
         if not (names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))):
             raise ValueError(f"feature_names must be a list of names; found {names!r}")
         return checked_moments(
             Moments(
-                labels=unpack_labels(of_labels, arrays).rename(of_labels["name"]),
+                labels=_unpack_labels(label_header, arrays).rename(label_header["name"]),
                 sum_log_weight=float(header["sum_log_weight"]),
                 feature_names=None if names is None else tuple(names),
                 outcome_name=None if header["outcome_name"] is None else str(header["outcome_name"]),
@@ -270,7 +254,7 @@ def load_moments(file: Any) -> Moments:
 
 
 def _loaded_remainder(numbers: dict[str, Any] | None, arrays: dict[str, np.ndarray]) -> Remainder | None:
-    """Return the remainder of a file, from what its header says and its arrays."""
+    """Return the remainder of a file from its numbers in the header and its arrays, or None if there is none."""
     if numbers is None:
         return None
     parts: dict[str, Any] = {field: arrays[f"remainder_{field}"] for field in _REMAINDER_ARRAYS}
@@ -279,41 +263,44 @@ def _loaded_remainder(numbers: dict[str, Any] | None, arrays: dict[str, np.ndarr
 
 
 def whole_numbers(numbers: np.ndarray) -> np.ndarray:
-    """Return numbers as integers, those that are none as they are."""
+    """Return numbers as integers if all of them are whole, and unchanged otherwise."""
     if numbers.dtype.kind == "f" and np.isfinite(numbers).all() and np.array_equal(numbers, np.floor(numbers)):
         return numbers.astype(np.intp)
     return numbers
 
 
-def checked_moments(state: Moments) -> Moments:
-    """Return a state that came from outside, or raise where it could be of no rows."""
-    n_groups, width = state.n_groups, state.center.size
+def _check_array(name: str, values: np.ndarray, shape: tuple[int, ...], kinds: str) -> None:
+    """Raise an error unless an array has this shape, one of these kinds of numbers, and finite values."""
+    if values.shape != shape or values.dtype.kind not in kinds:
+        numbers = "whole numbers" if kinds == "iu" else "numbers"
+        raise ValueError(f"{name} must be {numbers} of shape {shape}; found {values.dtype} of shape {values.shape}.")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} must be finite; found NaN or infinity.")
+
+
+def checked_moments(moments: Moments) -> Moments:
+    """Return moments from a file or a table, or raise a ValueError if no rows could have them."""
+    n_groups, width = moments.n_groups, max(1, moments.center.size)
     shapes = {"counts": (n_groups,), "n_rows": (n_groups,), "center": (width,), "deviations": (n_groups, width)}
     for field, shape in {**shapes, "within": (width, width)}.items():
-        values, kinds = getattr(state, field), "iu" if field == "n_rows" else "fiu"
-        if values.shape != shape or values.dtype.kind not in kinds or not width:
-            kind = "whole numbers" if field == "n_rows" else "numbers"
-            raise ValueError(f"{field} must be {kind} of shape {shape}; found {values.dtype} of shape {values.shape}.")
-        if not np.isfinite(values).all():
-            raise ValueError(f"{field} must be finite; found NaN or infinity.")
-    if (state.counts <= 0).any() or (state.n_rows < 1).any() or state.n_rows.sum(dtype=np.float64) > _MOST_ROWS:
-        raise ValueError("Every group must have a row and a positive weight, and not too many: see counts and n_rows.")
-    if not np.isfinite(state.sum_log_weight):
-        raise ValueError(f"sum_log_weight must be finite; found {state.sum_log_weight!r}.")
-    if not state.labels.is_unique or state.labels.isna().any():
-        raise ValueError("The labels must differ, and none be missing.")
-    if state.feature_names is not None and len(state.feature_names) != width - 1:
-        raise ValueError(f"feature_names must be {width - 1} names; found {state.feature_names!r}.")
-    rest = state.remainder
+        _check_array(field, getattr(moments, field), shape, "iu" if field == "n_rows" else "fiu")
+    if (moments.counts <= 0).any() or (moments.n_rows < 1).any() or moments.n_rows.sum(dtype=np.float64) > LARGEST_EXACT:
+        raise ValueError("counts must be positive, and n_rows at least 1 in each group and at most 2**53 in total.")
+    if not np.isfinite(moments.sum_log_weight):
+        raise ValueError(f"sum_log_weight must be finite; found {moments.sum_log_weight!r}.")
+    if not moments.labels.is_unique or moments.labels.isna().any():
+        raise ValueError("labels must be distinct, and none of them missing.")
+    if moments.feature_names is not None and len(moments.feature_names) != width - 1:
+        raise ValueError(f"feature_names must be {width - 1} names; found {moments.feature_names!r}.")
+    rest = moments.remainder
     if rest is not None:
         for field, shape in {"slopes": (width - 1,), "deviations": (n_groups,), "within": (width,)}.items():
-            values = getattr(rest, field)
-            if values.shape != shape or values.dtype.kind != "f" or not np.isfinite(values).all():
-                raise ValueError(f"remainder_{field} must be finite numbers of shape {shape}; found shape {values.shape}.")
+            _check_array(f"remainder_{field}", getattr(rest, field), shape, "f")
         if not np.isfinite([rest.center, rest.noise, rest.lost]).all() or min(rest.noise, rest.lost) < 0:
-            raise ValueError("The remainder must have a finite center, and noise and lost scatter that are not negative.")
-    length = np.sqrt(np.abs(state.within.diagonal()))
-    scaled = state.within / np.outer(np.where(length > 0, length, 1.0), np.where(length > 0, length, 1.0))
+            raise ValueError("The remainder must have a finite center, and finite noise and lost scatter of at least 0.")
+    length = np.sqrt(np.abs(moments.within.diagonal()))
+    length[length == 0] = 1.0
+    scaled = moments.within / np.outer(length, length)
     if np.abs(scaled - scaled.T).max() > _NO_SCATTER or np.linalg.eigvalsh(scaled).min() < -_NO_SCATTER:
         raise ValueError("within must be a scatter matrix: symmetric, and without a negative eigenvalue.")
-    return state
+    return moments

@@ -2,83 +2,157 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
-import pandas as pd
+from numpy.typing import ArrayLike
 
+from .._inputs import name_of
 from ._accumulator import Accumulator
-from ._arrow import progress
-from ._labels import warn_of_twins
+from ._labels import Labels, as_labels, warn_of_twins
 from ._merging import merge
 from ._moments import Moments
 from ._reading import read_rows, refuse_vanishing_squares
-from ._rows import NO_WEIGHT, GroupedRows, as_numbers, grouped_rows, in_rows, predictors_as_numbers
+from ._rows import (
+    NO_WEIGHT,
+    Rows,
+    as_numbers,
+    as_weights,
+    check_containers,
+    checked_arrays,
+    grouped_rows,
+    in_rows,
+    predictors_as_numbers,
+)
 
-# Waiting parts are merged once they hold more groups than this.
+# Pending parts are merged once they hold more groups than this.
 _WORTH_MERGING = 1 << 16
 
 
-def read_batches(batches: Iterable[Any], verbose: int, lasting: bool) -> Moments:
+class Batch(NamedTuple):
+    """A batch of checked rows.
+
+    Attributes
+    ----------
+    feature_names : tuple of str or None
+        Names of the columns of X, if they have names.
+    X : ndarray or sparse matrix of shape (n_samples, n_features), list of columns, or None
+        The predictors.
+    y : ndarray of shape (n_samples,)
+        The outcome.
+    outcome_name : str or None
+        Name of y, if it has one.
+    groups : ndarray or pandas ExtensionArray of shape (n_samples,)
+        The label of each row.
+    groups_name : str or None
+        Name of the column of labels, if it has one.
+    sample_weight : ndarray of shape (n_samples,) or None
+        Row weights.
+    """
+
+    feature_names: tuple[str, ...] | None
+    X: Any
+    y: np.ndarray
+    outcome_name: str | None
+    groups: Labels
+    groups_name: str | None
+    sample_weight: np.ndarray | None
+
+
+def checked_batch(position: int, batch: Any) -> Batch:
+    """Return a user's batch, checked; errors give its position."""
+    if not isinstance(batch, tuple | list) or len(batch) not in (3, 4):
+        found = f"{len(batch)} of them" if isinstance(batch, tuple | list) else type(batch).__name__
+        raise TypeError(f"Batch {position} must be a tuple (X, y, groups) or (X, y, groups, sample_weight); found {found}.")
+    X, y, groups, *rest = batch
+    weights = rest[0] if rest else None
+    outcome_name, groups_name = name_of(y), name_of(groups)
+    try:
+        check_containers(X=X, y=y, groups=groups, sample_weight=weights)
+        names, X, y = checked_arrays(X, y)
+        weights = None if weights is None else as_weights(weights, len(y))
+        return Batch(names, X, y, outcome_name, as_labels(groups, len(y)), groups_name, weights)
+    except ValueError as error:
+        raise ValueError(f"In batch {position}, counted from 0: {error}") from error
+
+
+def read_batches(batches: Iterable[Batch], verbose: int, lasting: bool) -> Moments:
     """Return the moments of batches.
 
-    Rows without weights go to an accumulator. Batches with weights are read into moments of their own, which are merged
-    when they have more groups than what they are merged into, so that every row is merged a few times at most.
+    Rows without weights go to an accumulator. A batch with weights is read into moments of its own. These are merged once
+    they have more groups than the result of the last merge, so that every row is merged only a few times.
 
     Parameters
     ----------
-    batches : iterable of tuples
-        As `checked_batch` returns them.
+    batches : iterable of Batch
+        Batches with the same columns.
     verbose : int
         1 shows progress.
     lasting : bool
-        Whether the arrays of a batch stay as they are when the next one is asked for.
+        Whether the arrays of a batch keep their values after the next one is asked for.
 
     Returns
     -------
     moments : Moments
+        Moments of all rows.
     """
-    first: tuple[tuple[str, ...] | None, int] | None = None
-    name_of_groups = name_of_outcome = None
-    waiting: list[Moments] = []
-    n_read = n_kept = n_merged = n_waiting = 0
-    with progress(verbose) as tell, Accumulator() as accumulator:
-        for names, X, y, y_name, labels, groups_name, weights in batches:
-            n_features = 0 if X is None else len(X) if isinstance(X, list) else X.shape[1]
-            first = first or (names, n_features)
-            if (names, n_features) != first:
+    columns: tuple[tuple[str, ...] | None, int] | None = None
+    groups_name = outcome_name = None
+    pending: list[Moments] = []
+    n_read = n_kept = n_merged = n_pending = 0
+    with progress(verbose) as report, Accumulator() as accumulator:
+        for batch in batches:
+            rows, names, weights = Rows(batch.X, batch.y), batch.feature_names, batch.sample_weight
+            found = names, rows.n_columns - 1
+            columns = columns or found
+            if found != columns:
                 raise ValueError(
-                    f"The batch from row {n_read} on has columns other than the first: found {n_features} "
-                    f"({names!r}), and {first[1]} before ({first[0]!r}). Read the same columns, in the same order."
+                    f"The batch that starts at row {n_read} has other columns than the first: found {found[1]} "
+                    f"({names!r}), and {columns[1]} before ({columns[0]!r}). Read the same columns, in the same order."
                 )
-            name_of_groups, name_of_outcome = name_of_groups or groups_name, name_of_outcome or y_name
-            start, n_read = n_read, n_read + len(y)
-            if len(y) and weights is None:
-                n_kept += len(y)
-                accumulator.add(predictors_as_numbers(X), as_numbers(y, "y"), labels, first=start, lasting=lasting)
-            elif len(y):
+            groups_name, outcome_name = groups_name or batch.groups_name, outcome_name or batch.outcome_name
+            if weights is None and len(rows):
+                n_kept += len(rows)
+                numbers = Rows(predictors_as_numbers(rows.X), as_numbers(rows.y, "y"))
+                accumulator.add(numbers, batch.groups, first=n_read, lasting=lasting)
+            elif weights is not None and len(rows):
                 n_kept += int(np.count_nonzero(weights))
-                with in_rows(start, len(y)):
-                    waiting.append(read_rows(grouped_rows(X, y, labels, weights, feature_names=names, some=False)))
-                n_waiting += waiting[-1].n_groups
-                if n_waiting > max(n_merged, _WORTH_MERGING):
-                    waiting = [merge(waiting)]
-                    n_waiting, n_merged = 0, waiting[0].n_groups
-            tell(len(y))
-        if first is None:
-            raise ValueError("There are no batches: pass at least one, be it empty, to say what the columns are.")
-        names, n_features = first
+                with in_rows(n_read, len(rows)):
+                    labels = cast(ArrayLike, batch.groups)
+                    pending.append(read_rows(grouped_rows(rows.X, rows.y, labels, weights, feature_names=names, some=False)))
+                n_pending += pending[-1].n_groups
+                if n_pending > max(n_merged, _WORTH_MERGING):
+                    pending = [merge(pending)]
+                    n_pending, n_merged = 0, pending[0].n_groups
+            n_read += len(rows)
+            report(len(rows))
+        if columns is None:
+            raise ValueError("There are no batches. Pass at least one, which may be empty, so that the columns are known.")
+        names, n_features = columns
         if n_read and not n_kept:
             raise ValueError(NO_WEIGHT)
         if not n_kept:
-            nothing = np.zeros((0, n_features)), np.zeros(0), np.zeros(0, dtype=np.intp), pd.Index([])
-            return read_rows(GroupedRows(*nothing, feature_names=names))
+            return read_rows(grouped_rows(np.zeros((0, n_features)), np.zeros(0), [], feature_names=names))
         if accumulator.n_batches:
-            result = accumulator.finish()
-            waiting.append(Moments(n_rows=result.counts.astype(np.intp), feature_names=names, **result._asdict()))
-        moments = merge(waiting)
+            pending.append(replace(accumulator.finish(), feature_names=names))
+        moments = merge(pending)
     refuse_vanishing_squares(moments)
     warn_of_twins(moments.labels[:0], moments.labels, stacklevel=3)
-    return replace(moments, labels=moments.labels.rename(name_of_groups), outcome_name=name_of_outcome)
+    return replace(moments, labels=moments.labels.rename(groups_name), outcome_name=outcome_name)
+
+
+@contextmanager
+def progress(verbose: int) -> Iterator[Callable[[int], object]]:
+    """Yield a function that takes a number of rows just read, and shows the total and the rate if `verbose` is positive."""
+    if not verbose:
+        yield lambda n_rows: None
+        return
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise ImportError("verbose=1 shows progress with tqdm: pip install 'sklearn-mlm[arrow]'.") from error
+    with tqdm(unit=" rows", unit_scale=True) as bar:
+        yield bar.update

@@ -1,33 +1,35 @@
-"""Rows to sums: the group means and the pooled within-group scatter, in threads, block by block, without cancellation."""
+"""Rows to sums: group means and the pooled within-group scatter, summed in blocks and threads without cancellation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import csc_array, issparse
 
+from .._typing import Positions
 from ._rows import Rows, block_rows
 from ._threads import threads
 
-# SciPy's product of a sparse and a dense matrix, which adds into its last argument: the one compiled scatter-add that takes
-# whole rows and lets other threads run. It is private, and the public product allocates (n_groups, n_columns) per block.
+# SciPy's product of a sparse and a dense matrix, which adds to its last argument: the only compiled scatter-add that takes
+# whole rows and lets other threads run. It is private; the public product allocates (n_groups, n_columns) for each block.
 try:
     from scipy.sparse._sparsetools import csc_matvecs
 except ImportError:
     csc_matvecs = None
 
-
-# Fewer numbers than this are read sooner than a second thread starts.
+# Fewer numbers than this are read before a second thread has started.
 NUMBERS_PER_THREAD = 1 << 18
-# The within scatter comes out as a difference where a group's reference row is far from its mean; more loss than this
-# factor (4 bits) and the rows are read a second time, about the mean itself.
+# The within scatter is a difference if a group's reference row is far from its mean. If the difference loses more than this
+# factor (4 bits), the rows are read a second time, about the mean itself.
 TOLERATED_LOSS = 16.0
-# Numbers from which a sample of so many pairs of rows is worth looking at first.
+# A sample of this many pairs of rows is examined first if the rows hold at least `LARGE` numbers.
 LARGE = 1 << 16
 SAMPLE = 1 << 10
+
+_Result = TypeVar("_Result")
 
 
 def within_and_between(
@@ -39,10 +41,30 @@ def within_and_between(
 
         m_j = f_j + mean_i d_ij,    W = sum_ij w_ij d_ij d_ij' - sum_j n_j mean(d_j) mean(d_j)'.
 
-    With f_j one of the group's own rows, d_ij has no error where the column is constant in the group, and little where
-    the group is far from zero or from other groups; the difference loses about one bit. Large data that vary enough
-    within groups are spared the look-up of f_j: one point amid all rows does for them. Whatever f_j is, more loss than is
-    tolerated shows in the result, and the rows are read again with a better f_j, the last of which is m_j.
+    If f_j is one of the group's own rows, d_ij has no error in a column that is constant in the group, and little error in
+    a group that is far from zero or from other groups; the difference loses about one bit. Large data that vary enough
+    within groups skip the look-up of f_j: one central point serves all their groups. Whatever f_j is, a loss of digits shows
+    in the result; if it is not tolerable, the rows are read again with a better f_j, and finally with m_j.
+
+    Parameters
+    ----------
+    rows : Rows
+        The rows z_ij = (x, y).
+    codes : ndarray of shape (n_samples,)
+        The group of each row.
+    counts : ndarray of shape (n_groups,)
+        Total weight n_j of each group.
+    weights : ndarray of shape (n_samples,) or None
+        Row weights w_ij; None if all are 1.
+
+    Returns
+    -------
+    center : ndarray of shape (n_columns,)
+        A central value of each column.
+    deviations : ndarray of shape (n_groups, n_columns)
+        The group means m_j less the centre.
+    within : ndarray of shape (n_columns, n_columns)
+        The scatter W.
     """
     n_groups, width = len(counts), rows.n_columns
     if len(rows) * width < LARGE and not issparse(rows.X):
@@ -52,7 +74,7 @@ def within_and_between(
     member[codes] = np.arange(len(codes))
     center = central_value(rows.at(member[:SAMPLE]))
     with np.errstate(over="ignore", invalid="ignore"):
-        if _varies_within(rows, codes, member):
+        if len(rows) * width >= LARGE and _varies_within(rows, codes, member):
             sums, scatter = _scatter(rows, codes, weights, n_groups, center)
             shifts, within = about_means(sums, scatter, counts)
             if loss_is_tolerable(scatter, within):
@@ -70,14 +92,14 @@ def within_and_between(
 
 
 def central_value(rows: np.ndarray) -> np.ndarray:
-    """Return, of each column, the value nearest its mean: one of its values, so that a constant has no deviation."""
+    """Return the value of each column that is nearest its mean, so that a constant column deviates from it by exactly 0."""
     with np.errstate(over="ignore", invalid="ignore"):
-        nearest = np.abs(rows - rows.mean(axis=0)).argmin(axis=0)
+        nearest: Positions = np.abs(rows - rows.mean(axis=0)).argmin(axis=0)
     return rows[nearest, np.arange(rows.shape[1])]
 
 
 def sampled_variances(rows: Rows, codes: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the variance of each column over a sample of rows, and within groups by pairs of them; None of few pairs."""
+    """Return the variance of each column, overall and within groups, in a sample of pairs of rows; None of too few pairs."""
     sample = np.linspace(0, len(codes) - 1, SAMPLE).astype(np.intp)
     other = member[codes[sample]]
     sample, other = sample[sample != other], other[sample != other]
@@ -89,19 +111,19 @@ def sampled_variances(rows: Rows, codes: np.ndarray, member: np.ndarray) -> tupl
 
 
 def _varies_within(rows: Rows, codes: np.ndarray, member: np.ndarray) -> bool:
-    """Return whether, by a sample of pairs of rows, every column varies within groups nearly as much as over all."""
+    """Return whether every column varies within groups nearly as much as overall, judged by a sample of pairs of rows."""
     variances = sampled_variances(rows, codes, member)
     return variances is not None and bool(np.all(variances[0] <= TOLERATED_LOSS / 2 * variances[1]))
 
 
 def about_means(sums: np.ndarray, scatter: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the group means and the scatter about them, from sums (overwritten) and the scatter about zero."""
+    """Return the group means, which overwrite the sums, and the scatter about them, given the scatter about zero."""
     sums /= counts[:, None]
     return sums, scatter - weighted_scatter(sums, counts)
 
 
 def loss_is_tolerable(scatter: np.ndarray, within: np.ndarray) -> bool:
-    """Return whether the difference that `within` came from left it most of its digits, or is not finite anyway."""
+    """Return whether the difference that gave `within` kept most of its digits, or is not finite anyway."""
     return not np.any(scatter.diagonal() > TOLERATED_LOSS * within.diagonal())
 
 
@@ -122,15 +144,25 @@ def _scatter(
 
     Parameters
     ----------
+    rows : Rows
+        The rows to sum.
+    codes : ndarray of shape (n_samples,)
+        The group of each row.
+    weights : ndarray of shape (n_samples,) or None
+        Row weights; None if all are 1.
+    n_groups : int
+        Number of groups.
     about : ndarray of shape (n_columns,)
-        Taken off every row.
+        Offset that is subtracted from every row.
     *offsets : ndarray of shape (n_groups, n_columns)
-        Taken off each group's rows, one after the other, which a sum of them would not do exactly.
+        Offsets of the groups, subtracted one after the other: their sum would have been rounded.
 
     Returns
     -------
     sums : ndarray of shape (n_groups, n_columns)
+        Weighted sums of each group.
     scatter : ndarray of shape (n_columns, n_columns)
+        Weighted scatter about zero of the rows less the offsets.
     """
     n_columns = rows.n_columns
 
@@ -139,7 +171,7 @@ def _scatter(
         Adder(n_columns, n_columns).add(rows, start, stop, codes, weights, about, offsets, sums, scatter)
         return sums, scatter
 
-    # Each thread needs sums of its own: more of them than a share of the rows would cost more than they save.
+    # Each thread has its own sums, which cost more than they save if the thread has fewer rows than groups.
     useful = min(len(rows) * n_columns // NUMBERS_PER_THREAD, len(rows) // n_groups)
     totals = _in_threads(part, len(rows), useful)
     sums, scatter = totals[0]
@@ -152,14 +184,14 @@ def _scatter(
 def _of_few(
     values: np.ndarray, codes: np.ndarray, counts: np.ndarray, weights: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return `within_and_between` of so few rows, of shape (n_samples, n_columns), that they are a single block."""
+    """Return `within_and_between` of few rows (overwritten), of shape (n_samples, n_columns), as a single block."""
     member = np.empty(len(counts), dtype=np.intp)
     member[codes] = np.arange(len(codes))
     reference = values[member]
     center = central_value(reference[:SAMPLE])
     pointers, ones = np.arange(len(codes) + 1), np.ones(len(codes)) if weights is None else weights
     shifts, offset = np.zeros_like(reference), reference
-    # About a row of each group, and once more about the group means if the first difference has lost digits.
+    # First about a row of each group, then about the group means if the first difference has lost digits.
     for _ in range(2):
         # "clip" is faster than a check of the codes, which are in range.
         values -= offset.take(codes, axis=0, mode="clip")
@@ -179,13 +211,15 @@ def add_by_group(block: np.ndarray, codes: np.ndarray, weights: np.ndarray, poin
     Parameters
     ----------
     block : ndarray of shape (n_rows, width)
+        The rows, contiguous.
     codes : ndarray of shape (n_rows,), dtype intp
-        Positions of the groups in `sums`.
+        Positions of the rows' groups in `sums`.
     weights : ndarray of shape (n_rows,)
+        Row weights.
     pointers : ndarray of shape (n_rows + 1,)
-        0, 1, 2, ..., the column pointers of the sparse matrix that has an entry for each row.
+        0, 1, 2, ..., the column pointers of the sparse matrix that has one entry for each row.
     sums : ndarray of shape (n_groups, width)
-        Contiguous, as the block: the compiled function gets them as vectors.
+        The sums, contiguous: the compiled function takes them, and the block, as vectors.
     """
     n_groups, width = sums.shape
     if csc_matvecs is None:
@@ -197,14 +231,14 @@ def add_by_group(block: np.ndarray, codes: np.ndarray, weights: np.ndarray, poin
 
 
 class Adder:
-    """Adds rows to sums by group and to a scatter matrix, block by block, with buffers that are kept from call to call.
+    """Adds rows to sums by group and to a scatter matrix, block by block, in buffers that it keeps between calls.
 
     Parameters
     ----------
     n_columns : int
-        Of the rows.
+        Number of columns of the rows.
     width : int
-        Of the sums and the scatter. If it is larger, the first column too many counts the rows that have no weights.
+        Number of columns of the sums and of the scatter. The first additional column, if any, counts rows without weights.
     """
 
     def __init__(self, n_columns: int, width: int):
@@ -212,13 +246,6 @@ class Adder:
         self._block, self._taken = np.zeros((0, width)), np.empty((0, n_columns))
         self._ones, self._pointers = np.ones(0), np.arange(1)
         self._lost = np.zeros((width, width))
-
-    def _make_room(self, n_rows: int, width: int) -> None:
-        """Make buffers for so many rows, or for a block of them."""
-        length = min(n_rows, block_rows(width))
-        if length > len(self._block):
-            self._block = np.zeros((length, width))
-            self._ones, self._pointers = np.ones(length), np.arange(length + 1)
 
     def add(
         self,
@@ -233,14 +260,17 @@ class Adder:
         scatter: np.ndarray,
         limit: np.ndarray | None = None,
     ) -> int:
-        """Add the rows between two positions, less offsets as in `_scatter`, and return the position after the last one.
+        """Add the rows from `start` to `stop`, less offsets as in `_scatter`, and return the position at which it stopped.
 
-        With a limit, of shape (n_columns,), rows are added up to the first block that would take the diagonal of the scatter
-        past the limit, or would make it NaN.
+        With a limit, of shape (n_columns,), adding stops before the first block that would take the diagonal of the scatter
+        above the limit or make it NaN.
         """
         width = sums.shape[1]
         inside = slice(0, self._n_columns)
-        self._make_room(stop - start, width)
+        length = min(stop - start, block_rows(width))
+        if length > len(self._block):
+            self._block = np.zeros((length, width))
+            self._ones, self._pointers = np.ones(length), np.arange(length + 1)
         self._block[:, self._n_columns : self._n_columns + 1] = weights is None
         if offsets and len(self._taken) < len(self._block):
             self._taken = np.empty((len(self._block), self._n_columns))
@@ -252,29 +282,28 @@ class Adder:
                 for offset in offsets:
                     block[:, inside] -= np.take(offset, codes[at], axis=0, out=self._taken[:size], mode="clip")
                 weight = self._ones[:size] if weights is None else weights[at]
-                # np.dot, since the operator @ keeps other threads waiting where the matrices are narrow.
+                # np.dot, because the operator @ blocks other threads if the matrices are narrow.
                 product = np.dot(block.T, block if weights is None else block * weight[:, None])
                 # A comparison with NaN is false.
                 if limit is not None and not (diagonal + product.diagonal()[inside] <= limit).all():
-                    return at.start
+                    return int(at.start)
                 if limit is None:
                     scatter += product
                 else:
-                    # Kahan's sum: in a long stream blocks that are alike are rounded alike.
+                    # Kahan's sum, because similar blocks of a long stream have similar rounding errors.
                     product -= self._lost
                     before = scatter.copy()
                     scatter += product
                     self._lost = (scatter - before) - product
-                pointers = self._pointers[: size + 1]
-                add_by_group(block, codes[at], weight, pointers, sums)
+                add_by_group(block, codes[at], weight, self._pointers[: size + 1], sums)
         return stop
 
 
-def _in_threads(part: Callable[[int, int], Any], n_rows: int, useful: int) -> list[Any]:
-    """Return what `part` gives for each of up to `useful` runs of rows, on as many threads as BLAS may use.
+def _in_threads(part: Callable[[int, int], _Result], n_rows: int, useful: int) -> list[_Result]:
+    """Return the results of `part` for up to `useful` runs of rows, on as many threads as BLAS may use.
 
-    The number follows BLAS so that whatever limits the threads of scikit-learn (OMP_NUM_THREADS, threadpoolctl, joblib's
-    workers) limits these; while they run, BLAS is kept to one thread in each.
+    The number follows BLAS, so that the limits of scikit-learn's threads (OMP_NUM_THREADS, threadpoolctl, joblib's workers)
+    apply. While the threads run, BLAS uses one thread in each.
     """
     if useful < 2:
         return [part(0, n_rows)]
@@ -286,20 +315,20 @@ def _in_threads(part: Callable[[int, int], Any], n_rows: int, useful: int) -> li
 
 
 class OwnSums(NamedTuple):
-    """Moments of some rows about values of their own.
+    """Moments of some rows about a row of each group.
 
     Attributes
     ----------
     groups : ndarray of shape (n_groups,)
         Codes of the groups that have rows.
     counts : ndarray of shape (n_groups,)
-        Number of rows.
+        Number of rows of each group.
     reference : ndarray of shape (n_groups, n_columns)
-        A row of each group.
+        One row of each group.
     shifts : ndarray of shape (n_groups, n_columns)
-        The means less the reference.
+        Group means less the reference.
     within : ndarray of shape (n_columns, n_columns)
-        The pooled scatter about the means.
+        Pooled scatter about the group means.
     """
 
     groups: np.ndarray
@@ -310,15 +339,21 @@ class OwnSums(NamedTuple):
 
 
 def own_sums(values: np.ndarray, codes: np.ndarray) -> OwnSums:
-    """Return the summary of rows, whose scatter is summed about the means themselves, so that no digits cancel.
+    """Return the moments of rows, summed about the group means themselves, so that no digits cancel.
 
-    The means are subtracted twice, because the first time leaves the rounding of the sums.
+    The means are subtracted twice, because the first time leaves the rounding error of the sums.
 
     Parameters
     ----------
     values : ndarray of shape (n_rows, n_columns)
+        The rows.
     codes : ndarray of shape (n_rows,)
         The group of each row.
+
+    Returns
+    -------
+    sums : OwnSums
+        The moments of the groups that have rows.
     """
     local, groups = pd.factorize(codes)
     counts = np.bincount(local).astype(np.float64)

@@ -1,4 +1,4 @@
-"""A pool of threads that leaves BLAS one thread each."""
+"""A pool of threads, with BLAS limited to one thread in each of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LIMITING = Lock()
 
 
 class Pool(ThreadPoolExecutor):
-    """A pool of threads that says how many they are."""
+    """A pool of threads that stores their number."""
 
     def __init__(self, n_threads: int):
         super().__init__(n_threads)
@@ -24,11 +24,11 @@ class Pool(ThreadPoolExecutor):
 
 @contextmanager
 def threads(useful: int) -> Iterator[Pool | None]:
-    """Give a pool of as many threads as BLAS may use, up to `useful`, with BLAS kept to one thread; None for no pool."""
+    """Yield a pool of as many threads as BLAS may use, up to `useful`, while BLAS uses one; None if there is no pool."""
     blas = _threadpools().select(user_api="blas")
     allowed = max((library["num_threads"] for library in blas.info()), default=os.cpu_count() or 1)
     n_threads = min(useful, allowed)
-    # The limit on BLAS belongs to the process: two fits at a time must not set it and set it back across each other.
+    # The limit on BLAS belongs to the process: of two fits at a time, one must not restore the limit while the other runs.
     if n_threads < 2 or not _LIMITING.acquire(blocking=False):
         yield None
         return
@@ -41,5 +41,5 @@ def threads(useful: int) -> Iterator[Pool | None]:
 
 @cache
 def _threadpools() -> ThreadpoolController:
-    """Return the controller of the loaded thread pools: finding them takes a millisecond, asking them does not."""
+    """Return the controller of the loaded thread pools, which takes a millisecond to find them."""
     return ThreadpoolController()

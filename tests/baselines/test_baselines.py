@@ -1,10 +1,11 @@
-"""The baselines as estimators: scikit-learn's checks, the reference corpus, dummies, and what is said of bad input."""
+"""The baselines as estimators: scikit-learn's checks, the reference corpus, dummies, and errors for bad input."""
 
 import inspect
 import pickle
 import warnings
 
 import joblib
+import mpmath as mp
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -156,7 +157,7 @@ BAD = {
     "one group compared": (lambda X, y, g: compare_with_ols(X, y, g * 0), "one group only"),
     "the intercept's name": (
         lambda X, y, g: compare_with_ols(pd.DataFrame(X, columns=["a", "(Intercept)", "b"]), y, g),
-        "must have names of their own, other than .* found '\\(Intercept\\)'",
+        "must have unique names other than .* found '\\(Intercept\\)'",
     ),
     "compared NaN": (lambda X, y, g: compare_with_ols(X, y * np.nan, g), "Input y contains NaN"),
     "constant y": (lambda X, y, g: compare_with_ols(X, y * 0, g), "y is constant"),
@@ -297,3 +298,26 @@ def test_within_loses_no_digits_far_from_zero():
     exact = WithinOLS().fit(X, X @ [1.0, 2.0] + groups, groups)
     assert exact.residual_variance_ == 0.0
     np.testing.assert_allclose(exact.coef_, [1.0, 2.0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_slopes_that_cancel_keep_the_residual_variance(seed):
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(15), 9)
+    x = rng.standard_normal(135)
+    other = x + 1e-6 * rng.standard_normal(135)
+    X, y = np.column_stack([x, other]), rng.standard_normal(15)[groups] + 1e8 * (x - other) + rng.standard_normal(135)
+    model = WithinOLS().fit(X, y, groups=groups)
+    with mp.workdps(50):
+        exact = [[mp.mpf(float(value)) for value in column] for column in (x, other, y)]
+        # The rows are sorted by group, nine in each.
+        means = [[mp.fsum(column[9 * g : 9 * g + 9]) / 9 for g in groups] for column in exact]
+        deviations = [[a - b for a, b in zip(*pair, strict=True)] for pair in zip(exact, means, strict=True)]
+        gram = mp.matrix(3, 3)
+        for i in range(3):
+            for j in range(3):
+                gram[i, j] = mp.fsum(a * b for a, b in zip(deviations[i], deviations[j], strict=True))
+        slopes = mp.lu_solve(gram[:2, :2], gram[:2, 2])
+        left = gram[2, 2] - slopes[0] * gram[0, 2] - slopes[1] * gram[1, 2]
+    # The columns are known to 1e-16, their difference to 1e-10, and the slopes are 1e8 residual standard deviations.
+    assert model.residual_variance_ == pytest.approx(float(left / (135 - 15 - 2)), rel=1e-3)

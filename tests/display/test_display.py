@@ -283,8 +283,8 @@ def test_the_histogram_counts_every_group_and_the_curve_has_the_area_of_the_bars
     np.testing.assert_allclose(integrate.trapezoid(y, x), heights @ widths, rtol=0.01)
     tau, at = np.sqrt(null.variance_components_["group"]), null.intercept_ if scale == "absolute" else 0.0
     np.testing.assert_allclose(y / y.max(), stats.norm.pdf(x, at, tau) / stats.norm.pdf(x, at, tau).max())
-    said = display.ax_.get_legend().get_title().get_text()
-    assert said == "EB estimates are shrunk, so they spread less than τ"
+    note = display.ax_.get_legend().get_title().get_text()
+    assert note == "EB estimates are shrunk, so they spread less than τ"
     what = "intercept of each school in math" if scale == "absolute" else "effect of each school on math"
     assert display.ax_.get_xlabel() == f"{what} (EB estimate)"
 
@@ -297,7 +297,7 @@ def test_the_caterpillar_is_the_table_of_random_effects_in_order(null):
     np.testing.assert_allclose(segments[:, :, 0], table[["ci_lower", "ci_upper"]])
     assert [label.get_text() for label in display.ax_.get_yticklabels()] == [str(label) for label in table.index]
     apart = ((table["ci_lower"] > 0) | (table["ci_upper"] < 0)).sum()
-    assert display.ax_.get_title(loc="left") == f"{apart} of 12 intervals (80%) leave out 0 (orange)"
+    assert display.ax_.get_title(loc="left") == f"{apart} of 12 intervals (80%) exclude 0 (orange)"
 
 
 def test_extremes_are_the_lowest_and_the_highest_groups_by_name(null):
@@ -475,7 +475,7 @@ def test_the_range_shades_the_plausible_values(null):
 
 def test_without_residual_there_is_no_variance_to_divide():
     model = RandomInterceptRegressor().fit(None, [1.0, 1.0, 2.0, 2.0, 4.0, 4.0], groups=[1, 1, 2, 2, 3, 3])
-    with pytest.raises(ValueError, match="leaves no residual"):
+    with pytest.raises(ValueError, match="leaves no residual variance"):
         VarianceDisplay.from_estimator(model)
 
 
@@ -516,7 +516,7 @@ def test_without_matplotlib_the_error_names_the_extra():
         "    print(error)\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "ClusteringDisplay draws with matplotlib: pip install 'sklearn-mlm[plot]'."
+    assert result.stdout.strip() == "ClusteringDisplay needs matplotlib: pip install 'sklearn-mlm[plot]'."
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -587,4 +587,4 @@ def test_every_display_of_a_model_names_the_extra(name):
         f"try:\n    display.{name}.from_estimator(model)\nexcept ImportError as error:\n    print(error)\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == f"{name} draws with matplotlib: pip install 'sklearn-mlm[plot]'."
+    assert result.stdout.strip() == f"{name} needs matplotlib: pip install 'sklearn-mlm[plot]'."

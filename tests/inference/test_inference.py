@@ -400,7 +400,7 @@ def test_bad_arguments_are_named(model):
     for weights, message in (([1.0], "one weight per row"), ([1.0, 0.0], "sample_weight must be positive")):
         with pytest.raises(ValueError, match=message):
             inference.predict_interval(model, rows, groups=[3, 4], kind="observation", sample_weight=weights)
-    with pytest.raises(TypeError, match="model must be one of this package's; found LinearRegression"):
+    with pytest.raises(TypeError, match="model must be a model of this package; found LinearRegression"):
         inference.fixed_effects(LinearRegression().fit(rows, [0.0, 1.0]))
 
 

@@ -1,4 +1,4 @@
-"""Fits against 50-digit arithmetic: the truth for the doubles as given."""
+"""Fits against 50-digit arithmetic on the same doubles."""
 
 import mpmath as mp
 import numpy as np
@@ -11,7 +11,7 @@ from sklearn_mlm.likelihood._fit import Options, fit_moments
 
 
 def one_way_layout():
-    """Nine treatments of 21 readings each, alternating by 0.1 about means near 1e12: as NIST's SmLs07."""
+    """Nine treatments with 21 readings each, which alternate by 0.1 about means near 1e12, like NIST's SmLs07."""
     treatment = np.repeat(np.arange(9), 21)
     alternating = np.tile(np.append(0.0, np.tile([-0.1, 0.1], 10)), 9)
     return None, 1e12 + 0.1 * np.array([4, 3, 5, 3, 5, 3, 5, 6, 2])[treatment] + alternating, treatment
@@ -31,7 +31,7 @@ def unbalanced():
     return X, X @ [1.0, -2.0] + rng.standard_normal(12)[groups] + rng.standard_normal(len(groups)), groups
 
 
-# The shifts are ill-conditioned: the doubles as given are the shifted ones, and their truth is what counts.
+# The shifts are ill-conditioned, so that the exact fit is that of the shifted doubles.
 CASES = {
     "dyestuff": (load_dyestuff(return_X_y_groups=True), 0.7, 1e-13),
     "sleepstudy": (sleepstudy(), 1.4, 1e-13),
@@ -48,7 +48,7 @@ def test_estimates_are_those_of_50_digit_arithmetic(case, method):
     (X, y, groups), start, tolerance = CASES[case]
     truth = Dense(X, y, groups, reml=method == "reml").fit(start)
     model = RandomInterceptRegressor(method=method).fit(X, y, groups=groups)
-    # Sorted as text in the oracle, as numbers in the model.
+    # The oracle sorts labels as text, the model as numbers.
     effects = model.random_effects_.rename(index=str).sort_index()
 
     assert relative_error(model.variance_components_["group"], truth["group"]) < tolerance
@@ -85,10 +85,10 @@ def test_the_hessian_in_both_variances_is_that_of_differences_in_50_digits(name,
         return dense.D * mp.log(2 * mp.pi * sigma2) + r2 / sigma2 + log_det + (log_det_x if reml else 0)
 
     with mp.workdps(DIGITS):
-        # At the optimum of sigma2 for this ratio, to all digits.
+        # The optimum of sigma2 for this ratio, to all digits.
         ratio = mp.mpf(fit.solution.ratio)
         sigma2 = dense.at(ratio)[4] / dense.D
-        # Central differences, of relative error 1e-20.
+        # Central differences, with a relative error of 1e-20.
         step = mp.mpf(10) ** -10
         near = {(i, j): deviance(ratio * (1 + i * step), sigma2 * (1 + j * step)) for i in (-1, 0, 1) for j in (-1, 0, 1)}
         by_ratio, by_sigma2 = ratio * step, sigma2 * step
@@ -97,7 +97,7 @@ def test_the_hessian_in_both_variances_is_that_of_differences_in_50_digits(name,
             (near[1, 1] - near[1, -1] - near[-1, 1] + near[-1, -1]) / (4 * by_ratio * by_sigma2),
             (near[0, 1] - 2 * near[0, 0] + near[0, -1]) / by_sigma2**2,
         ]
-    # By gamma and log sigma2, where the derivative by sigma2 is 0.
+    # In gamma and log sigma2, at the optimum of sigma2.
     sigma2 = fit.residual_variance
     ours = [fit.hessian[0, 0], fit.hessian[0, 1] / sigma2, fit.hessian[1, 1] / sigma2**2]
     for value, expected in zip(ours, truth, strict=True):

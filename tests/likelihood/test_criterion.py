@@ -27,7 +27,7 @@ def group_level():
 
 
 def mixed_levels():
-    """Two columns that differ by a group-level one: within groups they are the same."""
+    """Two columns whose difference is a group-level column, so that they are the same within groups."""
     X, y, groups = small(7, n_columns=1)
     return np.column_stack([X[:, 0], X[:, 0] + rng().integers(0, 5, 7)[groups]]), y, groups
 
@@ -110,8 +110,8 @@ def test_derivatives_are_those_of_the_value():
 def test_many_ratios_at_once_give_what_one_at_a_time_gives(monkeypatch):
     criterion = Criterion(GroupedMoments.from_arrays(*group_level()))
     together = criterion.evaluate(RATIOS)
-    alone = [(criterion.value(r), criterion.gradient(r), criterion.hessian(r)) for r in RATIOS]
-    np.testing.assert_allclose(np.array(together), np.array(alone).T, rtol=1e-12, atol=1e-12)
+    separate = [(criterion.value(r), criterion.gradient(r), criterion.hessian(r)) for r in RATIOS]
+    np.testing.assert_allclose(np.array(together), np.array(separate).T, rtol=1e-12, atol=1e-12)
     monkeypatch.setattr("sklearn_mlm.likelihood._criterion._BATCH_NUMBERS", 1)
     np.testing.assert_allclose(criterion.evaluate(RATIOS), together, rtol=1e-12, atol=1e-12)
 
@@ -177,13 +177,13 @@ def test_the_criterion_does_not_remember_its_last_argument():
 @pytest.mark.parametrize("design", ["unbalanced", "group level", "mixed levels"])
 def test_a_large_ratio_tends_to_the_closed_form_of_no_residual(design):
     X, y, groups = DESIGNS[design]
-    # x determines y within groups, group by group another level.
+    # x determines y within groups, and each group has another level.
     generator = np.random.default_rng(12)
     y = X[:, 0] * 2.0 + generator.standard_normal(20)[groups]
     limit = Criterion(GroupedMoments.from_arrays(X, y, groups)).solution(np.inf)
     noisy = Criterion(GroupedMoments.from_arrays(X, y + 1e-7 * generator.standard_normal(len(y)), groups))
     near = noisy.solution(1e18)
-    # At a given ratio sigma2, and so tau2, is estimated with the degrees of freedom of both levels.
+    # At a given ratio, sigma2 and therefore tau2 are estimated with the degrees of freedom of both levels.
     share = noisy.between_degrees_of_freedom / noisy.degrees_of_freedom
     fixed_part = noisy.coordinates.within_residual * 1e18 / noisy.degrees_of_freedom * noisy.coordinates.y_scale**2
     np.testing.assert_allclose(near.group_variance - fixed_part, limit.group_variance * share, rtol=1e-5)
@@ -209,7 +209,7 @@ def test_groups_far_apart_leave_the_digits_of_the_rest(gap, fit_intercept):
 
 
 def many_weights(n_groups, spread, seed=0):
-    """Groups of few rows with weights of their own, and the sum of the weights in a group another in each."""
+    """Groups of few rows, with weights whose sum is different in every group."""
     generator = np.random.default_rng(seed)
     groups = np.append(np.arange(n_groups), generator.integers(0, n_groups, n_groups // 2))
     X = generator.standard_normal((len(groups), 2))
@@ -230,7 +230,7 @@ def test_nodes_stand_for_many_sizes_to_rounding(monkeypatch, spread, reml):
     assert len(by_node.groups.sizes) < 3000 / 8
     for ratio in [0.0, 1e-3, 0.1, 1.0, 30.0, 1e6]:
         value, gradient, hessian = (float(part[0]) for part in by_node.evaluate(ratio))
-        # Derivatives are differences, known to the rounding of their terms.
+        # Derivatives are differences, which have the rounding error of their terms.
         solution, solved = by_node.solution(ratio), by_size.solution(ratio)
         sums, exact = solution.sums, solved.sums
         slope = exact.second[-1, -1]

@@ -1,4 +1,4 @@
-"""The global optimum: both ends exactly, between them the lowest of all local minima."""
+"""The global optimum: both ends exactly, and otherwise the lowest of all local minima."""
 
 import numpy as np
 import pytest
@@ -69,7 +69,7 @@ def test_the_ratio_is_the_root_of_the_derivative_in_50_digits(n_groups, mean_siz
     X, y, groups = simulate(n_groups, mean_size, n_columns, tau=tau, level_2=level_2, seed=seed)
     X = X if X.size else None
     ratio = minimise(criterion_of(X, y, groups, reml=reml)).solution.ratio
-    # The derivative's rounding alone, over its slope, makes 1e-15 to 2e-14 of the ratio.
+    # The rounding of the derivative, divided by its slope, is already 1e-15 to 2e-14 of the ratio.
     assert relative_error(ratio, Dense(X, y, groups, reml=reml).fit(ratio)["ratio"]) < 1e-13
 
 
@@ -109,13 +109,13 @@ def test_balanced_groups_have_the_anova_estimates_at_any_ratio(ratio):
     msw = (noise**2).sum() / (n_groups * (size - 1))
     means *= np.sqrt((msw * (1 + size * ratio)) * (n_groups - 1) / size / (means**2).sum())
     y = (means[:, None] + noise).ravel()
-    # What the doubles say after rounding.
+    # The mean squares of the doubles after rounding.
     grid = y.astype(np.longdouble).reshape(n_groups, size)
     within = float(((grid - grid.mean(axis=1, keepdims=True)) ** 2).sum() / (n_groups * (size - 1)))
     between = float(size * grid.mean(axis=1).var(ddof=1))
     solution = minimise(criterion_of(None, y, np.repeat(np.arange(n_groups), size))).solution
     np.testing.assert_allclose(solution.residual_variance, within, rtol=1e-13)
-    # The difference of nearly equal mean squares is known to the rounding of either.
+    # The difference of nearly equal mean squares has the rounding error of each.
     rtol = 1e-13 + 3e-16 / ratio
     np.testing.assert_allclose(solution.group_variance, (between - within) / size, rtol=rtol)
 
@@ -176,7 +176,7 @@ def test_an_exact_fit_has_no_variance_at_all():
 
 
 def test_groups_that_the_columns_nearly_tell_apart():
-    # What is left between groups is a hundred-millionth of them: the minimum is at a ratio far beyond 1 / n.
+    # The rest between groups is 1e-8 of the group means, so that the minimum is at a ratio far above 1 / n.
     rng = np.random.default_rng(4)
     groups = np.repeat(np.arange(6), 4)
     X = np.eye(6)[groups][:, 1:] + 1e-4 * rng.standard_normal((24, 5))
@@ -205,7 +205,7 @@ def test_of_flat_criteria_zero_is_returned(design):
 
 
 def nearly_dependent(n_groups, n_columns, n_spare, seed):
-    """Columns that differ by a hundredth, as many as leave one row or two for both variances."""
+    """Columns that differ by 0.01, and are so many that one or two degrees of freedom remain for both variances."""
     rng = np.random.default_rng(seed)
     n_rows = n_columns + 1 + n_spare
     groups = np.sort(np.append(np.arange(n_groups), rng.integers(0, n_groups, n_rows - n_groups)))
@@ -214,7 +214,7 @@ def nearly_dependent(n_groups, n_columns, n_spare, seed):
 
 
 def saturated(between):
-    """Groups of three rows and six columns that vary within them alone but for a part."""
+    """Groups of three rows, and six columns that vary within groups except for a small part."""
     rng = np.random.default_rng(8)
     groups = np.repeat(np.arange(3), 3)
     X = rng.standard_normal((9, 6))
@@ -231,7 +231,7 @@ def test_flat_criteria_are_flat_whatever_rounding_makes_of_them(design):
     X, y, groups = design
     exact = Dense(X, y, groups)
     values = [exact.value(ratio) for ratio in (0.0, 1.0, 1e4)]
-    # The part of the columns that varies between groups is rounding, where it should be zero.
+    # The part of the columns that varies between groups is rounding, and should be zero.
     assert float(max(values) - min(values)) < 1e-12
     rng = np.random.default_rng(9)
     for attempt in range(20):
@@ -303,19 +303,19 @@ def test_a_saturated_within_part_is_scanned_to_where_its_column_counts(x_step, y
 
 @pytest.mark.parametrize("gap", [1e4, 1e7, 2.0**34])
 def test_an_outlying_group_does_not_touch_the_residual_variance(gap):
-    """Balanced groups with a covariate: sigma2 against brute force about slopes within, in long double."""
+    """Balanced groups with a covariate: sigma2 against brute force in long double, given the slopes within groups."""
     rng = np.random.default_rng(1)
     groups = np.repeat(np.arange(20), 5)
     x = np.round(rng.standard_normal(100) * 2**15) / 2**15
     y = np.round((x + rng.standard_normal(20)[groups] + rng.standard_normal(100)) * 2**15) / 2**15
     criterion = criterion_of(x[:, None], y + gap * (groups == 0), groups)
     optimum = minimise(criterion)
-    # As the gap grows, the group means stop telling anything of the slope that W does not.
+    # As the gap grows, the group means add less and less to what W determines of the slope.
     deviations = [v.reshape(20, 5).astype(np.longdouble) for v in (x, y)]
     dx, dy = (v - v.mean(axis=1, keepdims=True) for v in deviations)
     rss = float((dy**2).sum() - (dx * dy).sum() ** 2 / (dx**2).sum())
     np.testing.assert_allclose(criterion.coordinates.within_residual * criterion.coordinates.y_scale**2, rss, rtol=1e-13)
-    # One degree of freedom for the slope, to which the means add a little.
+    # The slope takes one degree of freedom; the means add little to it.
     np.testing.assert_allclose(optimum.solution.residual_variance, rss / 79, rtol=3e-2)
     reference = minimise(criterion_of(x[:, None], y + 2.0**36 * (groups == 0), groups)).solution.residual_variance
     np.testing.assert_allclose(optimum.solution.residual_variance, reference, rtol=1e-2 / np.sqrt(gap) + 1e-9)

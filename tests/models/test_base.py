@@ -1,4 +1,4 @@
-"""What the estimators with groups share."""
+"""Behaviour that all estimators with groups share."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""`partial_fit` and `update_random_effects`: rows that come later."""
+"""`partial_fit` and `update_random_effects` add rows to a model."""
 
 import warnings
 
@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn_mlm import GroupedMoments, GroupsNotPassedWarning, RandomInterceptRegressor, inference
 
 
-# The first few rows leave nothing to tell the variances apart by, or columns that depend on others.
+# The first few rows do not identify the variances, or have columns that depend on others.
 @pytest.mark.filterwarnings("ignore:The likelihood is the same:UserWarning", "ignore:.*depend on the columns:UserWarning")
 @pytest.mark.parametrize("size", [1, 5, 40, 10_000])
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_until_the_rows_identify_the_model_it_is_not_fitted_and_nothing_is_lost(
 def test_a_failed_call_leaves_the_model_as_it_was(design):
     X, y, groups = design
     model = RandomInterceptRegressor().partial_fit(pd.DataFrame(X, columns=list("abc")), y, groups)
-    before, state = model.predict(pd.DataFrame(X, columns=list("abc")), groups), dict(model.__dict__)
+    before, attributes = model.predict(pd.DataFrame(X, columns=list("abc")), groups), dict(model.__dict__)
     nan = y.copy()
     nan[3] = np.nan
     frame = pd.DataFrame(X, columns=list("abc"))
@@ -88,18 +88,18 @@ def test_a_failed_call_leaves_the_model_as_it_was(design):
         ]:
             with pytest.raises(ValueError, match=message):
                 method(*arguments)
-            assert model.__dict__ == state or all(model.__dict__[key] is value for key, value in state.items())
+            assert all(model.__dict__[key] is value for key, value in attributes.items())
             np.testing.assert_array_equal(model.predict(frame, groups), before)
 
 
 def test_some_calls_with_groups_and_some_without_are_refused(design):
     X, y, groups = design
     model = RandomInterceptRegressor().partial_fit(X, y, groups)
-    with pytest.raises(ValueError, match="partial_fit was given no groups, and some before"):
+    with pytest.raises(ValueError, match="partial_fit was given no groups, but earlier calls had some"):
         model.partial_fit(X, y)
     with pytest.warns(GroupsNotPassedWarning):
         model = RandomInterceptRegressor().partial_fit(X[:20], y[:20])
-    with pytest.raises(ValueError, match="partial_fit was given groups, and none before"):
+    with pytest.raises(ValueError, match="partial_fit was given groups, but earlier calls had none"):
         model.partial_fit(X, y, groups)
     model.partial_fit(X[20:], y[20:])
     with pytest.warns(GroupsNotPassedWarning):
@@ -118,7 +118,7 @@ def test_effects_follow_new_rows_and_new_groups_and_nothing_else_changes(design)
     assert model.update_random_effects(X[~first], y[~first], groups=groups[~first]) is model
     for name, value in fitted.items():
         assert getattr(model, name) is value
-    # By the formula, with all rows.
+    # The formula, with all rows.
     tau2, sigma2 = model.variance_components_
     left = pd.Series(y - model.predict(X, "population")).groupby(groups)
     sizes, means = left.size(), left.mean()
@@ -146,7 +146,7 @@ def test_predictions_and_inference_after_an_update_are_consistent(design):
     mean, std = model.predict(X, groups, return_std=True)
     population = model.predict(X, "population")
     np.testing.assert_allclose(mean - population, model.random_effects_.loc[groups])
-    # Rows of a group make its mean surer.
+    # More rows of a group make its mean more precise.
     new_group = model.predict(X[~first], groups[~first] + 1000, return_std=True)[1]
     assert (std[~first] < new_group).all()
     table = inference.predict_interval(model, X, groups)
@@ -184,7 +184,7 @@ def test_models_without_groups_have_no_effects_to_update(design):
 
 
 def test_a_fit_that_later_rows_leave_without_enough_of_them_stays_as_it_was():
-    # Weights below 1 let the rows fall behind the columns that come to vary.
+    # With weights below 1, added rows can make more columns vary than there are rows.
     model = RandomInterceptRegressor().partial_fit([[0, 0], [1, 0], [2, 0]], [0, 1, 3], [5, 5, 6], [1, 0.6, 0.7])
     before = dict(model.__dict__)
     with pytest.raises(ValueError, match="more rows than fixed effects"):

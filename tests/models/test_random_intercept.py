@@ -1,4 +1,4 @@
-"""The estimator: inputs, predictions, attributes, and what it says of bad input."""
+"""The estimator: inputs, predictions, attributes, and errors for bad input."""
 
 import inspect
 import pickle
@@ -40,7 +40,7 @@ VARIANTS = [
 
 
 class WithGroups(RegressorMixin, BaseEstimator):
-    """A wrapper that makes groups of the data's own bits, so that the checks fit a real multilevel model."""
+    """A wrapper that makes groups from the bits of the data, so that the checks fit a real multilevel model."""
 
     def __init__(self, method="reml"):
         self.method = method
@@ -64,7 +64,7 @@ class WithGroups(RegressorMixin, BaseEstimator):
             if len(set(groups)) < 2 or len(set(groups)) == len(groups):
                 groups = None
         except (ValueError, TypeError, IndexError, AttributeError, FloatingPointError):
-            pass  # the model itself is to say what is wrong with X
+            pass  # the model itself reports what is wrong with X
         self.model_.fit(X, y, groups=groups, sample_weight=sample_weight)
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self.model_, name):
@@ -78,7 +78,7 @@ class WithGroups(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, accept_sparse=["csr", "csc"])
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that X came with names
+            warnings.simplefilter("ignore")  # warnings that X has names
             return self.model_.predict(X, groups=self._groups(X))
 
 
@@ -87,7 +87,7 @@ def _first_column(X):
     return column if column.dtype.kind == "c" else column.astype(float)
 
 
-# Equivalence of weights is checked here with groups too: each row's group is made from the row alone.
+# Equivalence of weights is checked with groups too, because the group of a row depends on the row only.
 @parametrize_with_checks([*VARIANTS, WithGroups(), WithGroups(method="ml")])
 @pytest.mark.filterwarnings("ignore:fit was given no groups", "ignore:.*of X depend", "ignore:The likelihood is the same")
 def test_scikit_learn_checks(estimator, check):
@@ -115,14 +115,14 @@ def test_precision_weights_differ_from_copies_in_the_number_of_observations():
     X, y, groups = simulate(20, 6)
     doubled = np.full(len(y), 2.0)
     precise, plain = fit(X, y, groups, doubled, weight_type="precision"), fit(X, y, groups)
-    # Half the variance for every row is a model with another sigma2, and the same everything else.
+    # If every row has half the variance, only sigma2 of the model changes.
     tau2, sigma2 = plain.variance_components_
     np.testing.assert_allclose(precise.variance_components_, [tau2, 2 * sigma2], rtol=1e-12)
     np.testing.assert_allclose(precise.coef_, plain.coef_, rtol=1e-12)
     np.testing.assert_allclose(precise.log_likelihood_, plain.log_likelihood_, rtol=1e-13)
     copies = fit(X, y, groups, doubled)
     assert abs(copies.variance_components_["residual"] / sigma2 - 1) > 1e-3
-    # A row of weight 0 is no row under either meaning.
+    # A row of weight 0 is left out with either meaning of weights.
     some = doubled * (np.arange(len(y)) % 3 > 0)
     kept = some > 0
     zeroed = fit(X, y, groups, some, weight_type="precision")
@@ -157,7 +157,7 @@ def test_units_make_no_difference(design, x_scale, y_scale):
 
 def test_where_zero_lies_makes_no_difference(design):
     X, y, groups = design
-    # Rounded so that the shifted doubles are exact: the answers are to agree in full.
+    # Values are rounded so that the shifted doubles are exact and the results must agree to all digits.
     X, y = np.round(X * 2**20) / 2**20, np.round(y * 2**20) / 2**20
     plain = fit(X, y, groups)
     shifted = fit(X + 1e8, y - 1e8, groups)
@@ -277,7 +277,7 @@ def test_the_group_feature_takes_the_place_of_groups(key):
     frame = pd.DataFrame(X, columns=["a", "b"]).assign(g=pd.Series(groups).map("group {:02}".format))
     plain = fit(X, y, groups)
     model = RandomInterceptRegressor(group_feature=key).fit(frame, y)
-    # The group column is no predictor, but names and coefficients stand side by side.
+    # The group column is not a predictor, but has a coefficient of 0, so that names and coefficients align.
     np.testing.assert_allclose(model.coef_, [*plain.coef_, 0.0], rtol=1e-12)
     np.testing.assert_allclose(model.variance_components_, plain.variance_components_, rtol=1e-12)
     assert model.n_features_in_ == 3
@@ -451,7 +451,7 @@ def test_without_groups_it_is_least_squares_and_says_how_to_pass_them(design, fi
     assert model.boundary_ == "group"
 
 
-# ---- bad input, a row of the table each
+# ---- bad input, one row of the table for each
 
 BAD_FITS = {
     "NaN in X": (lambda X, y, g: (_with(X, np.nan), y, g), "Input X contains NaN"),
@@ -651,7 +651,7 @@ def test_predicting_what_was_not_fitted(design):
         fit(None, y, groups).predict(None)
 
 
-# ---- moments in place of rows
+# ---- moments instead of rows
 
 
 def test_moments_carry_names_and_fit_as_rows_do():
@@ -752,7 +752,7 @@ def test_a_parameter_set_after_fit_changes_nothing_that_was_estimated(design, ch
     weights = 1.0 + np.arange(len(y)) % 3
     model = fit(X, y, groups, weights)
     small = fit(X[:, :2], y, groups, weights)
-    said = {
+    functions = {
         "predict": lambda: model.predict(X, groups, return_std=True),
         "predict_interval": lambda: inference.predict_interval(model, X, groups),
         "summary": lambda: str(model.summary(X, y, groups, sample_weight=weights)),
@@ -768,9 +768,9 @@ def test_a_parameter_set_after_fit_changes_nothing_that_was_estimated(design, ch
         "random_effects_table": lambda: inference.random_effects_table(model),
         "update_random_effects": lambda: clone_fitted(model).update_random_effects(X, y, groups, weights).random_effects_,
     }
-    before = {name: function() for name, function in said.items()}
+    before = {name: function() for name, function in functions.items()}
     model.set_params(**change)
-    for name, function in said.items():
+    for name, function in functions.items():
         if isinstance(before[name], str):
             assert function() == before[name]
         else:

@@ -1,4 +1,4 @@
-"""Every case of the reference corpus: what lme4, polished to its optimum, answers on real data."""
+"""Every case of the reference corpus: results of lme4 on real data, polished to the optimum."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ CASES = [
     "orthodont_age_sex", "rail_null", "mathachieve_ses", "mathachieve_ses_sector", "exam_lrt", "exam_lrt_weighted",
     "exam_singletons", "scotssec_verbal", "scotssec_verbal_sex", "chem97_gcse",
 ]  # fmt: skip
-# What a plain double-precision computation agrees with lme4's polished optimum to is about 1e-13.
+# A plain double-precision computation agrees with the polished optimum of lme4 to about 1e-13.
 TOLERANCE = 1e-10
 
 
@@ -51,7 +51,7 @@ def test_estimates(reference, name, method):
 @pytest.mark.parametrize("name", CASES)
 def test_the_likelihood_is_never_below_lme4s(reference, name, method):
     model, expected, _, _ = fitted(reference, name, method)
-    # But for the rounding of a sum of n terms.
+    # Up to the rounding of a sum of n terms.
     assert model.log_likelihood_ >= expected["logLik"] - 1e-14 * abs(expected["logLik"])
     assert model.log_likelihood_ >= expected["lme4_default"]["logLik"] - 1e-14 * abs(expected["logLik"])
 
@@ -115,7 +115,7 @@ def test_the_shipped_data_are_the_published_ones(reference):
 def test_satterthwaites_tests_are_lmertests(reference, name, method):
     model, expected, _, _ = fitted(reference, name, method)
     expected, table = expected["satterthwaite"], inference.fixed_effects(model)
-    # lmerTest takes its Hessian by differences.
+    # lmerTest computes its Hessian by differences.
     np.testing.assert_allclose(table["df"], expected["df"], rtol=1e-7)
     np.testing.assert_allclose(table["t"], expected["t"], rtol=1e-8)
     # Differences of df of 1e-7 show in tiny p-values.

@@ -33,7 +33,7 @@ def test_html_is_well_formed():
         assert figure in cells
 
 
-def test_boundaries_are_told():
+def test_boundaries_are_reported():
     dyestuff = load_dyestuff()
     flat = RandomInterceptRegressor().fit(None, np.tile([1.0, 2.0, 4.0, 7.0, 11.0], 6), groups=dyestuff.groups)
     assert "exactly 0: the model is least squares (what lme4 calls a singular" in str(flat.summary())

@@ -1,4 +1,4 @@
-"""Rows in batches: wherever they are cut, the state of all of them; and no digits, threads or memory lost on the way."""
+"""Rows in batches: any cut gives the moments of all rows, without losing digits, threads or memory."""
 
 import tracemalloc
 
@@ -18,7 +18,7 @@ from sklearn_mlm.moments._sums import NUMBERS_PER_THREAD, Adder
 
 
 def cut(X, y, groups, size, weights=None, empty=True):
-    """Batches of so many rows, with empty ones between."""
+    """Batches of this many rows, with empty batches between them."""
     for start in range(0, len(y), size):
         for rows in [slice(start, start + size), *([slice(0, 0)] if empty else [])]:
             batch = None if X is None else X[rows], y[rows], groups[rows]
@@ -37,7 +37,7 @@ LABELS = {
 
 @pytest.mark.parametrize("size", [1, 7, 50, 10_000])
 @pytest.mark.parametrize("kind", LABELS)
-def test_any_cut_with_any_labels_gives_the_state_of_all_rows(kind, size):
+def test_any_cut_with_any_labels_gives_the_moments_of_all_rows(kind, size):
     X, y, groups = simulate()
     groups = LABELS[kind](groups)
     moments = GroupedMoments.from_batches(cut(X, y, groups, size))
@@ -61,7 +61,7 @@ def test_weights_and_sparse_rows_are_read_as_when_all_come_at_once(n_columns, sp
 
 @pytest.mark.parametrize("level_2", [False, True], ids=["one centre serves", "points of the groups' own"])
 @pytest.mark.parametrize("size", [9_973, 70_000])
-def test_large_batches_on_threads_give_the_state_and_the_fit_of_all_rows(size, level_2):
+def test_large_batches_on_threads_give_the_moments_and_the_fit_of_all_rows(size, level_2):
     X, y, groups = simulate(400, 800, 4, level_2=level_2, tau=0.5)
     groups = np.array([f"s{group}" for group in range(400)])[groups]
     whole = GroupedMoments.from_arrays(X, y, groups)
@@ -70,7 +70,7 @@ def test_large_batches_on_threads_give_the_state_and_the_fit_of_all_rows(size, l
     order = np.random.default_rng(0).permutation(len(y))
     shuffled = GroupedMoments.from_batches(cut(X[order], y[order], groups[order], size))
     assert_same(shuffled, whole)
-    fitted, expected = (RandomInterceptRegressor().fit_moments(state) for state in (moments, whole))
+    fitted, expected = (RandomInterceptRegressor().fit_moments(each) for each in (moments, whole))
     close = {"rtol": 1e-10, "atol": 0}
     np.testing.assert_allclose(fitted.variance_components_, expected.variance_components_, **close)
     np.testing.assert_allclose(fitted.coef_, expected.coef_, **close)
@@ -113,9 +113,9 @@ def test_groups_whose_first_row_is_far_off_cost_few_digits():
 
 @pytest.fixture
 def happened(monkeypatch):
-    """Names of the methods that rare rows call, in the order of their calls."""
+    """Names of the methods that only unusual rows call, in the order of the calls."""
     names = []
-    for name in ("_refer", "_read_carefully", "_settle", "_hash_labels"):
+    for name in ("_use_group_points", "_read_about_means", "_move_to_means", "_switch_to_hashed"):
 
         def spy(self, *args, method=getattr(Accumulator, name), name=name):
             names.append(name)
@@ -125,7 +125,7 @@ def happened(monkeypatch):
     return names
 
 
-def test_a_drift_and_a_change_of_labels_are_met_by_points_of_the_groups_own_and_by_hashing(happened):
+def test_a_drift_gives_groups_their_own_points_and_a_change_of_labels_leads_to_hashing(happened):
     rng = np.random.default_rng(0)
     groups = rng.integers(0, 50, 60_000)
     X, y = rng.standard_normal((60_000, 2)), rng.standard_normal(60_000)
@@ -136,11 +136,11 @@ def test_a_drift_and_a_change_of_labels_are_met_by_points_of_the_groups_own_and_
         (X, y, groups + 20),
     ]
     moments = GroupedMoments.from_batches(batches)
-    assert [name for name in happened if name != "_read_carefully"] == ["_refer", "_hash_labels"]
+    assert [name for name in happened if name != "_read_about_means"] == ["_use_group_points", "_switch_to_hashed"]
     assert_same(moments, GroupedMoments.merge(GroupedMoments.from_arrays(*batch) for batch in batches))
 
 
-def test_ordinary_rows_are_not_read_carefully(happened):
+def test_ordinary_rows_are_not_read_about_their_means(happened):
     rng = np.random.default_rng(0)
     groups = rng.integers(0, 2_000, 400_000)
     X, y = rng.standard_normal((400_000, 3)), rng.standard_normal(400_000) + rng.standard_normal(2_000)[groups]
@@ -204,12 +204,12 @@ def test_threads_are_given_back_after_an_error_too():
         ([([[1.0]], [1e200], ["a"]), ([[1.0]], [-1e200], ["a"])], ValueError, "so large that their squares overflow"),
     ],
 )
-def test_what_is_wrong_with_which_batch_is_said(batches, error, message):
+def test_errors_name_the_batch_and_the_cause(batches, error, message):
     with pytest.raises(error, match=message):
         GroupedMoments.from_batches(batches)
 
 
-def test_empty_batches_alone_are_the_state_of_no_rows():
+def test_empty_batches_alone_give_moments_of_no_rows():
     moments = GroupedMoments.from_batches([(np.zeros((0, 2)), [], [])])
     assert (moments.n_groups, moments.n_features) == (0, 2)
     some = GroupedMoments.from_arrays([[1.0, 2.0]], [3.0], ["a"])
@@ -360,7 +360,7 @@ def first_rows_far_off():
 
 
 def first_rows_that_are_points():
-    """First rows far off that each group has for its point, because one column has no variance within groups."""
+    """Distant first rows that become the points of their groups, because one column has no variance within groups."""
     X, y, groups = first_rows_far_off()
     return np.column_stack([X, np.random.default_rng(1).standard_normal(200)[groups]]), y, groups
 
@@ -423,7 +423,7 @@ def test_points_that_have_moved_keep_their_digits_far_from_zero(happened):
     y = rng.integers(-2_000, 2_000, len(groups)) / 1_024.0
     y[:40] += 1e5
     moments = GroupedMoments.from_batches(cut(None, y + 1e12, groups, 4_000, empty=False))
-    assert "_settle" in happened
+    assert "_move_to_means" in happened
     expected = GroupedMoments.from_arrays(None, y, groups)
     np.testing.assert_allclose(moments.within, expected.within, rtol=1e-12)
     # The rounding of 1e5, the distance of the first rows; that of 1e12 is 1e-4.
@@ -434,7 +434,7 @@ def test_points_that_have_moved_keep_their_digits_far_from_zero(happened):
 def test_values_of_groups_have_no_scatter_within_after_points_have_moved(happened):
     X, y, groups = first_rows_that_are_points()
     moments = GroupedMoments.from_batches(cut(X, y, groups, 20_000))
-    assert "_settle" in happened
+    assert "_move_to_means" in happened
     assert moments.within[1].tolist() == [0.0] * 3
 
 
@@ -447,7 +447,7 @@ def from_table(table):
 
 
 def repeated(X, y, groups, times=6):
-    """So many rows that an Arrow stream has several batches, each of which goes to a thread while the next is read."""
+    """Enough rows for an Arrow stream of several batches, each of which goes to a thread while the next is read."""
     assert 2 * _MAX_ROWS >= NUMBERS_PER_THREAD
     assert times * len(y) > 4 * _MAX_ROWS
     return np.tile(X, (times, 1)), np.tile(y, times), np.tile(groups, times)
@@ -471,10 +471,10 @@ def test_labels_may_need_hashing_after_points_have_moved(happened, n_threads):
     groups[_MAX_ROWS : 2 * _MAX_ROWS] += 1_000
     groups[2 * _MAX_ROWS :] += 10**12
     assert_as_exact(from_table(as_table(X, y, groups)), GroupedMoments.from_arrays(X, y, groups))
-    assert {"_read_carefully", "_settle", "_hash_labels"} <= set(happened)
+    assert {"_read_about_means", "_move_to_means", "_switch_to_hashed"} <= set(happened)
 
 
-def test_what_a_thread_finds_not_finite_is_said_with_its_rows(n_threads):
+def test_values_that_are_not_finite_in_a_thread_are_reported_with_their_rows(n_threads):
     X, y, groups = repeated(*ordinary())
     y[3 * _MAX_ROWS + 7] = np.nan
     rows = f"In rows {3 * _MAX_ROWS} to {4 * _MAX_ROWS - 1}, counted from 0: Input y contains NaN"
@@ -502,7 +502,7 @@ def test_an_adder_stops_in_front_of_the_block_that_exceeds_its_limit(value):
     rows, limit = Rows(None, y), np.array([5e5])
     stop = Adder(1, 2).add(rows, 0, len(y), codes, None, np.zeros(1), [], sums, scatter, limit)
     assert 0 < stop <= 150_000
-    # The sum of ones, and their number, of the rows before.
+    # The sum and the number of the rows before, which are ones.
     assert sums.tolist() == [[stop, stop]]
     assert scatter.tolist() == [[stop, stop], [stop, stop]]
     assert Adder(1, 2).add(rows, 0, stop, codes, None, np.zeros(1), [], sums, scatter, limit) == stop

@@ -1,4 +1,4 @@
-"""Tables that come as Arrow streams: the same state as from arrays, with no more of the table read than needed."""
+"""Tables that come as Arrow streams: the same moments as from arrays, without reading more columns than needed."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ import pytest
 from designs import assert_same, simulate
 
 from sklearn_mlm import GroupedMoments
-from sklearn_mlm.moments._arrow import _MAX_ROWS, _MIN_ROWS, _of_good_size, arrow_columns, named_columns
+from sklearn_mlm.moments._arrow import _MAX_ROWS, _MIN_ROWS, _resized, arrow_batches, named_columns
 
 NAMES = {"x": ["a", "b", "c"], "y": "y", "groups": "school"}
 
@@ -42,7 +42,7 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_every_table_gives_the_state_of_its_rows(frame, expected, kind):
+def test_every_table_gives_the_moments_of_its_rows(frame, expected, kind):
     moments = GroupedMoments.from_arrow(SOURCES[kind](frame), **NAMES)
     assert_same(moments, expected)
     assert moments.feature_names == ("a", "b", "c")
@@ -88,7 +88,7 @@ def test_parquet_may_be_a_file_a_folder_or_a_list(frame, expected, tmp_path):
 
 
 def test_columns_that_are_not_needed_are_not_read(frame, tmp_path):
-    # A column that cannot be read, since its pages are overwritten.
+    # A column that cannot be read, because its pages are overwritten.
     table = pa.Table.from_pandas(frame.assign(broken=np.arange(len(frame)) * 1.0))
     path = tmp_path / "data.parquet"
     pyarrow.parquet.write_table(table, path, compression="none", use_dictionary=False, write_statistics=False)
@@ -102,16 +102,16 @@ def test_columns_that_are_not_needed_are_not_read(frame, tmp_path):
     assert GroupedMoments.from_parquet(path, **NAMES).n_rows.sum() == len(frame)
 
 
-def test_small_batches_are_put_together_and_large_ones_cut():
+def test_small_batches_are_joined_and_large_ones_cut():
     def sizes(*rows):
         batches = [pa.RecordBatch.from_arrays([pa.array(np.zeros(n))], names=["a"]) for n in rows]
         reader = pa.RecordBatchReader.from_batches(batches[0].schema, batches)
-        return [batch.num_rows for batch in _of_good_size(pa, reader)]
+        return [batch.num_rows for batch in _resized(reader)]
 
     assert sizes(*[1_000] * 300) == [132_000, 132_000, 36_000]
     assert sizes(2 * _MAX_ROWS + 5) == [_MAX_ROWS, _MAX_ROWS, 5]
     assert sizes(_MIN_ROWS, 3) == [_MIN_ROWS, 3]
-    # One of no rows says what the columns are.
+    # An empty batch tells the columns.
     assert sizes(0, 0) == [0]
 
 
@@ -125,7 +125,7 @@ def test_small_batches_are_put_together_and_large_ones_cut():
     ],
 )
 @pytest.mark.parametrize("kind", ["pyarrow table", "duckdb", "polars", "pyarrow dataset"])
-def test_what_is_wrong_with_a_column_is_said(frame, change, message, kind):
+def test_errors_name_the_column_and_the_cause(frame, change, message, kind):
     data = frame.assign(gaps=np.where(np.arange(len(frame)) == 4, np.nan, 1.0))
     source = SOURCES[kind](data) if kind != "polars" else pl.from_pandas(data, nan_to_null=True)
     with pytest.raises(ValueError, match=message):
@@ -146,13 +146,13 @@ def test_what_offers_no_stream_is_refused(source):
         GroupedMoments.from_arrow(source, **NAMES)
 
 
-def test_progress_is_shown_where_it_is_asked_for(frame, capsys):
+def test_progress_is_shown_on_request(frame, capsys):
     table = pa.Table.from_pandas(frame)
     GroupedMoments.from_arrow(table, **NAMES)
     assert capsys.readouterr().err == ""
     GroupedMoments.from_arrow(table, **NAMES, verbose=1)
-    shown = capsys.readouterr().err
-    assert f"{len(frame) / 1000:.2f}k rows" in shown
+    text = capsys.readouterr().err
+    assert f"{len(frame) / 1000:.2f}k rows" in text
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_decimals_and_small_integers_are_numbers():
     assert GroupedMoments.from_arrow(table, x="x", y="y", groups="g").means.tolist() == [[2.0, 2.0]]
 
 
-def test_a_table_without_rows_is_the_state_of_none(frame):
+def test_a_table_without_rows_gives_moments_of_no_rows(frame):
     moments = GroupedMoments.from_arrow(pa.Table.from_pandas(frame[:0]), **NAMES)
     assert (moments.n_groups, moments.feature_names) == (0, ("a", "b", "c"))
 
@@ -276,7 +276,7 @@ BIG = 2**60
 
 
 def of_labels(*arrays):
-    """Return the state of a stream with a batch of each of the arrays as labels."""
+    """Return the moments of a stream with one batch for each array of labels."""
     batches = [pa.record_batch({"y": np.arange(len(labels)) * 1.0, "g": labels}) for labels in arrays]
     return GroupedMoments.from_arrow(pa.Table.from_batches(batches), x=None, y="y", groups="g")
 
@@ -336,7 +336,7 @@ def test_labels_that_are_null_are_missing(labels):
 )
 def test_a_missing_label_makes_no_floats_of_integers(monkeypatch, table):
     frame = pd.DataFrame({"y": [1.0, 2.0, 3.0], "g": pd.array([BIG + 1, None, BIG], dtype="Int64")})
-    (batch,) = arrow_columns(table(frame), named_columns(None, "y", "g", None))
+    (batch,) = arrow_batches(table(frame), named_columns(None, "y", "g", None))
     assert [int(batch.groups[0]), int(batch.groups[2])] == [BIG + 1, BIG]
 
 

@@ -287,7 +287,7 @@ def test_parts_of_different_columns_do_not_merge():
         GroupedMoments.from_arrays(X, y, groups) + 1
 
 
-def test_the_state_is_frozen_and_says_what_it_is():
+def test_moments_are_frozen_and_have_a_repr():
     moments = GroupedMoments.from_arrays(*simulate())
     with pytest.raises(dataclasses.FrozenInstanceError):
         moments.counts = None

@@ -1,4 +1,4 @@
-"""Rows are paired by position; containers that say otherwise, by their index or a mask, are refused everywhere alike."""
+"""Rows are paired by position; every function refuses containers whose index or mask contradicts that."""
 
 import dask.array as da
 import dask.dataframe as dd
@@ -37,7 +37,7 @@ def lazily(method):
     return call
 
 
-# What takes X, y, groups and sample_weight; the names say which of them.
+# Functions that take X, y, groups or sample_weight, with the names of those they take.
 CALLS = {
     "fit": (RandomInterceptRegressor().fit, "X y groups sample_weight"),
     "partial_fit": (RandomInterceptRegressor().partial_fit, "X y groups sample_weight"),
@@ -77,7 +77,7 @@ MASKABLE = [
 
 
 def pandas_rows(call):
-    """The arguments of a call as pandas objects of one index, in no order."""
+    """The arguments of a call as pandas objects with the same shuffled index."""
     X, y, groups = ROWS
     index = np.random.default_rng(0).permutation(len(y))
     X = pd.Series(X[:, 0], index=index) if call == "ClusteringDisplay" else pd.DataFrame(X, index=index)
@@ -122,8 +122,8 @@ def test_masked_values_are_refused_by_name(call, name):
     values = np.ma.masked_array(rows[name], mask=np.zeros(rows[name].shape, dtype=bool))
     CALLS[call][0](**{**rows, name: values})
     values[3] = np.ma.masked
-    shown = "x" if call == "ClusteringDisplay" and name == "X" else name
-    with pytest.raises(ValueError, match=rf"{shown} is a masked array with \d+ masked value"):
+    argument = "x" if call == "ClusteringDisplay" and name == "X" else name
+    with pytest.raises(ValueError, match=rf"{argument} is a masked array with \d+ masked value"):
         CALLS[call][0](**{**rows, name: values})
 
 

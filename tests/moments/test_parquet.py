@@ -100,9 +100,9 @@ def test_a_file_of_several_entries_is_read_once_and_a_repeated_entry_again(order
     [
         ("none.parquet", "There is no file or folder '.*none.parquet'"),
         ("none*.parquet", "No Parquet file matches '.*none.*' .looked in '.*'"),
-        ("a/_temp*/*", r"No Parquet file matches .*are left out, which are 1 here, such as '_temporary/1.parquet'"),
+        ("a/_temp*/*", r"No Parquet file matches .*; 1 file.s. were skipped .*, such as '_temporary/1.parquet'"),
         ("empty", "The folder '.*empty' has no Parquet file in it or below it"),
-        ("only", "has no Parquet file .*; names that begin with .* are left out, which are 1 here, such as '_SUCCESS'"),
+        ("only", "has no Parquet file .*; 1 file.s. were skipped .*, such as '_SUCCESS'"),
     ],
 )
 def test_where_no_file_is_found_the_error_says_where_it_was_looked_for(orders, path, message):
@@ -122,7 +122,7 @@ def test_where_no_file_is_found_the_error_says_where_it_was_looked_for(orders, p
         ([None], TypeError, "found NoneType"),
         (b"orders", TypeError, "found bytes"),
         ("s3://bucket/orders/*.parquet", ValueError, "has a pattern, which works for local files only"),
-        ("gopher://orders/1.parquet", ValueError, "'gopher://orders/1.parquet' is no URI that pyarrow can read"),
+        ("gopher://orders/1.parquet", ValueError, "'gopher://orders/1.parquet' is not a URI that pyarrow can read"),
         ("mock:///orders", FileNotFoundError, "There is no file or folder 'orders'"),
     ],
 )
@@ -223,7 +223,7 @@ def test_a_file_without_rows_decides_no_type(tmp_path):
             assert moments.n_rows.sum() == 2
 
 
-def test_files_without_any_row_are_the_state_of_none(tmp_path):
+def test_files_without_rows_give_moments_of_no_rows(tmp_path):
     for folder in in_files(tmp_path, g=[pa.array([], pa.null()), dictionary([], pa.array([], pa.null()))]):
         assert read(folder).n_groups == 0
 
@@ -443,7 +443,9 @@ def test_a_file_that_lacks_the_column_has_the_name_of_its_folder_in_the_type_of_
 def test_a_folder_name_that_the_type_of_the_files_would_change_is_refused(tmp_path, held, name):
     write(tmp_path / "g=0" / "1.parquet", g=held)
     write(tmp_path / f"g={name}" / "1.parquet", x=[1.0])
-    with pytest.raises(ValueError, match=rf"g={name}.1.parquet' has 'g' from its folder, '{name}', which is no {held.type}"):
+    with pytest.raises(
+        ValueError, match=rf"g={name}.1.parquet' has 'g' from its folder, '{name}', which is not a label of type {held.type}"
+    ):
         read(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Predictors that explain nearly all of y: every figure is that of what they leave, however large their slopes are."""
+"""Predictors that explain nearly all of y: figures are those of the rest of y, however large the slopes are."""
 
 import io
 import warnings
@@ -22,7 +22,7 @@ from sklearn_mlm.moments._remainder import KnownPart, rests
 
 # Which columns get the slope s: one that varies within groups and between them, one of groups only, or all three.
 COLUMNS = {"within and between": [1.0, 0, 0], "between": [0, 1.0, 0], "all": [1.0, 1.0, 1.0]}
-# In units of the residual standard deviation; powers of two, and one that is none.
+# In units of the residual standard deviation: powers of two, and one other number.
 SLOPES = [2.0**10, 2.0**14, 2.0**20, 2.0**22, 1e8]
 # Rounding of the second reading; profile limits and effects of groups lose a digit or two more.
 RTOL = 1e-11
@@ -59,7 +59,7 @@ def outcome(slopes):
 
 
 def figures(model, y, X=X):
-    """All that is said of a model and does not change with s, by name."""
+    """All figures of a model that do not change with s, by name."""
     table = inference.fixed_effects(model)
     figures = {
         "variances": model.variance_components_,
@@ -126,7 +126,7 @@ def test_nor_does_it_far_from_zero(offset, slope, within):
     sums = [RandomInterceptRegressor().fit(far[i::2], y[i::2], groups=GROUPS[i::2]).moments_ for i in (0, 1)]
     for model in (whole, grown, RandomInterceptRegressor().fit_moments(sums[0] + sums[1])):
         np.testing.assert_allclose(model.coef_ - [0, slope], plain.coef_, rtol=0, atol=1e-12 + 4e-16 * slope)
-        # The intercept and what is said of it are others', as is the width of a difference of large numbers.
+        # The intercept and its figures change, as does the width of a difference of large numbers.
         found = figures(model, y, far)
         for name, values in found.items():
             if name in ("standard errors", "df", "Kenward-Roger"):

@@ -1,4 +1,4 @@
-"""States as files and as tables: to the last digit, of any labels, and safe to read from strangers."""
+"""Moments as files and as tables: exact to the last digit, with labels of any kind, and safe to load from strangers."""
 
 import datetime
 import io
@@ -43,7 +43,7 @@ def saved(moments):
 
 
 @pytest.mark.parametrize("kind", LABELS)
-def test_a_file_holds_the_state_to_the_last_digit(kind):
+def test_a_file_holds_the_moments_to_the_last_digit(kind):
     labels = LABELS[kind]
     X, y = np.random.default_rng(0).standard_normal((2, 8, 3))[:, :, :2]
     groups = pd.concat([labels, labels]) if isinstance(labels, pd.Series) else [*labels, *labels]
@@ -100,7 +100,7 @@ def test_times_in_a_zone_without_a_name_are_refused_and_the_file_stays(tmp_path)
         pytest.skip("there is no database of time zones on this machine")
     with of_berlin.open("rb") as stream:
         nameless = zoneinfo.ZoneInfo.from_file(stream)
-    path = tmp_path / "state.moments"
+    path = tmp_path / "saved.moments"
     GroupedMoments.from_arrays(None, np.arange(8.0), [*TIMES, *TIMES]).save(path)
     before = path.read_bytes()
     times = TIMES.dt.tz_convert(nameless)
@@ -127,17 +127,17 @@ def test_dates_and_times_that_pandas_keeps_in_pyarrow_are_saved(of):
 def test_a_path_is_written_whole_or_not_at_all(tmp_path):
     X, y, groups = simulate()
     moments = GroupedMoments.from_arrays(X, y, groups)
-    path = tmp_path / "state.moments"
+    path = tmp_path / "saved.moments"
     moments.save(path)
     assert_same(GroupedMoments.load(path), moments)
     odd = GroupedMoments.from_arrays(X, y, [frozenset([int(group)]) for group in groups])
     with pytest.raises(TypeError, match="labels of type frozenset"):
         odd.save(path)
     assert_same(GroupedMoments.load(str(path)), moments)
-    assert [file.name for file in tmp_path.iterdir()] == ["state.moments"]
+    assert [file.name for file in tmp_path.iterdir()] == ["saved.moments"]
 
 
-def test_sites_that_share_states_fit_the_model_of_all_rows():
+def test_sites_that_share_moments_fit_the_model_of_all_rows():
     X, y, groups = simulate(30, 20)
     whole = RandomInterceptRegressor().fit(X, y, groups=groups)
     # Two sites, each with some of the groups and some rows of the others' groups.
@@ -148,8 +148,8 @@ def test_sites_that_share_states_fit_the_model_of_all_rows():
         by_file.append(GroupedMoments.load(saved(moments)))
         csv = io.StringIO(moments.to_frame().to_csv())
         by_table.append(GroupedMoments.from_frame(pd.read_csv(csv, index_col=0), moments.within))
-    for states in (by_file, by_table):
-        model = RandomInterceptRegressor().fit_moments(GroupedMoments.merge(states))
+    for parts in (by_file, by_table):
+        model = RandomInterceptRegressor().fit_moments(GroupedMoments.merge(parts))
         np.testing.assert_allclose(model.variance_components_, whole.variance_components_, rtol=1e-12)
         np.testing.assert_allclose(model.coef_, whole.coef_, rtol=1e-12)
         np.testing.assert_allclose(model.random_effects_, whole.random_effects_, rtol=1e-11)
@@ -180,9 +180,9 @@ def test_the_table_is_for_people_too():
         (lambda f, w: (f.rename(columns={"mean(y)": "y"}), w), "frame must have the columns"),
         (lambda f, w: (f.iloc[:, :2], w), "frame must have the columns"),
         (lambda f, w: (f.drop(columns="n_rows"), w), "frame must have the columns"),
-        (lambda f, w: (pd.concat([f, f]), w), "a row for each group: found 4 rows of 2 labels"),
-        (lambda f, w: (f.assign(weight=[1.0, 0.0]), w), "positive weight"),
-        (lambda f, w: (f.assign(n_rows=[0, 1]), w), "Every group must have a row"),
+        (lambda f, w: (pd.concat([f, f]), w), "one row per group; found 4 rows for 2 labels"),
+        (lambda f, w: (f.assign(weight=[1.0, 0.0]), w), "counts must be positive"),
+        (lambda f, w: (f.assign(n_rows=[0, 1]), w), "n_rows at least 1 in each group"),
         (lambda f, w: (f.assign(n_rows=[1.5, 1.0]), w), "n_rows must be whole numbers"),
         (lambda f, w: (f.replace(f.iloc[0, 2], np.nan), w), "must be finite"),
         (lambda f, w: (f, w[:-1]), r"within must be numbers of shape \(3, 3\)"),
@@ -212,8 +212,11 @@ def rewritten(file, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda h, a: h.update(version=2), "of version 2 of the format, of which version 1 is known"),
-        (lambda h, a: h.update(format="other"), "no file of moments"),
+        (
+            lambda h, a: h.update(version=2),
+            "has version 2 of the format, but this version of sklearn-mlm reads only version 1",
+        ),
+        (lambda h, a: h.update(format="other"), "is not a file of moments"),
         (lambda h, a: h.pop("labels"), "damaged"),
         (lambda h, a: h["labels"].update(kind="pickle"), "labels of kind 'pickle' are not known"),
         (lambda h, a: h.update(feature_names=["a"]), "feature_names must be 3 names"),
@@ -221,10 +224,10 @@ def rewritten(file, change):
         (lambda h, a: a.update(within=a["within"][:2]), "within must be numbers of shape"),
         (lambda h, a: a.update(counts=a["counts"] * np.nan), "counts must be finite"),
         (lambda h, a: a.update(counts=a["counts"][1:]), "counts must be numbers of shape"),
-        (lambda h, a: a.update(labels=a["labels"] * 0), "labels must differ"),
+        (lambda h, a: a.update(labels=a["labels"] * 0), "labels must be distinct"),
         (lambda h, a: a.update(deviations=a["deviations"].astype(str)), "deviations must be numbers"),
         (lambda h, a: a.update(n_rows=a["n_rows"] + 0.5), "n_rows must be whole numbers"),
-        (lambda h, a: a.update(n_rows=a["n_rows"] * 0 + 2**60), "not too many"),
+        (lambda h, a: a.update(n_rows=a["n_rows"] * 0 + 2**60), r"at most 2\*\*53 in total"),
         (lambda h, a: a.update(labels=a["labels"] + 1j), "labels of kind 'array' are not known"),
         (lambda h, a: h["labels"].update(kind="time", dtype="V8", zone=None), "labels of kind 'time' are not known"),
         (lambda h, a: h.update(feature_names="abc"), "feature_names must be a list of names"),
@@ -235,7 +238,7 @@ def rewritten(file, change):
         (lambda h, a: a.update(within=3.8 * np.eye(4) - 1.9), "without a negative eigenvalue"),
     ],
 )
-def test_files_that_no_state_wrote_are_refused(change, message):
+def test_files_that_no_moments_wrote_are_refused(change, message):
     X, y, groups = simulate()
     file = rewritten(saved(GroupedMoments.from_arrays(X, y, groups)), change)
     with pytest.raises(ValueError, match=message):
@@ -273,7 +276,7 @@ def test_other_files_are_refused_and_nothing_in_them_runs(tmp_path):
         io.BytesIO(),
     ):
         content.seek(0)
-        with pytest.raises(ValueError, match="no file of moments") as caught:
+        with pytest.raises(ValueError, match="is not a complete file of moments") as caught:
             GroupedMoments.load(content)
         assert "allow_pickle" not in str(caught.value)
     assert not ran.exists()
@@ -281,7 +284,7 @@ def test_other_files_are_refused_and_nothing_in_them_runs(tmp_path):
         GroupedMoments.load(tmp_path / "none")
 
 
-def test_what_is_no_table_and_no_state_is_refused_by_type():
+def test_arguments_of_another_type_are_refused():
     with pytest.raises(TypeError, match=r"frame must be a pandas DataFrame.*found dict"):
         GroupedMoments.from_frame({}, [[1.0]])
     with pytest.raises(TypeError, match=r"merge takes GroupedMoments.*found int"):
@@ -327,7 +330,10 @@ def test_moments_without_groups_are_saved_and_merge_among_themselves_only():
         without = RandomInterceptRegressor().fit(X, y).moments_
     grouped = GroupedMoments.from_arrays(X, y, groups)
     for parts in ((without, grouped), (grouped, without), (without, without, grouped)):
-        with pytest.raises(ValueError, match="Cannot merge moments of rows that were read with groups and without"):
+        with pytest.raises(
+            ValueError,
+            match="Cannot merge moments of rows that were read with groups and moments of rows that were read without",
+        ):
             GroupedMoments.merge(parts)
     empty = GroupedMoments.from_arrays(X[:0], y[:0], groups[:0])
     for loaded in (GroupedMoments.load(saved(without)), GroupedMoments.from_frame(without.to_frame(), without.within)):
@@ -339,10 +345,10 @@ def test_arrays_of_moments_cannot_be_written_to():
     X, y, groups = simulate()
     counts = np.bincount(groups).astype(float)
     moments = GroupedMoments.from_arrays(X, y, groups)
-    for state in (moments, moments + moments, GroupedMoments.load(saved(moments)), pickle.loads(pickle.dumps(moments))):
+    for each in (moments, moments + moments, GroupedMoments.load(saved(moments)), pickle.loads(pickle.dumps(moments))):
         for field in ("counts", "n_rows", "center", "deviations", "within"):
             with pytest.raises(ValueError, match="read-only"):
-                getattr(state, field)[:1] = 0
+                getattr(each, field)[:1] = 0
     # The caller's own arrays stay writeable.
     GroupedMoments(moments.labels, counts, moments.n_rows, moments.center, moments.deviations, moments.within)
     counts[0] = 1.0
