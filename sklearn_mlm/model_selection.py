@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import replace
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -22,9 +21,9 @@ from ._inputs import column_names, is_whole, name_of
 from ._typing import RandomState
 from .models._base import GroupedRegressor
 from .models._group_column import split_group_column
-from .models._random_intercept import RandomInterceptRegressor
-from .moments._labels import NO_LABEL, as_labels, factorize
-from .moments._rows import GroupedRows, as_weights, check_containers
+from .models._pooled_ols import pooled
+from .moments._labels import as_labels, factorize
+from .moments._rows import as_weights, check_containers
 
 Estimator = TypeVar("Estimator")
 Metric = str | Callable[..., float]
@@ -306,11 +305,9 @@ def make_group_scorer(scoring: Metric) -> GroupScorer:
     >>> from sklearn_mlm import RandomInterceptRegressor, make_group_scorer
     >>> from sklearn_mlm.datasets import load_sleepstudy
     >>> X, y, subject = load_sleepstudy(return_X_y_groups=True)
+    >>> model, scorer = RandomInterceptRegressor(), make_group_scorer("r2")
     >>> with config_context(enable_metadata_routing=True):
-    ...     scores = cross_val_score(
-    ...         RandomInterceptRegressor(), X, y, scoring=make_group_scorer("r2"), params={"groups": subject}
-    ...     )
-    >>> len(scores)
+    ...     len(cross_val_score(model, X, y, scoring=scorer, params={"groups": subject}))
     5
     """
     if isinstance(scoring, GroupScorer):
@@ -482,39 +479,15 @@ def _labels(model: Any, X: Any, y: Any, groups: Any) -> pd.Series:
     return pd.Series(as_labels(groups, len(y)), index=index, name=name_of(groups))
 
 
-class _PooledOLS(RandomInterceptRegressor):
-    """The random intercept model without random intercepts: least squares with the same parameters and columns."""
-
-    def _check_rows(self, X: Any, y: Any, groups: Any, sample_weight: Any, **options: Any) -> GroupedRows:
-        """Return the checked rows without their groups."""
-        rows = super()._check_rows(X, y, groups, sample_weight, **options)
-        return replace(rows, codes=np.zeros(len(rows), dtype=np.intp), levels=NO_LABEL[: len(rows)])
-
-    def _warn_of_no_groups(self, stacklevel: int) -> None:
-        """Do not warn, because the groups are left out on purpose."""
-
-    def predict(self, X: Any, groups: Any = None, return_std: bool = False) -> Any:
-        """Predict without groups."""
-        return super().predict(X, "population", return_std)
-
-
 def _ols_in(model: Any) -> Any:
     """Return a clone of the model, with least squares in place of each model with groups."""
     if isinstance(model, GroupedRegressor):
-        return _pooled(model)
+        return pooled(model)
     model = clone(model)
-    pooled = {
-        name: _pooled(part) for name, part in model.get_params(deep=True).items() if isinstance(part, GroupedRegressor)
-    }
-    if not pooled and hasattr(model, "steps"):
+    parts = {name: part for name, part in model.get_params(deep=True).items() if isinstance(part, GroupedRegressor)}
+    if not parts and hasattr(model, "steps"):
         return model.set_params(**{model.steps[-1][0]: LinearRegression()})
-    return model.set_params(**pooled) if pooled else LinearRegression()
-
-
-def _pooled(model: GroupedRegressor) -> _PooledOLS:
-    """Return least squares with the parameters that it shares with a model with groups."""
-    known = _PooledOLS().get_params()
-    return _PooledOLS(**{name: value for name, value in model.get_params().items() if name in known})
+    return model.set_params(**{name: pooled(part) for name, part in parts.items()}) if parts else LinearRegression()
 
 
 def _means_and_sds(scores: dict[str, np.ndarray]) -> pd.Series:

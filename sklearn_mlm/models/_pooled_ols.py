@@ -1,0 +1,35 @@
+"""Least squares in place of a model with groups, with the same parameters and columns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..moments._labels import NO_LABEL
+from ..moments._rows import GroupedRows
+from ._base import GroupedRegressor
+from ._random_intercept import RandomInterceptRegressor
+
+
+class PooledOLS(RandomInterceptRegressor):
+    """The random intercept model without random intercepts: least squares with the same parameters and columns."""
+
+    def _check_rows(self, X: Any, y: Any, groups: Any, sample_weight: Any, **options: Any) -> GroupedRows:
+        """Return the checked rows without their groups."""
+        rows = super()._check_rows(X, y, groups, sample_weight, **options)
+        return replace(rows, codes=np.zeros(len(rows), dtype=np.intp), levels=NO_LABEL[: len(rows)])
+
+    def _warn_of_no_groups(self, stacklevel: int) -> None:
+        """Do not warn, because the groups are left out on purpose."""
+
+    def predict(self, X: Any, groups: Any = None, return_std: bool = False) -> Any:
+        """Predict without groups."""
+        return super().predict(X, "population", return_std)
+
+
+def pooled(model: GroupedRegressor) -> PooledOLS:
+    """Return least squares with the parameters that it shares with a model with groups."""
+    known = PooledOLS().get_params()
+    return PooledOLS(**{name: value for name, value in model.get_params().items() if name in known})
