@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import solve_triangular
-from scipy.linalg.lapack import dpotrf, dtrtri
 
 from .._typing import Floats
 from ..moments._grouped_moments import GroupedMoments
 from ..moments._remainder import KnownPart
 from ._coordinates import coordinates
 from ._group_sizes import group_sums
-from ._linalg import submatrix, unit_cholesky
+from ._linalg import cholesky, inverse_of_lower, submatrix, unit_cholesky
 from ._solution import InferenceSums, Profiles, Solution, reliabilities_of
 
 # Scatter of the group means, relative to y, that is rounding after an exact fit: means lose fewer digits than squares.
@@ -280,14 +279,15 @@ class Criterion:
         b = self._augmented + between
         pivots, root, singular = np.empty(b.shape[:2]), np.empty_like(b), False
         for matrix, of_matrix, inverse in zip(b, pivots, root, strict=True):
-            lower, failed = dpotrf(matrix, lower=1)
-            if failed:
+            try:
+                lower = cholesky(matrix)
+            except np.linalg.LinAlgError:
                 # The other entries of the factor do not depend on B_yy.
                 singular = True
                 matrix[-1, -1] *= 2.0
                 factor, length = unit_cholesky(matrix)
                 lower = factor * length[:, None]
-            of_matrix[:], inverse[:] = lower.diagonal(), dtrtri(lower, lower=1)[0]
+            of_matrix[:], inverse[:] = lower.diagonal(), inverse_of_lower(lower)
         if singular or (pivots[:, -1] ** 2 < b[:, -1, -1] / 2.0).any():
             here = self.coordinates
             beta = _coefficients(pivots, root)

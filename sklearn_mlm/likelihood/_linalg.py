@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
-from scipy.linalg.lapack import dpotrf, dpotrs
+from scipy.linalg.lapack import dpotrf, dtrtri
 
 from .._typing import Floats, Positions
 
@@ -12,6 +14,9 @@ from .._typing import Floats, Positions
 DEPENDENT = 1e-13
 # If the columns leave less than this share of the scatter of y, the rest is read again from the rows.
 SMALL_REST = 1e-6
+# Up to this width, LAPACK in SciPy costs less than the same in NumPy. Beyond it, BLAS uses threads, and those of SciPy wait
+# for those of NumPy.
+_ONE_THREAD = 64
 
 
 def submatrix(matrix: Floats, which: Positions) -> Floats:
@@ -26,14 +31,34 @@ def zero_columns(matrix: np.ndarray, which: np.ndarray) -> None:
         matrix[:, which] = 0.0
 
 
+def cholesky(matrix: np.ndarray) -> np.ndarray:
+    """Return the lower Cholesky factor of a matrix; raise LinAlgError if the matrix is not positive definite."""
+    if len(matrix) > _ONE_THREAD:
+        return np.linalg.cholesky(matrix)
+    factor, failed = dpotrf(matrix, lower=1)
+    if failed:
+        raise np.linalg.LinAlgError("matrix is not positive definite")
+    return np.asarray(factor)
+
+
+def inverse_of_lower(lower: np.ndarray) -> np.ndarray:
+    """Return the inverse of a lower triangular matrix."""
+    if len(lower) > _ONE_THREAD:
+        # The transpose is inverted: the LU factorization of an upper triangular matrix exchanges no rows.
+        return np.linalg.inv(lower.T).T
+    return np.asarray(dtrtri(lower, lower=1)[0])
+
+
 def unit_cholesky(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the Cholesky factor of a positive definite matrix scaled to a unit diagonal, and the scale of each row."""
     length = np.sqrt(matrix.diagonal())
     length = np.where(length > 0, length, 1.0)
     scaled = matrix / np.outer(length, length)
-    factor, failed = dpotrf(scaled, lower=1)
-    # If columns are nearly dependent, rounding can make the last pivot negative.
-    return (np.linalg.cholesky(scaled + DEPENDENT * np.eye(len(matrix))) if failed else factor), length
+    try:
+        return cholesky(scaled), length
+    except np.linalg.LinAlgError:
+        # If columns are nearly dependent, rounding can make the last pivot negative.
+        return np.linalg.cholesky(scaled + DEPENDENT * np.eye(len(matrix))), length
 
 
 def solve_positive(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -41,8 +66,8 @@ def solve_positive(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
     if not right.size:
         return np.zeros_like(right)
     factor, length = unit_cholesky(matrix)
-    solution: np.ndarray = (dpotrs(factor, (right.T / length).T, lower=1)[0].T / length).T
-    return solution
+    root = inverse_of_lower(factor)
+    return np.asarray(((root.T @ (root @ (right.T / length).T)).T / length).T)
 
 
 def independent_columns(gram: np.ndarray, largest_first: bool = False) -> np.ndarray:
@@ -66,9 +91,9 @@ def independent_columns(gram: np.ndarray, largest_first: bool = False) -> np.nda
     if not len(some):
         return some
     length = np.sqrt(gram.diagonal()[some])
-    factor, failed = dpotrf(submatrix(gram, some) / np.outer(length, length), lower=1)
-    if not failed and (factor.diagonal() ** 2 > DEPENDENT).all():
-        return some
+    with suppress(np.linalg.LinAlgError):
+        if (cholesky(submatrix(gram, some) / np.outer(length, length)).diagonal() ** 2 > DEPENDENT).all():
+            return some
     left = gram.copy()
     kept: list[int] = []
     while True:

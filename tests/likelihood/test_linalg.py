@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from sklearn_mlm.likelihood._linalg import (
+    cholesky,
     independent_columns,
+    inverse_of_lower,
     separate_between_columns,
     solve_positive,
     unit_cholesky,
@@ -46,6 +48,19 @@ def test_what_is_rotated_out_has_no_scatter_within():
     np.testing.assert_allclose(np.linalg.det(rotation), 1.0)
     rotated = rotation.T @ within @ rotation
     np.testing.assert_allclose(rotated[~is_within], 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("width", [3, 100])
+def test_triangles_of_any_width(width):
+    A = np.random.default_rng(0).standard_normal((2 * width, width))
+    matrix = A.T @ A
+    lower = cholesky(matrix)
+    inverse = inverse_of_lower(lower)
+    np.testing.assert_array_equal([np.triu(lower, 1), np.triu(inverse, 1)], 0.0)
+    np.testing.assert_allclose(lower @ lower.T, matrix, atol=1e-12 * width)
+    np.testing.assert_allclose(inverse @ lower, np.eye(width), atol=1e-12)
+    with pytest.raises(np.linalg.LinAlgError):
+        cholesky(matrix - np.trace(matrix) * np.eye(width))
 
 
 def test_solving_does_not_depend_on_units():
