@@ -16,7 +16,7 @@ from .._typing import DegreesOfFreedom, Method, NewGroups, WeightType
 from ..models._base import POPULATION, PREDICT_WITHOUT_GROUPS, GroupsNotPassedWarning
 from ..models._group_column import split_group_column
 from ..models._incremental import ReadAgain
-from ..models._random_intercept import RandomInterceptRegressor, weighted_residuals
+from ..models._random_intercept import RandomInterceptRegressor, moments_for, weighted_residuals
 from ..models._summary import ModelSummary, summarise_model
 from ..moments._grouped_moments import GroupedMoments
 from ..moments._labels import as_labels, label_kind
@@ -403,12 +403,8 @@ def _check_same_rows(pieces: dict[str, Any], names: Names, number: int) -> None:
 def _read_rows(
     model: RandomInterceptRegressor, known: KnownPart | None, X: Any, y: Any, groups: Any, sample_weight: Any
 ) -> tuple[int, GroupedMoments]:
-    """Return the number of rows of a partition, and their moments; with a known part, also the moments of the rest of y.
-
-    The private method `_read` of the local model is called because reading rows must be the same here as in a local fit,
-    and has no public name: it validates the rows against the columns of the model and fits nothing.
-    """
-    moments, read_again = model._read(X, y, groups, sample_weight, reset=False, min_rows=0)
+    """Return the number of rows of a partition, and their moments; with a known part, also the moments of the rest of y."""
+    moments, read_again = moments_for(model, X, y, groups, sample_weight)
     return y.shape[0], moments if known is None or not y.shape[0] else read_again(moments, known)
 
 

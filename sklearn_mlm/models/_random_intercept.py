@@ -462,6 +462,13 @@ class RandomInterceptRegressor(IncrementalRegressor):
         self.aic_, self.bic_ = fit.aic, fit.bic
 
 
+def moments_for(
+    model: RandomInterceptRegressor, X: Any, y: Any, groups: Any, sample_weight: Any
+) -> tuple[GroupedMoments, ReadAgain]:
+    """Return the moments of rows that have the columns of a model, and a function that reads them again; fit nothing."""
+    return model._read(X, y, groups, sample_weight, reset=False, min_rows=0)
+
+
 def weighted_residuals(residuals: np.ndarray, weights: np.ndarray, weight_type: WeightType) -> np.ndarray:
     """Return residuals of equal variance: one for each row with a precision, or one for each copy of a row."""
     if weight_type == "precision":
