@@ -18,7 +18,7 @@ ROOMS = """
     likelihood
     inference
     models
-    baselines resampling preprocessing model_selection formula dask
+    baselines model_selection dask
     display
     __init__
 """
