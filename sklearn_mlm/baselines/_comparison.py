@@ -20,6 +20,7 @@ from ..inference._variance_ratio import FPivot
 from ..likelihood._criterion import Criterion
 from ..likelihood._fit import INTERCEPT, Fit, Options, fit_moments, fit_of_criterion
 from ..likelihood._second_reading import read_about_known
+from ..models._base import checked_rows
 from ..models._checks import check_groups, check_rows, warn_of_peculiar_data
 from ..moments._grouped_moments import GroupedMoments
 from ..moments._labels import warn_of_twins
@@ -106,7 +107,7 @@ def compare_with_ols(
         raise ValueError(
             f"groups must hold the group label of each row; found {groups!r}. Without groups there is nothing to compare."
         )
-    rows = _ComparedRows().check(X, y, groups)
+    rows = checked_rows(ClusterRobustOLS(), X, y, groups)
     names = pd.Index([INTERCEPT, *(rows.feature_names or ())])
     if names.has_duplicates:
         raise ValueError(
@@ -133,14 +134,6 @@ def compare_with_ols(
 
 # Rounding can leave equal group means this scatter, relative to that within groups.
 _SAME_MEANS = 1e-26
-
-
-class _ComparedRows(ClusterRobustOLS):
-    """The checks of rows that a least-squares estimator makes in `fit`."""
-
-    def check(self, X: Any, y: ArrayLike, groups: ArrayLike) -> GroupedRows:
-        """Return checked rows with the group of each."""
-        return self._check_rows(X, y, groups, None)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

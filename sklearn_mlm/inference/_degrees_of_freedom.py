@@ -56,9 +56,11 @@ class Satterthwaite:
 
     def of_variances(self, variance: np.ndarray, gradient: np.ndarray) -> np.ndarray:
         """Return the df of estimated variances from their gradients by the variance parameters, of shape (n, m)."""
-        spread = 2.0 * (gradient * np.linalg.solve(self.hessian, gradient.T).T).sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(variance > 0, 2.0 * variance**2 / spread, np.nan)
+            # The relative gradient has no unit, and so its square neither overflows nor underflows.
+            relative = gradient / variance[:, None]
+            df = 1.0 / (relative * np.linalg.solve(self.hessian, relative.T).T).sum(axis=1)
+        return np.where(variance > 0, df, np.nan)
 
     def joint_degrees_of_freedom(self, contrasts: np.ndarray) -> float:
         """Return the denominator df of the F test that several independent contrasts are all 0.
@@ -79,8 +81,9 @@ class Satterthwaite:
         if np.isinf(each).all() or np.ptp(each) < 1e-8:
             return float(each.mean())
         with_mean = each[each > 2.0]
-        expectation = float((with_mean / (with_mean - 2.0)).sum())
-        return 2.0 * expectation / (expectation - len(each)) if expectation > len(each) else 2.0
+        # E - q, whose terms nu_i / (nu_i - 2) - 1 would cancel if they were summed as such.
+        excess = float((2.0 / (with_mean - 2.0)).sum()) - (len(each) - len(with_mean))
+        return 2.0 + 2.0 * len(each) / excess if excess > 0 else 2.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -269,6 +269,11 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
         return codes
 
 
+def checked_rows(model: GroupedRegressor, X: Any, y: Any, groups: Any) -> GroupedRows:
+    """Return rows as `fit` of a model checks them; fit nothing."""
+    return model._check_rows(X, y, groups, None)
+
+
 def _is_plain(values: object, n_dimensions: int) -> bool:
     """Return whether values are an array of numbers that scikit-learn's checks would return unchanged."""
     if type(values) is not np.ndarray or values.ndim != n_dimensions or not values.size:

@@ -394,11 +394,13 @@ class RandomInterceptRegressor(IncrementalRegressor):
     @cached_property
     def variance_components_(self) -> pd.Series:
         """Group variance and residual variance."""
+        check_is_fitted(self)
         return pd.Series({"group": self.fit_.group_variance, "residual": self.fit_.residual_variance}, name="variance")
 
     @cached_property
     def random_effects_(self) -> pd.Series:
         """Empirical-Bayes estimates of the random effects by group label."""
+        check_is_fitted(self)
         return pd.Series(self._effects, index=self.groups_, name="random_effect")
 
     # ---- parts of the methods above

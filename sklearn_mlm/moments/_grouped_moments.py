@@ -108,6 +108,8 @@ class GroupedMoments(Moments):
             If values are missing, infinite or not numbers, if lengths differ, or if a weight is negative.
         """
         check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
+        if groups is None:
+            raise ValueError("groups must hold the group label of each row; found None.")
         names, X, values = checked_arrays(X, y)
         rows = grouped_rows(X, values, groups, sample_weight, feature_names=names, outcome_name=name_of(y))
         return cls(**vars(read_rows(rows)))

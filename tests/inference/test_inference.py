@@ -484,3 +484,38 @@ def test_an_f_test_is_that_of_the_covariance_of_its_contrasts(design):
         other = RandomInterceptRegressor().fit(np.column_stack([X, X[:, 0]]), y, groups=groups)
     with pytest.raises(ValueError, match="has no variance"):
         inference.contrast_test(other, [[0, 1, 0, 0, 0], [0, 1, 0, 0, 1]])
+
+
+def _boundary_design(boundary):
+    """Rows whose fit has no group variance, no residual variance, or both of them positive."""
+    rng = np.random.default_rng(3)
+    groups = np.repeat(np.arange(10), 6)
+    X, y = rng.standard_normal((60, 1)), rng.standard_normal(60)
+    if boundary == "residual":
+        return None, rng.standard_normal(10)[groups], groups
+    return X, y + (3.0 * rng.standard_normal(10)[groups] if boundary is None else 0.0), groups
+
+
+@pytest.mark.parametrize("boundary", [None, "group", "residual"])
+@pytest.mark.parametrize("unit", [1e-100, 1e-80, 1e80, 1e100])
+def test_degrees_of_freedom_do_not_depend_on_the_unit_of_y(boundary, unit):
+    X, y, groups = _boundary_design(boundary)
+    fits = [RandomInterceptRegressor().fit(X, y * scale, groups) for scale in (1.0, unit)]
+    assert [fit.boundary_ for fit in fits] == [boundary, boundary]
+    df, scaled = (inference.fixed_effects(fit)["df"] for fit in fits)
+    np.testing.assert_allclose(scaled, df, rtol=1e-10)
+    np.testing.assert_allclose(df, {"group": 58.0, "residual": 9.0}.get(boundary, df), rtol=1e-14)
+    rows = None if X is None else X[:2]
+    limits, scaled = (inference.predict_interval(fit, rows, groups[:2]) for fit in fits)
+    np.testing.assert_allclose(scaled / unit, limits, rtol=1e-10)
+
+
+@pytest.mark.parametrize("weight", [1.0, 1e7, 1e13])
+def test_joint_tests_without_group_variance_have_all_degrees_of_freedom(weight):
+    rng = np.random.default_rng(3)
+    groups = np.repeat(np.arange(10), 6)
+    X, y = rng.standard_normal((10, 6, 3)), rng.standard_normal((10, 6))
+    X, y = (X - X.mean(axis=1, keepdims=True)).reshape(60, 3), (y - y.mean(axis=1, keepdims=True)).ravel()
+    model = RandomInterceptRegressor().fit(X, y, groups, np.full(60, weight))
+    assert model.boundary_ == "group"
+    assert inference.contrast_test(model, np.eye(4)[1:])["df2"] == pytest.approx(60 * weight - 4, rel=1e-12)

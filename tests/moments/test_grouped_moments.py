@@ -372,3 +372,8 @@ def test_sums_by_group_do_without_the_private_function(monkeypatch):
     found.append(GroupedMoments.from_batches([(X, y, groups)]))
     for one, other in zip(found, expected, strict=True):
         assert_same(one, other, rtol=1e-14)
+
+
+def test_moments_need_groups():
+    with pytest.raises(ValueError, match="groups must hold the group label of each row; found None"):
+        GroupedMoments.from_arrays(np.zeros((4, 1)), np.arange(4.0), None)
