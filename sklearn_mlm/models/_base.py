@@ -166,7 +166,7 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
         if X is None:
             self._check_no_predictors(y, groups, reset)
             y = as_outcome(y)
-        elif key is None and reset and _is_plain(X, 2) and _is_plain(y, 1) and len(X) == len(y):
+        elif key is None and reset and _is_plain(X, 2) and _is_plain(y, 1) and len(X) == len(y) and np.isfinite(y).all():
             # The same as `validate_data` for such arrays, at a tenth of its cost.
             self.__dict__.pop("feature_names_in_", None)
             self.n_features_in_ = X.shape[1]

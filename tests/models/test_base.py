@@ -39,3 +39,11 @@ def test_a_model_fitted_without_groups_predicts_without_a_word(design):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.predict(X)
+
+
+@pytest.mark.parametrize("container", [np.asarray, list, pd.DataFrame])
+def test_of_two_faults_the_same_is_named_for_every_container(design, container):
+    X, y, groups = design
+    y = np.append(np.nan, y[1:])
+    with pytest.raises(ValueError, match="Input y contains NaN"):
+        RandomInterceptRegressor().fit(container(X), y, groups[1:])
