@@ -424,8 +424,7 @@ def cross_validate_groups(
                     error_score="raise",
                 )
             rows[kind, name] = _means_and_sds({metric: scores[f"test_{metric}"] for metric in scorers})
-    table = pd.concat(rows, axis=1).T
-    return table.rename_axis(index=["groups", "model"])
+    return pd.concat(rows, axis=1).T.rename_axis(index=["groups", "model"])
 
 
 def _scorers(scoring: Metric | Sequence[str] | dict[str, Metric]) -> dict[str, GroupScorer]:

@@ -169,7 +169,7 @@ class ClusterRobustOLS(GroupedRegressor):
 
             # Least squares do not depend on the groups, and a single group is the fastest. If nearly all of y is explained,
             # least squares of the rest keep its digits.
-            whole = replace(rows, codes=np.zeros(len(rows), dtype=np.intp), levels=pd.Index([None]))
+            whole = rows.without_groups()
             whole, moments, known = read_about_known(whole, moments_of(whole), lambda m: criterion_of(m).known_part())
             rows, criterion = replace(rows, y=whole.y), criterion_of(moments)
             n_groups = len(rows.levels)

@@ -116,14 +116,6 @@ class Criterion:
         """Return the criterion at a variance ratio in [0, inf)."""
         return float(self.evaluate(ratio)[0][0])
 
-    def gradient(self, ratio: float) -> float:
-        """Return the derivative of the criterion with respect to the variance ratio."""
-        return float(self.evaluate(ratio)[1][0])
-
-    def hessian(self, ratio: float) -> float:
-        """Return the second derivative of the criterion with respect to the variance ratio."""
-        return float(self.evaluate(ratio)[2][0])
-
     def determinant_slope(self, ratio: float) -> float:
         """Return sum_j h_j, the derivative of log det(V / sigma2) and the first term of the gradient."""
         groups = self.groups

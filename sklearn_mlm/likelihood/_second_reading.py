@@ -56,9 +56,5 @@ def read_about_known(
 
 def _residual_within(within: np.ndarray) -> float:
     """Return the residual sum of squares of y on x within groups, given their scatter."""
-    length = np.sqrt(within.diagonal())
-    length = np.where(length > 0, length, 1.0)
-    scaled = within / np.outer(length, length)
-    kept = independent_columns(scaled[:-1, :-1])
-    slopes = solve_positive(submatrix(scaled, kept), scaled[kept, -1])
-    return float(scaled[-1, -1] - scaled[-1, kept] @ slopes) * float(length[-1]) ** 2
+    kept = independent_columns(within[:-1, :-1])
+    return float(within[-1, -1] - within[-1, kept] @ solve_positive(submatrix(within, kept), within[kept, -1]))

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from ..moments._labels import NO_LABEL
 from ..moments._rows import GroupedRows
 from ._base import GroupedRegressor
 from ._random_intercept import RandomInterceptRegressor
@@ -18,8 +14,7 @@ class PooledOLS(RandomInterceptRegressor):
 
     def _check_rows(self, X: Any, y: Any, groups: Any, sample_weight: Any, **options: Any) -> GroupedRows:
         """Return the checked rows without their groups."""
-        rows = super()._check_rows(X, y, groups, sample_weight, **options)
-        return replace(rows, codes=np.zeros(len(rows), dtype=np.intp), levels=NO_LABEL[: len(rows)])
+        return super()._check_rows(X, y, groups, sample_weight, **options).without_groups()
 
     def _warn_of_no_groups(self, stacklevel: int) -> None:
         """Do not warn, because the groups are left out on purpose."""

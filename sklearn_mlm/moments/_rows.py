@@ -116,6 +116,10 @@ class GroupedRows:
     def __len__(self) -> int:
         return len(self.y)
 
+    def without_groups(self) -> GroupedRows:
+        """Return the rows in the one group of `NO_LABEL`."""
+        return replace(self, codes=np.zeros(len(self), dtype=np.intp), levels=NO_LABEL[: len(self)])
+
     def take(self, which: np.ndarray) -> GroupedRows:
         """Return the rows that `which` selects; their levels are the codes that the groups have here."""
         codes, used = factorize(self.codes[which])
