@@ -20,16 +20,22 @@ import pandas as pd
 from scipy import optimize, stats
 
 from sklearn_mlm import GroupedMoments, RandomInterceptRegressor
-from sklearn_mlm.inference import predict_interval
-from sklearn_mlm.inference._degrees_of_freedom import KenwardRoger, Satterthwaite
+from sklearn_mlm.inference import fixed_effects, predict_interval
 from sklearn_mlm.inference._variance_ratio import FPivot, simulate_null
 from sklearn_mlm.likelihood._criterion import Criterion
 from sklearn_mlm.likelihood._optimum import minimise
 
 LEVEL = 0.95
-GROUPS = (6, 20, 100)
-CORRELATIONS = (0.0, 0.05, 0.3, 0.8)
+GROUPS = (3, 5, 10, 20, 100)
+CORRELATIONS = (0.0, 0.05, 0.3, 0.8, 0.9)
 BETA = np.array([1.0, 0.5, -0.5])
+DDF = {"normal": "normal", "Satterthwaite": "satterthwaite", "Kenward-Roger": "kenward_roger"}
+TITLES = {
+    "limits": "Limits of the variances: nominal 95%",
+    "effects": "Limits of fixed effects, x within and z between groups: nominal 95%",
+    "predictions": "Prediction intervals, of known and of new groups: nominal 95%",
+    "tests": "Tests of no group variance: shares that reject at 5% (their level where ICC = 0, their power elsewhere)",
+}
 
 
 def sizes_of(n_groups: int, balanced: bool) -> np.ndarray:
@@ -65,71 +71,114 @@ def draw(moments: GroupedMoments, means: np.ndarray, tau2: float, sigma2: float,
 
 
 def deviance_of_group_variance(criterion: Criterion, tau2: float) -> float:
-    """Return the deviance at a group variance, least over everything else."""
+    """Return the deviance at a group variance, least over everything else.
+
+    With sigma2 = tau2 / gamma it is the criterion, in which r2 / D replaces sigma2, plus D (log q - 1 + 1 / q) with
+    q = sigma2 D / r2.
+    """
     if tau2 == 0.0:
         return criterion.value(0.0)
-    n, counts = criterion.n_observations, criterion.moments.counts
+    free, unit = criterion.degrees_of_freedom, criterion.coordinates.y_scale**2
 
     def deviance(log_ratio: float) -> float:
-        state = criterion.state(float(np.exp(log_ratio)))
-        sigma2 = tau2 / state.ratio
-        determinant = np.log1p(state.ratio * counts).sum()
-        return float(n * np.log(2 * np.pi * sigma2) + determinant + state.r2 * state.y_scale**2 / sigma2)
+        ratio = float(np.exp(log_ratio))
+        r2 = float(criterion.residual_sums_of_squares(np.array([ratio]))[0]) * unit
+        q = tau2 / ratio * free / r2
+        return criterion.value(ratio) + free * (np.log(q) - 1.0 + 1.0 / q)
 
     # The residual variance is 1, and its estimate within a factor of 8 of that.
     bounds = (np.log(tau2 / 8), np.log(8 * tau2))
     return float(optimize.minimize_scalar(deviance, bounds=bounds, method="bounded").fun)
 
 
-def replicate(moments: GroupedMoments, means: np.ndarray, tau2: float, null: np.ndarray, rng: np.random.Generator) -> dict:
-    """Return what covers and what rejects in one draw, with sigma2 = 1."""
-    drawn, effects = draw(moments, means, tau2, 1.0, rng)
-    restricted = Criterion(drawn)
-    optimum = minimise(restricted)
-    solution = optimum.solution
-    state = restricted.state(solution.ratio)
-    estimates = np.append(solution.intercept, solution.coefficients)
-    errors = np.sqrt(np.diag(solution.covariance))
-    z = np.abs(estimates - BETA)
-    df = np.full(3, restricted.degrees_of_freedom)
-    if optimum.boundary is None:
-        df = Satterthwaite.of(state).degrees_of_freedom(np.eye(3))
-    kenward_roger = KenwardRoger.of(state)
-    kr_df = [kenward_roger.degrees_of_freedom(np.eye(3)[i : i + 1])[0] for i in range(3)]
+def williams_tukey(pivot: FPivot, tau2: float) -> bool:
+    """Return whether the limits of Williams and Tukey hold a group variance with sigma2 = 1.
+
+    A limit is where the exact limit of gamma and the chi-squared limit of the scatter between groups meet: tau2 = gamma
+    sigma2, with sigma2 from U1 at its own quantile. The level is at least 1 - 2 (1 - level).
+    """
+    limits = np.array(pivot.limits(LEVEL))
+    quantiles = stats.chi2.ppf([0.975, 0.025], pivot.df1)
+    criterion = pivot._criterion
+    ends = []
+    for ratio, quantile in zip(limits, quantiles, strict=True):
+        if not np.isfinite(ratio) or ratio == 0.0:
+            ends.append(ratio)
+            continue
+        between = criterion.residual_sums_of_squares(np.array([ratio]))[0] - criterion.coordinates.within_residual
+        ends.append(ratio * between / quantile * criterion.coordinates.y_scale**2)
+    return bool(ends[0] <= tau2 <= ends[1])
+
+
+def limits_that_cover(drawn: GroupedMoments, restricted: Criterion, tau2: float) -> dict[str, float]:
+    """Return which limits of the variances hold the truth.
+
+    An interval covers the truth where the test it inverts accepts it, which is sooner known than the limits.
+    """
     result = {}
-    for i, name in ((1, "x"), (2, "z")):
-        result[f"{name} normal"] = float(z[i] <= stats.norm.ppf(0.975) * errors[i])
-        result[f"{name} Satterthwaite"] = float(z[i] <= stats.t.ppf(0.975, df[i]) * errors[i])
-        kr_error = np.sqrt(kenward_roger.adjusted[i, i])
-        result[f"{name} Kenward-Roger"] = float(z[i] <= stats.t.ppf(0.975, max(kr_df[i], 1e-3)) * kr_error)
-    # An interval covers the truth where the test it inverts accepts it, which is sooner known than the limits.
-    full = Criterion(drawn, reml=False)
-    ceiling = minimise(full).solution.value + stats.chi2.ppf(LEVEL, 1)
-    result["sd(group) profile"] = float(deviance_of_group_variance(full, tau2) <= ceiling)
-    result["icc profile"] = float(full.value(tau2) <= ceiling)
+    threshold = stats.chi2.ppf(LEVEL, 1)
+    for name, criterion in (("ML profile", Criterion(drawn, reml=False)), ("REML profile", restricted)):
+        ceiling = minimise(criterion).solution.value + threshold
+        result[f"sd(group), {name}"] = float(deviance_of_group_variance(criterion, tau2) <= ceiling)
+        result[f"icc, {name}"] = float(criterion.value(tau2) <= ceiling)
     pivot = FPivot(restricted)
+    result["sd(group), Williams-Tukey"] = float(williams_tukey(pivot, tau2))
+    # Lower limits are never below 0, so that a true 0 is missed on one side only.
+    beyond = pivot.group_variance_tail(tau2 / restricted.coordinates.y_scale**2)
+    result["sd(group), pivot"] = float((beyond >= 0.025 or tau2 == 0.0) and beyond <= 0.975)
     tail = stats.f.sf(pivot.statistic(tau2), pivot.df1, pivot.df2)
-    # The lower limit of the ratio is never below 0, so that a true ratio of 0 is missed on one side only.
-    result["icc exact"] = float(tail >= 0.025 and (tail <= 0.975 or tau2 == 0.0))
-    model = RandomInterceptRegressor().fit_moments(drawn)
-    x_known, x_new = np.array([0.5, moments.means[0, 1]]), np.array([0.5, 0.5])
-    rows = predict_interval(model, np.stack([x_known, x_new]), groups=[drawn.labels[0], -1], kind="observation")
-    truths = [
-        BETA[0] + x_known @ BETA[1:] + effects[0] + rng.standard_normal(),
-        BETA[0] + x_new @ BETA[1:] + np.sqrt(tau2) * rng.standard_normal() + rng.standard_normal(),
-    ]
-    inside = (rows["lower"] <= truths) & (truths <= rows["upper"])
-    result["row of a known group"], result["row of a new group"] = inside.astype(float)
-    statistic = max(restricted.value(0.0) - solution.value, 0.0)
-    chi2 = float(stats.chi2.sf(statistic, 1))
-    result["RLRT exact"] = float(np.mean(null >= statistic) <= 0.05 and statistic > 0)
-    result["RLRT mixture"] = float(chi2 / 2 <= 0.05)
-    result["RLRT naive"] = float(chi2 <= 0.05)
-    result["F exact"] = float(stats.f.sf(pivot.statistic(0.0), pivot.df1, pivot.df2) <= 0.05)
+    result["icc, exact"] = float(tail >= 0.025 and (tail <= 0.975 or tau2 == 0.0))
+    lower, upper = pivot.residual_variance_limits(LEVEL)
+    result["sd(residual), exact"] = float(lower <= 1.0 / restricted.coordinates.y_scale**2 <= upper)
+    return dict(sorted(result.items()))
+
+
+def predictions_that_cover(
+    model: RandomInterceptRegressor, moments: GroupedMoments, effects: np.ndarray, tau2: float, rng: np.random.Generator
+) -> dict[str, float]:
+    """Return which intervals of a row of the first group, and of a row of a new group, hold the truth."""
+    X = np.array([[0.5, moments.means[0, 1]], [0.5, 0.5]])
+    line = BETA[0] + X @ BETA[1:]
+    in_group = line + np.array([effects[0], np.sqrt(tau2) * rng.standard_normal()])
+    truths = {
+        "observation": in_group + rng.standard_normal(2),
+        "group_mean": in_group,
+        "population_mean": line,
+    }
+    result = {}
+    for kind, truth in truths.items():
+        rows = predict_interval(model, X, groups=[moments.labels[0], -1], kind=kind, level=LEVEL)
+        inside = ((rows["lower"] <= truth) & (truth <= rows["upper"])).astype(float)
+        result[f"{kind}, known"], result[f"{kind}, new"] = inside
     return result
 
 
-def cell(n_groups: int, balanced: bool, icc: float, n_replicates: int) -> dict:
+def replicate(moments: GroupedMoments, means: np.ndarray, tau2: float, null: np.ndarray, rng: np.random.Generator) -> dict:
+    """Return what covers and what rejects in one draw, with sigma2 = 1, by table and name."""
+    drawn, effects = draw(moments, means, tau2, 1.0, rng)
+    model = RandomInterceptRegressor().fit_moments(drawn)
+    restricted = model.fit_.criterion(reml=True)
+    result = {("limits", name): value for name, value in limits_that_cover(drawn, restricted, tau2).items()}
+    for name, ddf in DDF.items():
+        try:
+            table = fixed_effects(model, ddf=ddf, level=LEVEL)
+        except ValueError:
+            continue  # Kenward and Roger's approximation breaks down: there are too few groups
+        inside = (table["ci_lower"] <= BETA) & (table["ci_upper"] >= BETA)
+        for i, column in ((1, "x"), (2, "z")):
+            result["effects", f"{column}, {name}"] = float(inside.iloc[i]) if table["df"].notna().iloc[i] else np.nan
+    for name, value in predictions_that_cover(model, moments, effects, tau2, rng).items():
+        result["predictions", name] = value
+    statistic = max(restricted.value(0.0) - model.criterion_, 0.0)
+    chi2, pivot = float(stats.chi2.sf(statistic, 1)), FPivot(restricted)
+    result["tests", "RLRT, exact"] = float(np.mean(null >= statistic) <= 0.05 and statistic > 0)
+    result["tests", "RLRT, mixture"] = float(chi2 / 2 <= 0.05)
+    result["tests", "RLRT, naive"] = float(chi2 <= 0.05)
+    result["tests", "F, exact"] = float(stats.f.sf(pivot.statistic(0.0), pivot.df1, pivot.df2) <= 0.05)
+    return result
+
+
+def cell(n_groups: int, balanced: bool, icc: float, n_replicates: int) -> pd.Series:
     """Return the shares of one cell."""
     rng = np.random.default_rng([n_groups, balanced, round(100 * icc)])
     moments, means = design_of(n_groups, balanced)
@@ -137,34 +186,28 @@ def cell(n_groups: int, balanced: bool, icc: float, n_replicates: int) -> dict:
     any_y = draw(moments, means, 0.0, 1.0, rng)[0]
     null = simulate_null(Criterion(any_y), 20_000, random_state=0)
     tau2 = icc / (1.0 - icc)
-    results = pd.DataFrame([replicate(moments, means, tau2, null, rng) for _ in range(n_replicates)])
-    design = "balanced" if balanced else "unbalanced"
-    return {"J": n_groups, "design": design, "icc": icc} | results.mean().to_dict()
+    return pd.DataFrame([replicate(moments, means, tau2, null, rng) for _ in range(n_replicates)]).mean()
 
 
-def print_table(n_replicates: int) -> None:
-    """Print the shares of all cells as a Markdown table, a row a method."""
+def print_tables(n_replicates: int) -> None:
+    """Print the shares of all cells as Markdown tables; each entry is that of the balanced and the unbalanced design."""
     start = time.perf_counter()
-    cells = [(j, balanced, icc, n_replicates) for j in GROUPS for balanced in (True, False) for icc in CORRELATIONS]
+    cells = [(j, balanced, icc, n_replicates) for j in GROUPS for icc in CORRELATIONS for balanced in (True, False)]
     # The largest first, so that no core waits for another at the end.
     with ProcessPoolExecutor() as pool:
-        rows = list(pool.map(cell, *zip(*reversed(cells), strict=True)))[::-1]
+        shares = list(pool.map(cell, *zip(*reversed(cells), strict=True)))[::-1]
     error = np.sqrt(0.95 * 0.05 / n_replicates)
-    print(
-        f"{n_replicates} replicates a cell, {time.perf_counter() - start:.0f} s; Monte Carlo standard error {error:.4f}.\n"
-    )
-    names = [name for name in rows[0] if name not in ("J", "design", "icc")]
-    for design in ("balanced", "unbalanced"):
-        chosen = [row for row in rows if row["design"] == design]
-        print(f"{design}\n")
-        print("| | " + " | ".join(f"J={row['J']} ICC={row['icc']:g}" for row in chosen) + " |")
-        print("| --- |" + " ---: |" * len(chosen))
-        for name in names:
-            print(f"| {name} | " + " | ".join(f"{100 * row[name]:.1f}" for row in chosen) + " |")
-        print(flush=True)
+    print(f"{n_replicates} replicates a cell, {time.perf_counter() - start:.0f} s; Monte Carlo standard error {error:.4f}.")
+    for table, title in TITLES.items():
+        names = [name for kind, name in shares[-1].index if kind == table]
+        print(f"\n{title}\n\n| J, ICC | " + " | ".join(names) + " |\n| --- |" + " ---: |" * len(names))
+        for at in range(0, len(cells), 2):
+            pairs = [[share.get((table, name), np.nan) for share in shares[at : at + 2]] for name in names]
+            texts = [" / ".join("-" if np.isnan(value) else f"{100 * value:.1f}" for value in pair) for pair in pairs]
+            print(f"| {cells[at][0]}, {cells[at][2]:g} | " + " | ".join(texts) + " |", flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicates", type=int, default=2000)
-    print_table(parser.parse_args().replicates)
+    print_tables(parser.parse_args().replicates)

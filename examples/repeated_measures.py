@@ -125,7 +125,9 @@ print(f"The cluster-robust standard error is {ratio:.1f} times that of the model
 
 flat, steep = slopes.argmin(), slopes.argmax()
 who = [by_day.index[flat], by_day.index[steep], by_day.index.max() + 1]
-means, single = (predict_interval(growth, X[:3].assign(days=10), groups=who, kind=kind) for kind in ("mean", "observation"))
+means, single = (
+    predict_interval(growth, X[:3].assign(days=10), groups=who, kind=kind) for kind in ("group_mean", "observation")
+)
 table = pd.DataFrame(
     {
         "prediction": means["prediction"].map("{:.0f}".format),

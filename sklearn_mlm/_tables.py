@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 _CELL = "padding: 0.15em 0.7em; text-align: right; white-space: nowrap"
 _LABEL = "padding: 0.15em 0.7em; text-align: left; white-space: nowrap"
@@ -167,3 +169,39 @@ def p_text(value: float) -> str:
 def p_statement(value: float) -> str:
     """Return a p-value as a statement: "p = 0.021" or "p < 0.001"."""
     return "p < 0.001" if value < 0.0005 else f"p = {p_text(value)}"
+
+
+class Statistics(pd.Series):  # type: ignore[misc, unused-ignore]
+    """A pandas Series of statistics, printed with digits that suit each of them.
+
+    Whatever pandas makes of it is an ordinary Series.
+    """
+
+    @property
+    def _constructor(self) -> Any:
+        return pd.Series
+
+    def __repr__(self) -> str:
+        texts = statistics_texts({str(name): float(value) for name, value in self.items()})
+        left, right = max(map(len, texts), default=0), max(map(len, texts.values()), default=0)
+        lines = [f"{name:<{left}}  {text:>{right}}" for name, text in texts.items()]
+        return "\n".join([str(self.name), *lines] if self.name is not None else lines)
+
+
+def statistics_texts(values: dict[str, float]) -> dict[str, str]:
+    """Return statistics as strings: estimates to the digits of their standard error, df and p-values in their own way."""
+    error = values.get("std_error", np.nan)
+    digits = decimals(error if error > 0 else abs(values.get("estimate", np.nan)), 4)
+    texts = {}
+    for name, value in values.items():
+        if name in ("estimate", "null", "std_error", "ci_lower", "ci_upper"):
+            texts[name] = number_text(value, digits)
+        elif name.startswith("df"):
+            texts[name] = df_text(value)
+        elif name.startswith("p_value"):
+            texts[name] = p_text(value)
+        elif name == "t":
+            texts[name] = number_text(value, 2)
+        else:
+            texts[name] = number_text(value, decimals(max(abs(value), 0.1), 3) if np.isfinite(value) else None)
+    return texts

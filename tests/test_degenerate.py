@@ -163,7 +163,7 @@ def contrast_of_all(model, design, ddf):
     return inference.contrast_test(model, np.eye(len(model.cov_fixed_)), ddf=ddf)
 
 
-@function("confidence_intervals", "profile", "wald", "exact")
+@function("confidence_intervals", "pivot", "profile", "wald", "exact")
 def confidence_intervals(model, design, method):
     table = inference.confidence_intervals(model, method=method)
     # REML's estimates of variances may lie outside the intervals of the full likelihood; those of coefficients do not.
@@ -179,7 +179,8 @@ def plausible_values_range(model, design, _):
 def interval_of_one_df_or_more(model, design, groups, kind):
     """Intervals of predictions, no wider than those of the t distribution with one degree of freedom."""
     table = inference.predict_interval(model, design.new, groups, kind=kind)
-    variance = model.predict(design.new, groups, return_std=True)[1] ** 2
+    of = "population" if kind == "population_mean" else groups
+    variance = model.predict(design.new, of, return_std=True)[1] ** 2
     if kind == "observation":
         variance = variance + model.variance_components_["residual"]
     # Relative and absolute rounding.
@@ -188,12 +189,12 @@ def interval_of_one_df_or_more(model, design, groups, kind):
     return table
 
 
-@function("predict_interval", "mean", "observation")
+@function("predict_interval", "observation", "group_mean", "population_mean")
 def predict_interval(model, design, kind):
     return interval_of_one_df_or_more(model, design, design.groups[:3], kind)
 
 
-@function("predict_interval of new groups", "mean", "observation")
+@function("predict_interval of new groups", "observation", "group_mean", "population_mean")
 def predict_interval_of_new_groups(model, design, kind):
     return interval_of_one_df_or_more(model, design, [97, 98, 99], kind)
 
@@ -642,7 +643,7 @@ def test_contrasts_of_which_a_combination_is_known_without_error_are_refused():
     assert_sentence(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["mean", "observation"])
+@pytest.mark.parametrize("kind", ["group_mean", "observation"])
 def test_intervals_of_new_groups_without_residual_are_those_of_the_mean_of_groups(kind):
     # Without a residual a new row is a draw of the groups' distribution: mean +- t sd sqrt(1 + 1 / J).
     means = group_means(DESIGNS["sigma2 = 0"], DESIGNS["sigma2 = 0"].y)

@@ -419,7 +419,8 @@ KINDS = {
 
 COEFFICIENTS = {"estimate": "estimate", "std_error": "error", "df": "df", "p_value": "test"}
 FIXED_EFFECTS = COEFFICIENTS | {"t": "test", "ci_lower": "estimate", "ci_upper": "estimate"}
-CONTRAST = {"estimate": "y", "std_error": "y", "df": "same", "t": "same", "p_value": "same"}
+CONTRAST = dict.fromkeys(("estimate", "std_error", "ci_lower", "ci_upper"), "y")
+CONTRAST |= dict.fromkeys(("df", "t", "p_value"), "same")
 F_TEST = dict.fromkeys(("F", "df1", "df2", "p_value"), "same")
 LIMITS = {"sd(group)": "y", "sd(residual)": "sigma", "icc": "icc", "lower": "estimate", "upper": "estimate"}
 PREDICTION = dict.fromkeys(("prediction", "lower", "upper"), "place of y")
@@ -514,7 +515,7 @@ def table_of_fixed_effects(case, ddf):
     return inference.fixed_effects(case.model, ddf=ddf)
 
 
-@figure("contrast_test at the point", CONTRAST | {"estimate": "place of y"}, *DDF)
+@figure("contrast_test at the point", CONTRAST | dict.fromkeys(("estimate", "ci_lower", "ci_upper"), "place of y"), *DDF)
 def contrast_at_point(case, ddf):
     return inference.contrast_test(case.model, [1.0, *case.rows.point], ddf=ddf)
 
@@ -537,7 +538,7 @@ def contrast_of_coefficients(case, ddf):
 
 
 @figure("confidence_intervals", LIMITS, "exact", designs=WHATEVER_METHOD)
-@figure("confidence_intervals", LIMITS, "profile", "wald")
+@figure("confidence_intervals", LIMITS, "pivot", "profile", "wald")
 def intervals(case, method):
     return limits_by_row(case, inference.confidence_intervals(case.model, method=method))
 
@@ -548,7 +549,7 @@ def plausible_range(case):
     return inference.plausible_values_range(case.model) + case.rows.point @ case.model.coef_
 
 
-@figure("predict_interval", PREDICTION, "mean", "observation")
+@figure("predict_interval", PREDICTION, "observation", "group_mean", "population_mean")
 def prediction_intervals(case, kind):
     rows = case.rows
     return inference.predict_interval(case.model, rows.new_x, rows.new_groups, kind=kind, sample_weight=rows.new_weights)
@@ -793,7 +794,8 @@ EPS = np.finfo(float).eps
 # most digits to rounding.
 TOLERANCE = 1e-10
 # Limits of profiles are interpolated; intervals of predictions take their df from a central difference.
-OF_FIGURES = {"confidence_intervals profile": 1e-9, "predict_interval mean": 1e-9, "predict_interval observation": 1e-9}
+OF_FIGURES = {"confidence_intervals profile": 1e-9}
+OF_FIGURES |= {f"predict_interval {kind}": 1e-9 for kind in ("observation", "group_mean", "population_mean")}
 # A shift takes its digits from values, and twice as many from the variance of the value at a distant point, which is a
 # difference of variances at 0.
 SHIFTED = 64 * SHIFT * EPS

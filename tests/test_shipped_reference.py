@@ -147,7 +147,7 @@ def test_kenward_and_rogers_tests_are_pbkrtests(name):
 )
 def test_profile_limits_are_those_of_exact_roots_and_of_confint(name, kind, tolerance):
     model, expected, _ = fitted(name)
-    intervals = inference.confidence_intervals(model).drop(index="icc")
+    intervals = inference.confidence_intervals(model, method="profile").drop(index="icc")
     lower, upper = np.array(expected[kind]["lower"]), np.array(expected[kind]["upper"])
     width = upper - lower
     np.testing.assert_allclose((intervals["lower"] - lower) / width, 0.0, atol=tolerance)

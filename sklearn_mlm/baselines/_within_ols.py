@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._inputs import check_choice
 from .._typing import NewGroups
-from ..likelihood._fit import LeastSquaresFit
+from ..likelihood._least_squares_fit import LeastSquaresFit
 from ..likelihood._second_reading import read_about_known
 from ..models._base import NEW_GROUPS, THREE_WAYS, GroupedRegressor, GroupsNotPassedWarning
 from ..moments._grouped_moments import moments_of

@@ -118,7 +118,7 @@ class RandomEffectsDisplay:
         Parameters
         ----------
         model : RandomInterceptRegressor
-            A fitted model.
+            A fitted model, or a pipeline or search that ends in one.
         kind : {"hist", "caterpillar", "qq"}, default="hist"
             "hist": a histogram, with the normal distribution of the true effects under the model. "caterpillar": the
             estimates in ascending order, with intervals. "qq": the estimates against normal quantiles; each estimate is

@@ -98,7 +98,7 @@ class ShrinkageDisplay:
         Parameters
         ----------
         model : RandomInterceptRegressor
-            A fitted model.
+            A fitted model, or a pipeline or search that ends in one.
         scale : {"absolute", "deviation"}, default="absolute"
             Whether to show the intercepts of the groups, or their deviations from the fixed intercept.
         ax : matplotlib Axes, default=None

@@ -132,7 +132,7 @@ class VarianceDisplay:
         Parameters
         ----------
         model : RandomInterceptRegressor
-            A fitted model.
+            A fitted model, or a pipeline or search that ends in one.
         kind : {"shares", "range", "profile"}, default="shares"
             The kind of picture.
         level : float, default=0.95

@@ -1,22 +1,31 @@
 """Inference for fitted models: tables of fixed effects, tests, intervals, shares of variance. Arithmetic on the moments."""
 
-from ._fixed_effects import contrast_test, fixed_effects
+from ._contrasts import contrast_test, term_tests
+from ._fixed_effects import fixed_effects
 from ._intervals import confidence_intervals, plausible_values_range
+from ._model_comparison import compare_models, glance, likelihood_ratio_test
 from ._prediction import predict_interval
 from ._random_effects import random_effects_table
+from ._rows import augment, known_groups, residuals
 from ._shares import clustering_report, icc, r2
-from ._tests import likelihood_ratio_test, random_intercept_test
+from ._tests import random_intercept_test
 
 __all__ = [
+    "augment",
     "clustering_report",
+    "compare_models",
     "confidence_intervals",
     "contrast_test",
     "fixed_effects",
+    "glance",
     "icc",
+    "known_groups",
     "likelihood_ratio_test",
     "plausible_values_range",
     "predict_interval",
     "r2",
     "random_effects_table",
     "random_intercept_test",
+    "residuals",
+    "term_tests",
 ]

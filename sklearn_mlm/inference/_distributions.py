@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from .._tables import Statistics
+
 
 def half_width(level: float, error: ArrayLike, df: ArrayLike = np.inf) -> np.ndarray:
     """Return half the width of t intervals for estimates with these standard errors; normal ones if `df` is infinite."""
@@ -26,4 +28,4 @@ def f_test(statistic: float, df1: float, df2: float) -> pd.Series:
     from scipy import stats
 
     p_value = stats.chi2.sf(df1 * statistic, df1) if np.isinf(df2) else stats.f.sf(statistic, df1, df2)
-    return pd.Series({"F": statistic, "df1": df1, "df2": df2, "p_value": float(p_value)})
+    return Statistics({"F": statistic, "df1": df1, "df2": df2, "p_value": float(p_value)})

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from .._typing import FittedModel, MixedFit
-from ..likelihood._fit import Fit, LeastSquaresFit
+from ..likelihood._fit import Fit
+from ..likelihood._least_squares_fit import LeastSquaresFit
+
+_NOT_OURS = "{} must be a {}, or a pipeline or search that ends in one; found {}."
 
 
 class GroupedModel(FittedModel, Protocol):
@@ -23,8 +28,57 @@ class GroupedModel(FittedModel, Protocol):
         """Return checked predictors of new rows, and the position of each row's group; negative if it is unknown."""
 
 
+def last_step(model: Any, X: Any = None) -> tuple[Any, Any]:
+    """Return the model at the end of a pipeline or search, and rows as the steps before it transform them.
+
+    Parameters
+    ----------
+    model : estimator
+        A fitted model, or a fitted pipeline or search, at any depth, that ends in one.
+    X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None, default=None
+        Rows as the pipeline takes them.
+
+    Returns
+    -------
+    model : estimator
+        What `model` ends in.
+    X : array-like, data frame or sparse matrix of shape (n_samples, n_predictors), or None
+        Rows as that estimator takes them.
+    """
+    while True:
+        if hasattr(model, "best_estimator_"):
+            model = model.best_estimator_
+        elif hasattr(model, "steps"):
+            check_is_fitted(model)
+            if X is not None and len(model.steps) > 1:
+                X = model[:-1].transform(X)
+            model = model[-1]
+        else:
+            return model, X
+
+
+def _names_of_columns(model: Any) -> list[str] | None:
+    """Return the names of the columns that reach the model at the end of a pipeline; None if they are not known."""
+    while hasattr(model, "best_estimator_"):
+        model = model.best_estimator_
+    if not hasattr(model, "steps") or len(model.steps) < 2:
+        return None
+    try:
+        names = [str(name) for name in model[:-1].get_feature_names_out()]
+    except (AttributeError, ValueError, NotFittedError):
+        # Not every transformer names its columns.
+        return None
+    key = getattr(model[-1], "group_feature", None)
+    if isinstance(key, Integral):
+        del names[int(key)]
+    return names
+
+
 def fit_of(model: FittedModel, name: str = "model", kind: str = "model of this package") -> MixedFit | LeastSquaresFit:
-    """Return the fit of a fitted model; errors call the model `name` and ask for a `kind`.
+    """Return the fit of a fitted model, or of the one that a pipeline or search ends in.
+
+    Coefficients have the names that the steps of a pipeline give to the columns, even if the steps pass arrays on. Errors
+    call the model `name` and ask for a `kind`.
 
     Raises
     ------
@@ -33,10 +87,16 @@ def fit_of(model: FittedModel, name: str = "model", kind: str = "model of this p
     TypeError
         If it is not a model of this package.
     """
-    check_is_fitted(model)
-    if not hasattr(model, "fit_"):
-        raise TypeError(f"{name} must be a {kind}; found {type(model).__name__}.")
-    fit: MixedFit | LeastSquaresFit = model.fit_
+    last, _ = last_step(model)
+    if not hasattr(last, "fit_"):
+        if hasattr(last, "fit"):
+            check_is_fitted(last)
+        ends = "" if last is model else f" that ends in {type(last).__name__}"
+        raise TypeError(_NOT_OURS.format(name, kind, type(model).__name__ + ends))
+    fit: MixedFit | LeastSquaresFit = last.fit_
+    names = None if last is model else _names_of_columns(model)
+    if isinstance(fit, Fit) and fit.moments.feature_names is None and names and len(names) == fit.moments.n_features:
+        fit = fit.renamed(names)
     return fit
 
 
@@ -52,7 +112,7 @@ def mixed_fit_of(model: FittedModel, name: str = "model") -> MixedFit:
     """
     fit = fit_of(model, name, "RandomInterceptRegressor")
     if isinstance(fit, LeastSquaresFit):
-        raise TypeError(f"{name} must be a RandomInterceptRegressor; found {type(model).__name__}.")
+        raise TypeError(_NOT_OURS.format(name, "RandomInterceptRegressor", type(model).__name__))
     if not getattr(fit, "grouped", True):
         raise ValueError(f"{name} was fitted without groups: there is no group variance. Fit it with groups=...")
     return fit
@@ -62,5 +122,5 @@ def random_intercept_fit_of(model: FittedModel, name: str = "model") -> Fit:
     """Return the fit of a fitted random intercept model with groups; raises as `mixed_fit_of` does."""
     fit = mixed_fit_of(model, name)
     if not isinstance(fit, Fit):
-        raise TypeError(f"{name} must be a RandomInterceptRegressor; found {type(model).__name__}.")
+        raise TypeError(_NOT_OURS.format(name, "RandomInterceptRegressor", type(model).__name__))
     return fit

@@ -9,28 +9,36 @@ import pandas as pd
 
 from .._inputs import check_choice, check_level
 from .._typing import FittedModel
+from ..likelihood._fit import Fit
 from ..likelihood._optimum import minimise
 from ._distributions import half_width
 from ._fits import random_intercept_fit_of
+from ._fixed_effects import fixed_effects
+from ._model_comparison import UNBOUNDED
 from ._profile import icc_of_ratio, profile_limits
-from ._tests import UNBOUNDED
 from ._variance_ratio import FPivot
 
-IntervalMethod = Literal["profile", "wald", "exact"]
+IntervalMethod = Literal["pivot", "profile", "wald", "exact"]
 
 
-def confidence_intervals(model: FittedModel, *, method: IntervalMethod = "profile", level: float = 0.95) -> pd.DataFrame:
+def confidence_intervals(model: FittedModel, *, method: IntervalMethod = "pivot", level: float = 0.95) -> pd.DataFrame:
     """Return confidence intervals of all parameters.
 
     Parameters
     ----------
     model : RandomInterceptRegressor
-        A fitted model.
-    method : {"profile", "wald", "exact"}, default="profile"
-        "profile" includes the values at which twice the full log-likelihood is below its maximum by no more than a quantile
-        of chi-squared; as in lme4, this holds for models fitted by REML too. "wald" adds normal quantiles of standard errors
-        to the estimates, for the fixed effects only. "exact" has exact coverage for any group sizes and covariates, for the
-        ICC and the residual standard deviation only.
+        A fitted model, or a pipeline or search that ends in one.
+    method : {"pivot", "profile", "wald", "exact"}, default="pivot"
+        "pivot": exact intervals of the ICC and of the residual standard deviation, for any group sizes and covariates; the
+        interval of the generalised pivot for the group standard deviation; and t intervals with Satterthwaite's degrees of
+        freedom for the fixed effects, which are those of `fixed_effects`. In simulations those of the variances keep their
+        level from three groups on, and those of coefficients of group-level predictors from ten. "exact": the intervals that
+        are exact in theory, NaN for the others.
+
+        "profile": the values at which twice the full log-likelihood is below its maximum by no more than a quantile of
+        chi-squared. These are lme4's intervals; as there, the full likelihood is taken for models fitted by REML too. They
+        are for many groups: nominal 95% limits of the group standard deviation hold it in 78% of samples of five groups, and
+        in 92% of samples of twenty. "wald": the estimates plus and minus normal quantiles of standard errors, for the fixed effects only.
     level : float, default=0.95
         Confidence level of the intervals.
 
@@ -46,10 +54,19 @@ def confidence_intervals(model: FittedModel, *, method: IntervalMethod = "profil
         If `method` is "profile" and the full likelihood has no maximum, because the fixed effects leave no residual within
         groups. This is certain if there are no more rows than groups and predictors that vary within groups.
 
+    Notes
+    -----
+    An interval of the group standard deviation may begin at 0, and may be 0 alone, if the group means differ less than rows
+    within groups would lead one to expect. With no degrees of freedom within or between groups, the limits of the variances
+    are NaN.
+
     References
     ----------
     D. A. Harville and A. P. Fenech (1985), "Confidence intervals for a variance ratio, or for heritability, in an
     unbalanced mixed linear model", Biometrics 41(1), 137-152, for the exact intervals.
+
+    S. Weerahandi (1993), "Generalized confidence intervals", Journal of the American Statistical Association 88(423),
+    899-905, for that of the group standard deviation.
 
     Examples
     --------
@@ -60,38 +77,68 @@ def confidence_intervals(model: FittedModel, *, method: IntervalMethod = "profil
     >>> model = RandomInterceptRegressor().fit(X, y, groups=subject)
     >>> confidence_intervals(model).round(3)
                     lower    upper
+    sd(group)      27.064   56.710
+    sd(residual)   27.944   34.790
+    icc             0.420    0.774
+    (Intercept)   231.233  271.577
+    days            8.879   12.055
+    >>> confidence_intervals(model, method="profile").round(3)
+                    lower    upper
     sd(group)      26.007   52.936
     sd(residual)   27.814   34.591
     icc             0.403    0.751
     (Intercept)   231.992  270.818
     days            8.887   12.048
     """
-    from scipy import stats
-
     fit = random_intercept_fit_of(model)
     check_level(level)
     check_choice("method", method, get_args(IntervalMethod))
     names = ["sd(group)", "sd(residual)", "icc", *fit.names]
     limits = np.full((len(names), 2), np.nan)
-    if method == "wald":
+    if method == "profile":
+        limits = _profile_limits(fit, level)
+    elif method == "wald":
         errors = np.sqrt(fit.covariance.diagonal())
         half = np.where(errors > 0, half_width(level, errors), np.nan)
         limits[3:] = np.column_stack([fit.coefficients - half, fit.coefficients + half])
-    elif method == "exact":
-        criterion = fit.criterion()
-        pivot = FPivot(criterion)
-        limits[1] = np.sqrt(pivot.residual_variance_limits(level)) * criterion.coordinates.y_scale
-        limits[2] = icc_of_ratio(np.array(pivot.limits(level)))
     else:
-        if fit.residual_variance == 0:
-            raise ValueError("The model leaves no residual (sigma2 = 0): the likelihood has no maximum to profile about.")
-        criterion = fit.criterion(reml=False)
-        if np.isneginf(minimise(criterion).solution.value):
-            raise ValueError(UNBOUNDED.format("the model"))
-        profile = profile_limits(criterion, float(stats.chi2.ppf(level, 1)))
-        limits[0], limits[1], limits[3:] = profile.group_sd, profile.residual_sd, profile.coefficients
-        limits[2] = icc_of_ratio(np.array(profile.ratio))
+        criterion = fit.criterion()
+        pivot, unit = FPivot(criterion), criterion.coordinates.y_scale
+        limits[1] = np.sqrt(pivot.residual_variance_limits(level)) * unit
+        limits[2] = icc_of_ratio(np.array(pivot.limits(level)))
+        if method == "pivot":
+            limits[0] = np.sqrt(_group_variance_limits(fit, pivot, level))
+            limits[3:] = fixed_effects(model, level=level)[["ci_lower", "ci_upper"]].to_numpy()
     return pd.DataFrame(limits, index=names, columns=["lower", "upper"])
+
+
+def _group_variance_limits(fit: Fit, pivot: FPivot, level: float) -> np.ndarray:
+    """Return the limits of tau2 by its generalised pivot, in units of y squared; at sigma2 = 0 those by chi-squared.
+
+    Without residuals the effects of the groups are seen as they are, and their mean square is chi-squared.
+    """
+    from scipy import stats
+
+    if fit.boundary != "residual":
+        return np.array(pivot.group_variance_limits(level)) * fit.criterion().coordinates.y_scale ** 2
+    tail = (1.0 - level) / 2.0
+    free = fit.between_degrees_of_freedom
+    squares = fit.group_variance * (free if fit.reml else fit.moments.n_groups)
+    return np.asarray(squares / stats.chi2.ppf([1.0 - tail, tail], free))
+
+
+def _profile_limits(fit: Fit, level: float) -> np.ndarray:
+    """Return the profile limits of tau, sigma, the ICC and the fixed effects."""
+    from scipy import stats
+
+    if fit.residual_variance == 0:
+        raise ValueError("The model leaves no residual (sigma2 = 0): the likelihood has no maximum to profile about.")
+    criterion = fit.criterion(reml=False)
+    if np.isneginf(minimise(criterion).solution.value):
+        raise ValueError(UNBOUNDED.format("the model"))
+    profile = profile_limits(criterion, float(stats.chi2.ppf(level, 1)))
+    icc = icc_of_ratio(np.array(profile.ratio))
+    return np.vstack([profile.group_sd, profile.residual_sd, icc, profile.coefficients])
 
 
 def plausible_values_range(model: FittedModel, level: float = 0.95) -> pd.Series:
@@ -100,7 +147,7 @@ def plausible_values_range(model: FittedModel, level: float = 0.95) -> pd.Series
     Parameters
     ----------
     model : RandomInterceptRegressor
-        A fitted model.
+        A fitted model, or a pipeline or search that ends in one.
     level : float, default=0.95
         Share of the groups that the range holds.
 

@@ -9,13 +9,20 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from .._inputs import check_choice, check_level
-from ..moments._labels import UNSEEN
+from ..moments._labels import MISSING, UNSEEN
 from ..moments._rows import as_weights, check_containers
 from ._degrees_of_freedom import Satterthwaite
 from ._distributions import half_width
-from ._fits import GroupedModel, random_intercept_fit_of
+from ._fits import GroupedModel, last_step, random_intercept_fit_of
 
-PredictionKind = Literal["mean", "observation"]
+PredictionKind = Literal["observation", "group_mean", "population_mean"]
+
+_INSTEAD_OF = {
+    "mean": "'group_mean', the mean of each row's group, or 'population_mean', the fixed part",
+    "prediction": "'observation', a single new row",
+    "confidence": "'population_mean', the fixed part, or 'group_mean', the mean of each row's group",
+    "fixed": "'population_mean', the fixed part",
+}
 
 
 def predict_interval(
@@ -23,27 +30,35 @@ def predict_interval(
     X: Any,
     groups: ArrayLike | None = None,
     *,
-    kind: PredictionKind = "mean",
+    kind: PredictionKind = "observation",
     level: float = 0.95,
     sample_weight: ArrayLike | None = None,
 ) -> pd.DataFrame:
-    """Return predictions of rows in their groups, with intervals.
+    """Return predictions with intervals: of new rows, of the means of their groups, or of the population mean.
 
-    The variance of a prediction is that of the fixed part and of the group's effect, which is tau2 for a new group; an
-    observation adds sigma2. The interval is a t interval, whose Satterthwaite degrees of freedom allow for the estimation of
-    tau2 and sigma2.
+    The three kinds answer three questions. Where will the outcome of one more row lie ("observation")? What is the mean
+    outcome of such rows in the group of the row ("group_mean")? What is the mean outcome of such rows over all groups, which
+    is the fixed part, the line of the model ("population_mean")? The intervals are t intervals, whose Satterthwaite degrees
+    of freedom allow for the estimation of tau2 and sigma2. In simulations intervals of new rows keep their level from five
+    groups on, and those of means from ten (of group means, if the intraclass correlation is small, from twenty).
 
     Parameters
     ----------
     model : RandomInterceptRegressor
-        A fitted model.
+        A fitted model, or a pipeline or search that ends in one.
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
         Predictors, as in `predict`.
     groups : array-like of shape (n_samples,), "population" or None, default=None
-        Group labels, as in `predict`. For a new group, and for "population", the interval is that of the mean of a group
-        that the model knows nothing about.
-    kind : {"mean", "observation"}, default="mean"
-        Whether the interval is for the mean outcome of such rows in the group, or for a single new row.
+        Group labels, as in `predict`. The kind "population_mean" does not need them.
+    kind : {"observation", "group_mean", "population_mean"}, default="observation"
+        What the intervals are for:
+
+        - "observation": a single new row. The variance is that of "group_mean" plus sigma2.
+        - "group_mean": the mean of rows like this one in its group. In a group that `fit` has seen, the variance is that of
+          the fixed part and of the group's estimated effect together. In a new group, and for "population", it includes all
+          of tau2, because the group may be any.
+        - "population_mean": the fixed part, x' beta. The variance is that of the line, and the prediction that of
+          ``predict(X, groups="population")``.
     level : float, default=0.95
         Confidence level of the intervals.
     sample_weight : array-like of shape (n_samples,), default=None
@@ -55,6 +70,11 @@ def predict_interval(
         With the columns "prediction", "lower" and "upper", in units of y, and the index of `X`, or else of `groups`, if it
         is a pandas object.
 
+    Raises
+    ------
+    ValueError
+        If `kind` or `level` is unknown, a weight is 0, or `predict` would raise it.
+
     Examples
     --------
     >>> from sklearn_mlm import RandomInterceptRegressor
@@ -62,21 +82,31 @@ def predict_interval(
     >>> from sklearn_mlm.inference import predict_interval
     >>> X, y, subject = load_sleepstudy(return_X_y_groups=True)
     >>> model = RandomInterceptRegressor().fit(X, y, groups=subject)
-    >>> predict_interval(model, [[10.0], [10.0]], groups=[309, 999], kind="observation").round(1)
+    >>> predict_interval(model, [[10.0], [10.0]], groups=[309, 999]).round(1)
        prediction  lower  upper
     0       278.2  213.6  342.8
     1       356.1  256.3  455.9
+    >>> predict_interval(model, [[10.0]], kind="population_mean").round(1)
+       prediction  lower  upper
+    0       356.1  335.4  376.8
     """
+    model, X = last_step(model, X)
     fit = random_intercept_fit_of(model)
     check_level(level)
+    if isinstance(kind, str) and kind in _INSTEAD_OF:
+        raise ValueError(f"kind={kind!r} is ambiguous. Pass {_INSTEAD_OF[kind]}.")
     check_choice("kind", kind, get_args(PredictionKind))
     check_containers(X=X, groups=groups, sample_weight=sample_weight)
     index = next((rows.index for rows in (X, groups) if isinstance(rows, pd.DataFrame | pd.Series)), None)
-    X, codes = model.locate(X, groups)
-    mean = fit.predict(X, codes)
-    if model.new_groups == "nan":
-        mean[codes == UNSEEN] = np.nan
-    variance, gradient = fit.prediction_variance(X, codes, gradient=True)
+    if kind == "population_mean":
+        X, codes = model.locate(X, groups if X is None and groups is not None else "population")
+        codes = np.full(len(codes), MISSING)
+        mean, (variance, gradient) = fit.predict(X, codes), fit.fixed_part_variance(X, len(codes))
+    else:
+        X, codes = model.locate(X, groups)
+        mean, (variance, gradient) = fit.predict(X, codes), fit.prediction_variance(X, codes, gradient=True)
+        if model.new_groups == "nan":
+            mean[codes == UNSEEN] = np.nan
     if kind == "observation":
         weights = np.ones(len(codes)) if sample_weight is None else as_weights(sample_weight, len(codes))
         if not weights.all():

@@ -17,7 +17,7 @@ def random_effects_table(model: FittedModel, level: float = 0.95) -> pd.DataFram
     Parameters
     ----------
     model : RandomInterceptRegressor
-        A fitted model.
+        A fitted model, or a pipeline or search that ends in one.
     level : float, default=0.95
         Confidence level of the intervals.
 

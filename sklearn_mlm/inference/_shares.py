@@ -13,7 +13,7 @@ from .._inputs import check_choice
 from .._typing import FittedModel
 from ..likelihood._fit import Fit, Options, fit_moments, share
 from ..moments._grouped_moments import GroupedMoments
-from ._fits import GroupedModel, random_intercept_fit_of
+from ._fits import GroupedModel, last_step, random_intercept_fit_of
 
 IccKind = Literal["adjusted", "unadjusted"]
 
@@ -36,7 +36,7 @@ def icc(model: GroupedModel, *, kind: IccKind = "adjusted", X: Any = None, group
     Parameters
     ----------
     model : RandomInterceptRegressor
-        A fitted model.
+        A fitted model, or a pipeline or search that ends in one.
     kind : {"adjusted", "unadjusted"}, default="adjusted"
         "adjusted" is tau2 / (tau2 + sigma2), the attribute `icc_`: the share of the groups in the variance that the
         predictors leave. "unadjusted" adds the variance of the fixed part to the denominator.
@@ -82,7 +82,7 @@ def r2(model: GroupedModel, X: Any = None, groups: ArrayLike | None = None) -> p
     Parameters
     ----------
     model : RandomInterceptRegressor
-        A fitted model.
+        A fitted model, or a pipeline or search that ends in one.
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features), default=None
         Predictors of the rows of `fit`. They matter only if the weights are precisions. The variance of the fixed part then
         counts each row once, as R's performance does; without `X` it is computed from the moments, which weight the rows.
@@ -121,31 +121,36 @@ def r2(model: GroupedModel, X: Any = None, groups: ArrayLike | None = None) -> p
     between          0.000
     dtype: float64
     """
-    fit = random_intercept_fit_of(model)
+    return pd.Series(shares_of(random_intercept_fit_of(model), model, X, groups))
+
+
+def shares_of(
+    fit: Fit, model: GroupedModel | None = None, X: Any = None, groups: ArrayLike | None = None
+) -> dict[str, float]:
+    """Return what `r2` does, as a dictionary; the model finds the groups of `X`."""
     tau2, sigma2 = fit.group_variance, fit.residual_variance
     within, between = _fixed_variances(fit, model, X, groups)
     total = within + between + tau2 + sigma2
-    return pd.Series(
-        {
-            "marginal": share(within + between, total),
-            "conditional": share(within + between + tau2, total),
-            "fixed_within": share(within, total),
-            "fixed_between": share(between, total),
-            "group": share(tau2, total),
-            "residual": share(sigma2, total),
-            "within": share(within, within + sigma2),
-            "between": share(between, between + tau2),
-        }
-    )
+    return {
+        "marginal": share(within + between, total),
+        "conditional": share(within + between + tau2, total),
+        "fixed_within": share(within, total),
+        "fixed_between": share(between, total),
+        "group": share(tau2, total),
+        "residual": share(sigma2, total),
+        "within": share(within, within + sigma2),
+        "between": share(between, between + tau2),
+    }
 
 
-def _fixed_variances(fit: Fit, model: GroupedModel, X: Any, groups: ArrayLike | None) -> tuple[float, float]:
+def _fixed_variances(fit: Fit, model: Any, X: Any, groups: ArrayLike | None) -> tuple[float, float]:
     """Return the variance of the fixed part over the rows, within and between groups; divided by n - 1, as in R's var.
 
     From moments, it is the weighted mean square times n / (n - 1), with n the number of observations. This does not depend
     on the unit of precision weights.
     """
     if X is not None:
+        model, X = last_step(model, X)
         X, codes = model.locate(X, groups)
         if (codes < 0).any():
             raise ValueError("groups must hold the labels of fit; found rows with unknown or missing labels.")
@@ -178,7 +183,7 @@ def clustering_report(model: FittedModel) -> pd.Series:
     Parameters
     ----------
     model : RandomInterceptRegressor
-        A fitted model.
+        A fitted model, or a pipeline or search that ends in one.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Exact inference about the variance ratio: Wald's F pivot, and the null distribution of the likelihood-ratio test."""
+"""Pivots of the variances, exact and generalised, and the null distribution of the likelihood-ratio test."""
 
 from __future__ import annotations
 
@@ -18,16 +18,23 @@ _GRID = np.exp(np.linspace(np.log(1e-4), np.log(1e8), 240))
 # If the pivot has not fallen to a value at this ratio, in units of 1 / (largest size), it never does.
 _LARGEST_RATIO = 1e15
 _TOLERANCE = 4 * np.finfo(np.float64).eps
+# The quadrature over chi-squared leaves out tails of this probability. Its steps in the logarithm are no wider than the
+# second number, whose error is exp(-pi^2 / 0.3) = 5e-15.
+_NEGLIGIBLE = 1e-16
+_WIDEST_STEP = 0.3
+_PIVOT_TOLERANCE = 1e-13
 
 
 class FPivot:
-    """Wald's pivot of the variance ratio, exact with covariates and groups of any size.
+    """Wald's pivot of the variance ratio, exact with covariates and groups of any size, and one of the group variance.
 
     With RSS_w the residual sum of squares within groups, df2 = N - J - k_w its degrees of freedom, and df1 = J + k_w - k,
 
         F(gamma) = [(r2(gamma) - RSS_w) / df1] / [RSS_w / df2]
 
-    has the F(df1, df2) distribution at the true gamma, and falls as gamma grows.
+    has the F(df1, df2) distribution at the true gamma, and falls as gamma grows. Its numerator and its denominator are
+    independent: U1 = (r2(gamma) - RSS_w) / sigma2 and U2 = RSS_w / sigma2 are chi-squared with df1 and df2 degrees of
+    freedom. The solution tau2 = gamma sigma2 of these two equations, for random U1 and U2, is a generalised pivot of tau2.
 
     Parameters
     ----------
@@ -40,6 +47,9 @@ class FPivot:
 
     D. A. Harville and A. P. Fenech (1985), "Confidence intervals for a variance ratio, or for heritability, in an
     unbalanced mixed linear model", Biometrics 41(1), 137-152.
+
+    S. Weerahandi (1993), "Generalized confidence intervals", Journal of the American Statistical Association 88(423),
+    899-905, for the pivot of tau2.
     """
 
     def __init__(self, criterion: Criterion):
@@ -57,7 +67,7 @@ class FPivot:
         if not self.defined or self._criterion.exact_fit:
             return np.nan
         within = self._criterion.coordinates.within_residual
-        between = max(self._criterion.residual_sum_of_squares(ratio) - within, 0.0)
+        between = max(float(self._criterion.residual_sums_of_squares(np.array([ratio]))[0]) - within, 0.0)
         if within <= 0:
             return np.inf if between > 0 else np.nan
         return float(between / self.df1 / (within / self.df2))
@@ -100,6 +110,74 @@ class FPivot:
         quantiles = stats.chi2.ppf([1.0 - tail, tail], self.df2)
         lower, upper = self._criterion.coordinates.within_residual / quantiles
         return float(lower), float(upper)
+
+    def group_variance_tail(self, group_variance: float) -> float:
+        """Return the probability that the generalised pivot is at least a group variance, in the criterion's units.
+
+        The pivot is at least t if gamma is at least t / sigma2 = t U2 / RSS_w, and r2 falls as gamma grows, so that with G
+        the distribution function of chi-squared with df1 degrees of freedom
+
+            P(pivot >= t) = E G[(r2(t U2 / RSS_w) - RSS_w) U2 / RSS_w],
+
+        an integral over the distribution of U2.
+        """
+        from scipy.special import chdtr
+
+        squares, weights = _chi_squared_nodes(self.df2)
+        within = self._criterion.coordinates.within_residual
+        precisions = squares / within
+        between = self._criterion.residual_sums_of_squares(group_variance * precisions) - within
+        return float(weights @ chdtr(self.df1, np.maximum(between, 0.0) * precisions))
+
+    def group_variance_limits(self, level: float) -> tuple[float, float]:
+        """Return the limits of tau2 by the generalised pivot, in the criterion's units; NaN if it is not defined."""
+        if not self.defined or self._criterion.exact_fit or self._criterion.coordinates.within_residual <= 0:
+            return np.nan, np.nan
+        tail = (1.0 - level) / 2.0
+        residual = self._criterion.coordinates.within_residual / self.df2
+        lower, upper = (residual * limit for limit in self.limits(level))
+        return self._group_variance_at(1.0 - tail, lower), self._group_variance_at(tail, upper)
+
+    def _group_variance_at(self, probability: float, guess: float) -> float:
+        """Return the group variance that the pivot exceeds with a probability: 0 if it never does so, or infinity."""
+        from scipy import optimize
+
+        def excess(group_variance: float) -> float:
+            return self.group_variance_tail(group_variance) - probability
+
+        if excess(0.0) <= 0:
+            return 0.0
+        within = self._criterion.coordinates.within_residual / self.df2
+        largest = _LARGEST_RATIO / float(self._criterion.groups.sizes.max()) * within
+        low = high = guess if 0 < guess < largest else within / float(self._criterion.groups.sizes.max())
+        while excess(high) > 0:
+            low, high = high, 2.0 * high
+            if high > largest:
+                return np.inf
+        while low == high or excess(low) < 0:
+            low, high = low / 2.0, low
+            if low < largest / _LARGEST_RATIO**2:
+                return 0.0
+        return float(optimize.brentq(excess, low, high, xtol=1e-300, rtol=_PIVOT_TOLERANCE))
+
+
+def _chi_squared_nodes(df: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return nodes and weights of a quadrature over the chi-squared distribution.
+
+    It is the trapezoidal rule in the logarithm, where the density and what is integrated are analytic and decay at both
+    ends, so that the error falls exponentially with the number of nodes (L. N. Trefethen and J. A. C. Weideman (2014),
+    "The exponentially convergent trapezoidal rule", SIAM Review 56(3), 385-458).
+    """
+    from scipy import special
+
+    shape = df / 2.0
+    low, high = np.log([special.gammaincinv(shape, _NEGLIGIBLE), special.gammainccinv(shape, _NEGLIGIBLE)]).tolist()
+    # The standard deviation of the logarithm is about 1 / sqrt(shape) if the shape is large.
+    step = min(_WIDEST_STEP, 0.6 / np.sqrt(shape))
+    logs = np.linspace(low, high, int(np.ceil((high - low) / step)) + 1)
+    log_density = shape * (logs - logs.max()) - np.exp(logs)
+    weights = np.exp(log_density - log_density.max())
+    return 2.0 * np.exp(logs), weights / weights.sum()
 
 
 def simulate_null(criterion: Criterion, n_simulations: int, random_state: RandomState = None) -> np.ndarray:

@@ -186,9 +186,13 @@ class Criterion:
         h_sum, h_squared = (h[:2] @ groups.multiplicity).tolist()
         return InferenceSums(root @ second @ root.T, root @ third @ root.T, h_sum, h_squared), pivots, root
 
-    def residual_sum_of_squares(self, ratio: float) -> float:
-        """Return the residual sum of squares r2(gamma), with y in the unit of the coordinates."""
-        return float(self.profiles(np.array([ratio])).r2[0])
+    def residual_sums_of_squares(self, ratios: np.ndarray) -> np.ndarray:
+        """Return the residual sum of squares r2(gamma) at each of several ratios, with y in the unit of the coordinates."""
+        sums = []
+        for at in np.array_split(ratios, -(-len(ratios) // self._batch())):
+            between = self.groups.between(self.groups.sizes / (1.0 + at[:, None] * self.groups.sizes))
+            sums.append(self._factor(between)[0][:, -1] ** 2)
+        return np.concatenate(sums)
 
     def information(self, ratio: float) -> tuple[np.ndarray, np.ndarray]:
         """Return B_XX(gamma), which is sigma2 times the information on beta, and its inverse."""

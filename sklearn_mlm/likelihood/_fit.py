@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from .._typing import Boundary, Floats, Method, WeightType
 from ..moments._grouped_moments import GroupedMoments
+from ..moments._remainder import KnownPart, rests
 from ._criterion import Criterion
 from ._optimum import Optimum, minimise
 from ._solution import Solution, predicted_means, reliabilities_of
@@ -280,6 +281,12 @@ class Fit:
         """Empirical-Bayes estimates u_j = lambda_j e_j for the groups of `labels`."""
         return (self.reliabilities * self.residual_means)[: len(self.labels)]
 
+    def renamed(self, names: Sequence[str]) -> Fit:
+        """Return the same fit with other names of the predictors."""
+        moments = replace(self.moments, feature_names=tuple(names))
+        known = moments if self.known is self.moments else replace(self.known, feature_names=tuple(names))
+        return replace(self, moments=moments, known=known)
+
     def criterion(self, reml: bool | None = None) -> Criterion:
         """Return the criterion of the fit; `reml` chooses the restricted or the full one for the same rows."""
         return self.options.criterion(self.moments, reml)
@@ -301,8 +308,38 @@ class Fit:
         """
         return predicted_means(X, codes, self.slopes, self.intercept, self.random_effects)
 
+    def residuals(self, X: Any, codes: np.ndarray, y: np.ndarray, *, conditional: bool = True) -> np.ndarray:
+        """Return y less its prediction; the residuals keep their digits even if the slopes explain nearly all of y.
+
+        Parameters
+        ----------
+        X : ndarray or sparse matrix of shape (n_samples, n_features), or None
+            Predictors.
+        codes : ndarray of shape (n_samples,)
+            Positions in `labels`, negative for unknown groups.
+        y : ndarray of shape (n_samples,)
+            Outcome.
+        conditional : bool, default=True
+            Whether the prediction includes the effects of the groups.
+
+        Returns
+        -------
+        residuals : ndarray of shape (n_samples,)
+            In units of y.
+        """
+        # The codes -2 and -1 of unknown groups count from the end.
+        effects = np.append(self.random_effects, [0.0, 0.0])[codes] if conditional else 0.0
+        if self.moments.remainder is None or X is None:
+            return np.asarray(
+                y - predicted_means(X, codes, self.slopes, self.intercept, np.zeros(len(self.labels))) - effects
+            )
+        moments, slopes = self.moments.about_slopes()
+        change = self.solution.rest_coefficients
+        explained = X @ change - moments.center[:-1] @ change
+        return np.asarray(rests(X, y, KnownPart(slopes, moments.center[-1])) - explained + self.left_at_center - effects)
+
     def prediction_variance(self, X: Any, codes: np.ndarray, *, gradient: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Return the variance of predicted means, and its derivatives with respect to the variance parameters.
+        """Return the variance of the predicted means of rows in their groups, and its derivatives.
 
         With d = x - lambda_j x_j, x_j the group's mean of x and V the covariance of the fixed effects, the variance is
         d' V d + tau2 (1 - lambda_j); in a new group lambda_j = 0. With primes for derivatives in gamma, its derivative in
@@ -322,7 +359,7 @@ class Fit:
         variance : ndarray of shape (n_samples,)
             In units of y squared.
         gradient : ndarray of shape (n_samples, n_variance_parameters)
-            The derivatives; of shape (n_samples, 0) without `gradient`.
+            The derivatives with respect to the variance parameters; of shape (n_samples, 0) without `gradient`.
         """
         solution, n_groups = self.solution, len(self.labels)
         # The codes -2 and -1 of unknown groups count from the end.
@@ -333,25 +370,57 @@ class Fit:
         if self.options.fit_intercept:
             means = np.column_stack([np.ones(len(means)), means])
         means = means @ solution.root
-        variances = solution.group_variance * (1.0 - reliabilities)
         inside = gradient and self.boundary is None
         second = self.covariance_derivatives[0] if inside else None
-        variance, by_ratio = np.empty(len(codes)), np.empty(len(codes))
-        step = max(1, _BLOCK_NUMBERS // (1 + len(solution.center)))
-        for start in range(0, len(codes), step):
-            at = slice(start, start + step)
+        variance = (solution.group_variance * (1.0 - reliabilities))[codes]
+        by_ratio = np.zeros(len(codes))
+        for at, fixed in self._whitened_rows(X, len(codes)):
             code = codes[at]
-            shrink = reliabilities[code]
-            d = self._fixed_part(X, at, len(code)) - shrink[:, None] * means[code]
-            variance[at] = (d * d).sum(axis=1) + variances[code]
+            d = fixed - reliabilities[code, None] * means[code]
+            variance[at] += (d * d).sum(axis=1)
             if second is not None:
                 growth = 1.0 + solution.ratio * counts[code]
                 slope = counts[code] / growth**2
                 by_ratio[at] = ((d @ second) * d).sum(axis=1) - 2.0 * slope * (means[code] * d).sum(axis=1)
                 by_ratio[at] += solution.residual_variance / growth**2
-        if not gradient:
-            return variance, np.empty((len(codes), 0))
-        return variance, np.column_stack([by_ratio, variance]) if inside else variance[:, None]
+        return variance, self._gradient_of(variance, by_ratio, gradient)
+
+    def fixed_part_variance(self, X: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the variance x' V x of the fixed part of rows, and its derivatives, as `prediction_variance` does.
+
+        Parameters
+        ----------
+        X : ndarray or sparse matrix of shape (n_samples, n_features), or None
+            Predictors.
+        n_rows : int
+            Number of rows.
+
+        Returns
+        -------
+        variance : ndarray of shape (n_samples,)
+            In units of y squared.
+        gradient : ndarray of shape (n_samples, n_variance_parameters)
+            The derivatives with respect to the variance parameters.
+        """
+        variance, by_ratio = np.empty(n_rows), np.zeros(n_rows)
+        for at, fixed in self._whitened_rows(X, n_rows):
+            variance[at] = (fixed * fixed).sum(axis=1)
+            if self.boundary is None:
+                by_ratio[at] = ((fixed @ self.covariance_derivatives[0]) * fixed).sum(axis=1)
+        return variance, self._gradient_of(variance, by_ratio, True)
+
+    def _gradient_of(self, variance: np.ndarray, by_ratio: np.ndarray, wanted: bool) -> np.ndarray:
+        """Return the derivatives of variances, which are their own derivatives with respect to the last parameter."""
+        if not wanted:
+            return np.empty((len(variance), 0))
+        return np.column_stack([by_ratio, variance]) if self.boundary is None else variance[:, None]
+
+    def _whitened_rows(self, X: Any, n_rows: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield blocks of rows, as positions and whitened contrasts (1, x)."""
+        step = max(1, _BLOCK_NUMBERS // (1 + len(self.solution.center)))
+        for start in range(0, n_rows, step):
+            at = slice(start, min(start + step, n_rows))
+            yield at, self._fixed_part(X, at, at.stop - start)
 
     def _fixed_part(self, X: Any, at: slice, n_rows: int) -> np.ndarray:
         """Return the whitened contrasts (1, x) of some rows, less the centre."""
@@ -361,31 +430,6 @@ class Fit:
             return np.repeat(leading, n_rows, axis=0)
         rows: Floats = X[at].toarray() if hasattr(X, "toarray") else X[at]
         return (rows - center) @ root[len(root) - len(center) :] + leading
-
-
-@dataclass(frozen=True, eq=False)
-class LeastSquaresFit:
-    """Stores what the table of coefficients needs from a fit by least squares.
-
-    Attributes
-    ----------
-    names : sequence of str
-        Names of the coefficients.
-    coefficients : ndarray of shape (n_coefficients,)
-        Coefficients, the intercept first if there is one.
-    covariance : ndarray of shape (n_coefficients, n_coefficients)
-        Covariance of the coefficients.
-    df : ndarray of shape (n_coefficients,)
-        Degrees of freedom of each coefficient.
-    dropped : ndarray of int
-        Positions of coefficients that are not estimated.
-    """
-
-    names: Sequence[str]
-    coefficients: np.ndarray
-    covariance: np.ndarray
-    df: np.ndarray
-    dropped: np.ndarray
 
 
 def fit_of_criterion(criterion: Criterion, options: Options, *, grouped: bool = True) -> Fit:

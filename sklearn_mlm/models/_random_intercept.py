@@ -19,7 +19,6 @@ from ..likelihood._second_reading import READINGS
 from ..moments._grouped_moments import GroupedMoments, moments_of
 from ..moments._labels import has_groups, warn_of_twins
 from ..moments._reading import with_remainder
-from ..moments._remainder import KnownPart, rests
 from ..moments._rows import as_outcome, as_weights, check_containers
 from ._base import NEW_GROUPS, GroupsNotPassedWarning
 from ._checks import check_groups, check_rows, warn_of_peculiar_data
@@ -249,7 +248,7 @@ class RandomInterceptRegressor(IncrementalRegressor):
     @overload
     def predict(self, X: Any, groups: ArrayLike | None = None, return_std: bool = False) -> np.ndarray | _MeanAndStd: ...
     def predict(self, X: Any, groups: ArrayLike | None = None, return_std: bool = False) -> np.ndarray | _MeanAndStd:
-        """Predict the mean outcome of rows in their groups.
+        """Predict the mean of rows in their groups; `return_std` adds the standard deviation of that group mean.
 
         A row of a group that `fit` has seen gets the conditional prediction: its fixed part plus the group's empirical-Bayes
         estimate. A row of a new group gets what `new_groups` specifies. A row without a label gets the population
@@ -263,9 +262,10 @@ class RandomInterceptRegressor(IncrementalRegressor):
         groups : array-like of shape (n_samples,), "population" or None, default=None
             Group labels, which take precedence over `group_feature`. "population" leaves out the effects of all groups.
         return_std : bool, default=False
-            Whether to return the standard deviation of the predicted mean too. It allows for errors of the fixed effects and
-            of the random effect (all of tau2 in a new group). It does not include the residual, and takes the variance
-            components as known.
+            Whether to return the standard deviation of the predicted mean of the row's group too. It allows for errors of
+            the fixed effects and of the random effect (all of tau2 in a new group, and for "population"). It includes
+            neither the residual of a single row nor the estimation of the variances;
+            `sklearn_mlm.inference.predict_interval` has intervals that do, and that of the fixed part alone.
 
         Returns
         -------
@@ -350,7 +350,7 @@ class RandomInterceptRegressor(IncrementalRegressor):
         scaled = None
         if y is not None:
             check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
-            residuals = self._residuals(X, as_outcome(y), groups)
+            residuals = self.fit_.residuals(*self.locate(X, groups), as_outcome(y))
             if sample_weight is not None:
                 weights = as_weights(sample_weight, len(residuals))
                 residuals = weighted_residuals(residuals, weights, self.fit_.options.weight_type)
@@ -404,19 +404,6 @@ class RandomInterceptRegressor(IncrementalRegressor):
         return pd.Series(self._effects, index=self.groups_, name="random_effect")
 
     # ---- parts of the methods above
-
-    def _residuals(self, X: Any, y: np.ndarray, groups: Any) -> np.ndarray:
-        """Return y less its prediction; the residuals keep their digits even if the slopes explain nearly all of y."""
-        X, codes = self.locate(X, groups)
-        fit = self.fit_
-        if fit.moments.remainder is None or X is None:
-            return np.asarray(y - self._mean(X, codes, self._effects))
-        moments, slopes = fit.moments.about_slopes()
-        change = fit.solution.rest_coefficients
-        explained = X @ change - moments.center[:-1] @ change
-        # The codes -2 and -1 of unknown groups count from the end.
-        effects = np.append(self._effects, [0.0, 0.0])[codes]
-        return np.asarray(rests(X, y, KnownPart(slopes, moments.center[-1])) - explained + fit.left_at_center - effects)
 
     def _warn_of_no_groups(self, stacklevel: int) -> None:
         """Warn that no groups were passed."""

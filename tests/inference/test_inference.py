@@ -157,7 +157,7 @@ def test_one_contrast_is_the_row_of_the_table(model):
     for ddf in ("satterthwaite", "kenward_roger", "residual", "normal"):
         row = inference.fixed_effects(model, ddf=ddf).loc["b"]
         test = inference.contrast_test(model, [0, 0, 1, 0], ddf=ddf)
-        np.testing.assert_allclose(test, row[["estimate", "std_error", "df", "t", "p_value"]], rtol=1e-10)
+        np.testing.assert_allclose(test, row[list(test.index)], rtol=1e-10)
 
 
 def test_several_contrasts_do_not_depend_on_how_they_are_written(model):
@@ -191,7 +191,7 @@ def test_balanced_f_tests_are_exact():
 
 
 def test_bad_contrasts(model, design):
-    with pytest.raises(ValueError, match=r"L must have a weight for each of the 4 fixed effects.*\(1, 3\)"):
+    with pytest.raises(ValueError, match=r"L must have a weight for each of the 4 fixed effects.*found shape \(3,\)"):
         inference.contrast_test(model, [1, 0, 0])
     X, y, groups = design
     with pytest.warns(UserWarning, match="depend"):
@@ -211,7 +211,13 @@ def test_intervals_by_each_method(model):
     assert exact.loc[["sd(residual)", "icc"]].notna().all(axis=None)
     assert exact.drop(index=["sd(residual)", "icc"]).isna().all(axis=None)
     assert exact.loc["icc", "lower"] < model.icc_ < exact.loc["icc", "upper"]
-    profile = inference.confidence_intervals(model)
+    default = inference.confidence_intervals(model, level=0.8)
+    pd.testing.assert_frame_equal(default[1:3], exact[1:3])
+    effects = inference.fixed_effects(model, level=0.8)[["ci_lower", "ci_upper"]]
+    np.testing.assert_array_equal(default[3:], effects)
+    sd = np.sqrt(model.variance_components_["group"])
+    assert default.loc["sd(group)", "lower"] < sd < default.loc["sd(group)", "upper"]
+    profile = inference.confidence_intervals(model, method="profile")
     assert (profile["lower"] < profile["upper"]).all()
     with pytest.raises(ValueError, match="method must be one of"):
         inference.confidence_intervals(model, method="bayes")
@@ -220,20 +226,19 @@ def test_intervals_by_each_method(model):
 def test_nested_models(design):
     X, y, groups = design
     small, large = (RandomInterceptRegressor().fit(columns, y, groups=groups) for columns in (X[:, :1], X))
-    table = inference.likelihood_ratio_test(small, large)
+    table = inference.likelihood_ratio_test(small=small, large=large)
     for name, columns in (("small", X[:, :1]), ("large", X)):
         ml = RandomInterceptRegressor(method="ml").fit(columns, y, groups=groups)
         expected = [ml.aic_, ml.bic_, ml.log_likelihood_, ml.criterion_]
         np.testing.assert_allclose(table.loc[name, ["aic", "bic", "log_likelihood", "deviance"]], expected, rtol=1e-12)
     chi2 = table.loc["small", "deviance"] - table.loc["large", "deviance"]
     np.testing.assert_allclose(table.loc["large", ["chi2", "df", "p_value"]], [chi2, 2, stats.chi2.sf(chi2, 2)], rtol=1e-9)
-    with pytest.raises(ValueError, match=r"large must have the columns of small and more.*wrong order: small comes first"):
-        inference.likelihood_ratio_test(large, small)
+    np.testing.assert_array_equal(inference.likelihood_ratio_test(large=large, small=small), table)
     with pytest.raises(ValueError, match="different rows, groups or outcomes"):
         inference.likelihood_ratio_test(small, RandomInterceptRegressor().fit(X, y + groups, groups=groups))
     frame = pd.DataFrame(X, columns=["a", "b", "c"])
     named = [RandomInterceptRegressor().fit(frame[names], y, groups=groups) for names in (["a"], ["b", "c"])]
-    with pytest.raises(ValueError, match="Only small has a"):
+    with pytest.raises(ValueError, match="Only model 1 has a"):
         inference.likelihood_ratio_test(*named)
 
 
@@ -243,11 +248,14 @@ def dense_prediction(X, groups, tau2, sigma2, x, group):
     V = tau2 * Z @ Z.T + sigma2 * np.eye(len(groups))
     k = tau2 * (groups == group)
     solved = np.linalg.solve(V, np.column_stack([X, k]))
+    information = X.T @ solved[:, :-1]
+    if group is None:
+        return x @ np.linalg.solve(information, x)
     d = x - X.T @ solved[:, -1]
-    return tau2 - k @ solved[:, -1] + d @ np.linalg.solve(X.T @ solved[:, :-1], d)
+    return tau2 - k @ solved[:, -1] + d @ np.linalg.solve(information, d)
 
 
-@pytest.mark.parametrize("kind", ["mean", "observation"])
+@pytest.mark.parametrize("kind", ["observation", "group_mean", "population_mean"])
 @pytest.mark.parametrize("group", [3, 999])
 def test_intervals_of_predictions_are_those_of_the_dense_model(design, kind, group):
     X, y, groups = design
@@ -256,7 +264,8 @@ def test_intervals_of_predictions_are_those_of_the_dense_model(design, kind, gro
     columns, x = np.column_stack([np.ones(len(y)), X]), np.array([1.0, 0.3, -1.0, 2.0])
 
     def variance(t, s):
-        return dense_prediction(columns, groups, t, s, x, group) + (s if kind == "observation" else 0.0)
+        of = None if kind == "population_mean" else group
+        return dense_prediction(columns, groups, t, s, x, of) + (s if kind == "observation" else 0.0)
 
     step = 1e-5
     gradient = [
@@ -270,7 +279,34 @@ def test_intervals_of_predictions_are_those_of_the_dense_model(design, kind, gro
     interval = inference.predict_interval(model, x[None, 1:], groups=[group], kind=kind, level=0.9).iloc[0]
     half = stats.t.ppf(0.95, df) * np.sqrt(variance(tau2, sigma2))
     np.testing.assert_allclose(interval["upper"] - interval["prediction"], half, rtol=1e-6)
-    np.testing.assert_allclose(interval["prediction"], model.predict(x[None, 1:], groups=[group])[0], rtol=1e-12)
+    of = "population" if kind == "population_mean" else [group]
+    np.testing.assert_allclose(interval["prediction"], model.predict(x[None, 1:], groups=of)[0], rtol=1e-12)
+
+
+def test_intervals_of_predictions_by_their_kind(design, model):
+    row = pd.DataFrame([[0.3, -1.0, 2.0]], columns=["a", "b", "c"])
+    widths = {
+        (kind, group): float(np.ptp(inference.predict_interval(model, row, groups=[group], kind=kind)[["lower", "upper"]]))
+        for kind in ("observation", "group_mean", "population_mean")
+        for group in (3, 999)
+    }
+    assert widths["population_mean", 3] == widths["population_mean", 999]
+    assert widths["population_mean", 999] < widths["group_mean", 999] < widths["observation", 999]
+    assert widths["group_mean", 3] < widths["group_mean", 999]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        line = inference.predict_interval(model, row, kind="population_mean").iloc[0]
+    test = inference.contrast_test(model, [1.0, 0.3, -1.0, 2.0])
+    np.testing.assert_allclose(line, test[["estimate", "ci_lower", "ci_upper"]], rtol=1e-12)
+    for old, new in (
+        ("mean", "group_mean.*population_mean"),
+        ("confidence", "population_mean"),
+        ("prediction", "observation"),
+    ):
+        with pytest.raises(ValueError, match=f"kind='{old}' is ambiguous.*{new}"):
+            inference.predict_interval(model, row, groups=[3], kind=old)
+    with pytest.raises(ValueError, match="kind must be one of 'observation', 'group_mean', 'population_mean'"):
+        inference.predict_interval(model, row, groups=[3], kind="row")
 
 
 def test_shares_of_variance_sum_to_one(model, design):
@@ -334,7 +370,7 @@ def test_a_variance_of_one_row_is_refused(model, design):
 
 def test_models_that_are_not_mixed_are_refused(design):
     X, y, groups = design
-    with pytest.raises(TypeError, match="must be a RandomInterceptRegressor; found ClusterRobustOLS"):
+    with pytest.raises(TypeError, match=r"must be a RandomInterceptRegressor, or .*found ClusterRobustOLS"):
         inference.r2(ClusterRobustOLS().fit(X, y, groups))
     with pytest.warns(GroupsNotPassedWarning):
         without = RandomInterceptRegressor().fit(X, y)
@@ -349,7 +385,12 @@ def test_where_sigma2_is_zero(design):
     model = RandomInterceptRegressor().fit(X[:, :1], X[:, 0] + np.sin(groups), groups=groups)
     assert model.boundary_ == "residual"
     with pytest.raises(ValueError, match="no maximum to profile about"):
-        inference.confidence_intervals(model)
+        inference.confidence_intervals(model, method="profile")
+    # With nothing within groups, the effects are seen as they are, and their mean square is chi-squared.
+    limits = inference.confidence_intervals(model).loc["sd(group)"]
+    free = len(np.unique(groups)) - 1
+    expected = np.sqrt(model.variance_components_["group"] * free / stats.chi2.ppf([0.975, 0.025], free))
+    np.testing.assert_allclose(limits, expected, rtol=1e-9)
     assert inference.fixed_effects(model).loc["(Intercept)", "df"] == len(np.unique(groups)) - 1
     interval = inference.predict_interval(model, X[:1, :1], groups=[999])
     assert (interval["upper"] > interval["lower"]).all()
@@ -368,9 +409,10 @@ def test_a_constant_outcome_has_nothing_to_infer(design):
         np.testing.assert_allclose(interval, 1.0)
         assert np.isnan(inference.clustering_report(model)["icc"])
         assert "Intraclass correlation -" in str(model.summary())
-    for call in (inference.random_intercept_test, inference.confidence_intervals):
+    for call in (inference.random_intercept_test, lambda model: inference.confidence_intervals(model, method="profile")):
         with pytest.raises(ValueError, match=r"constant|no residual"):
             call(model)
+    assert np.isnan(inference.confidence_intervals(model).loc["sd(group)"]).all()
 
 
 @pytest.mark.parametrize("parameters", [{"fit_intercept": False}, {"method": "ml"}, {"weight_type": "precision"}])
@@ -400,7 +442,7 @@ def test_bad_arguments_are_named(model):
     for weights, message in (([1.0], "one weight per row"), ([1.0, 0.0], "sample_weight must be positive")):
         with pytest.raises(ValueError, match=message):
             inference.predict_interval(model, rows, groups=[3, 4], kind="observation", sample_weight=weights)
-    with pytest.raises(TypeError, match="model must be a model of this package; found LinearRegression"):
+    with pytest.raises(TypeError, match=r"model must be a model of this package, or a pipeline.*found LinearRegression"):
         inference.fixed_effects(LinearRegression().fit(rows, [0.0, 1.0]))
 
 
@@ -419,9 +461,6 @@ def test_contrasts_of_any_size(design):
                 np.testing.assert_allclose(test[["df", "t", "p_value"]], one[["df", "t", "p_value"]], rtol=1e-13)
             test = inference.contrast_test(model, [[0, size, 0, 0], [0, 0, size, 0]], ddf=ddf)
             np.testing.assert_allclose(test, two, rtol=1e-12)
-    for L in ({"price": 1}, "price"):
-        with pytest.raises(TypeError, match=r"L must be an array of weights of the fixed effects \['\(Intercept\)'"):
-            inference.contrast_test(model, L)
 
 
 def test_intervals_of_predictions_keep_the_index(design):

@@ -19,7 +19,7 @@ def likelihood(X, y, groups):
 
 def deviance(criterion, tau2, sigma2):
     """The deviance with both variances given and the fixed effects profiled out."""
-    r2 = criterion.residual_sum_of_squares(tau2 / sigma2) * criterion.coordinates.y_scale**2
+    r2 = criterion.residual_sums_of_squares(np.array([tau2 / sigma2]))[0] * criterion.coordinates.y_scale**2
     counts = criterion.moments.counts
     n = criterion.n_observations
     return n * np.log(2 * np.pi * sigma2) + np.log1p(tau2 / sigma2 * counts).sum() + r2 / sigma2
@@ -91,7 +91,7 @@ def test_limits_are_the_extremes_over_a_dense_grid_of_ratios(seed):
     low, high = limits.ratio
     ratios = np.append(low, np.geomspace(max(low, 1e-4 * high), high, 1500))
     solutions = [criterion.solution(ratio) for ratio in ratios]
-    r2 = np.array([criterion.residual_sum_of_squares(ratio) for ratio in ratios])
+    r2 = criterion.residual_sums_of_squares(np.asarray(ratios))
     left = minimise(criterion).solution.value + THRESHOLD - np.array([criterion.value(ratio) for ratio in ratios])
     left = np.maximum(left, 0.0) / criterion.n_observations
     for which, (lower, upper) in enumerate(limits.coefficients):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from designs import simulate
-from scipy import stats
+from scipy import integrate, special, stats
 
 from sklearn_mlm import GroupedMoments, RandomInterceptRegressor, inference
-from sklearn_mlm.inference._variance_ratio import FPivot, simulate_null
+from sklearn_mlm.inference._variance_ratio import FPivot, _chi_squared_nodes, simulate_null
 from sklearn_mlm.likelihood._criterion import Criterion
 from sklearn_mlm.likelihood._optimum import minimise
 from sklearn_mlm.likelihood._spectrum import eigenvalues
@@ -176,3 +176,64 @@ def test_the_unit_of_precision_weights_does_not_matter(unit):
     np.testing.assert_allclose(np.array(other) * unit, one, rtol=1e-9)
     drawn, again = (simulate_null(restricted(X, y, groups, w), 500, random_state=0) for w in (weights, unit * weights))
     np.testing.assert_allclose(again, drawn, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize(("n_groups", "mean_size"), [(3, 3), (5, 2), (12, 4)])
+def test_the_pivot_of_the_group_variance_is_that_of_its_definition(n_groups, mean_size):
+    X, y, groups = simulate(n_groups, mean_size, 1, level_2=False, seed=n_groups)
+    criterion = restricted(X, y, groups)
+    pivot, unit = FPivot(criterion), criterion.coordinates.y_scale**2
+    columns, Z = np.column_stack([np.ones(len(y)), X]), (groups[:, None] == np.unique(groups)).astype(float)
+
+    def between(ratio):
+        """r2(ratio) less the residual sum of squares within groups, by dense least squares."""
+        V = np.eye(len(y)) + ratio * Z @ Z.T
+        L = np.linalg.cholesky(V)
+        x, z = np.linalg.solve(L, columns), np.linalg.solve(L, y)
+        return np.linalg.lstsq(x, z, rcond=None)[1].item() - within
+
+    within = np.linalg.lstsq(np.column_stack([Z, X]), y, rcond=None)[1].item()
+    rng = np.random.default_rng(0)
+    draws = rng.chisquare(pivot.df1, 2_000), rng.chisquare(pivot.df2, 2_000)
+    for tau2 in (0.0, 0.3, 2.0):
+        share = np.mean([u1 <= between(tau2 * u2 / within) * u2 / within for u1, u2 in zip(*draws, strict=True)])
+        assert abs(pivot.group_variance_tail(tau2 / unit) - share) < 4 * np.sqrt(0.25 / 2_000)
+    # At 0 it is the exact F test.
+    np.testing.assert_allclose(1.0 - pivot.group_variance_tail(0.0), pivot.test()["p_value"], atol=1e-12)
+
+
+@pytest.mark.parametrize("df", [1, 2, 5, 30, 1e3, 1e8])
+def test_the_quadrature_over_chi_squared(df):
+    squares, weights = _chi_squared_nodes(df)
+    assert len(squares) < 300
+    np.testing.assert_allclose(weights @ squares, df, rtol=1e-9)
+    np.testing.assert_allclose(weights @ np.log(squares), special.digamma(df / 2) + np.log(2), rtol=1e-9, atol=1e-9)
+    # Like what the pivot integrates.
+    expected, _ = integrate.quad(lambda q: special.chdtr(3, stats.chi2.ppf(q, df) / df), 0, 1, epsabs=1e-11, limit=400)
+    np.testing.assert_allclose(weights @ special.chdtr(3, squares / df), expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_limits_of_the_group_variance(seed):
+    X, y, groups = simulate(9, 5, 2, tau=(0.0, 0.2, 1.0, 20.0)[seed], seed=seed)
+    criterion = restricted(X, y, groups)
+    pivot = FPivot(criterion)
+    for level in (0.5, 0.95, 0.999):
+        lower, upper = pivot.group_variance_limits(level)
+        tails = pivot.group_variance_tail(lower), pivot.group_variance_tail(upper)
+        tail = (1 - level) / 2
+        assert lower == 0 or tails[0] == pytest.approx(1 - tail, abs=1e-10)
+        assert upper == 0 or tails[1] == pytest.approx(tail, abs=1e-10)
+        assert lower > 0 or pivot.group_variance_tail(0.0) <= 1 - tail
+        assert 0 <= lower <= upper < np.inf
+    # With much data within groups sigma2 is as good as known, and the limits are those of the ratio times sigma2.
+    large = restricted(None, np.repeat(y[:8], 50_000) + np.tile([-1.0, 1.0], 200_000), np.repeat(np.arange(8), 50_000))
+    limits = FPivot(large)
+    sigma2 = large.coordinates.within_residual / limits.df2
+    np.testing.assert_allclose(limits.group_variance_limits(0.9), np.array(limits.limits(0.9)) * sigma2, rtol=1e-4)
+
+
+def test_limits_of_the_group_variance_without_degrees_of_freedom():
+    y, groups = np.arange(6.0), np.array([0, 0, 1, 1, 2, 2])
+    columns = (groups[:, None] == [1, 2]).astype(float)
+    assert np.isnan(FPivot(restricted(columns, y, groups)).group_variance_limits(0.95)).all()

@@ -243,7 +243,7 @@ def test_nodes_stand_for_many_sizes_to_rounding(monkeypatch, spread, reml):
         np.testing.assert_allclose(value, by_size.value(ratio), rtol=1e-13)
         np.testing.assert_allclose(gradient, by_size.derivatives(ratio)[0], rtol=0, atol=1e-13 * first)
         np.testing.assert_allclose(hessian, by_size.derivatives(ratio)[1], rtol=0, atol=1e-13 * second)
-        r2 = [criterion.residual_sum_of_squares(ratio) for criterion in (by_node, by_size)]
+        r2 = [float(criterion.residual_sums_of_squares(np.array([ratio]))[0]) for criterion in (by_node, by_size)]
         np.testing.assert_allclose(*r2, rtol=1e-13)
         for name in ("h_sum", "h_squared"):
             np.testing.assert_allclose(getattr(sums, name), getattr(exact, name), rtol=1e-13)

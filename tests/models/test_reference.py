@@ -139,7 +139,7 @@ def test_profile_limits_are_those_of_exact_roots(reference, name):
     model, expected, _, _ = fitted(reference, name, "REML")
     expected = expected["confint_profile_exact"]
     lower, upper = np.array(expected["lower"]), np.array(expected["upper"])
-    intervals = inference.confidence_intervals(model).drop(index="icc")
+    intervals = inference.confidence_intervals(model, method="profile").drop(index="icc")
     width = upper - lower
     np.testing.assert_allclose((intervals["lower"] - lower) / width, 0.0, atol=1e-9)
     np.testing.assert_allclose((intervals["upper"] - upper) / width, 0.0, atol=1e-9)

@@ -1,0 +1,285 @@
+"""Fitted models of the same rows beside each other: likelihood-ratio tests, information criteria, one-row summaries."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from .._typing import FittedModel
+from ..likelihood._fit import Fit
+from ..likelihood._optimum import minimise
+from ._fits import random_intercept_fit_of
+from ._shares import shares_of
+
+UNBOUNDED = (
+    "The likelihood of {} has no maximum: the fixed effects leave no residual (sigma2 = 0) within groups, and the "
+    "likelihood grows without bound as the residual variance goes to 0. Fit fewer columns or more rows."
+)
+
+
+def likelihood_ratio_test(*models: FittedModel, **named: FittedModel) -> pd.DataFrame:
+    """Compare nested models of the same rows, each with the next smaller one, as R's anova does.
+
+    Models fitted by REML are refitted by maximum likelihood, from their moments, because restricted likelihoods of models
+    with different columns cannot be compared.
+
+    Parameters
+    ----------
+    *models : RandomInterceptRegressor
+        Two or more fitted models, or pipelines or searches that end in one, in any order.
+    **named : RandomInterceptRegressor
+        Further models, under the names that the table shows for them.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        Indexed by "model 1", "model 2" and so on, in the order given, or by the names, and sorted by the number of
+        parameters, with the columns of lme4's anova: "n_parameters", "aic", "bic", "log_likelihood", "deviance", "chi2",
+        "df" and "p_value". The last three compare a model with the one above, and are NaN for the first.
+
+    Raises
+    ------
+    TypeError
+        If there are fewer than two models, or one is not a random intercept model.
+    ValueError
+        If the models have different rows or groups or are not nested, or if one of them leaves no residual within groups, so
+        that its full likelihood has no maximum.
+
+    See Also
+    --------
+    compare_models : Information criteria of models that need not be nested.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> from sklearn_mlm.inference import likelihood_ratio_test
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True)
+    >>> null = RandomInterceptRegressor().fit(None, y, groups=subject)
+    >>> model = RandomInterceptRegressor().fit(X, y, groups=subject)
+    >>> likelihood_ratio_test(null=null, days=model)[["log_likelihood", "deviance", "chi2", "df"]].round(2)
+           log_likelihood  deviance    chi2   df
+    model
+    null          -955.27   1910.54     NaN  NaN
+    days          -897.04   1794.08  116.46  1.0
+    """
+    from scipy import stats
+
+    fits = _fits_by_name(models, named)
+    fits = dict(sorted(fits.items(), key=lambda item: item[1].n_parameters))
+    names = list(fits)
+    for small, large in pairwise(names):
+        _check_nested(small, fits[small], large, fits[large])
+    deviance = _deviances(fits)
+    n_parameters = np.array([fit.n_parameters for fit in fits.values()])
+    chi2, df = np.maximum(-np.diff(deviance, prepend=np.nan), 0.0), np.diff(n_parameters.astype(float), prepend=np.nan)
+    n_observations = next(iter(fits.values())).n_observations
+    return pd.DataFrame(
+        {
+            "n_parameters": n_parameters,
+            "aic": deviance + 2 * n_parameters,
+            "bic": deviance + np.log(n_observations) * n_parameters,
+            "log_likelihood": -deviance / 2,
+            "deviance": deviance,
+            "chi2": chi2,
+            "df": df,
+            "p_value": stats.chi2.sf(chi2, df),
+        },
+        index=pd.Index(names, name="model"),
+    )
+
+
+def compare_models(*models: FittedModel, **named: FittedModel) -> pd.DataFrame:
+    """Compare models of the same rows by their information criteria and the variance that they explain.
+
+    Restricted likelihoods of models with different columns cannot be compared. If the columns differ, models fitted by REML
+    are refitted by maximum likelihood, from their moments, and the column "method" says so.
+
+    Parameters
+    ----------
+    *models : RandomInterceptRegressor
+        Fitted models, or pipelines or searches that end in one.
+    **named : RandomInterceptRegressor
+        Further models, under the names that the table shows for them.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        Indexed by "model 1", "model 2" and so on, or by the names, in the order given, with the columns:
+
+        - "method": "REML" or "ML", the likelihood of the next five columns; "ML (refitted)" for a model that was fitted by
+          REML;
+        - "n_parameters", "log_likelihood", "aic", "bic", and "aic_weight", which is exp(-AIC / 2) as a share of its sum over
+          the models;
+        - "r2_marginal", "r2_conditional", "icc" and "sigma" (the residual standard deviation) of the models as they were
+          fitted.
+
+    Raises
+    ------
+    TypeError
+        If there is no model, or one is not a random intercept model.
+    ValueError
+        If the models have different rows, groups or outcomes, or if a full likelihood has no maximum.
+
+    See Also
+    --------
+    likelihood_ratio_test : Tests of nested models.
+
+    References
+    ----------
+    K. P. Burnham and D. R. Anderson (2002), Model Selection and Multimodel Inference, 2nd edition, Springer, section 2.9,
+    for the weights.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> from sklearn_mlm.inference import compare_models
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True)
+    >>> null = RandomInterceptRegressor().fit(None, y, groups=subject)
+    >>> model = RandomInterceptRegressor().fit(X, y, groups=subject)
+    >>> compare_models(null=null, days=model)[["method", "n_parameters", "aic", "bic", "icc"]].round(2)
+                  method  n_parameters      aic      bic   icc
+    model
+    null   ML (refitted)             3  1916.54  1926.12  0.39
+    days   ML (refitted)             4  1802.08  1814.85  0.59
+    """
+    fits = _fits_by_name(models, named, least=1)
+    first_name, first = next(iter(fits.items()))
+    for name, fit in fits.items():
+        _check_same_rows(first_name, first, name, fit)
+    same = all(_columns(fit) == _columns(first) and fit.options.method == first.options.method for fit in fits.values())
+    values = np.array([fit.solution.value for fit in fits.values()]) if same else _deviances(fits)
+    n_parameters = np.array([fit.n_parameters for fit in fits.values()])
+    aic = values + 2 * n_parameters
+    weights = np.exp(-(aic - aic.min()) / 2)
+    methods = [("REML" if same else "ML (refitted)") if fit.reml else "ML" for fit in fits.values()]
+    table = pd.DataFrame(
+        {
+            "method": methods,
+            "n_parameters": n_parameters,
+            "log_likelihood": -values / 2,
+            "aic": aic,
+            "aic_weight": weights / weights.sum(),
+            "bic": values + np.log(first.n_observations) * n_parameters,
+        },
+        index=pd.Index(list(fits), name="model"),
+    )
+    shares = [_shares(fit) for fit in fits.values()]
+    return table.assign(**{name: [share[name] for share in shares] for name in shares[0]})
+
+
+def glance(model: FittedModel) -> pd.DataFrame:
+    """Return one row that describes a fitted model, for tables of many models.
+
+    Parameters
+    ----------
+    model : RandomInterceptRegressor
+        A fitted model, or a pipeline or search that ends in one.
+
+    Returns
+    -------
+    row : pandas.DataFrame
+        One row, with the columns "n_samples", "n_groups", "method" ("REML" or "ML"), "n_parameters", "log_likelihood",
+        "criterion" (-2 log-likelihood), "aic", "bic", "df_residual" (N less the number of parameters), "r2_marginal",
+        "r2_conditional", "icc" and "sigma" (the residual standard deviation).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> from sklearn_mlm.inference import glance
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True)
+    >>> fits = {method: RandomInterceptRegressor(method=method).fit(X, y, groups=subject) for method in ("reml", "ml")}
+    >>> pd.concat(map(glance, fits.values()))[["method", "n_samples", "n_groups", "criterion", "sigma"]].round(2)
+      method  n_samples  n_groups  criterion  sigma
+    0   REML      180.0        18    1786.47  30.99
+    0     ML      180.0        18    1794.08  30.90
+    """
+    fit = random_intercept_fit_of(model)
+    row = {
+        "n_samples": fit.n_observations,
+        "n_groups": fit.moments.n_groups,
+        "method": "REML" if fit.reml else "ML",
+        "n_parameters": fit.n_parameters,
+        "log_likelihood": -0.5 * fit.solution.value,
+        "criterion": fit.solution.value,
+        "aic": fit.aic,
+        "bic": fit.bic,
+        "df_residual": fit.n_observations - fit.n_parameters,
+    }
+    return pd.DataFrame([row | _shares(fit)])
+
+
+def _shares(fit: Fit) -> dict[str, float]:
+    """Return shares of variance, and the residual standard deviation."""
+    shares = shares_of(fit)
+    return {
+        "r2_marginal": shares["marginal"],
+        "r2_conditional": shares["conditional"],
+        "icc": fit.icc,
+        "sigma": float(np.sqrt(fit.residual_variance)),
+    }
+
+
+def _fits_by_name(models: tuple[FittedModel, ...], named: dict[str, FittedModel], least: int = 2) -> dict[str, Fit]:
+    """Return the fit of each model by name."""
+    numbered = {f"model {at}": model for at, model in enumerate(models, start=1)}
+    if len(numbered) + len(named) < least:
+        raise TypeError(
+            f"Pass {'two or more models' if least > 1 else 'a model'}, each as an argument of its own or by name, such as "
+            f"null=m0, full=m1; found {len(numbered) + len(named)}."
+        )
+    return {name: random_intercept_fit_of(model, name) for name, model in (numbered | named).items()}
+
+
+def _deviances(fits: dict[str, Fit]) -> np.ndarray:
+    """Return the deviance of each model, refitted by maximum likelihood."""
+    deviances = [minimise(fit.criterion(reml=False)).solution.value for fit in fits.values()]
+    for name, value in zip(fits, deviances, strict=True):
+        if np.isneginf(value):
+            raise ValueError(UNBOUNDED.format(name))
+    return np.array(deviances)
+
+
+def _columns(fit: Fit) -> tuple[object, ...]:
+    """Return what decides whether restricted likelihoods of the same rows can be compared."""
+    return tuple(fit.moments.shown_names), fit.rank, fit.options.fit_intercept, fit.options.weight_type
+
+
+def _check_same_rows(first_name: str, first: Fit, name: str, fit: Fit) -> None:
+    """Raise unless two models have the same rows, groups and outcome."""
+    a, b = first.moments, fit.moments
+    y_scale = np.sqrt(b.within[-1, -1] + b.counts.sum() * np.ptp(b.deviations[:, -1]) ** 2) or 1.0
+    same = (
+        a.n_groups == b.n_groups
+        and a.labels.equals(b.labels)
+        and np.allclose(a.counts, b.counts, rtol=1e-9)
+        and np.allclose(a.means[:, -1], b.means[:, -1], rtol=1e-9, atol=1e-9 * y_scale)
+        and np.isclose(a.within[-1, -1], b.within[-1, -1], rtol=1e-6)
+    )
+    if not same:
+        raise ValueError(
+            f"{first_name} and {name} have different rows, groups or outcomes: their likelihoods cannot be compared. Fit "
+            "both to the same rows."
+        )
+
+
+def _check_nested(small_name: str, small: Fit, large_name: str, large: Fit) -> None:
+    """Raise unless the models have the same rows, and the columns of the small one are among those of the large one."""
+    _check_same_rows(small_name, small, large_name, large)
+    names = large.moments.feature_names
+    only_small = [] if names is None else sorted(set(small.moments.feature_names or ()) - set(names))
+    if large.rank <= small.rank or only_small:
+        hint = f" Only {small_name} has {', '.join(only_small)}." if only_small else ""
+        raise ValueError(
+            f"{small_name} and {large_name} are not nested: the larger must have the columns of the smaller and more. Found "
+            f"{small.rank} and {large.rank} independent fixed effects.{hint} compare_models compares models that are not "
+            "nested."
+        )
+    of_small, of_large = small.options, large.options
+    if of_small.weight_type != of_large.weight_type or (of_small.fit_intercept and not of_large.fit_intercept):
+        raise ValueError(f"{small_name} and {large_name} differ in weight_type or fit_intercept: they are not nested.")

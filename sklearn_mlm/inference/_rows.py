@@ -1,0 +1,206 @@
+"""What a fitted model says of rows: residuals, fitted values beside the data, and which rows are of known groups."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from .._inputs import check_choice, column_names
+from ..moments._labels import MISSING, UNSEEN
+from ..moments._rows import as_outcome, as_weights, check_containers
+from ._fits import GroupedModel, last_step, random_intercept_fit_of
+
+ResidualKind = Literal["conditional", "population"]
+
+
+def residuals(
+    model: GroupedModel,
+    X: Any,
+    y: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    kind: ResidualKind = "conditional",
+    scaled: bool = False,
+    sample_weight: ArrayLike | None = None,
+) -> pd.Series:
+    """Return the residuals of rows: the outcome less what the model predicts.
+
+    Parameters
+    ----------
+    model : RandomInterceptRegressor
+        A fitted model, or a pipeline or search that ends in one.
+    X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+        Predictors, as in `predict`.
+    y : array-like of shape (n_samples,)
+        Outcome.
+    groups : array-like of shape (n_samples,), default=None
+        Group labels, as in `predict`.
+    kind : {"conditional", "population"}, default="conditional"
+        "conditional": y less the prediction for the row's group, R's ``resid(m)``. "population": y less the fixed part,
+        which still holds the effects of the groups.
+    scaled : bool, default=False
+        Whether to divide by the standard deviation that the model gives them: sigma, or sqrt(tau2 + sigma2) for the
+        population.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Row weights, which matter if `scaled` is True and the weights of the model are precisions: the residual variance of a
+        row is sigma2 / `sample_weight`.
+
+    Returns
+    -------
+    residuals : pandas.Series
+        In units of y, or in standard deviations, with the index of `X`, or else of `y` or `groups`, if it is a pandas
+        object. NaN for new groups if the model has ``new_groups="nan"``.
+
+    Raises
+    ------
+    ValueError
+        If `kind` is unknown, `scaled` is True and the standard deviation is 0, or `predict` would raise it.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> from sklearn_mlm.inference import residuals
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
+    >>> model = RandomInterceptRegressor().fit(X, y, groups=subject)
+    >>> residuals(model, X, y, subject, scaled=True).describe()[["min", "50%", "max"]].round(4).tolist()
+    [-3.2257, 0.0109, 4.2506]
+    """
+    return _Rows(model, X, y, groups).residuals(kind, scaled, sample_weight)
+
+
+def augment(model: GroupedModel, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> pd.DataFrame:
+    """Return the rows with what the model says of each, one column for each quantity.
+
+    Parameters
+    ----------
+    model : RandomInterceptRegressor
+        A fitted model, or a pipeline or search that ends in one.
+    X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+        Predictors, as in `predict`.
+    y : array-like of shape (n_samples,)
+        Outcome.
+    groups : array-like of shape (n_samples,), default=None
+        Group labels, as in `predict`.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        The columns of `X` if it is a data frame, the outcome and the group label, and ".fitted" (the prediction for the
+        row's group), ".fixed" (the fixed part), ".resid" (y less ".fitted") and ".scaled_resid" (divided by sigma; NaN if
+        sigma is 0), in units of y but for the last; and ".known", whether `fit` has seen the group.
+
+    Raises
+    ------
+    ValueError
+        If `predict` would raise it.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> from sklearn_mlm.inference import augment
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
+    >>> model = RandomInterceptRegressor().fit(X, y, groups=subject)
+    >>> augment(model, X, y, subject).head(2).round(1)
+       days  reaction  subject  .fitted  .fixed  .resid  .scaled_resid  .known
+    0     0     249.6      308    292.2   251.4   -42.6           -1.4    True
+    1     1     258.7      308    302.7   261.9   -44.0           -1.4    True
+    """
+    rows = _Rows(model, X, y, groups)
+    columns = column_names(X)
+    table = pd.DataFrame(index=rows.index)
+    if columns is not None:
+        for name in columns:
+            column = X[name]
+            table[name] = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
+    fit = rows.fit
+    if fit.outcome_name not in table:
+        table[fit.outcome_name] = rows.y
+    if groups is not None and fit.group_name not in table:
+        table[fit.group_name] = groups.to_numpy() if hasattr(groups, "to_numpy") else np.asarray(groups)
+    sigma = np.sqrt(fit.residual_variance)
+    resid = rows.residuals("conditional", False, None).to_numpy()
+    table[".fitted"] = rows.y - resid
+    table[".fixed"] = rows.y - rows.residuals("population", False, None).to_numpy()
+    table[".resid"] = resid
+    table[".scaled_resid"] = resid / sigma if sigma > 0 else np.nan
+    table[".known"] = rows.codes >= 0
+    return table
+
+
+def known_groups(model: GroupedModel, X: Any, groups: ArrayLike | None = None) -> pd.Series:
+    """Return how many rows of a prediction are of groups that the model knows, of new groups, and without a label.
+
+    Parameters
+    ----------
+    model : RandomInterceptRegressor
+        A fitted model, or a pipeline or search that ends in one.
+    X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+        Predictors, as in `predict`.
+    groups : array-like of shape (n_samples,), default=None
+        Group labels, as in `predict`.
+
+    Returns
+    -------
+    counts : pandas.Series
+        "known", "new" and "missing": numbers of rows. `predict` uses the effect of the group for the known ones only.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> from sklearn_mlm.inference import known_groups
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True)
+    >>> model = RandomInterceptRegressor().fit(X, y, groups=subject)
+    >>> known_groups(model, X[:4], groups=[308, 308, 999, None])
+    known      2
+    new        1
+    missing    1
+    Name: rows, dtype: int64
+    """
+    random_intercept_fit_of(model)
+    model, X = last_step(model, X)
+    # The question is allowed even if predict refuses new groups.
+    model = copy(model).set_params(new_groups="population")
+    codes = model.locate(X, groups)[1]
+    counts = {"known": codes >= 0, "new": codes == UNSEEN, "missing": codes == MISSING}
+    return pd.Series({name: int(np.count_nonzero(of)) for name, of in counts.items()}, name="rows")
+
+
+class _Rows:
+    """Checked rows, with the model that has been fitted."""
+
+    def __init__(self, model: GroupedModel, X: Any, y: ArrayLike, groups: ArrayLike | None):
+        self.fit = random_intercept_fit_of(model)
+        check_containers(X=X, y=y, groups=groups)
+        candidates = (rows.index for rows in (X, y, groups) if isinstance(rows, pd.DataFrame | pd.Series))
+        self.y = as_outcome(y).astype(np.float64)
+        last, X = last_step(model, X)
+        self.X, self.codes = last.locate(X, groups)
+        if len(self.y) != len(self.codes):
+            raise ValueError(f"y must hold one value per row of X; found {len(self.y)} for {len(self.codes)} rows.")
+        self.index = next(candidates, pd.RangeIndex(len(self.y)))
+        self._nan = (self.codes == UNSEEN) & (last.new_groups == "nan")
+
+    def residuals(self, kind: ResidualKind, scaled: bool, sample_weight: ArrayLike | None) -> pd.Series:
+        """Return the residuals as the function of the same name does."""
+        check_choice("kind", kind, get_args(ResidualKind))
+        values = self.fit.residuals(self.X, self.codes, self.y, conditional=kind == "conditional")
+        if kind == "conditional":
+            values[self._nan] = np.nan
+        if scaled:
+            variance = np.full(len(values), self.fit.residual_variance)
+            if sample_weight is not None:
+                weights = as_weights(sample_weight, len(values))
+                variance = variance / weights if self.fit.options.weight_type == "precision" else variance
+            if kind == "population":
+                variance = variance + self.fit.group_variance
+            if not (variance > 0).all():
+                raise ValueError("The model leaves no residual (sigma2 = 0), by which residuals could be divided.")
+            values = values / np.sqrt(variance)
+        return pd.Series(values, index=self.index, name="residual")
