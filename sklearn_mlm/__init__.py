@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import datasets, inference
-from .models import GroupsNotPassedWarning, ModelSummary, RandomInterceptRegressor
+from .models import DroppedColumnsWarning, GroupsNotPassedWarning, ModelSummary, RandomInterceptRegressor
 from .moments import GroupedMoments
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ClusterRobustOLS",
     "Comparison",
+    "DroppedColumnsWarning",
     "GroupedMoments",
     "GroupsNotPassedWarning",
     "ModelSummary",

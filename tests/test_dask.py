@@ -261,7 +261,7 @@ def test_a_partition_whose_weights_are_all_zero_is_no_rows(frame):
         rtol=1e-10,
     )
     frame.loc[3, "a"] = np.nan
-    with pytest.raises(ValueError, match="Input X contains NaN"):
+    with pytest.raises(ValueError, match=r"Column 'a' of X has 1 missing value\(s\)"):
         fit(dd.from_pandas(frame, npartitions=10), "w")
 
 
@@ -587,11 +587,11 @@ def test_the_import_loads_no_dask_and_the_fit_says_what_to_install(frame, monkey
 # ---- bad input
 
 BAD_ROWS = {
-    "NaN in X": ({"a": np.nan}, "Input X contains NaN"),
-    "inf in X": ({"a": np.inf}, "Input X contains infinity"),
-    "NaN in y": ({"y": np.nan}, "Input y contains NaN"),
+    "NaN in X": ({"a": np.nan}, r"Column 'a' of X has 1 missing value\(s\)"),
+    "inf in X": ({"a": np.inf}, "Column 'a' of X holds infinity"),
+    "NaN in y": ({"y": np.nan}, r"y has 1 missing value\(s\) \(NaN\) in \d+ rows, the first in row 3"),
     "missing labels": ({"school": None}, r"groups has 1 missing label\(s\) in \d+ rows, the first in row 3"),
-    "NaN in weights": ({"w": np.nan}, "Input sample_weight contains NaN"),
+    "NaN in weights": ({"w": np.nan}, r"sample_weight \('w'\) has 1 missing value\(s\)"),
     "negative weights": ({"w": -1.0}, "sample_weight must not be negative; found -1.0 in row 3"),
 }
 
@@ -689,5 +689,5 @@ def test_predicting_what_was_not_fitted(frame):
         model.predict(rows[COLUMNS], "school")
     frame.loc[0, "a"] = np.nan
     lazy = model.predict(dd.from_pandas(frame, npartitions=4)[COLUMNS], "population")
-    with pytest.raises(ValueError, match=r"Input X contains NaN(.|\n)*partition 0"):
+    with pytest.raises(ValueError, match=r"Column 'a' of X has 1 missing value(.|\n)*partition 0"):
         lazy.compute()

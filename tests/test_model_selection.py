@@ -10,11 +10,11 @@ import sklearn
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
-from sklearn.ensemble import BaggingRegressor, StackingRegressor
+from sklearn.ensemble import BaggingRegressor, HistGradientBoostingRegressor, StackingRegressor
 from sklearn.feature_selection import RFE, RFECV, SelectFromModel, SequentialFeatureSelector
 from sklearn.impute import SimpleImputer
 from sklearn.inspection import permutation_importance
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import make_scorer, r2_score, root_mean_squared_error
 from sklearn.model_selection import (
     GridSearchCV,
@@ -26,7 +26,7 @@ from sklearn.model_selection import (
     learning_curve,
 )
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 from sklearn.utils.fixes import parse_version
 from sklearn.utils.metadata_routing import get_routing_for_object
 
@@ -292,9 +292,51 @@ def test_where_groups_are_left_behind_a_warning_says_so(path):
 def test_the_warning_names_the_three_ways():
     with pytest.warns(GroupsNotPassedWarning) as caught:
         RandomInterceptRegressor().fit(NUMBERS, Y)
-    for way in ("fit(X, y, groups=...)", "group_feature", "enable_metadata_routing=True", "params={'groups': ...}"):
-        assert way in str(caught[0].message)
+    message = str(caught[0].message)
+    assert message.startswith("fit was given no groups, so the model is ordinary least squares. ")
+    assert len(message) < 260
+    for way in ("fit(X, y, groups=...)", "group_feature", "help(sklearn_mlm.GroupsNotPassedWarning)"):
+        assert way in message
+    for way in ("predict(X, groups=...)", "group_feature", "enable_metadata_routing=True", "params={", "make_group_scorer"):
+        assert way in GroupsNotPassedWarning.__doc__
     assert issubclass(GroupsNotPassedWarning, UserWarning)
+
+
+def of_missing_groups(caught):
+    """The first words of each warning that no groups were passed."""
+    return sorted(str(one.message).split()[0] for one in caught if one.category is GroupsNotPassedWarning)
+
+
+def test_a_cross_validation_is_told_once():
+    model = RandomInterceptRegressor()
+    grid = GridSearchCV(model, {"method": ["reml", "ml"]}, cv=5)
+    for run in (
+        lambda: cross_val_score(model, NUMBERS, Y, groups=SCHOOL),
+        lambda: cross_val_predict(model, NUMBERS, Y),
+        lambda: grid.fit(NUMBERS, Y),
+        lambda: cross_validate(grid, NUMBERS, Y),
+        lambda: learning_curve(model, NUMBERS, Y),
+    ):
+        for _ in range(2):  # and the next one too
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                run()
+            assert of_missing_groups(caught) == ["fit"]
+
+
+def test_a_cross_validation_that_drops_groups_for_predict_only_is_told_once_of_that():
+    with config_context(enable_metadata_routing=True), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        cross_val_score(RandomInterceptRegressor(), NUMBERS, Y, scoring="r2", params={"groups": SCHOOL}, cv=5)
+    assert of_missing_groups(caught) == ["predict"]
+
+
+def test_outside_of_a_cross_validation_every_call_is_told():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            RandomInterceptRegressor().fit(NUMBERS, Y)
+    assert of_missing_groups(caught) == ["fit", "fit"]
 
 
 # ---- to the last digit
@@ -491,6 +533,113 @@ def test_known_and_new_groups_with_weights_a_search_and_a_baseline():
     np.testing.assert_array_equal(gaps.xs("model", level="model"), gaps.xs("OLS", level="model"))
     forest = cross_validate_groups(LinearRegression(), NUMBERS, Y, SCHOOL, cv=3, random_state=0, scoring="r2")
     np.testing.assert_array_equal(forest.xs("model", level="model"), forest.xs("OLS", level="model"))
+
+
+def targets(last, **options):
+    """A pipeline that encodes the school by the outcome."""
+    encode = ColumnTransformer([("school", TargetEncoder(**options), ["school"]), ("size", "passthrough", ["size"])])
+    return make_pipeline(encode, last)
+
+
+def test_several_models_of_any_kind_are_compared():
+    frame = NUMBERS.assign(school=SCHOOL)
+    models = {
+        "column": RandomInterceptRegressor(group_feature="school"),
+        "target encoding": targets(Ridge()),
+        "forest": targets(HistGradientBoostingRegressor(max_iter=5)),
+    }
+    table = cross_validate_groups(models, frame, Y, cv=3, random_state=0)
+    assert list(table.loc["known"].index) == ["column", "target encoding", "forest", "OLS"]
+    for name, model in models.items():
+        alone = cross_validate_groups(model, frame, Y, SCHOOL, cv=3, random_state=0, baseline=False)
+        assert list(alone.loc["new"].index) == ["model"]
+        # Target encoders draw their folds anew.
+        rtol = 1e-12 if name == "column" else 0.2
+        means = [each.xs("mean", axis=1, level=1) for each in (alone, table)]
+        np.testing.assert_allclose(means[0].xs("model", level="model"), means[1].xs(name, level="model"), rtol=rtol)
+    column = cross_validate_groups(models["column"], frame, Y, cv=3, random_state=0)
+    np.testing.assert_array_equal(column.xs("OLS", level="model"), table.xs("OLS", level="model"))
+    # What scikit-learn itself makes of them, without routing.
+    scores = cross_val_score(targets(Ridge()), frame, Y, cv=KFold(3, shuffle=True, random_state=0), scoring="r2")
+    np.testing.assert_allclose(table.loc[("known", "target encoding"), ("r2", "mean")], scores.mean(), rtol=0.02)
+
+
+def test_a_target_encoder_in_the_baseline_or_before_the_model():
+    frame = FRAME[["size", "kind", "school"]]
+    columns = ColumnTransformer(
+        [("kind", TargetEncoder(), ["kind"])], remainder="passthrough", verbose_feature_names_out=False
+    )
+    model = make_pipeline(columns.set_output(transform="pandas"), RandomInterceptRegressor(group_feature="school"))
+    encoded = make_pipeline(ColumnTransformer([("codes", TargetEncoder(), ["kind", "school"])]), LinearRegression())
+    table = cross_validate_groups(model, frame, Y, cv=3, baseline=encoded, scoring="r2", random_state=0)
+    assert np.isfinite(table).all(axis=None)
+    assert table.loc[("known", "baseline"), ("r2", "mean")] > 0.5
+
+
+class OutOfFold(LinearRegression):
+    """Cross-validates by groups inside `fit`, as models of residuals do."""
+
+    def fit(self, X, y):
+        """Fit."""
+        cross_val_predict(LinearRegression(), X, y, groups=np.arange(len(X)) % 4, cv=GroupKFold(4))
+        return super().fit(X, y)
+
+
+def test_a_model_that_cross_validates_inside_works():
+    table = cross_validate_groups({"inside": OutOfFold()}, NUMBERS, Y, SCHOOL, cv=3, random_state=0, scoring="r2")
+    np.testing.assert_allclose(table.loc[("known", "inside")], table.loc[("known", "OLS")])
+    # Routing that is on elsewhere makes no difference.
+    with config_context(enable_metadata_routing=True):
+        again = cross_validate_groups({"inside": OutOfFold()}, NUMBERS, Y, SCHOOL, cv=3, random_state=0, scoring="r2")
+    pd.testing.assert_frame_equal(table, again)
+
+
+def test_a_baseline_that_cannot_be_fitted_costs_no_time_and_says_so():
+    frame = FRAME.assign(size=FRAME["size"].where(np.arange(len(Y)) % 9 > 0))
+    LOG.clear()
+    with pytest.raises(ValueError, match=r"(?s)The baseline, .*LinearRegression.*cannot be fitted: .*baseline=False"):
+        cross_validate_groups(
+            {"forest": HistGradientBoostingRegressor(), "spy": Spy()},
+            frame[["size"]],
+            Y,
+            SCHOOL,
+            baseline=LinearRegression(),
+        )
+    assert LOG == []
+    table = cross_validate_groups(
+        {"forest": HistGradientBoostingRegressor(max_iter=5)}, frame[["size"]], Y, SCHOOL, baseline=False, scoring="r2", cv=3
+    )
+    assert list(table.index) == [("known", "forest"), ("new", "forest")]
+
+
+def test_a_search_by_groups_inside_gets_them_though_the_model_has_a_column():
+    search = GridSearchCV(
+        RandomInterceptRegressor(group_feature="school"), {"method": ["reml", "ml"]}, cv=GroupKFold(3), scoring="r2"
+    )
+    table = cross_validate_groups(search, NUMBERS.assign(school=SCHOOL), Y, cv=3, random_state=0, scoring="r2")
+    assert np.isfinite(table).all(axis=None)
+
+
+def test_what_cannot_be_cross_validated():
+    for models, error, message in (
+        ({}, ValueError, "the dictionary is empty"),
+        ({"a": RandomInterceptRegressor}, TypeError, r"a must be an estimator.*Pass RandomInterceptRegressor\(\)"),
+        ({1: RandomInterceptRegressor()}, TypeError, "names that are strings; found 1"),
+        ({"OLS": RandomInterceptRegressor()}, ValueError, "'OLS' is the name of the baseline"),
+        ("ridge", TypeError, "model must be an estimator; found 'ridge'"),
+    ):
+        with pytest.raises(error, match=message):
+            cross_validate_groups(models, NUMBERS, Y, SCHOOL)
+
+
+@pytest.mark.skipif(parse_version(sklearn.__version__) < parse_version("1.9"), reason="it took no groups before")
+def test_a_target_encoder_beside_routed_groups_is_explained():
+    model = make_pipeline(
+        ColumnTransformer([("kind", TargetEncoder(), ["kind"]), ("size", "passthrough", ["size"])]),
+        RandomInterceptRegressor(),
+    )
+    with pytest.raises(ValueError, match=r"such as scikit-learn's TargetEncoder.*group_feature"):
+        cross_validate_groups(model, FRAME, Y, SCHOOL, baseline=False)
 
 
 def test_known_and_new_groups_say_what_is_missing():

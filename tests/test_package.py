@@ -13,7 +13,7 @@ import sklearn_mlm
 
 # Each room imports only from rooms before it; those on one line do not import from each other.
 ROOMS = """
-    _inputs _tables _typing datasets
+    _inputs _progress _tables _typing datasets
     moments
     likelihood
     inference
@@ -24,7 +24,7 @@ ROOMS = """
 """
 FLOOR = {name: floor for floor, line in enumerate(ROOMS.strip().splitlines()) for name in line.split()}
 # The ground floor has an order of its own.
-GROUND = ["_typing", "_inputs", "_tables", "datasets"]
+GROUND = ["_typing", "_inputs", "_progress", "_tables", "datasets"]
 
 PUBLIC = {
     "sklearn_mlm": sklearn_mlm.__all__,

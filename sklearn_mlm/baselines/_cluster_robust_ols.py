@@ -18,15 +18,16 @@ from ..likelihood._fit import INTERCEPT
 from ..likelihood._least_squares_fit import LeastSquaresFit
 from ..likelihood._second_reading import read_about_known
 from ..likelihood._solution import predicted_means
-from ..models._base import THREE_WAYS, GroupedRegressor, GroupsNotPassedWarning
+from ..models._base import GroupedRegressor
 from ..models._checks import warn_of_dropped_columns
+from ..models._groups_not_passed import PASS_GROUPS, warn_of_missing_groups
 from ..moments._grouped_moments import GroupedMoments, moments_of
 from ..moments._labels import MISSING, has_groups
 from ._cluster_robust import cluster_robust
 
 _NO_GROUPS = (
-    "fit was given no groups: each row counts as a group of its own. The standard errors allow for unequal variances, but "
-    f"not for correlated rows. {THREE_WAYS}"
+    "fit was given no groups, so each row counts as a group of its own: the standard errors allow for unequal variances, "
+    f"but not for correlated rows. {PASS_GROUPS}"
 )
 
 NO_DF = (
@@ -163,7 +164,7 @@ class ClusterRobustOLS(GroupedRegressor):
             if rows.weights is not None:
                 rows = replace(rows, weights=rows.weights / rows.weights.mean())
             if not grouped and robust:
-                warnings.warn(_NO_GROUPS, GroupsNotPassedWarning, stacklevel=2)
+                warn_of_missing_groups(_NO_GROUPS, stacklevel=2)
 
             def criterion_of(moments: GroupedMoments) -> Criterion:
                 return Criterion(moments, fit_intercept=bool(self.fit_intercept), precision_weights=True)

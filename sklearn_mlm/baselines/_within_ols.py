@@ -14,13 +14,14 @@ from .._inputs import check_choice
 from .._typing import NewGroups
 from ..likelihood._least_squares_fit import LeastSquaresFit
 from ..likelihood._second_reading import read_about_known
-from ..models._base import NEW_GROUPS, THREE_WAYS, GroupedRegressor, GroupsNotPassedWarning
+from ..models._base import NEW_GROUPS, GroupedRegressor
+from ..models._groups_not_passed import PASS_GROUPS, warn_of_missing_groups
 from ..moments._grouped_moments import moments_of
 from ..moments._labels import has_groups
 from ._cluster_robust_ols import NO_DF
 from ._within import known_part, within_estimate
 
-_NO_GROUPS_WITHIN = f"fit was given no groups: the within estimator is least squares with an intercept. {THREE_WAYS}"
+_NO_GROUPS_WITHIN = f"fit was given no groups, so the within estimator is least squares with an intercept. {PASS_GROUPS}"
 
 
 class WithinOLS(GroupedRegressor):
@@ -121,7 +122,7 @@ class WithinOLS(GroupedRegressor):
             rows = self._check_rows(X, y, groups, sample_weight)
             grouped = has_groups(rows.levels)
             if not grouped:
-                warnings.warn(_NO_GROUPS_WITHIN, GroupsNotPassedWarning, stacklevel=2)
+                warn_of_missing_groups(_NO_GROUPS_WITHIN, stacklevel=2)
             _, moments, known = read_about_known(rows, moments_of(rows), known_part)
             estimate = within_estimate(moments)
             free = estimate.degrees_of_freedom

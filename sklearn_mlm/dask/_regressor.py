@@ -13,8 +13,9 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
 
 from .._typing import DegreesOfFreedom, Method, NewGroups, WeightType
-from ..models._base import POPULATION, PREDICT_WITHOUT_GROUPS, GroupsNotPassedWarning
+from ..models._base import POPULATION
 from ..models._group_column import split_group_column
+from ..models._groups_not_passed import PREDICT_WITHOUT_GROUPS, warn_of_missing_groups
 from ..models._incremental import ReadAgain
 from ..models._random_intercept import RandomInterceptRegressor, moments_for, weighted_residuals
 from ..models._summary import ModelSummary, summarise_model
@@ -311,7 +312,7 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
             column, _ = split_group_column(columns, self._group_key)
             labels = column if groups is None else labels
         if groups is None and labels is None and self.n_groups_:
-            warnings.warn(PREDICT_WITHOUT_GROUPS, GroupsNotPassedWarning, stacklevel=stacklevel + 1)
+            warn_of_missing_groups(PREDICT_WITHOUT_GROUPS, stacklevel=stacklevel + 1)
             return {**arguments, "groups": POPULATION}  # so that the workers do not warn again
         if labels is not None:
             self._warn_of_another_type(labels, stacklevel + 1)

@@ -38,7 +38,8 @@ def confidence_intervals(model: FittedModel, *, method: IntervalMethod = "pivot"
         "profile": the values at which twice the full log-likelihood is below its maximum by no more than a quantile of
         chi-squared. These are lme4's intervals; as there, the full likelihood is taken for models fitted by REML too. They
         are for many groups: nominal 95% limits of the group standard deviation hold it in 78% of samples of five groups, and
-        in 92% of samples of twenty. "wald": the estimates plus and minus normal quantiles of standard errors, for the fixed effects only.
+        in 92% of samples of twenty. "wald": the estimates plus and minus normal quantiles of standard errors, for the fixed
+        effects only.
     level : float, default=0.95
         Confidence level of the intervals.
 

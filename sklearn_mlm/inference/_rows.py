@@ -164,10 +164,10 @@ def known_groups(model: GroupedModel, X: Any, groups: ArrayLike | None = None) -
     Name: rows, dtype: int64
     """
     random_intercept_fit_of(model)
-    model, X = last_step(model, X)
+    last, X = last_step(model, X)
     # The question is allowed even if predict refuses new groups.
-    model = copy(model).set_params(new_groups="population")
-    codes = model.locate(X, groups)[1]
+    last = copy(last).set_params(new_groups="population")
+    codes = last.locate(X, groups)[1]
     counts = {"known": codes >= 0, "new": codes == UNSEEN, "missing": codes == MISSING}
     return pd.Series({name: int(np.count_nonzero(of)) for name, of in counts.items()}, name="rows")
 

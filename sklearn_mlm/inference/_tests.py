@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .._inputs import check_choice, is_whole
+from .._tables import Statistics
 from .._typing import FittedModel, RandomState
 from ..likelihood._optimum import minimise
 from ._fits import random_intercept_fit_of
@@ -17,7 +18,12 @@ TestMethod = Literal["exact", "mixture", "naive", "f"]
 
 
 def random_intercept_test(
-    model: FittedModel, *, method: TestMethod = "exact", n_simulations: int = 10_000, random_state: RandomState = None
+    model: FittedModel,
+    *,
+    method: TestMethod = "exact",
+    n_simulations: int = 10_000,
+    random_state: RandomState = None,
+    verbose: int = 0,
 ) -> pd.Series:
     """Test that there is no group variance, tau2 = 0, given the predictors.
 
@@ -37,6 +43,8 @@ def random_intercept_test(
         (1 + n_simulations): it is never 0, and the test keeps its level at any number of draws.
     random_state : int, RandomState instance or None, default=None
         Seeds the draws if `method` is "exact".
+    verbose : int, default=0
+        1 shows the progress of the draws.
 
     Returns
     -------
@@ -85,8 +93,8 @@ def random_intercept_test(
     if not optimum.identified:
         p_value = np.nan
     elif method == "exact":
-        n_reached = np.count_nonzero(simulate_null(criterion, int(n_simulations), random_state) >= statistic)
+        n_reached = np.count_nonzero(simulate_null(criterion, int(n_simulations), random_state, verbose) >= statistic)
         p_value = (1.0 + n_reached) / (1.0 + n_simulations)
     else:
         p_value = float(stats.chi2.sf(statistic, 1)) * (0.5 if method == "mixture" and statistic > 0 else 1.0)
-    return pd.Series({"statistic": statistic, "p_value": p_value})
+    return Statistics({"statistic": statistic, "p_value": p_value})

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
 
+from .._progress import progress
 from .._typing import RandomState
 from ..likelihood._criterion import Criterion
 from ..likelihood._spectrum import eigenvalues
@@ -180,7 +181,9 @@ def _chi_squared_nodes(df: float) -> tuple[np.ndarray, np.ndarray]:
     return 2.0 * np.exp(logs), weights / weights.sum()
 
 
-def simulate_null(criterion: Criterion, n_simulations: int, random_state: RandomState = None) -> np.ndarray:
+def simulate_null(
+    criterion: Criterion, n_simulations: int, random_state: RandomState = None, verbose: int = 0
+) -> np.ndarray:
     """Return draws of the restricted likelihood-ratio statistic of tau2 = 0 under that hypothesis.
 
     With mu_s the eigenvalues that `eigenvalues` returns and w_s independent standard normals, the statistic is distributed
@@ -203,6 +206,8 @@ def simulate_null(criterion: Criterion, n_simulations: int, random_state: Random
         Number of draws.
     random_state : int, RandomState instance or None, default=None
         Seeds the draws.
+    verbose : int, default=0
+        1 shows progress.
 
     Returns
     -------
@@ -223,14 +228,16 @@ def simulate_null(criterion: Criterion, n_simulations: int, random_state: Random
     penalty = -np.log(shrunk) @ counts
     statistics = np.empty(n_simulations)
     step = max(1, (1 << 22) // (len(values) + len(_GRID)))
-    for start in range(0, n_simulations, step):
-        size = min(step, n_simulations - start)
-        squares = rng.chisquare(counts, size=(size, len(counts)))
-        left = free - counts.sum()
-        rest = rng.chisquare(left, size=size) if left > 0 else np.zeros(size)
-        total = squares.sum(axis=1) + rest
-        profile = free * (np.log(total)[:, None] - np.log(squares @ shrunk.T + rest[:, None])) - penalty
-        statistics[start : start + size] = np.maximum(profile.max(axis=1), 0.0)
+    with progress(verbose, "draws", n_simulations) as report:
+        for start in range(0, n_simulations, step):
+            size = min(step, n_simulations - start)
+            squares = rng.chisquare(counts, size=(size, len(counts)))
+            left = free - counts.sum()
+            rest = rng.chisquare(left, size=size) if left > 0 else np.zeros(size)
+            total = squares.sum(axis=1) + rest
+            profile = free * (np.log(total)[:, None] - np.log(squares @ shrunk.T + rest[:, None])) - penalty
+            statistics[start : start + size] = np.maximum(profile.max(axis=1), 0.0)
+            report(size)
     return statistics
 
 

@@ -1,7 +1,8 @@
 """Estimators: parameters, validation and fitted attributes. The packages that they import do the arithmetic."""
 
-from ._base import GroupsNotPassedWarning
+from ._checks import DroppedColumnsWarning
+from ._groups_not_passed import GroupsNotPassedWarning
 from ._random_intercept import RandomInterceptRegressor
 from ._summary import ModelSummary
 
-__all__ = ["GroupsNotPassedWarning", "ModelSummary", "RandomInterceptRegressor"]
+__all__ = ["DroppedColumnsWarning", "GroupsNotPassedWarning", "ModelSummary", "RandomInterceptRegressor"]

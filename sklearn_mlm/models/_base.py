@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from numbers import Integral
 from typing import Any, get_args
 
 import numpy as np
@@ -20,43 +19,17 @@ from sklearn.utils.validation import check_consistent_length, validate_data
 from .._inputs import name_of
 from .._typing import NewGroups
 from ..likelihood._solution import predicted_means
-from ..moments._labels import MISSING, UNSEEN, as_labels, encode, label_kind
-from ..moments._rows import GroupedRows, as_outcome, check_containers, grouped_rows
-from ._group_column import group_position, split_group_column
+from ..moments._complaints import explaining
+from ..moments._labels import MISSING, UNSEEN, as_labels, encode, label_kind, warn_of_twins
+from ..moments._rows import GroupedRows, as_numbers, as_outcome, check_containers, finite_numbers, grouped_rows
+from ._group_column import check_group_feature, group_position, split_group_column
+from ._groups_not_passed import PREDICT_WITHOUT_GROUPS, warn_of_missing_groups
+from ._label_checks import warn_of_other_groups
 
 POPULATION = "population"
 """Value of `groups` that asks `predict` for predictions without the effect of any group."""
 
 NEW_GROUPS = get_args(NewGroups)
-THREE_WAYS = (
-    "Pass fit(X, y, groups=...). Or set group_feature to the column of X that holds the labels, which works in pipelines, "
-    "grid searches and with any scorer. Or enable metadata routing, sklearn.set_config(enable_metadata_routing=True), and "
-    "pass params={'groups': ...} to cross_validate and similar functions; set_fit_request(groups=True) is the default."
-)
-PREDICT_WITHOUT_GROUPS = (
-    "predict was given no groups, but the model was fitted with groups: every row gets the population prediction, without "
-    "the effect of its group. Pass predict(X, groups=...), or groups='population' if that is what you mean. The named "
-    "scorers of scikit-learn and cross_val_predict do not pass groups on: set group_feature, or enable metadata routing and "
-    "score with sklearn_mlm.make_group_scorer. After a routed search, call best_estimator_.predict(X, groups=...)."
-)
-
-
-class GroupsNotPassedWarning(UserWarning):
-    """Warning that `fit` or `predict` was given no groups, which scikit-learn's tools drop silently by default.
-
-    Turn it into an error to make sure that no step of an analysis ignores the groups.
-
-    Examples
-    --------
-    >>> import warnings
-    >>> from sklearn_mlm import GroupsNotPassedWarning, RandomInterceptRegressor
-    >>> with warnings.catch_warnings():  # doctest: +IGNORE_EXCEPTION_DETAIL
-    ...     warnings.simplefilter("error", GroupsNotPassedWarning)
-    ...     RandomInterceptRegressor().fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 3.0])
-    Traceback (most recent call last):
-        ...
-    GroupsNotPassedWarning: fit was given no groups: ...
-    """
 
 
 class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unused-ignore]
@@ -134,10 +107,8 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
         self.coef_ = slopes if at is None else np.insert(slopes, at, 0.0)
 
     def _check_group_feature(self) -> None:
-        """Raise a ValueError unless `group_feature` is a name, a position or None."""
-        key = self.group_feature
-        if not (key is None or isinstance(key, str | Integral)) or isinstance(key, bool):
-            raise ValueError(f"group_feature must be the name or the position of a column of X, or None; found {key!r}.")
+        """Raise a ValueError if `group_feature` is not the name or the position of a column, or None."""
+        check_group_feature(self.group_feature)
 
     @contextmanager
     def _unchanged_on_error(self) -> Iterator[None]:
@@ -171,7 +142,9 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
             self.__dict__.pop("feature_names_in_", None)
             self.n_features_in_ = X.shape[1]
         elif key is None:
-            X, y = validate_data(self, X, y, reset=reset, y_numeric=True, **checks)
+            with explaining(X, y):
+                X, y = validate_data(self, X, y, reset=reset, y_numeric=True, **checks)
+                X, y = as_numbers(X, "X"), as_numbers(y, "y")
         else:
             validate_data(self, X, y, reset=reset, skip_check_array=True)
             self._group_position = group_position(X, key)
@@ -179,12 +152,24 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
             y = as_outcome(y)
             check_consistent_length(column, y)
             if X is not None:
-                X = check_array(X, input_name="X", estimator=self, **checks)
+                with explaining(X, group_position=self._group_position):
+                    X = as_numbers(check_array(X, input_name="X", estimator=self, **checks), "X")
+            if groups is not None:
+                warn_of_other_groups(column, groups, key, stacklevel=4)
             groups = column if groups is None else groups
         names = getattr(self, "feature_names_in_", None)
         if names is not None:
             names = tuple(name for at, name in enumerate(names) if at != self._group_position)
-        return grouped_rows(X, y, groups, sample_weight, feature_names=names, outcome_name=outcome_name, some=min_rows > 0)
+        return grouped_rows(
+            X,
+            y,
+            groups,
+            sample_weight,
+            feature_names=names,
+            outcome_name=outcome_name,
+            group_position=self._group_position,
+            some=min_rows > 0,
+        )
 
     def _check_no_predictors(self, y: ArrayLike | None, groups: ArrayLike | None, reset: bool) -> None:
         """Raise a ValueError if X must not be None, and otherwise record that there are no columns."""
@@ -208,13 +193,20 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
             groups = as_labels(groups)
             return None, groups, len(groups)
         if self._group_key is None:
-            X = validate_data(self, X, reset=False, accept_sparse=["csr", "csc"])
+            with explaining(X):
+                X = finite_numbers(validate_data(self, X, reset=False, accept_sparse=["csr", "csc"]), "X")
             return X, groups, X.shape[0]
         if hasattr(self, "n_features_in_"):
             validate_data(self, X, reset=False, skip_check_array=True)
+        # After `fit_moments`, the position of the group column is not known yet.
+        position = group_position(X, self._group_key) if self._group_position is None else self._group_position
         column, X = split_group_column(X, self._group_key)
         if X is not None:
-            X = check_array(X, input_name="X", estimator=self, accept_sparse=["csr", "csc"])
+            with explaining(X, group_position=position):
+                X = check_array(X, input_name="X", estimator=self, accept_sparse=["csr", "csc"])
+                X = finite_numbers(X, "X")
+        if groups is not None:
+            warn_of_other_groups(column, groups, self._group_key, stacklevel=4)
         return X, column if groups is None else groups, len(column)
 
     def locate(self, X: Any, groups: ArrayLike | None = None) -> tuple[Any, np.ndarray]:
@@ -239,7 +231,7 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
         if not population and groups is not None:
             return X, self._encode(groups, n_samples)
         if not population and self.n_groups_:
-            warnings.warn(PREDICT_WITHOUT_GROUPS, GroupsNotPassedWarning, stacklevel=3)
+            warn_of_missing_groups(PREDICT_WITHOUT_GROUPS, stacklevel=3)
         return X, np.full(n_samples, MISSING)
 
     def _mean(self, X: Any, codes: np.ndarray, effects: np.ndarray) -> np.ndarray:
@@ -266,6 +258,9 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
                 UserWarning,
                 stacklevel=4,
             )
+        elif unseen.any():
+            new = pd.Index(pd.unique(pd.Series(groups)[unseen]))
+            warn_of_twins(self.groups_, self.groups_.append(new), stacklevel=4)
         return codes
 
 

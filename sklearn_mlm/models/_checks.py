@@ -11,19 +11,42 @@ from ..moments._grouped_moments import GroupedMoments
 _ENOUGH_DIGITS = 6.0
 # Powers of a mean weight below this, or above its inverse, exceed the range of doubles.
 _LEAST_WEIGHT = 1e-100
+# A warning names no more columns than this.
+_NAMED = 8
 
 
 class TooLittleError(ValueError):
     """There are too few rows or groups to estimate anything; more of them may help."""
 
 
+class DroppedColumnsWarning(UserWarning):
+    """Warning that columns of X get the coefficient 0, because they depend on the columns before them or are constant.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from sklearn_mlm import DroppedColumnsWarning, RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", DroppedColumnsWarning)
+    ...     model = RandomInterceptRegressor().fit(X.assign(hours=24 * X["days"]), y, groups=subject)
+    >>> model.coef_.round(4)
+    array([10.4673,  0.    ])
+    """
+
+
 def warn_of_dropped_columns(criterion: Criterion, stacklevel: int) -> None:
     """Warn of columns that depend on those before them, by name."""
     dropped = [criterion.moments.shown_names[i] for i in criterion.coordinates.dropped]
     if dropped:
+        more = f" and {len(dropped) - _NAMED} more" if len(dropped) > _NAMED else ""
         warnings.warn(
-            f"{len(dropped)} column(s) of X depend on the columns before them (or are constant) and get the coefficient 0: "
-            f"{', '.join(dropped)}. Predictions are not affected; drop these columns to silence this warning.",
+            f"{len(dropped)} redundant column(s) of X get the coefficient 0. They depend on the columns before them or are "
+            f"constant: {', '.join(dropped[:_NAMED])}{more}. Predictions are not affected. Of dummy columns, "
+            'OneHotEncoder(drop="first") or pd.get_dummies(drop_first=True) leaves out the redundant one; drop other such '
+            "columns to silence this warning.",
+            DroppedColumnsWarning,
             stacklevel=stacklevel + 1,
         )
 

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from .._inputs import column_names
+
+
+def check_group_feature(key: object) -> None:
+    """Raise a ValueError unless the parameter `group_feature` is the name or the position of one column, or None."""
+    if key is None or (isinstance(key, str | Integral) and not isinstance(key, bool)):
+        return
+    several = ""
+    if isinstance(key, list | tuple):
+        outer, inner = key if len(key) == 2 and all(isinstance(name, str) for name in key) else ("school", "class")
+        several = (
+            " Models of several factors are not covered yet: choose one column. If the groups are the levels of the inner "
+            f'factor, combine the labels into a column of their own: frame[{outer!r}] + "/" + frame[{inner!r}].'
+        )
+    raise ValueError(f"group_feature must be the name or the position of a column of X, or None; found {key!r}.{several}")
 
 
 def group_position(X: Any, key: str | int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Self
@@ -15,10 +14,10 @@ from ..likelihood._fit import Fit
 from ..moments._grouped_moments import GroupedMoments
 from ..moments._labels import has_groups, warn_of_twins
 from ..moments._remainder import KnownPart
-from ._base import THREE_WAYS, GroupedRegressor, GroupsNotPassedWarning
+from ._base import GroupedRegressor
 from ._checks import TooLittleError
+from ._groups_not_passed import FIT_WITHOUT_GROUPS, PASS_GROUPS, warn_of_missing_groups
 
-NO_GROUPS = f"was given no groups: the model is ordinary least squares, with a group variance of 0. {THREE_WAYS}"
 # Takes moments and a known part of y, reads the rows again and returns moments with the remainder of y.
 ReadAgain = Callable[[GroupedMoments, KnownPart], GroupedMoments]
 
@@ -114,7 +113,7 @@ class IncrementalRegressor(GroupedRegressor):
                 moments = _added(before, moments, read_again, moments.outcome_name or before.outcome_name)
                 warn_of_twins(before.labels, moments.labels, stacklevel=2)
             elif not grouped:
-                warnings.warn(f"partial_fit {NO_GROUPS}", GroupsNotPassedWarning, stacklevel=2)
+                warn_of_missing_groups(f"partial_fit {FIT_WITHOUT_GROUPS} {PASS_GROUPS}", stacklevel=2)
             try:
                 return self._store(moments)
             except TooLittleError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import cached_property
 from numbers import Integral
 from typing import Any, Literal, Self, get_args, overload
@@ -20,9 +19,11 @@ from ..moments._grouped_moments import GroupedMoments, moments_of
 from ..moments._labels import has_groups, warn_of_twins
 from ..moments._reading import with_remainder
 from ..moments._rows import as_outcome, as_weights, check_containers
-from ._base import NEW_GROUPS, GroupsNotPassedWarning
+from ._base import NEW_GROUPS
 from ._checks import check_groups, check_rows, warn_of_peculiar_data
-from ._incremental import NO_GROUPS, IncrementalRegressor, ReadAgain
+from ._groups_not_passed import FIT_WITHOUT_GROUPS, PASS_GROUPS, warn_of_missing_groups
+from ._incremental import IncrementalRegressor, ReadAgain
+from ._label_checks import warn_of_peculiar_labels
 from ._summary import ModelSummary, summarise_model
 
 _CHOICES: dict[str, tuple[str | bool, ...]] = {
@@ -407,7 +408,7 @@ class RandomInterceptRegressor(IncrementalRegressor):
 
     def _warn_of_no_groups(self, stacklevel: int) -> None:
         """Warn that no groups were passed."""
-        warnings.warn(f"fit {NO_GROUPS}", GroupsNotPassedWarning, stacklevel=stacklevel + 1)
+        warn_of_missing_groups(f"fit {FIT_WITHOUT_GROUPS} {PASS_GROUPS}", stacklevel=stacklevel + 1)
 
     def _check_parameters(self) -> None:
         """Raise a ValueError for a parameter that is not one of its choices."""
@@ -439,6 +440,8 @@ class RandomInterceptRegressor(IncrementalRegressor):
         self._set_estimates(fit)
         self._set_random_effects(fit)
         warn_of_peculiar_data(criterion, fit.identified)
+        if grouped:
+            warn_of_peculiar_labels(moments, self._group_key, stacklevel=3)
         return self
 
     def _set_estimates(self, fit: Fit) -> None:

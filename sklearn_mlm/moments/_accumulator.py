@@ -9,10 +9,11 @@ from typing import NamedTuple, Self, cast
 
 import numpy as np
 
+from ._complaints import columns_to_check, raise_not_finite
 from ._label_tables import HashedLabels, NumberedLabels
 from ._labels import Labels, sorting
 from ._moments import Moments
-from ._rows import Rows, block_rows, in_rows, raise_not_finite
+from ._rows import Rows, block_rows, in_rows
 from ._sums import (
     LARGE,
     NUMBERS_PER_THREAD,
@@ -112,7 +113,7 @@ class Accumulator:
         with in_rows(first, len(rows)):
             codes = self._encode(labels, rows.n_columns)
             if not self._parts:
-                self._start(rows, codes)
+                self._start(rows, codes, first)
         if self._pool_for(rows) is None:
             parts = self._parts[:1]
         elif lasting:
@@ -225,7 +226,7 @@ class Accumulator:
 
     # ---- the limit
 
-    def _start(self, rows: Rows, codes: np.ndarray) -> None:
+    def _start(self, rows: Rows, codes: np.ndarray, first: int) -> None:
         """Choose a point near the centre of the first batch, test whether it serves all groups, and set the first limit."""
         n_parts = self._pool.n_threads if self._pool else 1
         width = rows.n_columns
@@ -241,7 +242,7 @@ class Accumulator:
         sample = np.unique(np.concatenate([sample, member[codes[sample]]]))
         within = own_sums(rows.at(sample), codes[sample]).within.diagonal()
         if not np.isfinite(within).all():
-            raise_not_finite(rows.X, rows.y)
+            raise_not_finite(columns_to_check(rows.X, rows.y), first)
         self._limit = _limit(within)
         variances = sampled_variances(rows, codes, member) if len(rows) * width >= LARGE else None
         if variances is None or np.any(variances[0] > TOLERATED_LOSS / 2 * variances[1]):
@@ -294,7 +295,7 @@ class Accumulator:
         within = within + merged.diagonal()
         if not np.isfinite(within).all():
             with in_rows(first, len(rows)):
-                raise_not_finite(rows.X, rows.y)
+                raise_not_finite(columns_to_check(rows.X, rows.y), first)
         self._limit = np.maximum(self._limit, _limit(within))
         with np.errstate(over="ignore"):
             points_serve = np.all(total.scatter.diagonal() + about_points.diagonal() <= _limit(within) / 4)

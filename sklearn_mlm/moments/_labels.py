@@ -72,7 +72,13 @@ def as_labels(groups: ArrayLike, n_samples: int | None = None) -> Labels:
             f"groups must hold one label per row; found the string {groups!r}. To name the column of X that holds the "
             f"labels, set group_feature={groups!r}."
         )
-    labels = _as_array(groups)
+    if "GroupBy" in type(groups).__name__:
+        key = getattr(groups, "keys", None)
+        raise ValueError(
+            f"groups must hold one label per row; found a {type(groups).__name__}. Pass the column of labels itself: "
+            f"frame[{key if isinstance(key, str) else 'school'!r}]."
+        )
+    labels = as_array(groups)
     nested = labels.ndim == 1 and len(labels) > 0 and isinstance(labels[0], list | np.ndarray)
     if labels.ndim != 1 or nested:
         rows = "" if n_samples is None else f" for {n_samples} rows"
@@ -88,8 +94,8 @@ def as_labels(groups: ArrayLike, n_samples: int | None = None) -> Labels:
     return labels
 
 
-def _as_array(groups: Any) -> Labels:
-    """Return labels in an array of a type that pandas can hash; missing labels become missing values."""
+def as_array(groups: Any) -> Labels:
+    """Return labels, or a column, in an array of a type that pandas can hash; missing labels become missing values."""
     if hasattr(groups, "to_native"):
         groups = groups.to_native()  # a column of narwhals
     if isinstance(groups, pd.Series | pd.Index):
@@ -106,11 +112,11 @@ def _as_array(groups: Any) -> Labels:
     declared_as = str(declared).lower()
     if declared is not None and declared_as.startswith("dictionary") and hasattr(groups, "cast"):
         # NumPy takes the codes of a pyarrow dictionary for labels if a label is missing.
-        return _as_array(groups.cast(declared.value_type))
+        return as_array(groups.cast(declared.value_type))
     if declared_as.startswith("run_end_encoded"):
         from pyarrow.compute import run_end_decode
 
-        return _as_array(run_end_decode(groups))
+        return as_array(run_end_decode(groups))
     labels = np.asarray(groups)
     if labels.dtype.kind == "f" and declared_as.startswith(("int", "uint")):
         # NumPy converts integers of polars and pyarrow to floats if one is missing.

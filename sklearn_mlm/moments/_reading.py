@@ -7,9 +7,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from ._complaints import raise_not_finite
 from ._moments import Moments
 from ._remainder import KnownPart, Remainder, rests, unit_rounding
-from ._rows import GroupedRows, Rows, as_numbers, predictors_as_numbers, raise_not_finite
+from ._rows import GroupedRows, Rows, as_numbers, predictors_as_numbers
 from ._sums import within_and_between
 
 _Moments = TypeVar("_Moments", bound=Moments)
@@ -48,7 +49,7 @@ def read_rows(rows: GroupedRows) -> Moments:
         width = numbers.n_columns
         center, deviations, within = np.zeros(width), np.zeros((0, width)), np.zeros((width, width))
     if not (np.isfinite(within.diagonal()).all() and np.isfinite(deviations.sum())):
-        raise_not_finite(numbers.X, numbers.y)
+        raise_not_finite(rows.columns_to_check())
     moments = Moments(
         labels=rows.levels,
         counts=counts,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d
 
 from .._inputs import column_names
+from ._complaints import Column, columns_to_check, explaining, explanation, raise_not_finite
 from ._labels import NO_LABEL, factorize
 
 # Blocks of this size stay in cache from one step to the next; matrix products of fewer rows than the minimum are slow.
@@ -103,6 +104,10 @@ class GroupedRows:
         Names of the columns of X.
     outcome_name : str or None
         Name of y.
+    group_position : int or None
+        Position at which the X that was passed had the group column, so that errors count columns as its owner does.
+    whole : GroupedRows or None
+        The rows that these were taken from, so that errors count rows as their owner does.
     """
 
     X: Any
@@ -112,9 +117,22 @@ class GroupedRows:
     weights: np.ndarray | None = None
     feature_names: tuple[str, ...] | None = None
     outcome_name: str | None = None
+    group_position: int | None = None
+    whole: GroupedRows | None = None
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def columns_to_check(self) -> Iterator[Column]:
+        """Yield the columns that may be the reason why the rows cannot be read, for an error about them."""
+        rows = self if self.whole is None else self.whole
+        return columns_to_check(
+            rows.X,
+            rows.y,
+            feature_names=rows.feature_names,
+            outcome_name=rows.outcome_name,
+            group_position=rows.group_position,
+        )
 
     def without_groups(self) -> GroupedRows:
         """Return the rows in the one group of `NO_LABEL`."""
@@ -125,7 +143,7 @@ class GroupedRows:
         codes, used = factorize(self.codes[which])
         X = None if self.X is None else self.X[which]
         weights = None if self.weights is None else self.weights[which]
-        return replace(self, X=X, y=self.y[which], codes=codes, levels=used, weights=weights)
+        return replace(self, X=X, y=self.y[which], codes=codes, levels=used, weights=weights, whole=self.whole or self)
 
 
 def grouped_rows(
@@ -136,6 +154,7 @@ def grouped_rows(
     *,
     feature_names: tuple[str, ...] | None = None,
     outcome_name: str | None = None,
+    group_position: int | None = None,
     some: bool = True,
 ) -> GroupedRows:
     """Return checked rows with the group of each, without rows of weight 0: they must not even decide which groups exist.
@@ -154,6 +173,8 @@ def grouped_rows(
         Names of the columns of X.
     outcome_name : str or None, default=None
         Name of y.
+    group_position : int or None, default=None
+        Position at which X had the group column.
     some : bool, default=True
         Whether to raise an error if all weights are 0.
 
@@ -169,16 +190,18 @@ def grouped_rows(
         codes, levels = np.zeros(len(y), dtype=np.intp), NO_LABEL[: len(y)]
     else:
         codes, levels = factorize(groups, len(y))
+    rows = GroupedRows(X, y, codes, levels, weights, feature_names, outcome_name, group_position)
     if weights is not None and not weights.all():
         kept = weights > 0
-        _check_finite(X, y)
+        _check_finite(rows)
         if isinstance(X, list):
             X = [column[kept] for column in X]
         elif X is not None:
             X = (X.tocsr() if sparse.issparse(X) else X)[kept]
         codes, used = factorize(codes[kept])
-        y, levels, weights = y[kept], levels.take(used.to_numpy()), weights[kept]
-    return GroupedRows(X, y, codes, levels, weights, feature_names, outcome_name)
+        levels = levels.take(used.to_numpy())
+        rows = replace(rows, X=X, y=y[kept], codes=codes, levels=levels, weights=weights[kept])
+    return rows
 
 
 def block_rows(n_columns: int) -> int:
@@ -221,11 +244,12 @@ def blocks_of_equal_groups(codes: np.ndarray, n_groups: int, max_rows: int) -> I
 
 
 def as_outcome(y: ArrayLike | None) -> np.ndarray:
-    """Return y as an array of shape (n_samples,), of the type that it has."""
+    """Return y as an array of shape (n_samples,), of the numeric type that it has."""
     if y is None:
         raise ValueError("y is None: pass the outcome, one number per row.")
-    y = check_array(y, ensure_2d=False, ensure_min_samples=0, ensure_all_finite=False, input_name="y")
-    return np.asarray(column_or_1d(y, warn=True))
+    with explaining(y=y):
+        y = check_array(y, ensure_2d=False, ensure_min_samples=0, ensure_all_finite=False, input_name="y")
+        return np.asarray(as_numbers(column_or_1d(y, warn=True), "y"))
 
 
 def as_numbers(values: Any, name: str) -> Any:
@@ -233,10 +257,11 @@ def as_numbers(values: Any, name: str) -> Any:
     if values.dtype.kind in "biuf":
         return values
     found = str(values.dtype)
-    if values.dtype.kind == "O":
-        if not len(values) or not isinstance(values.flat[0], str):
-            return values.astype(np.float64)
-        found = f"strings, such as {values.flat[0]!r}"
+    first = values.flat[0] if len(values) else None
+    if values.dtype.kind == "O" and not isinstance(first, str):
+        return values.astype(np.float64)
+    if isinstance(first, str):
+        found = f"strings, such as {str(first)!r}"
     raise ValueError(f"{name} must hold numbers; found {found}. Turn the values into numbers first.")
 
 
@@ -244,7 +269,12 @@ def as_weights(sample_weight: ArrayLike, n_samples: int) -> np.ndarray:
     """Return row weights as an array of float64 of shape (n_samples,); a number is the weight of every row."""
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n_samples, float(sample_weight))
-    weights = check_array(sample_weight, ensure_2d=False, dtype=np.float64, ensure_min_samples=0, input_name="sample_weight")
+    with explaining(sample_weight=sample_weight):
+        if getattr(getattr(sample_weight, "dtype", None), "kind", "f") in "mM":
+            raise ValueError("sample_weight must hold numbers.")  # NumPy would turn dates into numbers
+        weights = check_array(
+            sample_weight, ensure_2d=False, dtype=np.float64, ensure_min_samples=0, input_name="sample_weight"
+        )
     if weights.shape != (n_samples,):
         raise ValueError(
             f"sample_weight must hold one weight per row; found sample_weight of shape {weights.shape} for {n_samples} rows."
@@ -257,22 +287,27 @@ def as_weights(sample_weight: ArrayLike, n_samples: int) -> np.ndarray:
     return np.asarray(weights)
 
 
-def raise_not_finite(X: Any, y: np.ndarray) -> None:
-    """Raise scikit-learn's error for NaN or infinity, or an error for finite values whose squares overflow."""
-    _check_finite(X, y)
-    raise ValueError("X or y holds values so large that their squares overflow a double (above 1e150). Rescale the column.")
+def finite_numbers(values: Any, name: str) -> Any:
+    """Return an array or sparse matrix that `check_array` found finite in a numeric type, or raise."""
+    numbers = as_numbers(values, name)
+    if numbers is not values:
+        assert_all_finite(numbers, input_name=name)
+    return numbers
 
 
-def _check_finite(X: Any, y: np.ndarray) -> None:
-    """Raise scikit-learn's error if X or y holds NaN or infinity."""
-    for name, values in (("X", X), ("y", y)):
-        for part in values if isinstance(values, list) else [values]:
+def _check_finite(rows: GroupedRows) -> None:
+    """Raise an error if X or y holds NaN or infinity."""
+    parts = rows.X if isinstance(rows.X, list) else [rows.X]
+    try:
+        for part in (*parts, rows.y):
             if part is not None:
-                assert_all_finite(part, input_name=name)
+                assert_all_finite(part)
+    except ValueError:
+        raise_not_finite(rows.columns_to_check())
 
 
 def check_containers(**arguments: object) -> None:
-    """Raise a ValueError if a mask or a pandas index shows that rows are not what their values and positions suggest.
+    """Raise a ValueError if an argument holds no rows, or if its rows are not what their values and positions suggest.
 
     Rows are paired by position, as everywhere in scikit-learn. Two pandas arguments that hold the same index in different
     orders are refused, because one of them was sorted or merged and the other was not.
@@ -280,15 +315,24 @@ def check_containers(**arguments: object) -> None:
     Parameters
     ----------
     **arguments : object
-        Arguments by name. Masked arrays and pandas containers are checked; everything else passes.
+        Arguments by name. Strings, lazy frames, masked arrays and pandas containers are checked; everything else passes.
 
     Raises
     ------
     ValueError
-        If an argument other than `groups` has masked values, or two arguments hold one index in two orders.
+        If an argument other than `groups` is a string or has masked values, if an argument is a lazy frame, or if two
+        arguments hold one index in two orders.
     """
     indexes: dict[str, pd.Index] = {}
     for name, values in arguments.items():
+        if values is None or type(values) is np.ndarray:
+            continue
+        if isinstance(values, str) and name != "groups":
+            _refuse_string(name, values)
+        if hasattr(type(values), "collect") and hasattr(type(values), "lazy"):
+            raise ValueError(
+                f"{name} is a lazy frame, which holds no rows yet. Collect the lazy frame first: {name}.collect()."
+            )
         if name != "groups" and isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
             raise ValueError(
                 f"{name} is a masked array with {np.ma.getmaskarray(values).sum()} masked value(s). Drop or impute them."
@@ -303,6 +347,16 @@ def check_containers(**arguments: object) -> None:
                     "to_numpy() of one to pair them by position on purpose."
                 )
         indexes[name] = values.index
+
+
+def _refuse_string(name: str, text: str) -> NoReturn:
+    """Raise an error for a formula, or for the name of a column in place of its values."""
+    if name == "X":
+        raise ValueError(
+            f"X must hold the predictors, a column for each; found the string {text!r}. Formulas are not taken: pass the "
+            'columns, as in fit(data[["x"]], data["y"], groups=data["g"]).'
+        )
+    raise ValueError(f"{name} must hold one number per row; found the string {text!r}. Pass the column: data[{text!r}].")
 
 
 def _reordered(index: pd.Index, other: pd.Index) -> bool:
@@ -335,7 +389,9 @@ def checked_arrays(X: Any, y: ArrayLike | None) -> tuple[tuple[str, ...] | None,
     if X is not None:
         columns = column_names(X)
         names = tuple(columns) if columns is not None and all(isinstance(name, str) for name in columns) else None
-        X = check_array(X, accept_sparse=["csr", "csc"], ensure_all_finite=False, ensure_min_samples=0)
+        with explaining(X, y):
+            X = check_array(X, accept_sparse=["csr", "csc"], ensure_all_finite=False, ensure_min_samples=0)
+            X = as_numbers(X, "X")
     y = as_outcome(y)
     if X is not None:
         check_consistent_length(X, y)
@@ -356,3 +412,35 @@ def in_rows(first: int, n_rows: int) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"In rows {first} to {first + n_rows - 1}, counted from 0: {error}") from error
+
+
+class BatchInHand:
+    """Checks batches one after the other, and explains an error about the batch that is being read."""
+
+    def __init__(self) -> None:
+        self._batch: Any = None
+        self._first = self._n_rows = 0
+
+    def each(self, batches: Iterable[Any], check: Callable[[int, Any], Any]) -> Iterator[Any]:
+        """Yield each batch, checked by a function of its position; it is in hand until the next one is requested."""
+        for at, batch in enumerate(batches):
+            checked = check(at, batch)
+            self._batch, self._n_rows = batch, len(checked.y)
+            yield checked
+            self._batch = None
+            self._first += self._n_rows
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Replace an error of the block by one that names the bad column of the batch in hand and the row of the stream."""
+        try:
+            yield
+        except ValueError as error:
+            if self._batch is None:
+                raise
+            X, y, _, *weights = self._batch
+            better = explanation(error, X, y, *weights, first_row=self._first)
+            if better is None:
+                raise
+            with in_rows(self._first, self._n_rows):
+                raise better from None

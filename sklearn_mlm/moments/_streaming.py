@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._inputs import name_of
+from .._progress import progress
 from ._accumulator import Accumulator
 from ._labels import Labels, as_labels, warn_of_twins
 from ._merging import merge
@@ -103,7 +103,7 @@ def read_batches(batches: Iterable[Batch], verbose: int, lasting: bool) -> Momen
     groups_name = outcome_name = None
     pending: list[Moments] = []
     n_read = n_kept = n_merged = n_pending = 0
-    with progress(verbose) as report, Accumulator() as accumulator:
+    with progress(verbose, "rows") as report, Accumulator() as accumulator:
         for batch in batches:
             rows, names, weights = Rows(batch.X, batch.y), batch.feature_names, batch.sample_weight
             found = names, rows.n_columns - 1
@@ -142,17 +142,3 @@ def read_batches(batches: Iterable[Batch], verbose: int, lasting: bool) -> Momen
     refuse_vanishing_squares(moments)
     warn_of_twins(moments.labels[:0], moments.labels, stacklevel=3)
     return replace(moments, labels=moments.labels.rename(groups_name), outcome_name=outcome_name)
-
-
-@contextmanager
-def progress(verbose: int) -> Iterator[Callable[[int], object]]:
-    """Yield a function that takes a number of rows just read, and shows the total and the rate if `verbose` is positive."""
-    if not verbose:
-        yield lambda n_rows: None
-        return
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        raise ImportError("verbose=1 shows progress with tqdm: pip install 'sklearn-mlm[arrow]'.") from error
-    with tqdm(unit=" rows", unit_scale=True) as bar:
-        yield bar.update

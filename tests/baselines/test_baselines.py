@@ -147,7 +147,7 @@ BAD = {
     "fit_intercept": (lambda X, y, g: ClusterRobustOLS(fit_intercept=None).fit(X, y, g), "fit_intercept must be one of"),
     "group_feature": (lambda X, y, g: ClusterRobustOLS(group_feature=1.5).fit(X, y, g), "group_feature must be the name"),
     "one group": (lambda X, y, g: ClusterRobustOLS().fit(X, y, g * 0), r"one group only \(0"),
-    "NaN": (lambda X, y, g: ClusterRobustOLS().fit(X * np.nan, y, g), "Input X contains NaN"),
+    "NaN": (lambda X, y, g: ClusterRobustOLS().fit(X * np.nan, y, g), r"Column 0 of X has \d+ missing value\(s\) \(NaN\)"),
     "labels": (lambda X, y, g: ClusterRobustOLS().fit(X, y, [None, *g[1:]]), r"groups has 1 missing label\(s\)"),
     "lengths": (lambda X, y, g: ClusterRobustOLS().fit(X, y, g[1:]), r"groups of shape \(\d+,\) for \d+ rows"),
     "new_groups": (lambda X, y, g: WithinOLS(new_groups="x").fit(X, y, g), "new_groups must be one of"),
@@ -159,7 +159,7 @@ BAD = {
         lambda X, y, g: compare_with_ols(pd.DataFrame(X, columns=["a", "(Intercept)", "b"]), y, g),
         "must have unique names other than .* found '\\(Intercept\\)'",
     ),
-    "compared NaN": (lambda X, y, g: compare_with_ols(X, y * np.nan, g), "Input y contains NaN"),
+    "compared NaN": (lambda X, y, g: compare_with_ols(X, y * np.nan, g), r"y has \d+ missing value\(s\) \(NaN\)"),
     "constant y": (lambda X, y, g: compare_with_ols(X, y * 0, g), "y is constant"),
 }
 

@@ -244,7 +244,7 @@ def test_rows_of_no_weight_are_looked_at_all_the_same(design):
     model = RandomInterceptRegressor().fit(X, y, groups=groups)
     nan = np.append(np.nan, y[1:])
     for method in (model.partial_fit, model.update_random_effects):
-        with pytest.raises(ValueError, match="Input y contains NaN"):
+        with pytest.raises(ValueError, match=r"y has 1 missing value\(s\) \(NaN\)"):
             method(X, nan, groups, np.zeros(len(y)))
     with pytest.raises(ValueError, match="NaN"):
         GroupedMoments.from_batches([(X, y, groups), (X, nan, groups, np.zeros(len(y)))])

@@ -171,7 +171,7 @@ def test_threads_are_given_back_after_an_error_too():
     y = y.copy()
     y[-1] = np.nan
     before = [library["num_threads"] for library in threadpool_info()]
-    with pytest.raises(ValueError, match=r"In rows 280000 to \d+, counted from 0: Input y contains NaN"):
+    with pytest.raises(ValueError, match=r"In rows 280000 to \d+, counted from 0: y has 1 missing value"):
         GroupedMoments.from_batches(cut(X, y, groups, 70_000))
     assert [library["num_threads"] for library in threadpool_info()] == before
 
@@ -274,7 +274,7 @@ def test_rows_of_weight_zero_count_in_the_numbers_of_rows_that_errors_name_and_t
     weights = np.append(np.zeros(50), np.ones(50))
     good = (None, np.ones(100), np.zeros(100, dtype=int), weights)
     nan = (None, np.append(np.ones(99), np.nan), np.zeros(100, dtype=int), np.ones(100))
-    with pytest.raises(ValueError, match="In rows 100 to 199, counted from 0: Input y contains NaN"):
+    with pytest.raises(ValueError, match=r"In rows 100 to 199, counted from 0: y has 1 missing .* in row 199"):
         GroupedMoments.from_batches([good, nan])
     missing = (None, np.ones(2), ["a", None], [1.0, 0.0])
     with pytest.raises(ValueError, match="1 missing label"):
@@ -477,7 +477,7 @@ def test_labels_may_need_hashing_after_points_have_moved(happened, n_threads):
 def test_values_that_are_not_finite_in_a_thread_are_reported_with_their_rows(n_threads):
     X, y, groups = repeated(*ordinary())
     y[3 * _MAX_ROWS + 7] = np.nan
-    rows = f"In rows {3 * _MAX_ROWS} to {4 * _MAX_ROWS - 1}, counted from 0: Input y contains NaN"
+    rows = f"In rows {3 * _MAX_ROWS} to {4 * _MAX_ROWS - 1}, counted from 0: y has 1 missing value"
     with pytest.raises(ValueError, match=rows):
         from_table(as_table(X, y, groups))
 

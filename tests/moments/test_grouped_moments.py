@@ -224,25 +224,26 @@ def test_a_row_of_no_weight_is_not_even_a_label():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", ["X", "y", "sample_weight"])
-def test_values_that_are_not_finite_are_refused_in_scikit_learns_words(place, value):
+def test_values_that_are_not_finite_are_refused_by_column_and_row(place, value):
     X, y, groups = simulate()
     arrays = {"X": X, "y": y, "sample_weight": np.ones(len(y))}
     arrays[place].flat[5] = value
-    words = "NaN" if np.isnan(value) else "infinity"
-    with pytest.raises(ValueError, match=f"Input {place} contains {words}"):
+    column, row = ("Column 2 of X", 1) if place == "X" else (place, 5)
+    words = "has 1 missing value.*NaN" if np.isnan(value) else "holds infinity in 1 of"
+    with pytest.raises(ValueError, match=f"{column} {words}.* the first in row {row} "):
         GroupedMoments.from_arrays(X, y, groups, arrays["sample_weight"])
 
 
 @pytest.mark.parametrize("missing", [[None, 1.0, 2.0], [[None], [1.0], [2.0]]])
 def test_none_among_numbers_is_a_missing_value(missing):
     X, y = ([[0.0], [1.0], [2.0]], missing) if np.ndim(missing[1]) == 0 else (missing, [0.0, 1.0, 2.0])
-    with pytest.raises(ValueError, match="contains NaN"):
+    with pytest.raises(ValueError, match=r"has 1 missing value\(s\) \(NaN\)"):
         GroupedMoments.from_arrays(X, y, [1, 1, 2])
 
 
 def test_what_is_no_number_is_refused():
     dates = np.array(["2001-01-01", "2001-01-02", "2001-01-03"], dtype="datetime64[D]")
-    with pytest.raises(ValueError, match="y must hold numbers; found datetime64"):
+    with pytest.raises(ValueError, match="y must hold numbers; found dates, such as 2001-01-01"):
         GroupedMoments.from_arrays(None, dates, [1, 1, 2])
     with pytest.raises(ValueError, match="y is None"):
         GroupedMoments.from_arrays([[1.0]], None, [1])

@@ -71,8 +71,8 @@ def figures(model, y, X=X):
         "df": table["df"],
         "Kenward-Roger": inference.fixed_effects(model, ddf="kenward_roger")["std_error"] if model.method == "reml" else 0,
         "exact limits": inference.confidence_intervals(model, method="exact").iloc[1:3],
-        "profile limits": inference.confidence_intervals(model).iloc[:3],
-        "widths of profile limits": np.ptp(inference.confidence_intervals(model).iloc[3:], axis=1),
+        "profile limits": inference.confidence_intervals(model, method="profile").iloc[:3],
+        "widths of profile limits": np.ptp(inference.confidence_intervals(model, method="profile").iloc[3:], axis=1),
         "F test": inference.random_intercept_test(model, method="f"),
         "RLRT": inference.random_intercept_test(model, method="naive")["statistic"],
         "conditional sd": inference.random_effects_table(model)["sd"],
@@ -105,7 +105,7 @@ def test_a_large_slope_changes_no_other_figure(slope, columns, parameters):
     # A difference of limits that are doubles of the size of s.
     assert_close({"width": found.pop("widths of profile limits")}, {"width": expected.pop("widths of profile limits")}, 1e-6)
     assert_close(found, expected)
-    limits = inference.confidence_intervals(model).iloc[-3:]
+    limits = inference.confidence_intervals(model, method="profile").iloc[-3:]
     assert ((limits["lower"] < model.coef_) & (model.coef_ < limits["upper"])).all()
 
 
