@@ -123,7 +123,7 @@ print(f"{table.to_string(float_format='{:.3f}'.format)}\n\n2 x 2 log(100) = {4 *
 # effects only.
 
 small = RandomInterceptRegressor().fit(X[["ses"]], y, groups=school)
-test = likelihood_ratio_test(small, reml).rename(index={"small": "ses", "large": "ses + mean_ses"})
+test = likelihood_ratio_test(**{"ses": small, "ses + mean_ses": reml})
 formats = {"df": "{:.0f}".format, "p_value": "{:.3f}".format}
 for name, text in formats.items():
     test[name] = test[name].map(text, na_action="ignore")

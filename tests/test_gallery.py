@@ -154,7 +154,7 @@ def test_reml_and_ml_by_dense_algebra(printed):
         assert p == near(p_value, 4) if p_value is not None else p < 0.001
     small = RandomInterceptRegressor().fit(ses[:, None], y, groups=school)
     large = RandomInterceptRegressor().fit(X[:, 1:], y, groups=school)
-    test = likelihood_ratio_test(small, large).loc["large"]
+    test = likelihood_ratio_test(small=small, large=large).loc["large"]
     row = numbers(text, "ses + mean_ses")
     assert row[1:6] == near(test[["aic", "bic", "log_likelihood", "deviance", "chi2"]], 2)
     assert row[7] == near(test["p_value"], 3)

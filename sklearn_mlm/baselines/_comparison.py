@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import sparse
+from sklearn.base import BaseEstimator
 from sklearn.model_selection import GroupKFold, KFold
 
-from .._inputs import is_whole
-from .._typing import RandomState
+from .._inputs import check_choice, is_whole
+from .._typing import RandomState, WeightType
 from ..inference._distributions import f_test
 from ..inference._fixed_effects import coefficient_table, joint_test, variances_and_df
-from ..inference._shares import design_effect, without_columns
+from ..inference._shares import clustering_of
 from ..inference._variance_ratio import FPivot
 from ..likelihood._criterion import Criterion
-from ..likelihood._fit import INTERCEPT, Fit, Options, fit_moments, fit_of_criterion
+from ..likelihood._fit import INTERCEPT, Fit, Options, fit_of_criterion
 from ..likelihood._second_reading import read_about_known
 from ..models._base import checked_rows
 from ..models._checks import check_groups, check_rows, warn_of_peculiar_data
+from ..models._label_checks import warn_of_peculiar_labels
 from ..moments._grouped_moments import GroupedMoments
 from ..moments._labels import warn_of_twins
 from ..moments._remainder import KnownPart
-from ..moments._rows import GroupedRows
+from ..moments._rows import GroupedRows, check_containers
 from ._cluster_robust import cluster_robust
 from ._cluster_robust_ols import ClusterRobustOLS
+from ._columns import preprocessed, with_dummies
 from ._conclusions import conclusions_of
 from ._figures import Figures
 from ._folds import MIXED, MODELS, OLS, ROBUST, WITHIN, Folds, cross_validated_errors, read_folds
@@ -36,7 +40,16 @@ from ._within import within_estimate
 
 
 def compare_with_ols(
-    X: Any, y: ArrayLike, groups: ArrayLike, *, cv: int = 5, random_state: RandomState = None
+    X: Any,
+    y: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    factors: str | Sequence[str] | None = None,
+    preprocessing: BaseEstimator | None = None,
+    sample_weight: ArrayLike | None = None,
+    weight_type: WeightType = "frequency",
+    cv: int = 5,
+    random_state: RandomState = None,
 ) -> Comparison:
     """Compare the random intercept model with least squares: coefficients, standard errors and predictions.
 
@@ -50,8 +63,19 @@ def compare_with_ols(
         Predictors, without the group column; None compares the null models.
     y : array-like of shape (n_samples,)
         Outcome.
-    groups : array-like of shape (n_samples,)
-        Group label of each row, of any hashable kind.
+    groups : array-like of shape (n_samples,), default=None
+        Group label of each row, of any hashable kind. None takes the labels from the column that the `group_feature` of the
+        model in `preprocessing` names.
+    factors : str or sequence of str, default=None
+        Names of columns of X that are factors: each becomes dummy columns, without one for its first level.
+    preprocessing : transformer or pipeline, default=None
+        What makes columns of numbers of X: a transformer, or a pipeline, at whose end a model of this package may stand, so
+        that a pipeline that is fitted elsewhere can be passed as it is. It is cloned, and fitted to all rows once, not in
+        each fold.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Row weights. In the cluster-robust standard errors they are precisions of rows, whatever `weight_type` is.
+    weight_type : {"frequency", "precision"}, default="frequency"
+        Meaning of the weights, as in `RandomInterceptRegressor`.
     cv : int, default=5
         Number of folds of the cross-validation. Known groups are predicted in folds of shuffled rows (`KFold`). New groups
         are predicted in folds of whole groups (`GroupKFold`), of which there are at most as many as groups.
@@ -67,8 +91,9 @@ def compare_with_ols(
     Raises
     ------
     ValueError
-        If values or labels are missing, lengths differ, column names are not unique, `cv` is not a number of folds, y is
-        constant, or a random intercept model cannot be fitted.
+        If values or labels are missing, lengths differ, column names are not unique, a factor is not a column of X, both
+        `factors` and `preprocessing` are given, `cv` is not a number of folds, y is constant, or a random intercept model
+        cannot be fitted.
 
     See Also
     --------
@@ -103,11 +128,22 @@ def compare_with_ols(
     within                10.467      0.804
     random intercept      10.467      0.804
     """
+    check_choice("weight_type", weight_type, get_args(WeightType))
+    check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
+    if factors is not None and preprocessing is not None:
+        raise ValueError("factors and preprocessing are both given: encode the factors in the preprocessing.")
+    if factors is not None:
+        X = with_dummies(X, factors)
+    if preprocessing is not None:
+        X, groups = preprocessed(X, y, groups, preprocessing)
     if groups is None or isinstance(groups, str):
         raise ValueError(
             f"groups must hold the group label of each row; found {groups!r}. Without groups there is nothing to compare."
         )
-    rows = checked_rows(ClusterRobustOLS(), X, y, groups)
+    rows = checked_rows(ClusterRobustOLS(), X, y, groups, sample_weight)
+    if rows.weights is not None and weight_type == "precision":
+        rows = replace(rows, weights=rows.weights / rows.weights.mean())
+    options = Options(weight_type=weight_type)
     names = pd.Index([INTERCEPT, *(rows.feature_names or ())])
     if names.has_duplicates:
         raise ValueError(
@@ -126,10 +162,10 @@ def compare_with_ols(
         fold_of_group[rows.codes[test]] = fold
     rows = replace(rows, X=rows.X.tocsr() if sparse.issparse(rows.X) else rows.X)
     folds = read_folds(rows, fold_of_row, fold_of_group)
-    rows, _, known = read_about_known(rows, folds.whole, lambda moments: Criterion(moments).known_part())
+    rows, _, known = read_about_known(rows, folds.whole, lambda moments: options.criterion(moments).known_part())
     if known.slopes.any():
         folds = read_folds(rows, fold_of_row, fold_of_group)
-    return compare(rows, folds, known)
+    return compare(rows, folds, known, options)
 
 
 # Rounding can leave equal group means this scatter, relative to that within groups.
@@ -171,7 +207,7 @@ class Comparison(Figures):
     effective_sample_size : float
         n / design_effect, the number of independent rows that would estimate this mean as precisely.
     n_samples, n_groups : int
-        Number of rows, and of groups.
+        Number of rows (or of copies of rows, if weights are frequencies), and of groups.
     n_folds : int
         Number of folds of the cross-validation.
     conclusions : tuple of str
@@ -187,7 +223,7 @@ class Comparison(Figures):
         return report(self, self.conclusions).html()
 
 
-def compare(rows: GroupedRows, folds: Folds, known: KnownPart) -> Comparison:
+def compare(rows: GroupedRows, folds: Folds, known: KnownPart, options: Options) -> Comparison:
     """Return the comparison of models for rows whose folds have been read.
 
     Parameters
@@ -198,6 +234,8 @@ def compare(rows: GroupedRows, folds: Folds, known: KnownPart) -> Comparison:
         The moments of all rows and of training and test sets.
     known : KnownPart
         The part that was subtracted from y.
+    options : Options
+        The kind of weights.
 
     Returns
     -------
@@ -205,19 +243,20 @@ def compare(rows: GroupedRows, folds: Folds, known: KnownPart) -> Comparison:
         All figures, and their meaning in words.
     """
     moments = folds.whole
-    criterion = Criterion(moments)
+    criterion = options.criterion(moments)
     if criterion.coordinates.outcome_constant:
         raise ValueError("y is constant: there is nothing to compare. Check that y is the outcome.")
-    check_groups(moments, True, "frequency")
+    check_groups(moments, True, options.weight_type)
     check_rows(criterion, True)
-    fit = fit_of_criterion(criterion, Options())
+    fit = fit_of_criterion(criterion, options)
     warn_of_peculiar_data(criterion, fit.identified)
+    warn_of_peculiar_labels(moments, None, stacklevel=3)
     warn_of_twins(moments.labels[:0], moments.labels, stacklevel=3)
-    icc = fit_moments(without_columns(moments.about_slopes(-known.slopes)[0])).icc
-    effect = design_effect(moments.counts, icc)
-    table, test = _within_between(moments)
+    clustering = clustering_of(replace(fit, moments=moments.about_slopes(-known.slopes)[0]))
+    n = clustering["n"]
+    table, test = _within_between(moments, options)
     table[["within", "between"]] += known.slopes[[moments.shown_names.index(name) for name in table.index], None]
-    by_fold = cross_validated_errors(folds, known.slopes)
+    by_fold = cross_validated_errors(folds, known.slopes, options)
     # A fold in which y is constant has no R^2, and the mean is that of the others.
     predictions = by_fold.groupby(level=["groups", "model"], sort=False).mean()
     comparison = Comparison(
@@ -226,12 +265,12 @@ def compare(rows: GroupedRows, folds: Folds, known: KnownPart) -> Comparison:
         fold_predictions=by_fold,
         within_between=table,
         within_between_test=test,
-        icc=icc,
+        icc=clustering["icc"],
         residual_icc=fit.icc,
         group_test=FPivot(criterion).test(),
-        design_effect=effect,
-        effective_sample_size=float(moments.counts.sum()) / effect,
-        n_samples=len(rows),
+        design_effect=clustering["design_effect"],
+        effective_sample_size=clustering["effective_sample_size"],
+        n_samples=int(n) if n == int(n) else n,
         n_groups=moments.n_groups,
         n_folds=len(folds.of_rows),
     )
@@ -241,7 +280,7 @@ def compare(rows: GroupedRows, folds: Folds, known: KnownPart) -> Comparison:
 def _coefficients(rows: GroupedRows, criterion: Criterion, fit: Fit, known_part: KnownPart) -> pd.DataFrame:
     """Return the estimate, standard error, df and p-value of each coefficient in each model."""
     moments, dropped = fit.moments, fit.dropped
-    pooled, within = criterion.solution(0.0), within_estimate(moments)
+    pooled, within = criterion.solution(0.0), within_estimate(moments, criterion.n_observations)
     known = np.append(known_part.intercept, known_part.slopes)
     variances = pooled.covariance.diagonal()
     robust, robust_df = np.zeros_like(variances), np.full(len(known), criterion.degrees_of_freedom)
@@ -267,13 +306,13 @@ def _coefficients(rows: GroupedRows, criterion: Criterion, fit: Fit, known_part:
     return table.reindex(pd.MultiIndex.from_product([fit.names, MODELS], names=["coefficient", "model"]))
 
 
-def _within_between(moments: GroupedMoments) -> tuple[pd.DataFrame, pd.Series]:
+def _within_between(moments: GroupedMoments, options: Options) -> tuple[pd.DataFrame, pd.Series]:
     """Return within and between coefficients, and the tests that they are equal.
 
     The random intercept model is fitted with the group means of the columns as further columns (Mundlak 1978). Their
     coefficients are the differences, and those of the columns themselves equal the within estimator's.
     """
-    within = within_estimate(moments)
+    within = within_estimate(moments, options.criterion(moments).n_observations)
     varying = np.flatnonzero(within.identified)
     p, q = moments.n_features, len(varying)
     names = [moments.shown_names[i] for i in varying]
@@ -291,14 +330,14 @@ def _within_between(moments: GroupedMoments) -> tuple[pd.DataFrame, pd.Series]:
         within=np.where(np.outer(inside, inside), moments.within[np.ix_(columns, columns)], 0.0),
         feature_names=None,
     )
-    criterion = Criterion(both)
+    criterion = options.criterion(both)
     identified = np.setdiff1d(np.arange(p, p + q), criterion.coordinates.dropped) - p
     n_identified = float(len(identified))
     rows = np.full((q, 6), np.nan)
     rows[:, 0] = within.coefficients[varying]
     test = f_test(np.nan, n_identified, np.nan)
     if n_identified and criterion.between_degrees_of_freedom > 0 and criterion.within_degrees_of_freedom > 0:
-        fit, contrasts = fit_of_criterion(criterion, Options()), np.eye(1 + p + q)[1 + p + identified]
+        fit, contrasts = fit_of_criterion(criterion, options), np.eye(1 + p + q)[1 + p + identified]
         variances, df = variances_and_df(fit, "satterthwaite", contrasts)
         table = coefficient_table(fit.slopes[p + identified], variances, df, [names[i] for i in identified])
         rows[identified, 1] = rows[identified, 0] + table["estimate"]

@@ -68,7 +68,7 @@ class _Clustering:
         predictors, left = f.has_predictors, f.residual_icc
         return cls(
             share=f"{_percent(f.icc)} of the variance of y lies between groups",
-            rest=f", and {_percent(left)} of what the predictors leave" if predictors and not np.isnan(left) else "",
+            rest=f", {_percent(left)} given the predictors" if predictors and not np.isnan(left) else "",
             given=", given the predictors" if predictors else "",
             test=f"F test, {p_statement(f.group_test['p_value'])}",
             p_value=f.group_test["p_value"],
@@ -85,31 +85,30 @@ class _Clustering:
 
 
 CLUSTERING: Rules = (
-    (lambda c: np.isnan(c.residual_icc), "{share}. The predictors explain all of the variance: nothing is left to divide."),
+    (lambda c: np.isnan(c.residual_icc), "{share}. The predictors explain all of it: nothing is left to divide."),
     (
         lambda c: np.isnan(c.p_value),
-        "{share}{rest}. There are too few groups, or too few rows in them, to test whether this is more than chance.",
+        "{share}{rest}. There are too few groups or rows to test whether this is chance.",
     ),
     (
         lambda c: c.residual_icc == 0 and c.chance and c.given and c.icc > 0,
-        "{share}, but the predictors account for all of it: the estimated group variance is 0{given} ({test}). The random "
-        "intercept model then equals least squares and gains nothing.",
+        "{share}, but the predictors account for all of it: the group variance is 0{given} ({test}), and the random "
+        "intercept model equals least squares.",
     ),
     (
         lambda c: c.residual_icc == 0 and c.chance,
-        "The groups differ no more than by chance: the estimated group variance is 0{given} ({test}). The random intercept "
-        "model then equals least squares and gains nothing.",
+        "The groups differ no more than by chance: their variance is 0{given} ({test}), and the random intercept model "
+        "equals least squares.",
     ),
     (
         lambda c: c.residual_icc == 0,
-        "The estimated group variance is 0{given}, so that the random intercept model equals least squares. The exact test "
-        "nevertheless finds that groups differ ({test}), which can happen if their sizes are very unequal.",
+        "The group variance is 0{given}, and the random intercept model equals least squares; yet the exact test finds that "
+        "groups differ ({test}), as can happen if their sizes are very unequal.",
     ),
-    (lambda c: c.chance, "{share}{rest}. Groups without any effect could well differ this much by chance ({test})."),
+    (lambda c: c.chance, "{share}{rest}, which may be chance ({test})."),
     (
         lambda c: True,
-        "{share}{rest}, which is more than chance ({test}). Rows of the same group are alike: the {n_samples} rows estimate "
-        "the mean of y as precisely as about {effective:.0f} independent ones.",
+        "{share}{rest}, more than chance ({test}). For its mean, the {n_samples} rows count as about {effective:.0f}.",
     ),
 )
 
@@ -133,7 +132,9 @@ class _NaiveErrors:
             return cls(False, 0.0, "", "", "")
         off = ratio[(ratio - 1).abs() > _SE_MATTERS].sort_values(ascending=False)
         low, high = str(ratio.idxmin()), str(ratio.idxmax())
-        each = ", ".join(f"{_times(value)} as large for {name}" for name, value in off.items())
+        each = ", ".join(
+            f"{_times(value)}{'' if at else ' as large'} for {name}" for at, (name, value) in enumerate(off.items())
+        )
         span = f"{_times(ratio[low])} ({low}) to {_times(ratio[high])} ({high}) as large"
         before, after = _column(f, OLS, "p_value"), _column(f, ROBUST, "p_value")
         turned = [str(name) for name in ratio.index if (before[name] <= _LEVEL) != (after[name] <= _LEVEL)]
@@ -141,7 +142,7 @@ class _NaiveErrors:
             known=True,
             apart=float((ratio - 1).abs().max()),
             ratios=each if len(off) <= _NAMED else span,
-            doubt=", though this may be chance with so few groups" if _column(f, ROBUST, "df").min() < _ENOUGH_DF else "",
+            doubt=", perhaps by chance with so few groups" if _column(f, ROBUST, "df").min() < _ENOUGH_DF else "",
             turned="".join(
                 f" The p-value of {name} changes from {p_text(before[name])} to {p_text(after[name])}." for name in turned
             ),
@@ -152,13 +153,11 @@ NAIVE_ERRORS: Rules = (
     (lambda e: not e.known, "There are no standard errors of least squares to compare with cluster-robust ones."),
     (
         lambda e: e.apart <= _SE_MATTERS,
-        "The textbook standard errors of least squares ignore the groups. They are within {apart:.0%} of the cluster-robust "
-        "ones: the groups hardly matter for the coefficients.",
+        "Textbook standard errors, which ignore the groups, are within {apart:.0%} of the cluster-robust ones.",
     ),
     (
         lambda e: True,
-        "The textbook standard errors of least squares ignore the groups. The cluster-robust ones, which allow for them, "
-        "are {ratios}{doubt}.{turned}",
+        "Textbook standard errors ignore the groups: cluster-robust ones are {ratios}{doubt}.{turned}",
     ),
 )
 
@@ -187,14 +186,13 @@ WITHIN_AND_BETWEEN: Rules = (
     (lambda w: np.isnan(w.p_value), ""),
     (
         lambda w: w.p_value > _LEVEL,
-        "The coefficients within groups and between them do not differ significantly ({test}; {each}). If they are "
-        "equal, the single coefficient of the random intercept model is more precise than either, because it uses both.",
+        "Coefficients within and between groups do not differ significantly ({each}; {test}). If they are equal, the random "
+        "intercept model's is the most precise.",
     ),
     (
         lambda w: True,
-        "The coefficients within groups and between them differ ({test}; {each}). Least squares and the random intercept "
-        "model mix the two. To get the within coefficients, use WithinOLS, or add the group means of these columns to the "
-        "random intercept model; the coefficients of the means are then the differences.",
+        "Coefficients within and between groups differ ({each}; {test}), and least squares and the random intercept model "
+        "mix them: use WithinOLS, or add group means as columns, whose coefficients are the differences.",
     ),
 )
 
@@ -214,7 +212,6 @@ class _RobustErrors:
     low: float
     high: float
     widest: str
-    wider: str
 
     @classmethod
     def of(cls, f: Figures) -> _RobustErrors:
@@ -236,7 +233,6 @@ class _RobustErrors:
             low=low,
             high=high,
             widest=str(relative.idxmax()) if known else "",
-            wider=_times(high),
         )
 
     @property
@@ -250,33 +246,32 @@ class _RobustErrors:
         return self.shift <= _ESTIMATES_EQUAL
 
 
-_ALONE = "If only the coefficients matter, least squares with cluster-robust standard errors "
-_SAME = "the estimates agree with those of the random intercept model"
-_CLOSE = "no estimate is more than {shift:.2g} standard errors from that of the random intercept model"
+_ALONE = "For the coefficients alone, cluster-robust standard errors "
+_SAME = "the estimates agree with the random intercept model's"
+_CLOSE = "no estimate is more than {shift:.2g} standard errors from the random intercept model's"
 _FEW = (
-    "may be enough, because {close}. With {{n_groups}} groups, however, these standard errors are uncertain (as few as "
-    "{{least_df:.1f}} degrees of freedom)."
+    "may be enough ({close}), but with {{n_groups}} groups they are uncertain (as few as {{least_df:.1f}} degrees of "
+    "freedom)."
 )
-_IMPRECISE = "is valid but imprecise: {close}, and the standard errors have at least {{least_df:.0f}} degrees of freedom."
-_ENOUGH = "is enough: {close}, and the standard errors have at least {{least_df:.0f}} degrees of freedom."
+_IMPRECISE = "are valid but imprecise: {close}, with at least {{least_df:.0f}} degrees of freedom."
+_ENOUGH = "are enough: {close}, with at least {{least_df:.0f}} degrees of freedom."
 
 ROBUST_VERDICT: Rules = (
     (
         lambda e: not e.known,
-        "There are no cluster-robust standard errors to compare with those of the random intercept model.",
+        "There are no cluster-robust standard errors to compare with the random intercept model's.",
     ),
     (lambda e: e.single, "Cluster-robust standard errors are not enough here."),
     (
         lambda e: e.moves and e.contextual,
-        "Cluster-robust standard errors are not enough, because they do not correct the estimates. Least squares and the "
-        "random intercept model mix the coefficients within and between groups in different proportions: their estimates of "
-        "{moved} differ by {shift:.2g} standard errors of the latter.",
+        "Cluster-robust standard errors are not enough, because they do not correct the estimates: that of {moved}, another "
+        "mixture, is {shift:.2g} standard errors from the random intercept model's.",
     ),
     (
         lambda e: e.moves,
-        "It is unclear whether cluster-robust standard errors are enough. The estimates of {moved} by least squares and by "
-        "the random intercept model differ by {shift:.2g} standard errors of the latter. This may be chance, or the "
-        "coefficients within and between groups may differ, which these data are too few to show.",
+        "Whether cluster-robust standard errors are enough is unclear: the estimate of {moved} is {shift:.2g} standard "
+        "errors from the random intercept model's, by chance, or because coefficients within and between groups differ more "
+        "than these data can show.",
     ),
     (lambda e: e.least_df < _ENOUGH_DF and e.same, _ALONE + _FEW.format(close=_SAME)),
     (lambda e: e.least_df < _ENOUGH_DF, _ALONE + _FEW.format(close=_CLOSE)),
@@ -290,31 +285,27 @@ ROBUST_SPREAD: Rules = (
     (lambda e: not e.known, ""),
     (
         lambda e: f"{e.low:.2f}" == f"{e.high:.2f}",
-        "The cluster-robust standard errors are {low:.2f} times those of the random intercept model.",
+        "They are {low:.2f} times its own.",
     ),
     (
         lambda e: True,
-        "The cluster-robust standard errors are {low:.2f} to {high:.2f} times those of the random intercept model.",
+        "They are {low:.2f} to {high:.2f} times its own.",
     ),
 )
 
-_WIDER = "This makes the interval of {widest} {wider} as wide: least squares wastes information, or "
-_VARIES = (
-    "the effect differs from group to group, which a random intercept does not allow for (the standard error of the random "
-    "intercept model is then too small)."
-)
+_WIDER = "Either least squares wastes information about {widest}, or "
+_VARIES = "the effect varies between groups, and the smaller standard error is too small."
 
 ROBUST_WIDER: Rules = (
     (lambda e: not e.high > _SE_DOUBT, ""),
-    (lambda e: e.contextual, _WIDER + "the group means of the predictors are missing, or " + _VARIES),
+    (lambda e: e.contextual, _WIDER + "group means of the predictors are missing, or " + _VARIES),
     (lambda e: True, _WIDER + _VARIES),
 )
 
 ROBUST_SINGLE: Rules = (
     (
         lambda e: e.single,
-        "They are not available for {single}: such a coefficient rests on a single group, and one group does not show how "
-        "groups differ.",
+        "There are none for {single}, which rests on a single group: one group does not show how groups differ.",
     ),
 )
 
@@ -346,7 +337,7 @@ class _Predictions:
             return f"{number_text(errors[MIXED], digits)} against {number_text(errors[OLS], digits)}"
 
         beside, new_gain = _gain(known, WITHIN), _gain(new, OLS) if tried else np.nan
-        dummies = f", and {beside:.0%} lower than with an unshrunken intercept for each group"
+        dummies = f", and {beside:.0%} lower than with unshrunken intercepts"
         return cls(
             gain=_gain(known, OLS),
             gained=f"{_gain(known, OLS):.0%}",
@@ -362,8 +353,7 @@ class _Predictions:
 
 
 _PAYS = (
-    " when it predicts other rows of these groups, because it knows their intercepts: its typical error is {against} for "
-    "least squares, {gained} lower ({better}){beside}."
+    " for other rows of these groups: its error is {gained} lower than that of least squares ({against}; {better}){beside}."
 )
 
 KNOWN_GROUPS: Rules = (
@@ -371,23 +361,23 @@ KNOWN_GROUPS: Rules = (
     (lambda p: p.gain > _ERROR_MATTERS, "The multilevel model pays off a little" + _PAYS),
     (
         lambda p: p.gain < -_ERROR_MATTERS,
-        "The multilevel model does not pay off in prediction, even for rows of these groups: its typical error is {against} "
-        "for least squares ({better}).",
+        "The multilevel model does not pay off, even for other rows of these groups: its error is {against} for least "
+        "squares ({better}).",
     ),
-    (lambda p: True, "For rows of these groups, the multilevel model is hardly better than least squares ({against})."),
+    (lambda p: True, "For other rows of these groups the multilevel model is hardly better than least squares ({against})."),
 )
 
-_NEW = "For new groups, whose intercepts are unknown, its error is {new_gained} ({new_against}; {new_better})."
+_NEW = "For new groups its error is {new_gained} ({new_against}; {new_better})."
 
 NEW_GROUPS: Rules = (
     (lambda p: np.isnan(p.new_gain), "There are too few groups to test it on new ones."),
     (
         lambda p: abs(p.new_gain) <= _ERROR_MATTERS,
-        "For new groups, whose intercepts are unknown, it predicts as well as least squares ({new_against}).",
+        "For new groups it predicts as well.",
     ),
     (
         lambda p: p.new_gain < 0 and p.contextual,
-        _NEW + " Its coefficients are closer to those within groups: add the group means of the predictors.",
+        _NEW + " Its coefficients are closer to those within groups: add group means of the predictors.",
     ),
     (lambda p: True, _NEW),
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from ..likelihood._criterion import Criterion
+from ..likelihood._fit import Options
 from ..likelihood._optimum import minimise
 from ..moments._grouped_moments import GroupedMoments, moments_of
 from ..moments._labels import positions
@@ -89,23 +89,25 @@ def _in_turn(parts: list[GroupedMoments]) -> list[tuple[GroupedMoments, GroupedM
     ]
 
 
-def cross_validated_errors(folds: Folds, known_slopes: np.ndarray) -> pd.DataFrame:
+def cross_validated_errors(folds: Folds, known_slopes: np.ndarray, options: Options) -> pd.DataFrame:
     """Return errors of each model in known and in new groups, by fold, if x times `known_slopes` was subtracted from y."""
     rows = {}
     for kind, pairs in (("known", folds.of_rows), ("new", folds.of_groups)):
         for fold, (train, test) in enumerate(pairs):
-            for name, score in _scores(train, test, known_slopes).items():
+            for name, score in _scores(train, test, known_slopes, options).items():
                 rows[kind, name, fold] = score
     index = pd.MultiIndex.from_tuples(rows, names=["groups", "model", "fold"])
     return pd.DataFrame(list(rows.values()), index=index, columns=["rmse", "r2"])
 
 
-def _scores(train: GroupedMoments, test: GroupedMoments, known_slopes: np.ndarray) -> dict[str, tuple[float, float]]:
+def _scores(
+    train: GroupedMoments, test: GroupedMoments, known_slopes: np.ndarray, options: Options
+) -> dict[str, tuple[float, float]]:
     """Return the root mean squared error and R^2 in the test rows of each model fitted to the training rows.
 
     With c = (-coefficients, 1), the squared errors sum to c' W c + sum_j n_j (mean residual_j - effect_j)^2.
     """
-    criterion = Criterion(train)
+    criterion = options.criterion(train)
     pooled, mixed, within = criterion.solution(0.0), minimise(criterion).solution, within_estimate(train)
     outcome = test.about_slopes(-known_slopes)[0]
     # The within estimator cannot use known slopes of columns that are constant in every group.

@@ -11,6 +11,9 @@ from .._tables import Report, Table, decimals, df_text, number_text, p_statement
 from ._figures import Figures
 from ._folds import MIXED, OLS, WITHIN
 
+# A table shows at most this many coefficients.
+_SHOWN = 12
+
 
 def report(f: Figures, conclusions: Sequence[str]) -> Report:
     """Return the comparison as a report."""
@@ -41,7 +44,8 @@ def _f_text(test: pd.Series) -> str:
 def _coefficient_rows(f: Figures) -> Table:
     """Return the coefficients as strings, with digits that suit their standard errors."""
     labels, cells = [], []
-    for name in f.coefficients.index.unique("coefficient"):
+    names = f.coefficients.index.unique("coefficient")
+    for name in names[:_SHOWN]:
         rows = f.coefficients.loc[name]
         errors = rows["std_error"]
         digits = decimals(errors[errors > 0].min() if (errors > 0).any() else rows["estimate"].abs().max())
@@ -50,7 +54,13 @@ def _coefficient_rows(f: Figures) -> Table:
                 continue
             labels.append((str(name), str(model)))
             cells.append(_cells(row, ("estimate", "std_error"), digits))
-    return Table("Coefficients", ("estimate", "std. error", "df", "p-value"), labels, cells)
+    note = _note_of_rest(len(names), "coefficients")
+    return Table("Coefficients", ("estimate", "std. error", "df", "p-value"), labels, cells, note)
+
+
+def _note_of_rest(n_names: int, attribute: str) -> str:
+    """Return a note that says where the rest of a long table is; empty if there is none."""
+    return f"{n_names - _SHOWN} more are in the attribute {attribute}." if n_names > _SHOWN else ""
 
 
 def _cells(row: pd.Series, columns: Sequence[str], digits: int | None) -> list[str]:
@@ -63,7 +73,7 @@ def _within_between_rows(f: Figures) -> list[Table]:
     if f.within_between.empty:
         return []
     labels, cells = [], []
-    for name, row in f.within_between.iterrows():
+    for name, row in f.within_between.head(_SHOWN).iterrows():
         size = row["std_error"] if np.isfinite(row["std_error"]) else abs(row["within"])
         labels.append((str(name),))
         cells.append(_cells(row, ("within", "between", "difference", "std_error"), decimals(size)))
@@ -73,6 +83,8 @@ def _within_between_rows(f: Figures) -> list[Table]:
         if test["df1"] > 0
         else "The group means are constant or depend on other columns: there is nothing to compare."
     )
+    rest = _note_of_rest(len(f.within_between), "within_between")
+    note = f"{rest} {note}" if rest else note
     columns = ("within", "between", "difference", "std. error", "df", "p-value")
     return [Table("The same coefficients within and between groups", columns, labels, cells, note)]
 

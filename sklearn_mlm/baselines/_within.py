@@ -52,16 +52,17 @@ def known_part(moments: GroupedMoments) -> KnownPart | None:
     return moments.known_part(estimate.coefficients) if estimate.small_rest else None
 
 
-def within_estimate(moments: GroupedMoments) -> WithinEstimate:
+def within_estimate(moments: GroupedMoments, n_observations: float | None = None) -> WithinEstimate:
     """Return the within estimator of moments: beta = W_xx^-1 W_xy, sigma2 = (W_yy - W_yx beta) / (N - J - k).
 
-    Least squares with a dummy for every group give the same (Frisch & Waugh 1933), at the cost of J columns. N counts rows
-    of any weight.
+    Least squares with a dummy for every group give the same (Frisch & Waugh 1933), at the cost of J columns.
 
     Parameters
     ----------
     moments : GroupedMoments
         Moments of the rows.
+    n_observations : float or None, default=None
+        N; None counts the rows, whatever their weights.
 
     Returns
     -------
@@ -78,8 +79,8 @@ def within_estimate(moments: GroupedMoments) -> WithinEstimate:
     length = np.where(length > 0, length, 1.0)
     scaled = within / np.outer(length, length)
     kept = independent_columns(scaled[:-1, :-1])
-    n_rows = float(moments.n_rows.sum())
-    free = n_rows - moments.n_groups - len(kept)
+    n = float(moments.n_rows.sum()) if n_observations is None else n_observations
+    free = n - moments.n_groups - len(kept)
     gram = scaled[np.ix_(kept, kept)]
     slopes = solve_positive(gram, scaled[kept, -1])
     contrast = np.zeros(n_features + 1)

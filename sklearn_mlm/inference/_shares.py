@@ -208,7 +208,11 @@ def clustering_report(model: FittedModel) -> pd.Series:
     >>> report[["n", "n_groups", "icc", "design_effect", "effective_sample_size"]].round(2).tolist()
     [180.0, 18.0, 0.39, 4.55, 39.53]
     """
-    fit = random_intercept_fit_of(model)
+    return clustering_of(random_intercept_fit_of(model))
+
+
+def clustering_of(fit: Fit) -> pd.Series:
+    """Return what `clustering_report` does for a fit record."""
     sizes = fit.group_sizes(fit.moments)
     n = float(sizes.sum())
     null = fit_moments(without_columns(fit.moments), Options(weight_type=fit.options.weight_type))

@@ -264,9 +264,9 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
         return codes
 
 
-def checked_rows(model: GroupedRegressor, X: Any, y: Any, groups: Any) -> GroupedRows:
+def checked_rows(model: GroupedRegressor, X: Any, y: Any, groups: Any, sample_weight: Any = None) -> GroupedRows:
     """Return rows as `fit` of a model checks them; fit nothing."""
-    return model._check_rows(X, y, groups, None)
+    return model._check_rows(X, y, groups, sample_weight)
 
 
 def _is_plain(values: object, n_dimensions: int) -> bool:

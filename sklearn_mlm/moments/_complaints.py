@@ -143,7 +143,7 @@ def _suspects(X: Any) -> Iterator[tuple[int, Any]]:
         yield from ((at, X[name]) for at, name in enumerate(names))
     else:
         values = np.asarray(X)
-        usual = values.dtype.kind in "biuf" and (np.abs(values) <= _LARGEST).all(axis=0)
+        usual = values.dtype.kind in "biuf" and (np.abs(values.astype(np.float64)) <= _LARGEST).all(axis=0)
         yield from ((at, values[:, at]) for at in np.flatnonzero(~np.broadcast_to(usual, values.shape[1])).tolist())
 
 
