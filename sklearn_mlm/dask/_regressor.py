@@ -17,8 +17,9 @@ from ..models._base import POPULATION
 from ..models._group_column import split_group_column
 from ..models._groups_not_passed import PREDICT_WITHOUT_GROUPS, warn_of_missing_groups
 from ..models._incremental import ReadAgain
-from ..models._random_intercept import RandomInterceptRegressor, moments_for, weighted_residuals
-from ..models._summary import ModelSummary, summarise_model
+from ..models._random_intercept import RandomInterceptRegressor, moments_for
+from ..models._rows_in_memory import weighted_residuals
+from ..models._summary import ModelSummary, five_numbers, summarise_model
 from ..moments._grouped_moments import GroupedMoments
 from ..moments._labels import as_labels, label_kind
 from ..moments._remainder import KnownPart
@@ -243,7 +244,7 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         each = self._map_partitions(_residuals, parts, self._task_model(_MEAN_ATTRIBUTES), weight_type)
         residuals = self._compute(merge_by_tree(np.concatenate, each), parts)
         sigma = float(np.sqrt(self.fit_.residual_variance))
-        return summarise_model(self, residuals / sigma if sigma > 0 else None, ddf)
+        return summarise_model(self, five_numbers(residuals / sigma) if sigma > 0 and len(residuals) else None, ddf)
 
     def to_local(self) -> RandomInterceptRegressor:
         """Return the model as a `RandomInterceptRegressor`, which needs no Dask.

@@ -17,14 +17,14 @@ from ..likelihood._fit import Fit, Options, fit_of_criterion
 from ..likelihood._second_reading import READINGS
 from ..moments._grouped_moments import GroupedMoments, moments_of
 from ..moments._labels import has_groups, warn_of_twins
-from ..moments._reading import with_remainder
 from ..moments._rows import as_outcome, as_weights, check_containers
 from ._base import NEW_GROUPS
 from ._checks import check_groups, check_rows, warn_of_peculiar_data
 from ._groups_not_passed import FIT_WITHOUT_GROUPS, PASS_GROUPS, warn_of_missing_groups
 from ._incremental import IncrementalRegressor, ReadAgain
 from ._label_checks import warn_of_peculiar_labels
-from ._summary import ModelSummary, summarise_model
+from ._rows_in_memory import RowsInMemory, weighted_residuals
+from ._summary import ModelSummary, five_numbers, summarise_model
 
 _CHOICES: dict[str, tuple[str | bool, ...]] = {
     "method": get_args(Method),
@@ -193,7 +193,10 @@ class RandomInterceptRegressor(IncrementalRegressor):
             if not has_groups(moments.labels):
                 self._warn_of_no_groups(stacklevel=2)
             warn_of_twins(moments.labels[:0], moments.labels, stacklevel=2)
-            return self._store(moments, read_again)
+            self._store(moments, read_again)
+            if isinstance(read_again, RowsInMemory):
+                self._scaled_residuals = read_again.scaled_residuals(self.fit_)
+            return self
 
     def fit_moments(self, moments: GroupedMoments) -> Self:
         """Fit from moments instead of rows; their source, and the number of parts it was read in, make no difference.
@@ -302,10 +305,12 @@ class RandomInterceptRegressor(IncrementalRegressor):
         Parameters
         ----------
         X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None, default=None
-            Predictors of the rows of `fit`, from which the quantiles of the scaled residuals are computed, because the model
-            keeps no rows. With other rows the quantiles are theirs; the rest of the summary does not change.
+            Predictors of the rows whose scaled residuals are summarised. `fit` keeps the quantiles of its residuals if there
+            are at most 10,000 rows, where they cost next to nothing. With more rows, or after `fit_moments` or
+            `partial_fit`, pass the rows of `fit`. With other rows the quantiles are theirs; the rest of the summary does not
+            change.
         y : array-like of shape (n_samples,), default=None
-            Outcome of these rows. Without it, the summary has no quantiles.
+            Outcome of these rows.
         groups : array-like of shape (n_samples,), default=None
             Group labels of these rows.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -326,7 +331,7 @@ class RandomInterceptRegressor(IncrementalRegressor):
         >>> from sklearn_mlm.datasets import load_sleepstudy
         >>> X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
         >>> model = RandomInterceptRegressor().fit(X, y, groups=subject)
-        >>> model.summary(X, y, subject)
+        >>> model.summary()
         Random intercept model fitted by REML
         REML criterion at convergence 1786.5, log-likelihood -893.23 (4 parameters), AIC 1794.5, BIC 1807.2
         Number of observations 180, groups (subject) 18
@@ -348,7 +353,7 @@ class RandomInterceptRegressor(IncrementalRegressor):
         p < 0.001 ***, < 0.01 **, < 0.05 *, < 0.1 .
         """
         check_is_fitted(self)
-        scaled = None
+        scaled = getattr(self, "_scaled_residuals", None)
         if y is not None:
             check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
             residuals = self.fit_.residuals(*self.locate(X, groups), as_outcome(y))
@@ -356,7 +361,7 @@ class RandomInterceptRegressor(IncrementalRegressor):
                 weights = as_weights(sample_weight, len(residuals))
                 residuals = weighted_residuals(residuals, weights, self.fit_.options.weight_type)
             sigma = float(np.sqrt(self.fit_.residual_variance))
-            scaled = residuals / sigma if sigma > 0 else None
+            scaled = five_numbers(residuals / sigma) if sigma > 0 and len(residuals) else None
         return summarise_model(self, scaled, ddf)
 
     @overload
@@ -421,7 +426,7 @@ class RandomInterceptRegressor(IncrementalRegressor):
     ) -> tuple[GroupedMoments, ReadAgain]:
         """Return the moments of rows, and a function that reads them again. Only this method knows where the rows are."""
         rows = self._check_rows(X, y, groups, sample_weight, reset=reset, min_rows=min_rows)
-        return moments_of(rows), lambda moments, known: with_remainder(moments, known, rows)
+        return moments_of(rows), RowsInMemory(rows)
 
     def _store(self, moments: GroupedMoments, read_again: ReadAgain | None = None) -> Self:
         """Fit to moments and set the fitted attributes; without `read_again` there are no rows to read again."""
@@ -437,6 +442,7 @@ class RandomInterceptRegressor(IncrementalRegressor):
             moments = read_again(moments, known)
             criterion = options.criterion(moments)
         fit = fit_of_criterion(criterion, options, grouped=grouped)
+        self._scaled_residuals = None
         self._set_estimates(fit)
         self._set_random_effects(fit)
         warn_of_peculiar_data(criterion, fit.identified)
@@ -459,11 +465,3 @@ def moments_for(
 ) -> tuple[GroupedMoments, ReadAgain]:
     """Return the moments of rows that have the columns of a model, and a function that reads them again; fit nothing."""
     return model._read(X, y, groups, sample_weight, reset=False, min_rows=0)
-
-
-def weighted_residuals(residuals: np.ndarray, weights: np.ndarray, weight_type: WeightType) -> np.ndarray:
-    """Return residuals of equal variance: one for each row with a precision, or one for each copy of a row."""
-    if weight_type == "precision":
-        return np.asarray(residuals * np.sqrt(weights))
-    whole = np.array_equal(weights, np.floor(weights))
-    return np.repeat(residuals, weights.astype(np.intp)) if whole else residuals

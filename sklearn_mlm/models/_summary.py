@@ -35,8 +35,8 @@ class ModelSummary:
     criteria : pandas.Series
         "criterion" (-2 log-likelihood, restricted or full), "log_likelihood", "aic", "bic", "n_parameters".
     scaled_residuals : pandas.Series or None
-        "min", "q1", "median", "q3" and "max" of the residuals divided by the residual standard deviation; None if no rows
-        were passed.
+        "min", "q1", "median", "q3" and "max" of the residuals divided by the residual standard deviation; None if they are
+        not known.
     variance_components : pandas.DataFrame
         "variance" and "sd" of "group" and "residual".
     fixed_effects : pandas.DataFrame
@@ -85,6 +85,8 @@ class ModelSummary:
             f"Number of observations {self.n_samples:.10g}, groups ({self.group_name}) {self.n_groups}",
         ]
         tables = [self._variances(), self._effects()]
+        if self.scaled_residuals is None and self.boundary != "residual":
+            facts.append("Scaled residuals are in the summary if the rows are passed: summary(X, y, groups)")
         if self.scaled_residuals is not None:
             cells = [[number_text(value, 4) for value in self.scaled_residuals]]
             tables.insert(0, Table("Scaled residuals", ("Min", "1Q", "Median", "3Q", "Max"), [("",)], cells))
@@ -126,6 +128,14 @@ class ModelSummary:
         return Table(f"Fixed effects ({_DDF_NAMES[self.ddf]})", columns, labels, cells, note)
 
 
+def five_numbers(values: np.ndarray) -> np.ndarray:
+    """Return the least value, the quartiles and the largest value; as `numpy.quantile`, but without sorting all values."""
+    at = (len(values) - 1) * np.array([0.0, 0.25, 0.5, 0.75, 1.0])
+    low, high = np.floor(at).astype(np.intp), np.ceil(at).astype(np.intp)
+    ordered = np.partition(values, np.unique([low, high]))
+    return np.asarray(ordered[low] + (ordered[high] - ordered[low]) * (at - low))
+
+
 def summarise_model(model: FittedModel, scaled_residuals: np.ndarray | None, ddf: DegreesOfFreedom) -> ModelSummary:
     """Return the summary of a fitted model.
 
@@ -133,8 +143,8 @@ def summarise_model(model: FittedModel, scaled_residuals: np.ndarray | None, ddf
     ----------
     model : RandomInterceptRegressor
         A fitted model.
-    scaled_residuals : ndarray of shape (n_samples,) or None
-        Residuals divided by their standard deviations.
+    scaled_residuals : ndarray of shape (5,) or None
+        Quantiles of the residuals divided by their standard deviation, as `five_numbers` returns them.
     ddf : {"satterthwaite", "kenward_roger", "residual", "normal"}
         Degrees of freedom of the fixed effects.
 
@@ -146,8 +156,7 @@ def summarise_model(model: FittedModel, scaled_residuals: np.ndarray | None, ddf
     fit = random_intercept_fit_of(model)
     residuals = None
     if scaled_residuals is not None:
-        quantiles = np.quantile(scaled_residuals, [0.0, 0.25, 0.5, 0.75, 1.0])
-        residuals = pd.Series(quantiles, index=["min", "q1", "median", "q3", "max"], name="scaled_residuals")
+        residuals = pd.Series(scaled_residuals, index=["min", "q1", "median", "q3", "max"], name="scaled_residuals")
     n_samples = fit.n_observations
     variances = pd.Series({"group": fit.group_variance, "residual": fit.residual_variance})
     return ModelSummary(

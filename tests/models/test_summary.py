@@ -16,12 +16,46 @@ def test_the_tables_are_attributes(design):
     summary = model.summary(ddf="normal")
     pd.testing.assert_frame_equal(summary.fixed_effects, inference.fixed_effects(model, ddf="normal"))
     np.testing.assert_allclose(summary.variance_components["sd"] ** 2, model.variance_components_)
-    assert summary.scaled_residuals is None
+    np.testing.assert_array_equal(summary.scaled_residuals, model.summary(X, y, groups).scaled_residuals)
     assert (summary.n_samples, summary.n_groups, summary.group_name) == (len(y), 12, "group")
     text = str(summary)
     assert text.startswith("Random intercept model fitted by maximum likelihood\nDeviance ")
-    assert "Scaled residuals" not in text
+    assert "Scaled residuals\n" in text
     assert "(normal distribution)" in text
+
+
+@pytest.mark.parametrize("weight_type", [None, "frequency", "precision"])
+def test_the_residuals_are_kept_of_small_data(design, weight_type):
+    X, y, groups = design
+    weights = None if weight_type is None else np.arange(len(y)) % 3
+    model = RandomInterceptRegressor(weight_type=weight_type or "frequency").fit(X, y, groups, weights)
+    kept = model.summary().scaled_residuals
+    used = slice(None) if weights is None else weights > 0
+    passed = model.summary(X[used], y[used], groups[used], sample_weight=None if weights is None else weights[used])
+    np.testing.assert_allclose(kept, passed.scaled_residuals, rtol=1e-9, atol=1e-12)
+    scaled = inference.residuals(model, X[used], y[used], groups[used], scaled=True)
+    if weights is None:
+        np.testing.assert_allclose(kept, np.quantile(scaled, [0, 0.25, 0.5, 0.75, 1]), rtol=1e-9)
+    assert model.fit_moments(model.moments_).summary().scaled_residuals is None
+    assert "are in the summary if the rows are passed: summary(X, y, groups)" in str(model.summary())
+
+
+def test_the_residuals_are_not_kept_of_large_data_or_many_copies():
+    schools = make_schools(50, 10_001, random_state=0)
+    model = RandomInterceptRegressor().fit(schools.data, schools.target, groups=schools.groups)
+    assert model.summary().scaled_residuals is None
+    copies = np.full(1_000, 1e9)
+    model.fit(schools.data[:1_000], schools.target[:1_000], schools.groups[:1_000], copies)
+    assert model.summary().scaled_residuals is None
+    assert (
+        model.fit(schools.data[:1_000], schools.target[:1_000], schools.groups[:1_000]).summary().scaled_residuals
+        is not None
+    )
+    with pytest.warns(GroupsNotPassedWarning):
+        plain = RandomInterceptRegressor().fit(schools.data[:100], schools.target[:100])
+    residuals = schools.target[:100] - plain.predict(schools.data[:100])
+    expected = np.quantile(residuals, [0, 0.25, 0.5, 0.75, 1]) / np.sqrt(plain.variance_components_["residual"])
+    np.testing.assert_allclose(plain.summary().scaled_residuals, expected, rtol=1e-9)
 
 
 def test_html_is_well_formed():

@@ -1,0 +1,46 @@
+"""What a fit reads again from rows in memory: the rest of y, and quantiles of the residuals."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._typing import WeightType
+from ..likelihood._fit import Fit
+from ..moments._grouped_moments import GroupedMoments
+from ..moments._labels import MISSING
+from ..moments._reading import with_remainder
+from ..moments._remainder import KnownPart
+from ..moments._rows import GroupedRows
+from ._summary import five_numbers
+
+# Quantiles are kept of the residuals of at most this many rows, for which they cost a few percent of a fit.
+_SUMMARISED_ROWS = 10_000
+
+
+class RowsInMemory:
+    """Reads rows again, which are in memory."""
+
+    def __init__(self, rows: GroupedRows):
+        self.rows = rows
+
+    def __call__(self, moments: GroupedMoments, known: KnownPart) -> GroupedMoments:
+        """Return moments with the remainder of y, less its known part."""
+        return with_remainder(moments, known, self.rows)
+
+    def scaled_residuals(self, fit: Fit) -> np.ndarray | None:
+        """Return the five quantiles of the scaled residuals; None without residuals, or if the rows or copies are many."""
+        rows, sigma = self.rows, float(np.sqrt(fit.residual_variance))
+        if sigma == 0 or max(len(rows), fit.n_observations) > _SUMMARISED_ROWS:
+            return None
+        residuals = fit.residuals(rows.X, rows.codes if fit.grouped else np.full(len(rows), MISSING), rows.y)
+        if rows.weights is not None:
+            residuals = weighted_residuals(residuals, rows.weights, fit.options.weight_type)
+        return five_numbers(residuals / sigma)
+
+
+def weighted_residuals(residuals: np.ndarray, weights: np.ndarray, weight_type: WeightType) -> np.ndarray:
+    """Return residuals of equal variance: one for each row with a precision, or one for each copy of a row."""
+    if weight_type == "precision":
+        return np.asarray(residuals * np.sqrt(weights))
+    whole = np.array_equal(weights, np.floor(weights))
+    return np.repeat(residuals, weights.astype(np.intp)) if whole else residuals
