@@ -7,7 +7,6 @@ import numpy as np
 from .._typing import WeightType
 from ..likelihood._fit import Fit
 from ..moments._grouped_moments import GroupedMoments
-from ..moments._labels import MISSING
 from ..moments._reading import with_remainder
 from ..moments._remainder import KnownPart
 from ..moments._rows import GroupedRows
@@ -28,11 +27,11 @@ class RowsInMemory:
         return with_remainder(moments, known, self.rows)
 
     def scaled_residuals(self, fit: Fit) -> np.ndarray | None:
-        """Return the five quantiles of the scaled residuals; None without residuals, or if the rows or copies are many."""
+        """Return the five quantiles of the scaled residuals; None without groups or residuals, or of many rows."""
         rows, sigma = self.rows, float(np.sqrt(fit.residual_variance))
-        if sigma == 0 or max(len(rows), fit.n_observations) > _SUMMARISED_ROWS:
+        if sigma == 0 or not fit.grouped or max(len(rows), fit.n_observations) > _SUMMARISED_ROWS:
             return None
-        residuals = fit.residuals(rows.X, rows.codes if fit.grouped else np.full(len(rows), MISSING), rows.y)
+        residuals = fit.residuals(rows.X, rows.codes, rows.y)
         if rows.weights is not None:
             residuals = weighted_residuals(residuals, rows.weights, fit.options.weight_type)
         return five_numbers(residuals / sigma)
