@@ -20,6 +20,7 @@ import pandas as pd
 from scipy import optimize, stats
 
 from sklearn_mlm import GroupedMoments, RandomInterceptRegressor
+from sklearn_mlm._progress import progress
 from sklearn_mlm.inference import fixed_effects, predict_interval
 from sklearn_mlm.inference._variance_ratio import FPivot, simulate_null
 from sklearn_mlm.likelihood._criterion import Criterion
@@ -194,8 +195,12 @@ def print_tables(n_replicates: int) -> None:
     start = time.perf_counter()
     cells = [(j, balanced, icc, n_replicates) for j in GROUPS for icc in CORRELATIONS for balanced in (True, False)]
     # The largest first, so that no core waits for another at the end.
-    with ProcessPoolExecutor() as pool:
-        shares = list(pool.map(cell, *zip(*reversed(cells), strict=True)))[::-1]
+    shares = []
+    with ProcessPoolExecutor() as pool, progress(1, "cells", len(cells)) as report:
+        for share in pool.map(cell, *zip(*reversed(cells), strict=True)):
+            shares.append(share)
+            report(1)
+    shares.reverse()
     error = np.sqrt(0.95 * 0.05 / n_replicates)
     print(f"{n_replicates} replicates a cell, {time.perf_counter() - start:.0f} s; Monte Carlo standard error {error:.4f}.")
     for table, title in TITLES.items():

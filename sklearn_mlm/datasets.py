@@ -13,6 +13,8 @@ from sklearn.utils import Bunch, check_random_state
 from ._inputs import is_whole
 from ._typing import RandomState
 
+__all__ = ["load_dyestuff", "load_sleepstudy", "make_schools"]
+
 _DYESTUFF = """Dyestuff: yield of dye in batches of an intermediate product
 =============================================================
 
