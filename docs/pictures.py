@@ -5,8 +5,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from sklearn_mlm import RandomInterceptRegressor
-from sklearn_mlm.datasets import make_schools
-from sklearn_mlm.display import ClusteringDisplay, RandomEffectsDisplay
+from sklearn_mlm.datasets import load_sleepstudy, make_schools
+from sklearn_mlm.display import ClusteringDisplay, DiagnosticsDisplay, FittedLineDisplay, RandomEffectsDisplay
 
 here = Path(__file__).parent
 pupils = make_schools(as_frame=True, random_state=0).frame
@@ -23,4 +23,14 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(11.0, 4.0), layout="constrai
 RandomEffectsDisplay.from_estimator(null_model, ax=left)
 RandomEffectsDisplay.from_estimator(null_model, kind="caterpillar", extremes=8, ax=right)
 figure.savefig(here / "effects.png", dpi=80)
+plt.close(figure)
+
+X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
+model = RandomInterceptRegressor().fit(X, y, groups=subject)
+figure = FittedLineDisplay.from_estimator(model, X, "days", y=y, groups=subject, show_groups=[309, 337]).figure_
+figure.savefig(here / "line.png", dpi=80)
+plt.close(figure)
+
+figure = DiagnosticsDisplay.from_estimator(model, X, y, subject).figure_
+figure.savefig(here / "diagnostics.png", dpi=80)
 plt.close(figure)

@@ -5,6 +5,8 @@ Drawing needs matplotlib, which the extra "plot" installs.
 
 from ._clustering import ClusteringDisplay
 from ._coefficients import CoefficientComparisonDisplay
+from ._diagnostics import DiagnosticsDisplay
+from ._fitted_line import FittedLineDisplay
 from ._random_effects import RandomEffectsDisplay
 from ._shrinkage import ShrinkageDisplay
 from ._variance import VarianceDisplay
@@ -12,6 +14,8 @@ from ._variance import VarianceDisplay
 __all__ = [
     "ClusteringDisplay",
     "CoefficientComparisonDisplay",
+    "DiagnosticsDisplay",
+    "FittedLineDisplay",
     "RandomEffectsDisplay",
     "ShrinkageDisplay",
     "VarianceDisplay",

@@ -15,6 +15,7 @@ from .._typing import RandomState
 from ..models._random_intercept import RandomInterceptRegressor
 from ..moments._labels import factorize
 from ..moments._rows import as_outcome, check_containers
+from ._display import Display
 from ._style import (
     BLUE,
     GREY,
@@ -38,7 +39,7 @@ Lines = Literal["pooled", "group", "model"]
 _MAX_LINES, _SAMPLED_LINES = 500, 200
 
 
-class ClusteringDisplay:
+class ClusteringDisplay(Display):
     """Scatterplot of an outcome against a predictor for rows in groups, with lines of best fit.
 
     The same rows make three pictures: one line for all rows, which ignores the groups; the points of each group with its
@@ -94,6 +95,8 @@ class ClusteringDisplay:
     >>> plt.close(display.figure_)
     """
 
+    _MADE_BY = "from_data(x, y, groups)"
+
     def __init__(
         self,
         *,
@@ -127,7 +130,7 @@ class ClusteringDisplay:
         groups: ArrayLike,
         *,
         lines: Lines = "pooled",
-        subsample: int | None = 5_000,
+        subsample: int | None = 20_000,
         random_state: RandomState = 0,
         ax: Any = None,
         scatter_kwargs: dict[str, Any] | None = None,
@@ -146,7 +149,7 @@ class ClusteringDisplay:
         lines : {"pooled", "group", "model"}, default="pooled"
             "pooled": the least-squares line of all rows. "group": the least-squares line of each group. "model": the lines
             of the random intercept model, fitted by REML, for the groups and the population.
-        subsample : int or None, default=5000
+        subsample : int or None, default=20000
             Largest number of points to draw, a random sample of the rows; None draws all. The lines are fitted to all rows.
         random_state : int, RandomState instance or None, default=0
             Random numbers for the samples of points and lines.
@@ -215,7 +218,7 @@ class ClusteringDisplay:
         self,
         ax: Any = None,
         *,
-        subsample: int | None = 5_000,
+        subsample: int | None = 20_000,
         random_state: RandomState = 0,
         scatter_kwargs: dict[str, Any] | None = None,
         line_kwargs: dict[str, Any] | None = None,
@@ -226,7 +229,7 @@ class ClusteringDisplay:
         ----------
         ax : matplotlib Axes, default=None
             Axes to draw into; None makes a figure.
-        subsample : int or None, default=5000
+        subsample : int or None, default=20000
             Largest number of points to draw; None draws all.
         random_state : int, RandomState instance or None, default=0
             Random numbers for the samples of points and lines.

@@ -12,6 +12,7 @@ from ..baselines._comparison import Comparison
 from ..baselines._folds import MIXED, MODELS, OLS, ROBUST, WITHIN
 from ..inference._distributions import half_width
 from ..likelihood._fit import INTERCEPT
+from ._display import Display
 from ._style import BLUE, GREY, ORANGE, PALE, VERMILION, axes_for, label_text, percent
 
 _COLORS = {OLS: GREY, ROBUST: ORANGE, WITHIN: VERMILION, MIXED: BLUE}
@@ -20,7 +21,7 @@ _MARKERS = {OLS: "s", ROBUST: "D", WITHIN: "^", MIXED: "o"}
 _FAR = 2.0
 
 
-class CoefficientComparisonDisplay:
+class CoefficientComparisonDisplay(Display):
     """Estimates and confidence intervals of each coefficient by least squares, its variants and the multilevel model.
 
     Each coefficient has its own panel with its own scale, and each model its own line in the panel. If two models have the
@@ -59,6 +60,8 @@ class CoefficientComparisonDisplay:
     ['pooled OLS', 'cluster-robust OLS', 'within', 'random intercept']
     >>> plt.close(display.figure_)
     """
+
+    _MADE_BY = "from_comparison(comparison)"
 
     def __init__(self, *, coefficients: pd.DataFrame, level: float = 0.95):
         self.coefficients = coefficients

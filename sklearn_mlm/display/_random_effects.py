@@ -12,6 +12,7 @@ from .._inputs import check_choice, check_level, is_whole
 from .._typing import FittedModel
 from ..inference._fits import random_intercept_fit_of
 from ..inference._random_effects import random_effects_table
+from ._display import Display
 from ._style import (
     BLUE,
     GREY,
@@ -40,7 +41,7 @@ _BAND_POINTS = 400
 _NO_SPREAD = 0.01
 
 
-class RandomEffectsDisplay:
+class RandomEffectsDisplay(Display):
     """The empirical-Bayes estimates of the groups' effects: their distribution, and the groups that stand out.
 
     Create a display with `from_estimator`; `plot` draws the same estimates as another kind of picture.
@@ -222,8 +223,8 @@ class RandomEffectsDisplay:
     def _effect_text(self) -> str:
         """Return what an effect is, on the scale of the picture."""
         group_name = name_text(self.table.index, "group")
-        effect = f"intercept of each {group_name} in" if self._absolute else f"effect of each {group_name} on"
-        return f"{effect} {self.outcome_name}"
+        effect = "intercept" if self._absolute else "deviation"
+        return f"{effect} of each {group_name} in {self.outcome_name}"
 
     def _draw_histogram(self, at: float, bins: int | str | ArrayLike) -> None:
         """Draw the histogram of the effects, and the curve of the model."""
@@ -297,7 +298,10 @@ class RandomEffectsDisplay:
             style = {"ha": "center", "va": "center", "fontsize": "small", "backgroundcolor": self.ax_.get_facecolor()}
             self.ax_.text(at, cut + 1.0, text, **style)
         self.ax_.set(xlabel=f"{self._effect_text()} (EB estimate)", ylim=(0.4 - 0.02 * rank[-1], 1.02 * rank[-1] + 0.6))
-        intervals = f"{count(apart.sum())} of {count(len(table))} intervals ({percent(self.level)})"
+        # The title counts all groups, also where only the extreme ones are drawn.
+        whole = self.table
+        n_apart = int(((whole["ci_lower"] > 0) | (whole["ci_upper"] < 0)).sum())
+        intervals = f"{count(n_apart)} of {count(len(whole))} intervals ({percent(self.level)})"
         color = " (orange)" if colored and apart.any() else ""
         title = f"{intervals} exclude {short(at) if self._absolute else '0'}{color}"
         self.ax_.set_title(title, loc="left", fontsize="medium", color=text_color())

@@ -9,6 +9,7 @@ import numpy as np
 from .._inputs import check_choice
 from .._typing import FittedModel
 from ..inference._fits import random_intercept_fit_of
+from ._display import Display
 from ._style import BLUE, MAX_VECTOR_POINTS, VERMILION, Scale, axes_for, count, names_of, plural, short, styled, text_color
 
 # Areas of the markers of the largest and the smallest group, in points squared, for up to 60 groups and for more.
@@ -19,7 +20,7 @@ _PALEST = 0.15
 _SAME = 1e-9
 
 
-class ShrinkageDisplay:
+class ShrinkageDisplay(Display):
     """Raw group means against empirical-Bayes estimates: how far each group is shrunk, by its size and reliability.
 
     A group on the diagonal is not shrunk at all; a group on the horizontal line is shrunk all the way. The area of a point

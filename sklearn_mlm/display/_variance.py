@@ -11,6 +11,7 @@ from ..inference._fits import GroupedModel, random_intercept_fit_of
 from ..inference._intervals import plausible_values_range
 from ..inference._profile import icc_of_ratio, ratio_limits
 from ..inference._shares import r2
+from ._display import Display
 from ._style import BLUE, DARK, GREY, ORANGE, PALE, SKY, VERMILION, axes_for, names_of, percent, plural, short, text_color
 
 Kind = Literal["shares", "range", "profile"]
@@ -24,7 +25,7 @@ _NO_SHARE = 1e-9
 _LARGEST_ICC = 1.0 - 1e-12
 
 
-class VarianceDisplay:
+class VarianceDisplay(Display):
     """How the variance of an outcome divides between and within groups, and how certain the division is.
 
     There are three kinds of picture: the shares of the variance (explained by the predictors within and between groups,
@@ -229,7 +230,8 @@ class VarianceDisplay:
             share = self.shares[name]
             if share <= _NO_SHARE:
                 continue
-            label = f"{label}: {share:.1%}"
+            # Where the bar has no room for its share, the legend has it.
+            label = label if share >= _NARROW else f"{label}: {share:.1%}"
             bars.append(self.ax_.barh(0, share, left=start, height=0.7, color=color, edgecolor="white", label=label))
             if share >= _NARROW:
                 self.ax_.text(start + share / 2.0, 0, f"{share:.1%}", ha="center", va="center", color=contrast)

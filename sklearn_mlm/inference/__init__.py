@@ -1,7 +1,10 @@
 """Inference for fitted models: tables of fixed effects, tests, intervals, shares of variance. Arithmetic on the moments."""
 
 from ._contrasts import contrast_test, term_tests
+from ._diagnostics import residual_variance_test, variance_inflation
 from ._fixed_effects import fixed_effects
+from ._formatting import format_table, to_great_table
+from ._influence import influence
 from ._intervals import confidence_intervals, plausible_values_range
 from ._model_comparison import compare_models, glance, likelihood_ratio_test
 from ._prediction import predict_interval
@@ -17,8 +20,10 @@ __all__ = [
     "confidence_intervals",
     "contrast_test",
     "fixed_effects",
+    "format_table",
     "glance",
     "icc",
+    "influence",
     "known_groups",
     "likelihood_ratio_test",
     "plausible_values_range",
@@ -26,6 +31,9 @@ __all__ = [
     "r2",
     "random_effects_table",
     "random_intercept_test",
+    "residual_variance_test",
     "residuals",
     "term_tests",
+    "to_great_table",
+    "variance_inflation",
 ]

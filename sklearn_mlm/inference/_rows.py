@@ -70,7 +70,7 @@ def residuals(
     >>> residuals(model, X, y, subject, scaled=True).describe()[["min", "50%", "max"]].round(4).tolist()
     [-3.2257, 0.0109, 4.2506]
     """
-    return _Rows(model, X, y, groups).residuals(kind, scaled, sample_weight)
+    return RowsOfModel(model, X, y, groups).residuals(kind, scaled, sample_weight)
 
 
 def augment(model: GroupedModel, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> pd.DataFrame:
@@ -111,7 +111,7 @@ def augment(model: GroupedModel, X: Any, y: ArrayLike, groups: ArrayLike | None 
     0     0     249.6      308    292.2   251.4   -42.6           -1.4    True
     1     1     258.7      308    302.7   261.9   -44.0           -1.4    True
     """
-    rows = _Rows(model, X, y, groups)
+    rows = RowsOfModel(model, X, y, groups)
     columns = column_names(X)
     table = pd.DataFrame(index=rows.index)
     if columns is not None:
@@ -172,7 +172,7 @@ def known_groups(model: GroupedModel, X: Any, groups: ArrayLike | None = None) -
     return pd.Series({name: int(np.count_nonzero(of)) for name, of in counts.items()}, name="rows")
 
 
-class _Rows:
+class RowsOfModel:
     """Checked rows, with the model that has been fitted."""
 
     def __init__(self, model: GroupedModel, X: Any, y: ArrayLike, groups: ArrayLike | None):

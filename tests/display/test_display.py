@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import integrate, stats
 
-from sklearn_mlm import GroupedMoments, RandomInterceptRegressor, compare_with_ols, inference
+from sklearn_mlm import GroupedMoments, RandomInterceptRegressor, compare_with_ols, display, inference
 from sklearn_mlm.datasets import load_dyestuff, load_sleepstudy, make_schools
 from sklearn_mlm.display import (
     ClusteringDisplay,
@@ -285,7 +285,7 @@ def test_the_histogram_counts_every_group_and_the_curve_has_the_area_of_the_bars
     np.testing.assert_allclose(y / y.max(), stats.norm.pdf(x, at, tau) / stats.norm.pdf(x, at, tau).max())
     note = display.ax_.get_legend().get_title().get_text()
     assert note == "EB estimates are shrunk, so they spread less than τ"
-    what = "intercept of each school in math" if scale == "absolute" else "effect of each school on math"
+    what = "intercept of each school in math" if scale == "absolute" else "deviation of each school in math"
     assert display.ax_.get_xlabel() == f"{what} (EB estimate)"
 
 
@@ -298,6 +298,14 @@ def test_the_caterpillar_is_the_table_of_random_effects_in_order(null):
     assert [label.get_text() for label in display.ax_.get_yticklabels()] == [str(label) for label in table.index]
     apart = ((table["ci_lower"] > 0) | (table["ci_upper"] < 0)).sum()
     assert display.ax_.get_title(loc="left") == f"{apart} of 12 intervals (80%) exclude 0 (orange)"
+
+
+def test_the_title_counts_all_groups_where_the_extreme_ones_are_drawn(null):
+    titles = [
+        RandomEffectsDisplay.from_estimator(null, kind="caterpillar", **options).ax_.get_title(loc="left").split(" (")[0]
+        for options in ({}, {"extremes": 2})
+    ]
+    assert titles[0] == titles[1]
 
 
 def test_extremes_are_the_lowest_and_the_highest_groups_by_name(null):
@@ -387,7 +395,7 @@ def test_models_that_are_not_fitted_or_have_no_groups_are_refused(display):
 
     with pytest.raises(NotFittedError):
         display.from_estimator(RandomInterceptRegressor())
-    with pytest.raises(TypeError, match="must be a RandomInterceptRegressor; found LinearRegression"):
+    with pytest.raises(TypeError, match=r"must be a RandomInterceptRegressor, or a pipeline .* found LinearRegression"):
         display.from_estimator(LinearRegression().fit([[1.0], [2.0]], [1.0, 2.0]))
 
 
@@ -421,7 +429,7 @@ def test_moments_that_were_read_by_name_are_called_by_it(schools):
         RandomInterceptRegressor().fit(schools[["ses"]], schools["math"], groups=schools["school"]).moments_,
     ):
         display = RandomEffectsDisplay.from_estimator(RandomInterceptRegressor().fit_moments(moments))
-        assert display.ax_.get_xlabel() == "effect of each school on math (EB estimate)"
+        assert display.ax_.get_xlabel() == "deviation of each school in math (EB estimate)"
 
 
 def test_equal_reliabilities_need_no_colour_bar():
@@ -462,7 +470,7 @@ def test_the_profile_is_the_criterion_and_its_limits_are_where_it_crosses(null):
 def test_a_model_fitted_by_maximum_likelihood_has_the_limits_of_confidence_intervals(schools):
     model = RandomInterceptRegressor(method="ml").fit(None, schools["math"], groups=schools["school"])
     display = VarianceDisplay.from_estimator(model, kind="profile", level=0.9)
-    expected = inference.confidence_intervals(model, level=0.9).loc["icc"]
+    expected = inference.confidence_intervals(model, level=0.9, method="profile").loc["icc"]
     np.testing.assert_allclose(display.icc_limits, expected, rtol=1e-9)
 
 
@@ -588,3 +596,12 @@ def test_every_display_of_a_model_names_the_extra(name):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == f"{name} needs matplotlib: pip install 'sklearn-mlm[plot]'."
+
+
+@pytest.mark.parametrize("name", display.__all__)
+def test_a_display_that_is_called_says_which_method_makes_it(name, null):
+    made = getattr(display, name)
+    with pytest.raises(TypeError, match=rf"call {name}\.(from_\w+)\(") as raised:
+        made(null)
+    method = str(raised.value).split(f"call {name}.")[1].split("(")[0]
+    assert callable(getattr(made, method))
