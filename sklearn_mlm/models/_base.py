@@ -258,7 +258,7 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
                 UserWarning,
                 stacklevel=4,
             )
-        elif unseen.any():
+        elif self.n_groups_ and unseen.any():
             new = pd.Index(pd.unique(pd.Series(groups)[unseen]))
             warn_of_twins(self.groups_, self.groups_.append(new), stacklevel=4)
         return codes
