@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from numbers import Integral, Real
 from typing import Any
 
@@ -43,3 +45,11 @@ def column_names(X: Any) -> pd.Index | list[str] | None:
         return X.columns  # of any name, such as "column_names"
     names = getattr(X, "column_names", None)
     return getattr(X, "columns", None) if names is None else names
+
+
+def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn, and name the line outside of the package from which the call came."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

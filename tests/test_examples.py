@@ -103,7 +103,9 @@ def test_the_baselines_of_the_shipped_data(project):
         "Random intercept model and least squares: 6871 rows in 419 groups",
     ):
         assert line in result.stdout
-    assert "Coefficients within and between groups differ (ses: 3.51 within, 4.68 between; p < 0.001)" in " ".join(result.stdout.split())
+    assert "Coefficients within and between groups differ (ses: 3.51 within, 4.68 between; p < 0.001)" in " ".join(
+        result.stdout.split()
+    )
 
 
 def test_the_baselines_of_a_file(project, tmp_path):

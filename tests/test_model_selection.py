@@ -25,7 +25,7 @@ from sklearn.model_selection import (
     cross_validate,
     learning_curve,
 )
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 from sklearn.utils.fixes import parse_version
 from sklearn.utils.metadata_routing import get_routing_for_object
@@ -331,6 +331,13 @@ def test_a_cross_validation_that_drops_groups_for_predict_only_is_told_once_of_t
     assert of_missing_groups(caught) == ["predict"]
 
 
+def test_as_an_error_the_warning_stops_every_fold():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GroupsNotPassedWarning)
+        with pytest.raises(ValueError, match="All the 5 fits failed"):
+            cross_val_score(RandomInterceptRegressor(), NUMBERS, Y, groups=SCHOOL)
+
+
 def test_outside_of_a_cross_validation_every_call_is_told():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -610,6 +617,15 @@ def test_a_baseline_that_cannot_be_fitted_costs_no_time_and_says_so():
         {"forest": HistGradientBoostingRegressor(max_iter=5)}, frame[["size"]], Y, SCHOOL, baseline=False, scoring="r2", cv=3
     )
     assert list(table.index) == [("known", "forest"), ("new", "forest")]
+
+
+def test_least_squares_takes_the_place_of_models_that_a_search_tries():
+    frame = NUMBERS.assign(school=SCHOOL)
+    model = RandomInterceptRegressor(group_feature="school")
+    search = GridSearchCV(Pipeline([("m", model)]), {"m": [model, clone(model).set_params(method="ml")]}, cv=3, scoring="r2")
+    table = cross_validate_groups(search, frame, Y, cv=3, random_state=0, scoring="r2")
+    expected = cross_validate_groups(model, frame, Y, cv=3, random_state=0, scoring="r2")
+    np.testing.assert_allclose(table.xs("OLS", level="model"), expected.xs("OLS", level="model"))
 
 
 def test_a_search_by_groups_inside_gets_them_though_the_model_has_a_column():

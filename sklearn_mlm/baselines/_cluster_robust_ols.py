@@ -164,7 +164,7 @@ class ClusterRobustOLS(GroupedRegressor):
             if rows.weights is not None:
                 rows = replace(rows, weights=rows.weights / rows.weights.mean())
             if not grouped and robust:
-                warn_of_missing_groups(_NO_GROUPS, stacklevel=2)
+                warn_of_missing_groups(_NO_GROUPS)
 
             def criterion_of(moments: GroupedMoments) -> Criterion:
                 return Criterion(moments, fit_intercept=bool(self.fit_intercept), precision_weights=True)

@@ -13,6 +13,10 @@ from sklearn.base import BaseEstimator, clone
 from .._inputs import column_names
 from ..models._base import GroupedRegressor
 from ..models._group_column import split_group_column
+from ..models._label_checks import warn_of_other_groups
+
+# A sparse matrix of at most this many numbers is made dense, so that its columns have names.
+_DENSE_NUMBERS = 1 << 24
 
 
 def with_dummies(X: Any, factors: str | Sequence[str]) -> pd.DataFrame:
@@ -42,6 +46,9 @@ def with_dummies(X: Any, factors: str | Sequence[str]) -> pd.DataFrame:
         raise ValueError(f"factors are names of columns, but X is a {type(X).__name__} without names. Pass a data frame.")
     frame = X if isinstance(X, pd.DataFrame) else X.to_pandas()
     unknown = [name for name in names if name not in frame.columns]
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise ValueError(f"The columns of X must have unique names; found {twice[0]!r} twice. Rename one.")
     if unknown:
         raise ValueError(f"factors names {unknown[0]!r}, which is not a column of X: {', '.join(map(repr, frame.columns))}.")
     parts = []
@@ -96,9 +103,13 @@ def preprocessed(X: Any, y: Any, groups: Any, steps: BaseEstimator) -> tuple[Any
             )
         steps = clone(steps)
         X = steps.fit_transform(X, y)
+        if sparse.issparse(X) and np.prod(X.shape) <= _DENSE_NUMBERS:
+            X = X.toarray()
         if column_names(X) is None and not sparse.issparse(X) and hasattr(steps, "get_feature_names_out"):
             X = pd.DataFrame(X, columns=steps.get_feature_names_out())
     if key is not None:
         column, X = split_group_column(X, key)
+        if groups is not None:
+            warn_of_other_groups(column, groups, key)
         groups = column if groups is None else groups
     return X, groups

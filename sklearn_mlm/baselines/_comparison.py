@@ -47,7 +47,7 @@ def compare_with_ols(
     factors: str | Sequence[str] | None = None,
     preprocessing: BaseEstimator | None = None,
     sample_weight: ArrayLike | None = None,
-    weight_type: WeightType = "frequency",
+    weight_type: WeightType | None = None,
     cv: int = 5,
     random_state: RandomState = None,
 ) -> Comparison:
@@ -74,8 +74,9 @@ def compare_with_ols(
         each fold.
     sample_weight : array-like of shape (n_samples,), default=None
         Row weights. In the cluster-robust standard errors they are precisions of rows, whatever `weight_type` is.
-    weight_type : {"frequency", "precision"}, default="frequency"
-        Meaning of the weights, as in `RandomInterceptRegressor`.
+    weight_type : {"frequency", "precision"} or None, default=None
+        Meaning of the weights, as in `RandomInterceptRegressor`. None takes that of the model in `preprocessing`, or else
+        "frequency".
     cv : int, default=5
         Number of folds of the cross-validation. Known groups are predicted in folds of shuffled rows (`KFold`). New groups
         are predicted in folds of whole groups (`GroupKFold`), of which there are at most as many as groups.
@@ -128,7 +129,11 @@ def compare_with_ols(
     within                10.467      0.804
     random intercept      10.467      0.804
     """
-    check_choice("weight_type", weight_type, get_args(WeightType))
+    kind: Any = weight_type
+    if kind is None:
+        steps: Any = preprocessing
+        kind = getattr(steps.steps[-1][1] if hasattr(steps, "steps") else steps, "weight_type", "frequency")
+    check_choice("weight_type", kind, get_args(WeightType))
     check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
     if factors is not None and preprocessing is not None:
         raise ValueError("factors and preprocessing are both given: encode the factors in the preprocessing.")
@@ -141,9 +146,9 @@ def compare_with_ols(
             f"groups must hold the group label of each row; found {groups!r}. Without groups there is nothing to compare."
         )
     rows = checked_rows(ClusterRobustOLS(), X, y, groups, sample_weight)
-    if rows.weights is not None and weight_type == "precision":
+    if rows.weights is not None and kind == "precision":
         rows = replace(rows, weights=rows.weights / rows.weights.mean())
-    options = Options(weight_type=weight_type)
+    options = Options(weight_type=kind)
     names = pd.Index([INTERCEPT, *(rows.feature_names or ())])
     if names.has_duplicates:
         raise ValueError(
@@ -250,7 +255,7 @@ def compare(rows: GroupedRows, folds: Folds, known: KnownPart, options: Options)
     check_rows(criterion, True)
     fit = fit_of_criterion(criterion, options)
     warn_of_peculiar_data(criterion, fit.identified)
-    warn_of_peculiar_labels(moments, None, stacklevel=3)
+    warn_of_peculiar_labels(moments, None)
     warn_of_twins(moments.labels[:0], moments.labels, stacklevel=3)
     clustering = clustering_of(replace(fit, moments=moments.about_slopes(-known.slopes)[0]))
     n = clustering["n"]

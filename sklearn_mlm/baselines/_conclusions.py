@@ -59,7 +59,7 @@ class _Clustering:
     p_value: float
     residual_icc: float
     icc: float
-    n_samples: int
+    n_samples: float
     effective: float
 
     @classmethod
@@ -74,7 +74,7 @@ class _Clustering:
             p_value=f.group_test["p_value"],
             residual_icc=left,
             icc=f.icc,
-            n_samples=f.n_samples,
+            n_samples=round(f.n_samples, 1),
             effective=f.effective_sample_size,
         )
 
@@ -108,7 +108,7 @@ CLUSTERING: Rules = (
     (lambda c: c.chance, "{share}{rest}, which may be chance ({test})."),
     (
         lambda c: True,
-        "{share}{rest}, more than chance ({test}). For its mean, the {n_samples} rows count as about {effective:.0f}.",
+        "{share}{rest}, more than chance ({test}). For its mean, the {n_samples:.10g} rows count as about {effective:.0f}.",
     ),
 )
 
@@ -373,7 +373,7 @@ NEW_GROUPS: Rules = (
     (lambda p: np.isnan(p.new_gain), "There are too few groups to test it on new ones."),
     (
         lambda p: abs(p.new_gain) <= _ERROR_MATTERS,
-        "For new groups it predicts as well.",
+        "For new groups the two predict equally well.",
     ),
     (
         lambda p: p.new_gain < 0 and p.contextual,

@@ -20,7 +20,7 @@ def report(f: Figures, conclusions: Sequence[str]) -> Report:
     digits = decimals(f.predictions["rmse"].max())
     given = f" ({number_text(f.residual_icc, 3)} given the predictors)" if f.has_predictors else ""
     return Report(
-        title=f"Random intercept model and least squares: {f.n_samples} rows in {f.n_groups} groups",
+        title=f"Random intercept model and least squares: {round(f.n_samples, 1):.10g} rows in {f.n_groups} groups",
         facts=[
             f"ICC {f.icc:.3f}{given}, design effect {f.design_effect:.2f}, "
             f"effective sample size {f.effective_sample_size:.0f}",

@@ -122,7 +122,7 @@ class WithinOLS(GroupedRegressor):
             rows = self._check_rows(X, y, groups, sample_weight)
             grouped = has_groups(rows.levels)
             if not grouped:
-                warn_of_missing_groups(_NO_GROUPS_WITHIN, stacklevel=2)
+                warn_of_missing_groups(_NO_GROUPS_WITHIN)
             _, moments, known = read_about_known(rows, moments_of(rows), known_part)
             estimate = within_estimate(moments)
             free = estimate.degrees_of_freedom

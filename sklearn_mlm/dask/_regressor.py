@@ -313,7 +313,7 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
             column, _ = split_group_column(columns, self._group_key)
             labels = column if groups is None else labels
         if groups is None and labels is None and self.n_groups_:
-            warn_of_missing_groups(PREDICT_WITHOUT_GROUPS, stacklevel=stacklevel + 1)
+            warn_of_missing_groups(PREDICT_WITHOUT_GROUPS)
             return {**arguments, "groups": POPULATION}  # so that the workers do not warn again
         if labels is not None:
             self._warn_of_another_type(labels, stacklevel + 1)

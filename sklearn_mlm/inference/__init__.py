@@ -1,4 +1,4 @@
-"""Inference for fitted models: tables of fixed effects, tests, intervals, shares of variance. Arithmetic on the moments."""
+"""Inference for fitted models: tables, tests, intervals and shares of variance from moments; predictions and checks."""
 
 from ._contrasts import contrast_test, term_tests
 from ._diagnostics import residual_variance_test, variance_inflation

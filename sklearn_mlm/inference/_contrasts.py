@@ -56,7 +56,8 @@ def contrast_test(
         - weights by name, such as ``{"B": 1, "C": -1}``;
         - a list of expressions or of weights by name, or a dictionary of them by label;
         - weights of all fixed effects, the intercept first if the model has one, or a matrix with a row for each contrast;
-        - a data frame with a row for each contrast and columns that are names of coefficients.
+        - a data frame with a row for each contrast and columns that are names of coefficients, or a series with such an
+          index; what is not mentioned, or NaN, has no weight.
 
     ddf : {"satterthwaite", "kenward_roger", "residual", "normal"}, default="satterthwaite"
         Denominator degrees of freedom.
@@ -178,7 +179,9 @@ def term_tests(
     dropped = {fit.names[i] for i in fit.dropped}
     tests = {}
     for term, given in terms.items():
-        columns = [given] if isinstance(given, str) else given
+        columns: Any = [given] if isinstance(given, str) else given
+        if isinstance(columns, pd.Index | np.ndarray):
+            columns = columns.tolist()
         if isinstance(columns, Sequence) and all(isinstance(one, str) for one in columns):
             columns = [one for one in columns if one.strip("`") not in dropped]
         left = isinstance(columns, pd.DataFrame) or np.size(np.asarray(columns, dtype=object)) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from .._typing import FittedModel, MixedFit
-from ..likelihood._fit import Fit
+from ..likelihood._fit import INTERCEPT, Fit
 from ..likelihood._least_squares_fit import LeastSquaresFit
 
 _NOT_OURS = "{} must be a {}, or a pipeline or search that ends in one; found {}."
@@ -94,9 +95,12 @@ def fit_of(model: FittedModel, name: str = "model", kind: str = "model of this p
         ends = "" if last is model else f" that ends in {type(last).__name__}"
         raise TypeError(_NOT_OURS.format(name, kind, type(model).__name__ + ends))
     fit: MixedFit | LeastSquaresFit = last.fit_
-    names = None if last is model else _names_of_columns(model)
-    if isinstance(fit, Fit) and fit.moments.feature_names is None and names and len(names) == fit.moments.n_features:
-        fit = fit.renamed(names)
+    names = None if last is model or hasattr(last, "feature_names_in_") else _names_of_columns(model)
+    if names and isinstance(fit, Fit) and len(names) == fit.moments.n_features:
+        return fit.renamed(names)
+    if names and isinstance(fit, LeastSquaresFit):
+        leading = [INTERCEPT] if INTERCEPT in fit.names else []
+        return replace(fit, names=[*leading, *names]) if len(leading + names) == len(fit.names) else fit
     return fit
 
 

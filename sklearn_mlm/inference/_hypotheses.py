@@ -8,15 +8,22 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+
+from .._inputs import column_names
 
 _HOW = (
     "Write sums of names with weights, such as 'a - b', '(a + b) / 2 = c' or 'x = 2'; put a name that is not a plain word "
     "in backticks, as in '`age-group` = 0'."
 )
+
+
+# Stands before the position of a name in an expression; no name contains these letters.
+_WORD = "\u2c61\u2c65_"
+_NUMBER = re.compile(r"[0-9.]+(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,19 +68,8 @@ def hypotheses_of(given: Any, names: Sequence[str]) -> Hypotheses:
     """
     if not len(names):
         raise ValueError("The model has no fixed effects: there is nothing to test.")
-    labelled: list[tuple[str | None, Any]]
-    if isinstance(given, pd.DataFrame):
-        labelled = [
-            (str(label), dict(zip(given.columns, row, strict=True)))
-            for label, row in zip(given.index, given.to_numpy(dtype=np.float64), strict=True)
-        ]
-    elif isinstance(given, Mapping) and not all(isinstance(weight, Real) for weight in given.values()):
-        labelled = [(str(label), one) for label, one in given.items()]
-    elif isinstance(given, str | Mapping):
-        labelled = [(None, given)]
-    elif isinstance(given, Sequence) and given and all(isinstance(one, str | Mapping) for one in given):
-        labelled = [(None, one) for one in given]
-    else:
+    labelled = _labelled(given)
+    if labelled is None:
         weights = _matrix(given, names)
         return Hypotheses(weights, np.zeros(len(weights)), [_text_of(row, names) for row in weights])
     rows, nulls, labels = [], [], []
@@ -87,6 +83,32 @@ def hypotheses_of(given: Any, names: Sequence[str]) -> Hypotheses:
     if empty.any():
         raise ValueError(f"{labels[int(empty.argmax())]!r} weighs no fixed effect: there is nothing to test.")
     return Hypotheses(weights, np.array(nulls), labels)
+
+
+def _labelled(given: Any) -> list[tuple[str | None, Any]] | None:
+    """Return hypotheses that are given by names, each with its label or None; None for weights given by position."""
+    if _by_name(given):
+        return [(None, given)]
+    if isinstance(given, Mapping):
+        return [(str(label), one) for label, one in given.items()]
+    columns = column_names(given)
+    if columns is not None:
+        frame = given if isinstance(given, pd.DataFrame) else given.to_pandas()
+        # What a row does not mention has no weight.
+        rows = frame.fillna(0.0).to_numpy(dtype=np.float64)
+        return [(str(label), dict(zip(columns, row, strict=True))) for label, row in zip(frame.index, rows, strict=True)]
+    if isinstance(given, pd.Index | np.ndarray | pd.Series):
+        given = list(given)
+    if isinstance(given, Sequence) and given and all(_by_name(one) for one in given):
+        return [(None, one) for one in given]
+    return None
+
+
+def _by_name(given: Any) -> bool:
+    """Return whether one hypothesis is an expression, or weights by name."""
+    if isinstance(given, pd.Series):
+        return bool(len(given)) and all(isinstance(name, str) for name in given.index)
+    return isinstance(given, str) or (isinstance(given, Mapping) and all(isinstance(one, Real) for one in given.values()))
 
 
 def _matrix(given: Any, names: Sequence[str]) -> np.ndarray:
@@ -111,7 +133,7 @@ def _matrix(given: Any, names: Sequence[str]) -> np.ndarray:
 
 def _of_weights(given: Any, names: Sequence[str]) -> np.ndarray:
     """Return weights by name, or a row of weights, as weights and a constant of 0."""
-    if not isinstance(given, Mapping):
+    if not _by_name(given):
         weights = _matrix(given, names)
         if len(weights) != 1:
             raise ValueError(f"A label must name one row of weights; found {len(weights)}.")
@@ -126,10 +148,12 @@ def _of_weights(given: Any, names: Sequence[str]) -> np.ndarray:
 
 def _of_expression(text: str, names: Sequence[str]) -> np.ndarray:
     """Return the weights and the constant of an expression; of "left = right", those of left - right."""
-    # Names are replaced by words, so that the rest can be read as arithmetic.
-    words = {name: f"_name_{at}_" for at, name in enumerate(names)}
+    if text.strip() in names:
+        return np.append([float(name == text.strip()) for name in names], 0.0)
+    # Names are replaced by words that no expression has, so that the rest can be read as arithmetic.
+    words = {name: f"{_WORD}{at}" for at, name in enumerate(names)}
     quoted = [rf"`{re.escape(name)}`" for name in names]
-    plain = [_pattern(name) for name in sorted(names, key=len, reverse=True) if not _is_number(name)]
+    plain = [_pattern(name) for name in sorted(names, key=len, reverse=True) if not _NUMBER.fullmatch(name)]
     pattern = re.compile("|".join(quoted + plain))
     replaced = pattern.sub(lambda found: words[_name_in(found.group(), words)], text)
     sides = re.split(r"==?", replaced)
@@ -160,15 +184,6 @@ def _name_in(found: str, words: Mapping[str, str]) -> str:
     return found if found in words else found[1:-1]
 
 
-def _is_number(name: str) -> bool:
-    """Return whether a name reads as a number."""
-    try:
-        float(name)
-    except ValueError:
-        return False
-    return True
-
-
 def _linear(node: ast.expr, text: str, names: Sequence[str]) -> np.ndarray:
     """Return the weights of the names and the constant of a part of an expression.
 
@@ -179,18 +194,24 @@ def _linear(node: ast.expr, text: str, names: Sequence[str]) -> np.ndarray:
     """
     form = np.zeros(len(names) + 1)
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+        if not np.isfinite(node.value):
+            raise ValueError(f"{text!r} has a number that is not finite.")
         form[-1] = node.value
         return form
     if isinstance(node, ast.Name):
-        found = re.fullmatch(r"_name_(\d+)_", node.id)
-        if not found:
+        if not node.id.startswith(_WORD):
             raise _unknown(node.id, names)
-        form[int(found.group(1))] = 1.0
+        form[int(node.id.removeprefix(_WORD))] = 1.0
         return form
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
         inner = _linear(node.operand, text, names)
         return -inner if isinstance(node.op, ast.USub) else inner
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub | ast.Mult | ast.Div):
+        for term in (node.left, node.right):
+            # "2020 - 2019" may be about the columns of these years, "x = 1" is not.
+            added = isinstance(node.op, ast.Add | ast.Sub) and isinstance(term, ast.Constant)
+            if added and str(cast(ast.Constant, term).value) in names:
+                raise ValueError(f"{text!r}: is a number meant, or the fixed effect of this name? Put names in backticks.")
         left, right = _linear(node.left, text, names), _linear(node.right, text, names)
         if isinstance(node.op, ast.Add | ast.Sub):
             return np.asarray(left + right if isinstance(node.op, ast.Add) else left - right)

@@ -241,6 +241,12 @@ def _scatter_of_groups(fit: Fit, rows: RowsOfModel, sample_weight: ArrayLike | N
         means[members] = mean[:, 0, :width]
         log_weights[members] = np.log(weight).sum(axis=(1, 2))
     _check_means_of_fit(moments, means)
+    apart = np.abs(scatter[:, :width, :width].sum(axis=0).diagonal() - moments.within.diagonal())
+    if (apart > _SAME_SPREAD * moments.total_scatter[1]).any():
+        raise ValueError(
+            "influence needs the rows that the model was fitted to; these vary more or less within groups. Pass what was "
+            "passed to fit."
+        )
     return scatter, log_weights
 
 

@@ -106,7 +106,8 @@ def confidence_intervals(model: FittedModel, *, method: IntervalMethod = "pivot"
         criterion = fit.criterion()
         pivot, unit = FPivot(criterion), criterion.coordinates.y_scale
         limits[1] = np.sqrt(pivot.residual_variance_limits(level)) * unit
-        limits[2] = icc_of_ratio(np.array(pivot.limits(level)))
+        # Without a residual the groups have all the variance.
+        limits[2] = 1.0 if fit.boundary == "residual" else icc_of_ratio(np.array(pivot.limits(level)))
         if method == "pivot":
             limits[0] = np.sqrt(_group_variance_limits(fit, pivot, level))
             limits[3:] = fixed_effects(model, level=level)[["ci_lower", "ci_upper"]].to_numpy()

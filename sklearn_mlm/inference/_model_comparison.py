@@ -13,6 +13,9 @@ from ..likelihood._optimum import minimise
 from ._fits import random_intercept_fit_of
 from ._shares import shares_of
 
+# Values of columns that differ by less than this, relative to their spread, are the same; and group means that are this near
+# to combinations of others are such combinations.
+_SAME, _AMONG = 1e-9, 1e-6
 UNBOUNDED = (
     "The likelihood of {} has no maximum: the fixed effects leave no residual (sigma2 = 0) within groups, and the "
     "likelihood grows without bound as the residual variance goes to 0. Fit fewer columns or more rows."
@@ -150,7 +153,7 @@ def compare_models(*models: FittedModel, **named: FittedModel) -> pd.DataFrame:
     first_name, first = next(iter(fits.items()))
     for name, fit in fits.items():
         _check_same_rows(first_name, first, name, fit)
-    same = all(_columns(fit) == _columns(first) and fit.options.method == first.options.method for fit in fits.values())
+    same = all(_same_columns(first, fit) and fit.options.method == first.options.method for fit in fits.values())
     values = np.array([fit.solution.value for fit in fits.values()]) if same else _deviances(fits)
     n_parameters = np.array([fit.n_parameters for fit in fits.values()])
     aic = values + 2 * n_parameters
@@ -233,6 +236,9 @@ def _fits_by_name(models: tuple[FittedModel, ...], named: dict[str, FittedModel]
             f"Pass {'two or more models' if least > 1 else 'a model'}, each as an argument of its own or by name, such as "
             f"null=m0, full=m1; found {len(numbered) + len(named)}."
         )
+    twice = numbered.keys() & named.keys()
+    if twice:
+        raise TypeError(f"Two models have the name {twice.pop()!r}. Give the named one another name.")
     return {name: random_intercept_fit_of(model, name) for name, model in (numbered | named).items()}
 
 
@@ -245,9 +251,17 @@ def _deviances(fits: dict[str, Fit]) -> np.ndarray:
     return np.array(deviances)
 
 
-def _columns(fit: Fit) -> tuple[object, ...]:
-    """Return what decides whether restricted likelihoods of the same rows can be compared."""
-    return tuple(fit.moments.shown_names), fit.rank, fit.options.fit_intercept, fit.options.weight_type
+def _same_columns(first: Fit, fit: Fit) -> bool:
+    """Return whether two models of the same rows have the same columns, so that restricted likelihoods can be compared."""
+    a, b = first.moments, fit.moments
+    if a.n_features != b.n_features or first.options.fit_intercept != fit.options.fit_intercept:
+        return False
+    mean, total = b.total_scatter
+    length = np.sqrt(total)
+    return bool(
+        (np.abs(a.within - b.within) <= _SAME * np.outer(length, length)).all()
+        and (np.abs(a.means - b.means) <= _SAME * (np.abs(mean) + length)).all()
+    )
 
 
 def _check_same_rows(first_name: str, first: Fit, name: str, fit: Fit) -> None:
@@ -266,6 +280,8 @@ def _check_same_rows(first_name: str, first: Fit, name: str, fit: Fit) -> None:
             f"{first_name} and {name} have different rows, groups or outcomes: their likelihoods cannot be compared. Fit "
             "both to the same rows."
         )
+    if first.options.weight_type != fit.options.weight_type:
+        raise ValueError(f"{first_name} and {name} differ in weight_type: their likelihoods cannot be compared.")
 
 
 def _check_nested(small_name: str, small: Fit, large_name: str, large: Fit) -> None:
@@ -273,13 +289,27 @@ def _check_nested(small_name: str, small: Fit, large_name: str, large: Fit) -> N
     _check_same_rows(small_name, small, large_name, large)
     names = large.moments.feature_names
     only_small = [] if names is None else sorted(set(small.moments.feature_names or ()) - set(names))
-    if large.rank <= small.rank or only_small:
+    if large.rank <= small.rank or only_small or not _means_among(small, large):
         hint = f" Only {small_name} has {', '.join(only_small)}." if only_small else ""
         raise ValueError(
             f"{small_name} and {large_name} are not nested: the larger must have the columns of the smaller and more. Found "
             f"{small.rank} and {large.rank} independent fixed effects.{hint} compare_models compares models that are not "
             "nested."
         )
-    of_small, of_large = small.options, large.options
-    if of_small.weight_type != of_large.weight_type or (of_small.fit_intercept and not of_large.fit_intercept):
-        raise ValueError(f"{small_name} and {large_name} differ in weight_type or fit_intercept: they are not nested.")
+    if small.options.fit_intercept and not large.options.fit_intercept:
+        raise ValueError(f"{small_name} has a fixed intercept and {large_name} has none: they are not nested.")
+
+
+def _means_among(small: Fit, large: Fit) -> bool:
+    """Return whether the group means of one model's columns are combinations of those of another.
+
+    Moments do not hold the products of columns of different models, so that columns can be told apart by their group means,
+    if there are more groups than columns.
+    """
+    a, b = small.moments, large.moments
+    x = b.means[:, :-1] - b.means[:, :-1].mean(axis=0)
+    y = a.means[:, :-1] - a.means[:, :-1].mean(axis=0)
+    length = np.linalg.norm(x, axis=0)
+    x = x / np.where(length > 0, length, 1.0)
+    apart = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
+    return bool((np.linalg.norm(apart, axis=0) <= _AMONG * np.linalg.norm(y, axis=0)).all())

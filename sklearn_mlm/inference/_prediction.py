@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from .._inputs import check_choice, check_level
-from ..moments._labels import MISSING, UNSEEN
+from ..moments._labels import MISSING, UNSEEN, as_labels
 from ..moments._rows import as_weights, check_containers
 from ._degrees_of_freedom import Satterthwaite
 from ._distributions import half_width
@@ -49,7 +49,8 @@ def predict_interval(
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
         Predictors, as in `predict`.
     groups : array-like of shape (n_samples,), "population" or None, default=None
-        Group labels, as in `predict`. The kind "population_mean" does not need them.
+        Group labels, as in `predict`. The kind "population_mean" does not need them, unless `X` is None and their number is
+        that of the rows.
     kind : {"observation", "group_mean", "population_mean"}, default="observation"
         What the intervals are for:
 
@@ -90,6 +91,7 @@ def predict_interval(
        prediction  lower  upper
     0       356.1  335.4  376.8
     """
+    index = next((rows.index for rows in (X, groups) if isinstance(rows, pd.DataFrame | pd.Series)), None)
     model, X = last_step(model, X)
     fit = random_intercept_fit_of(model)
     check_level(level)
@@ -97,10 +99,11 @@ def predict_interval(
         raise ValueError(f"kind={kind!r} is ambiguous. Pass {_INSTEAD_OF[kind]}.")
     check_choice("kind", kind, get_args(PredictionKind))
     check_containers(X=X, groups=groups, sample_weight=sample_weight)
-    index = next((rows.index for rows in (X, groups) if isinstance(rows, pd.DataFrame | pd.Series)), None)
     if kind == "population_mean":
-        X, codes = model.locate(X, groups if X is None and groups is not None else "population")
-        codes = np.full(len(codes), MISSING)
+        n_rows = len(as_labels(groups)) if X is None and groups is not None and not isinstance(groups, str) else None
+        if n_rows is None:
+            X, codes = model.locate(X, "population")
+        codes = np.full(len(codes) if n_rows is None else n_rows, MISSING)
         mean, (variance, gradient) = fit.predict(X, codes), fit.fixed_part_variance(X, len(codes))
     else:
         X, codes = model.locate(X, groups)

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from .._inputs import check_choice, column_names
-from ..moments._labels import MISSING, UNSEEN
+from ..moments._labels import MISSING, UNSEEN, as_labels
 from ..moments._rows import as_outcome, as_weights, check_containers
 from ._fits import GroupedModel, last_step, random_intercept_fit_of
 
@@ -70,7 +70,9 @@ def residuals(
     >>> residuals(model, X, y, subject, scaled=True).describe()[["min", "50%", "max"]].round(4).tolist()
     [-3.2257, 0.0109, 4.2506]
     """
-    return RowsOfModel(model, X, y, groups).residuals(kind, scaled, sample_weight)
+    check_choice("kind", kind, get_args(ResidualKind))
+    of = "population" if kind == "population" and X is not None else groups
+    return RowsOfModel(model, X, y, of).residuals(kind, scaled, sample_weight)
 
 
 def augment(model: GroupedModel, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> pd.DataFrame:
@@ -90,7 +92,8 @@ def augment(model: GroupedModel, X: Any, y: ArrayLike, groups: ArrayLike | None 
     Returns
     -------
     table : pandas.DataFrame
-        The columns of `X` if it is a data frame, the outcome and the group label, and ".fitted" (the prediction for the
+        The columns of `X` if it is a data frame, the outcome and the group label (with a point before the name if `X` has
+        a column of that name), and ".fitted" (the prediction for the
         row's group), ".fixed" (the fixed part), ".resid" (y less ".fitted") and ".scaled_resid" (divided by sigma; NaN if
         sigma is 0), in units of y but for the last; and ".known", whether `fit` has seen the group.
 
@@ -119,14 +122,14 @@ def augment(model: GroupedModel, X: Any, y: ArrayLike, groups: ArrayLike | None 
             column = X[name]
             table[name] = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
     fit = rows.fit
-    if fit.outcome_name not in table:
-        table[fit.outcome_name] = rows.y
-    if groups is not None and fit.group_name not in table:
-        table[fit.group_name] = groups.to_numpy() if hasattr(groups, "to_numpy") else np.asarray(groups)
+    # A predictor may have the name of the outcome, or of the groups.
+    table[fit.outcome_name if fit.outcome_name not in table else f".{fit.outcome_name}"] = rows.y
+    if groups is not None and not isinstance(groups, str):
+        table[fit.group_name if fit.group_name not in table else f".{fit.group_name}"] = as_labels(groups)
     sigma = np.sqrt(fit.residual_variance)
     resid = rows.residuals("conditional", False, None).to_numpy()
-    table[".fitted"] = rows.y - resid
-    table[".fixed"] = rows.y - rows.residuals("population", False, None).to_numpy()
+    table[".fitted"] = np.where(rows.is_nan, np.nan, fit.predict(rows.X, rows.codes))
+    table[".fixed"] = fit.predict(rows.X, np.full(len(rows.y), MISSING))
     table[".resid"] = resid
     table[".scaled_resid"] = resid / sigma if sigma > 0 else np.nan
     table[".known"] = rows.codes >= 0
@@ -185,22 +188,23 @@ class RowsOfModel:
         if len(self.y) != len(self.codes):
             raise ValueError(f"y must hold one value per row of X; found {len(self.y)} for {len(self.codes)} rows.")
         self.index = next(candidates, pd.RangeIndex(len(self.y)))
-        self._nan = (self.codes == UNSEEN) & (last.new_groups == "nan")
+        self.is_nan = (self.codes == UNSEEN) & (last.new_groups == "nan")
 
     def residuals(self, kind: ResidualKind, scaled: bool, sample_weight: ArrayLike | None) -> pd.Series:
         """Return the residuals as the function of the same name does."""
-        check_choice("kind", kind, get_args(ResidualKind))
         values = self.fit.residuals(self.X, self.codes, self.y, conditional=kind == "conditional")
         if kind == "conditional":
-            values[self._nan] = np.nan
+            values[self.is_nan] = np.nan
         if scaled:
             variance = np.full(len(values), self.fit.residual_variance)
             if sample_weight is not None:
                 weights = as_weights(sample_weight, len(values))
-                variance = variance / weights if self.fit.options.weight_type == "precision" else variance
+                if self.fit.options.weight_type == "precision":
+                    # A row of no precision has no scale.
+                    variance = np.divide(variance, weights, out=np.full(len(values), np.nan), where=weights > 0)
             if kind == "population":
                 variance = variance + self.fit.group_variance
-            if not (variance > 0).all():
+            if (variance <= 0).any():
                 raise ValueError("The model leaves no residual (sigma2 = 0), by which residuals could be divided.")
             values = values / np.sqrt(variance)
         return pd.Series(values, index=self.index, name="residual")

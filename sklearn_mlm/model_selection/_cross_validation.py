@@ -74,7 +74,7 @@ def cross_validate_groups(
         last step. If X is None, another model with groups. False compares with nothing. The baseline is fitted first, so
         that a baseline that cannot be fitted costs no time.
     sample_weight : array-like of shape (n_samples,), default=None
-        Row weights, for fits and scores.
+        Row weights, for scores, and for the fits of the estimators that take them.
     random_state : int, RandomState instance or None, default=None
         Random numbers for shuffling the rows.
     n_jobs : int or None, default=None
@@ -185,9 +185,13 @@ def _scores(
             scores = cross_validate(requesting, X, y, scoring=scorers, params=params, **options)
         except KeyError as error:
             if error.args == ("groups",):
+                advice = (
+                    "groups are routed. Leave the groups in a column of X, and name it by the model's group_feature."
+                    if weights is None
+                    else "row weights are routed. Leave out sample_weight, or that estimator."
+                )
                 raise ValueError(
-                    "An estimator in the model, such as scikit-learn's TargetEncoder, cannot be fitted while groups or row "
-                    "weights are routed. Leave the groups in a column of X, and name it by the model's group_feature."
+                    f"An estimator in the model, such as scikit-learn's TargetEncoder, cannot be fitted while {advice}"
                 ) from error
             raise
     return {metric: scores[f"test_{metric}"] for metric in scorers}
@@ -270,13 +274,28 @@ def _group_column(model: Any, X: Any) -> Any:
 def _ols_beside(models: dict[str, BaseEstimator]) -> Any:
     """Return least squares in place of the models with groups in the first model that has some."""
     for model in models.values():
-        if isinstance(model, GroupedRegressor):
-            return pooled(model)
-        parts = {name: part for name, part in model.get_params().items() if isinstance(part, GroupedRegressor)}
-        if parts:
-            return clone(model).set_params(**{name: pooled(part) for name, part in parts.items()})
+        if any(isinstance(part, GroupedRegressor) for part in parts_of(model)):
+            return _with_ols(model)
     first = clone(next(iter(models.values())))
     return first.set_params(**{first.steps[-1][0]: LinearRegression()}) if hasattr(first, "steps") else LinearRegression()
+
+
+def _with_ols(part: Any) -> Any:
+    """Return a copy of an estimator, or of one of its parameters, with least squares in place of models with groups."""
+    if isinstance(part, GroupedRegressor):
+        return pooled(part)
+    if isinstance(part, dict):
+        return {name: _with_ols(value) for name, value in part.items()}
+    if type(part) in (list, tuple):
+        return type(part)(map(_with_ols, part))
+    if isinstance(part, type) or not hasattr(part, "get_params"):
+        return part
+    held = {
+        name: _with_ols(value)
+        for name, value in part.get_params(deep=False).items()
+        if any(isinstance(inner, GroupedRegressor) for inner in parts_of(value))
+    }
+    return clone(part).set_params(**held)
 
 
 def _means_and_sds(scores: dict[str, np.ndarray]) -> pd.Series:

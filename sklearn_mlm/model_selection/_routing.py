@@ -92,9 +92,7 @@ def takes_groups(estimator: Any) -> bool:
 
 def parts_of(estimator: Any) -> list[Any]:
     """Return an estimator and everything in its parameters, at any depth, including lists and dictionaries."""
-    parts, pending = [estimator], []
-    if hasattr(estimator, "get_params") and not isinstance(estimator, type):
-        pending = list(estimator.get_params(deep=True).values())
+    parts, pending = [], [estimator]
     while pending:
         part = pending.pop()
         if isinstance(part, dict):
@@ -103,6 +101,8 @@ def parts_of(estimator: Any) -> list[Any]:
             pending.extend(part)
         elif not isinstance(part, type):
             parts.append(part)
+            if hasattr(part, "get_params"):
+                pending.extend(part.get_params(deep=False).values())
     return parts
 
 

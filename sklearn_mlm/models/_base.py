@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, get_args
@@ -16,7 +15,7 @@ from sklearn.utils import Tags, check_array
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import check_consistent_length, validate_data
 
-from .._inputs import name_of
+from .._inputs import name_of, warn_caller
 from .._typing import NewGroups
 from ..likelihood._solution import predicted_means
 from ..moments._complaints import explaining
@@ -155,7 +154,7 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
                 with explaining(X, group_position=self._group_position):
                     X = as_numbers(check_array(X, input_name="X", estimator=self, **checks), "X")
             if groups is not None:
-                warn_of_other_groups(column, groups, key, stacklevel=4)
+                warn_of_other_groups(column, groups, key)
             groups = column if groups is None else groups
         names = getattr(self, "feature_names_in_", None)
         if names is not None:
@@ -206,7 +205,7 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
                 X = check_array(X, input_name="X", estimator=self, accept_sparse=["csr", "csc"])
                 X = finite_numbers(X, "X")
         if groups is not None:
-            warn_of_other_groups(column, groups, self._group_key, stacklevel=4)
+            warn_of_other_groups(column, groups, self._group_key)
         return X, column if groups is None else groups, len(column)
 
     def locate(self, X: Any, groups: ArrayLike | None = None) -> tuple[Any, np.ndarray]:
@@ -231,7 +230,7 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
         if not population and groups is not None:
             return X, self._encode(groups, n_samples)
         if not population and self.n_groups_:
-            warn_of_missing_groups(PREDICT_WITHOUT_GROUPS, stacklevel=3)
+            warn_of_missing_groups(PREDICT_WITHOUT_GROUPS)
         return X, np.full(n_samples, MISSING)
 
     def _mean(self, X: Any, codes: np.ndarray, effects: np.ndarray) -> np.ndarray:
@@ -252,11 +251,9 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
             )
         nothing_known = self.n_groups_ and unseen.any() and not (codes >= 0).any()
         if nothing_known and label_kind(groups) != label_kind(self.groups_):
-            warnings.warn(
+            warn_caller(
                 f"None of the groups is known: their labels have another type ({label_kind(groups)}) than those of fit "
-                f"({label_kind(self.groups_)}), as 1 and '1' have. Every row is predicted as a row of a new group.",
-                UserWarning,
-                stacklevel=4,
+                f"({label_kind(self.groups_)}), as 1 and '1' have. Every row is predicted as a row of a new group."
             )
         elif self.n_groups_ and unseen.any():
             new = pd.Index(pd.unique(pd.Series(groups)[unseen]))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from types import FrameType
+
+from .._inputs import warn_caller
 
 FIT_WITHOUT_GROUPS = "was given no groups, so the model is ordinary least squares."
 PREDICT_WITHOUT_GROUPS = (
@@ -50,15 +51,13 @@ class GroupsNotPassedWarning(UserWarning):
     """
 
 
-def warn_of_missing_groups(message: str, stacklevel: int) -> None:
+def warn_of_missing_groups(message: str) -> None:
     """Warn that no groups were passed, unless the cross-validation that made the call has been told so.
 
     Parameters
     ----------
     message : str
         The warning.
-    stacklevel : int
-        As `warnings.warn` takes it in the caller.
     """
     call = _outermost_cross_validation(sys._getframe(1))
     if call is not None:
@@ -67,8 +66,10 @@ def warn_of_missing_groups(message: str, stacklevel: int) -> None:
         mark = _MARK.format(message)
         if mark in call.f_locals:
             return
+    warn_caller(message, GroupsNotPassedWarning)
+    # Not before: if the warning is an error, it is one in each fold.
+    if call is not None:
         call.f_locals[mark] = True
-    warnings.warn(message, GroupsNotPassedWarning, stacklevel=stacklevel + 1)
 
 
 def _outermost_cross_validation(frame: FrameType | None) -> FrameType | None:

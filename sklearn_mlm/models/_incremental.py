@@ -113,7 +113,7 @@ class IncrementalRegressor(GroupedRegressor):
                 moments = _added(before, moments, read_again, moments.outcome_name or before.outcome_name)
                 warn_of_twins(before.labels, moments.labels, stacklevel=2)
             elif not grouped:
-                warn_of_missing_groups(f"partial_fit {FIT_WITHOUT_GROUPS} {PASS_GROUPS}", stacklevel=2)
+                warn_of_missing_groups(f"partial_fit {FIT_WITHOUT_GROUPS} {PASS_GROUPS}")
             try:
                 return self._store(moments)
             except TooLittleError:

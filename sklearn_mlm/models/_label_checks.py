@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from .._inputs import warn_caller
 from ..moments._grouped_moments import GroupedMoments
-from ..moments._labels import as_labels
+from ..moments._labels import as_labels, encode
 
 # Scatter within groups, and squared distance from a line, that are rounding.
 _ROUNDING = 1e-20
 _LINEAR = 1e-12
 # How near to 0 and 1 the mean and the variance of labels are after StandardScaler.
 _STANDARDISED = 1e-6
-# With fewer groups, fractions from 0 to 1 may be labels as they were.
-_GROUPS_OF_FRACTIONS = 5
+# With fewer groups, a column may be a linear function of the labels, or labels be fractions from 0 to 1, by chance.
+_ENOUGH_GROUPS = 5
 
 
-def warn_of_peculiar_labels(moments: GroupedMoments, key: str | int | None, stacklevel: int) -> None:
+def warn_of_peculiar_labels(moments: GroupedMoments, key: str | int | None) -> None:
     """Warn of predictors that are the labels, or made of them, and of labels that a step has transformed.
 
     Parameters
@@ -32,38 +31,42 @@ def warn_of_peculiar_labels(moments: GroupedMoments, key: str | int | None, stac
         Moments of the rows.
     key : str, int or None
         The `group_feature` of the model.
-    stacklevel : int
-        As `warnings.warn` takes it in the caller.
     """
     for message in (
         _labels_among_predictors(moments),
-        _made_of_labels(moments.feature_names, key),
+        _made_of_labels(moments, key),
         _transformed(moments, key),
     ):
         if message:
-            warnings.warn(message, UserWarning, stacklevel=stacklevel + 1)
+            warn_caller(message)
 
 
 def _numbers(moments: GroupedMoments) -> np.ndarray | None:
-    """Return labels that are numbers as an array; None if they are not, or are too few to show anything."""
-    kind = getattr(moments.labels.dtype, "kind", "O")
-    return moments.labels.to_numpy(dtype=np.float64) if kind in "iuf" and len(moments.labels) > 2 else None
+    """Return labels that are numbers as an array; None if they are not."""
+    return moments.labels.to_numpy(dtype=np.float64) if getattr(moments.labels.dtype, "kind", "O") in "iuf" else None
 
 
 def _labels_among_predictors(moments: GroupedMoments) -> str | None:
-    """Return a warning of a predictor that equals the labels, or is a linear function of them."""
-    labels = _numbers(moments)
-    if labels is None:
-        return None
+    """Return a warning of a predictor that equals the labels, as numbers or as text, or is a linear function of them."""
     scatter = moments.within.diagonal()[:-1]
     between = moments.counts @ moments.deviations[:, :-1] ** 2
-    for at in np.flatnonzero(scatter <= _ROUNDING * between).tolist():
-        x, name = moments.means[:, at], moments.shown_names[at]
+    candidates = np.flatnonzero((scatter <= _ROUNDING * between) & (between > 0))
+    if not len(candidates) or moments.n_groups < 3:
+        return None
+    labels = _numbers(moments)
+    if labels is None:
+        # Text of numbers, such as "308".
+        labels = pd.to_numeric(pd.Series(moments.labels), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+        if np.isnan(labels).any():
+            return None
+    for at in candidates.tolist():
+        x, name = moments.center[at] + moments.deviations[:, at], moments.shown_names[at]
         if np.array_equal(x, labels):
             relation = "equals the group labels"
         else:
             apart, spread = x - x.mean(), labels - labels.mean()
-            if not np.ptp(x) or (apart @ spread) ** 2 < (1.0 - _LINEAR) * (apart @ apart) * (spread @ spread):
+            alike = (apart @ spread) ** 2 >= (1.0 - _LINEAR) * (apart @ apart) * (spread @ spread)
+            if not alike or moments.n_groups < _ENOUGH_GROUPS:
                 continue
             relation = "is a linear function of the group labels"
         return (
@@ -73,11 +76,13 @@ def _labels_among_predictors(moments: GroupedMoments) -> str | None:
     return None
 
 
-def _made_of_labels(names: Sequence[str] | None, key: str | int | None) -> str | None:
+def _made_of_labels(moments: GroupedMoments, key: str | int | None) -> str | None:
     """Return a warning of columns that PolynomialFeatures has made of the group column."""
-    if names is None or not isinstance(key, str):
+    names = moments.feature_names
+    if names is None or not isinstance(key, str) or _numbers(moments) is None:
         return None
-    made = [name for name in names if name != key and key in re.split(r"[ ^]", name)]
+    columns = {*names, key}
+    made = [name for name in names if key in name and key in _factors(name, columns - {name})]
     if not made:
         return None
     return (
@@ -87,28 +92,47 @@ def _made_of_labels(names: Sequence[str] | None, key: str | int | None) -> str |
     )
 
 
+def _factors(name: str, columns: set[str]) -> list[str]:
+    """Return the columns whose powers make a product, such as "days subject^2"; empty if the name is none of these."""
+    for column in columns:
+        if not name.startswith(column):
+            continue
+        rest = re.sub(r"^\^\d+", "", name[len(column) :])
+        if not rest:
+            return [column]
+        if rest.startswith(" "):
+            others = _factors(rest[1:], columns)
+            if others:
+                return [column, *others]
+    return []
+
+
 def _transformed(moments: GroupedMoments, key: str | int | None) -> str | None:
     """Return a warning of labels in a group column that a scaler has changed."""
     labels = _numbers(moments)
-    if key is None or labels is None or np.array_equal(labels, np.round(labels)):
+    if key is None or labels is None or len(labels) < 3:
+        return None
+    fractions = labels[labels != np.round(labels)]
+    if not len(fractions):
         return None
     share = moments.n_rows / moments.n_rows.sum()
     mean = float(share @ labels)
     scaler = None
     if abs(mean) < _STANDARDISED and abs(float(share @ (labels - mean) ** 2) - 1.0) < _STANDARDISED:
         scaler = "StandardScaler"
-    elif labels.min() == 0.0 and labels.max() == 1.0 and len(labels) >= _GROUPS_OF_FRACTIONS:
-        scaler = "MinMaxScaler"
+    # Shares such as 0.25 are labels as they are.
+    elif labels.min() == 0.0 and labels.max() == 1.0 and len(labels) >= _ENOUGH_GROUPS:
+        scaler = None if np.allclose(100.0 * labels, np.round(100.0 * labels), atol=1e-9) else "MinMaxScaler"
     if scaler is None:
         return None
     return (
-        f"The labels in the group column {key!r} are fractions such as {float(labels[0]):.4g}, as {scaler} makes them. "
+        f"The labels in the group column {key!r} are fractions such as {float(fractions[0]):.4g}, as {scaler} makes them. "
         "A step before the model seems to have changed them, and groups_ and random_effects_ have these labels. Let the "
         'column pass unchanged, with ColumnTransformer([...], remainder="passthrough").'
     )
 
 
-def warn_of_other_groups(column: ArrayLike, groups: ArrayLike, key: str | int, stacklevel: int) -> None:
+def warn_of_other_groups(column: ArrayLike, groups: ArrayLike, key: str | int) -> None:
     """Warn if labels that were passed differ from those in the group column of X.
 
     Parameters
@@ -117,27 +141,15 @@ def warn_of_other_groups(column: ArrayLike, groups: ArrayLike, key: str | int, s
         The labels in X, and those that were passed.
     key : str or int
         The `group_feature` of the model.
-    stacklevel : int
-        As `warnings.warn` takes it in the caller.
     """
     in_x, passed = as_labels(column), as_labels(groups)
     if len(in_x) != len(passed):
         return  # other checks refuse them
-    numbers = all(isinstance(labels, np.ndarray) and labels.dtype.kind in "iuf" for labels in (in_x, passed))
-    if not numbers:
-        in_x, passed = _objects(in_x), _objects(passed)
-    n_apart = int(np.count_nonzero(np.asarray(in_x != passed)))
+    # Codes among the labels in X: equal labels may be of other types.
+    levels = pd.Index(pd.unique(pd.Series(in_x).dropna()))
+    n_apart = int(np.count_nonzero(encode(cast(ArrayLike, in_x), levels) != encode(cast(ArrayLike, passed), levels)))
     if n_apart:
-        warnings.warn(
+        warn_caller(
             f"groups and the group column {key!r} of X differ in {n_apart} of {len(passed)} rows. groups is used; leave it "
             "out to use the column.",
-            UserWarning,
-            stacklevel=stacklevel + 1,
         )
-
-
-def _objects(labels: Any) -> np.ndarray:
-    """Return labels as objects, missing ones as None."""
-    values = np.array(labels, dtype=object)
-    values[pd.isna(values)] = None
-    return values

@@ -191,7 +191,7 @@ class RandomInterceptRegressor(IncrementalRegressor):
         with self._unchanged_on_error():
             moments, read_again = self._read(X, y, groups, sample_weight)
             if not has_groups(moments.labels):
-                self._warn_of_no_groups(stacklevel=2)
+                self._warn_of_no_groups()
             warn_of_twins(moments.labels[:0], moments.labels, stacklevel=2)
             self._store(moments, read_again)
             if isinstance(read_again, RowsInMemory):
@@ -411,9 +411,9 @@ class RandomInterceptRegressor(IncrementalRegressor):
 
     # ---- parts of the methods above
 
-    def _warn_of_no_groups(self, stacklevel: int) -> None:
+    def _warn_of_no_groups(self) -> None:
         """Warn that no groups were passed."""
-        warn_of_missing_groups(f"fit {FIT_WITHOUT_GROUPS} {PASS_GROUPS}", stacklevel=stacklevel + 1)
+        warn_of_missing_groups(f"fit {FIT_WITHOUT_GROUPS} {PASS_GROUPS}")
 
     def _check_parameters(self) -> None:
         """Raise a ValueError for a parameter that is not one of its choices."""
@@ -447,7 +447,7 @@ class RandomInterceptRegressor(IncrementalRegressor):
         self._set_random_effects(fit)
         warn_of_peculiar_data(criterion, fit.identified)
         if grouped:
-            warn_of_peculiar_labels(moments, self._group_key, stacklevel=3)
+            warn_of_peculiar_labels(moments, self._group_key)
         return self
 
     def _set_estimates(self, fit: Fit) -> None:

@@ -39,6 +39,7 @@ class RowsInMemory:
 
 def weighted_residuals(residuals: np.ndarray, weights: np.ndarray, weight_type: WeightType) -> np.ndarray:
     """Return residuals of equal variance: one for each row with a precision, or one for each copy of a row."""
+    residuals, weights = residuals[weights > 0], weights[weights > 0]
     if weight_type == "precision":
         return np.asarray(residuals * np.sqrt(weights))
     whole = np.array_equal(weights, np.floor(weights))

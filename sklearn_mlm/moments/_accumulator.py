@@ -9,7 +9,7 @@ from typing import NamedTuple, Self, cast
 
 import numpy as np
 
-from ._complaints import columns_to_check, raise_not_finite
+from ._complaints import raise_not_finite
 from ._label_tables import HashedLabels, NumberedLabels
 from ._labels import Labels, sorting
 from ._moments import Moments
@@ -242,7 +242,7 @@ class Accumulator:
         sample = np.unique(np.concatenate([sample, member[codes[sample]]]))
         within = own_sums(rows.at(sample), codes[sample]).within.diagonal()
         if not np.isfinite(within).all():
-            raise_not_finite(columns_to_check(rows.X, rows.y), first)
+            raise_not_finite(rows.columns_to_check(), first)
         self._limit = _limit(within)
         variances = sampled_variances(rows, codes, member) if len(rows) * width >= LARGE else None
         if variances is None or np.any(variances[0] > TOLERATED_LOSS / 2 * variances[1]):
@@ -295,7 +295,7 @@ class Accumulator:
         within = within + merged.diagonal()
         if not np.isfinite(within).all():
             with in_rows(first, len(rows)):
-                raise_not_finite(columns_to_check(rows.X, rows.y), first)
+                raise_not_finite(rows.columns_to_check(), first)
         self._limit = np.maximum(self._limit, _limit(within))
         with np.errstate(over="ignore"):
             points_serve = np.all(total.scatter.diagonal() + about_points.diagonal() <= _limit(within) / 4)

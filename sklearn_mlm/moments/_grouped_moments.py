@@ -128,7 +128,7 @@ class GroupedMoments(Moments):
             The rows, each entry as in `from_arrays`. All batches must have the same columns, and data frames the same column
             names. A group may have rows in several batches, and a batch may be empty.
         verbose : int, default=0
-            Verbosity level. 1 shows the number of rows read and the rate, which needs tqdm, a part of the extra "arrow".
+            1 shows the number of rows read, and the rate if tqdm is installed.
 
         Returns
         -------
@@ -137,8 +137,6 @@ class GroupedMoments(Moments):
 
         Raises
         ------
-        ImportError
-            If `verbose` is positive and tqdm is missing.
         TypeError
             If a batch is not a tuple of three or four entries.
         ValueError
@@ -188,7 +186,7 @@ class GroupedMoments(Moments):
         sample_weight : str or None, default=None
             Name of the column of row weights. None gives every row the weight 1.
         verbose : int, default=0
-            Verbosity level. 1 shows the number of rows read and the rate, which needs tqdm, a part of the extra "arrow".
+            1 shows the number of rows read, and the rate if tqdm is installed.
 
         Returns
         -------
@@ -198,7 +196,7 @@ class GroupedMoments(Moments):
         Raises
         ------
         ImportError
-            If pyarrow is missing, or tqdm if `verbose` is positive. Both are parts of the extra "arrow".
+            If pyarrow is missing, a part of the extra "arrow".
         TypeError
             If `source` offers no stream, or a name is not a string.
         ValueError
@@ -247,7 +245,7 @@ class GroupedMoments(Moments):
         sample_weight : str or None, default=None
             Name of the column of row weights. None gives every row the weight 1.
         verbose : int, default=0
-            Verbosity level. 1 shows the number of rows read and the rate, which needs tqdm, a part of the extra "arrow".
+            1 shows the number of rows read, and the rate if tqdm is installed.
 
         Returns
         -------

@@ -35,17 +35,27 @@ class Rows:
         Predictors, of any numeric type.
     y : ndarray of shape (n_samples,)
         Outcome.
+    feature_names : tuple of str or None, default=None
+        Names of the columns of X, for errors.
+    outcome_name : str or None, default=None
+        Name of y.
     """
 
-    def __init__(self, X: Any, y: np.ndarray):
+    def __init__(self, X: Any, y: np.ndarray, feature_names: tuple[str, ...] | None = None, outcome_name: str | None = None):
         # No predictors are an empty list of columns.
         X = [] if X is None else X
         self.X = X.tocsr() if sparse.issparse(X) else X
         self.y = y
         self.n_columns = 1 + (len(X) if isinstance(X, list) else X.shape[1])
+        self._names = feature_names, outcome_name
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def columns_to_check(self) -> Iterator[Column]:
+        """Yield the columns that may be the reason why the rows cannot be read, for an error about them."""
+        feature_names, outcome_name = self._names
+        return columns_to_check(self.X, self.y, feature_names=feature_names, outcome_name=outcome_name)
 
     def read(self, rows: slice | np.ndarray, about: np.ndarray, out: np.ndarray) -> None:
         """Subtract `about`, of shape (n_columns,), from some rows and write them to `out`, of shape (n_rows, n_columns)."""
@@ -200,7 +210,7 @@ def grouped_rows(
             X = (X.tocsr() if sparse.issparse(X) else X)[kept]
         codes, used = factorize(codes[kept])
         levels = levels.take(used.to_numpy())
-        rows = replace(rows, X=X, y=y[kept], codes=codes, levels=levels, weights=weights[kept])
+        rows = replace(rows, X=X, y=y[kept], codes=codes, levels=levels, weights=weights[kept], whole=rows)
     return rows
 
 

@@ -116,7 +116,7 @@ def read_batches(batches: Iterable[Batch], verbose: int, lasting: bool) -> Momen
             groups_name, outcome_name = groups_name or batch.groups_name, outcome_name or batch.outcome_name
             if weights is None and len(rows):
                 n_kept += len(rows)
-                numbers = Rows(predictors_as_numbers(rows.X), as_numbers(rows.y, "y"))
+                numbers = Rows(predictors_as_numbers(rows.X), as_numbers(rows.y, "y"), names, batch.outcome_name)
                 accumulator.add(numbers, batch.groups, first=n_read, lasting=lasting)
             elif weights is not None and len(rows):
                 n_kept += int(np.count_nonzero(weights))

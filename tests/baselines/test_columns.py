@@ -146,6 +146,31 @@ def test_weights_are_precisions(rows, unit):
         compare_with_ols(X[[*"abc"]], y, groups, sample_weight=weights, weight_type="analytic")
 
 
+def test_the_weights_have_the_meaning_that_the_model_gives_them(rows):
+    X, y, groups = rows
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
+    model = make_pipeline(StandardScaler(), RandomInterceptRegressor(weight_type="precision"))
+    options = {"preprocessing": model, "sample_weight": weights, "random_state": 0}
+    comparison = compare_with_ols(X[["a"]], y, groups, **options)
+    same(comparison, compare_with_ols(X[["a"]], y, groups, weight_type="precision", **options))
+    copies = compare_with_ols(X[["a"]], y, groups, weight_type="frequency", **options)
+    assert f"{weights.sum():.1f} rows in" in str(copies)
+    assert f"the {weights.sum():.1f} rows count as" in " ".join(copies.conclusions)
+
+
+def test_sparse_columns_and_labels_that_differ(rows):
+    X, y, groups = rows
+    encoder = ColumnTransformer([("sector", OneHotEncoder(drop="first"), ["sector"]), ("a", "passthrough", ["a"])])
+    comparison = compare_with_ols(X, y, groups, preprocessing=encoder, random_state=0)
+    assert list(comparison.coefficients.index.unique(0)) == ["(Intercept)", "sector__sector_public", "a__a"]
+    model = RandomInterceptRegressor(group_feature="school")
+    with pytest.warns(UserWarning, match="groups and the group column 'school' of X differ in"):
+        compare_with_ols(X[["a"]].assign(school=groups), y, groups % 5, preprocessing=model)
+    twice = pd.concat([X[["sector"]], X[["sector"]]], axis=1)
+    with pytest.raises(ValueError, match="unique names; found 'sector' twice"):
+        compare_with_ols(twice, y, groups, factors="sector")
+
+
 def test_errors_of_weighted_rows_are_weighted(rows):
     X, y, groups = rows
     zero = np.arange(len(y)) % 7 == 0

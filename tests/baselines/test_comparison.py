@@ -301,7 +301,7 @@ def test_groups_that_differ_make_the_model_pay():
     assert "Textbook standard errors ignore the groups: cluster-robust ones are" in text
     assert "do not differ significantly" in text
     assert "The multilevel model pays off for other rows of these groups" in text
-    assert "For new groups it predicts as well" in text
+    assert "For new groups the two predict equally well" in text
 
 
 def test_a_contextual_effect_is_reported_and_cluster_robust_errors_do_not_correct_it():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 from sklearn_mlm import RandomInterceptRegressor
@@ -39,6 +40,12 @@ def weights(**by_position):
         ({"B vs C": {"x": 1, "x2": -1}}, weights(p1=1, p2=-1), 0),
         ({"B vs C": [0, 1, -1, 0, 0, 0, 0]}, weights(p1=1, p2=-1), 0),
         (pd.DataFrame({"x2": [-1], "x": [1]}, index=["B vs C"]), weights(p1=1, p2=-1), 0),
+        (pd.DataFrame({"x2": [-1.0], "x": [1.0], "1": [np.nan]}, index=["B vs C"]), weights(p1=1, p2=-1), 0),
+        (pd.Series({"x2": -1, "x": 1}), weights(p1=1, p2=-1), 0),
+        (pl.DataFrame({"x2": [-1], "x": [1]}), weights(p1=1, p2=-1), 0),
+        ([pd.Series({"x2": -1, "x": 1})], weights(p1=1, p2=-1), 0),
+        ("1", weights(p6=1), 0),
+        ("x - `1` = 1", weights(p1=1, p6=-1), 1),
         ([0, 1, -1, 0, 0, 0, 0], weights(p1=1, p2=-1), 0),
     ],
 )
@@ -77,6 +84,9 @@ def test_several_hypotheses():
         ("x =", ValueError, "cannot be read"),
         ("x x2", ValueError, "cannot be read"),
         ("__import__('os')", ValueError, "not a linear combination"),
+        ("x - 1", ValueError, "is a number meant, or the fixed effect of this name"),
+        ("x = 1e400", ValueError, "not finite"),
+        ("_name_1_", ValueError, "is not a fixed effect"),
         ("x - x", ValueError, "weighs no fixed effect"),
         ("2 = 2", ValueError, "weighs no fixed effect"),
         ({"x": 0}, ValueError, "weighs no fixed effect"),
@@ -161,6 +171,16 @@ def test_terms_without_names_are_the_columns(design):
     for name in table.index:
         np.testing.assert_allclose(table.loc[name, "F"], contrast_test(model, {name: 1})["t"] ** 2, rtol=1e-12)
     assert table.index.name == "term"
+
+
+def test_terms_may_have_names_that_are_numbers_and_names_in_an_array(design):
+    X, y, groups = design
+    frame = pd.DataFrame(X, columns=["2019", "2020", "nan"])
+    model = RandomInterceptRegressor().fit(frame, y, groups=groups)
+    expected = term_tests(model, {"year": [{"2019": 1}, {"2020": 1}]})
+    for names in (["2019", "2020"], np.array(["2019", "2020"], dtype=object), frame.columns[:2]):
+        pd.testing.assert_frame_equal(term_tests(model, {"year": names}), expected)
+    np.testing.assert_allclose(contrast_test(model, "nan - `2019`"), contrast_test(model, {"nan": 1, "2019": -1}))
 
 
 def test_terms_with_dropped_columns(design):

@@ -51,7 +51,7 @@ def test_what_cannot_be_tested(nested, design):
     with pytest.raises(ValueError, match=r"a and b are not nested.*compare_models"):
         likelihood_ratio_test(a=nested["a"], b=nested["a"])
     wider = RandomInterceptRegressor(weight_type="precision").fit(pd.DataFrame(X, columns=[*"abc"]), y, groups=groups)
-    with pytest.raises(ValueError, match="differ in weight_type"):
+    with pytest.raises(ValueError, match="model 1 and model 2 differ in weight_type"):
         likelihood_ratio_test(nested["a"], wider)
     with pytest.raises(ValueError, match="null and other have different rows"):
         compare_models(null=nested["null"], other=RandomInterceptRegressor().fit(None, y + groups, groups=groups))
@@ -78,6 +78,25 @@ def test_models_that_are_not_nested_are_compared_by_maximum_likelihood(design):
         np.testing.assert_allclose(table.loc[name, ["r2_marginal", "r2_conditional", "icc"]].astype(float), of_fit)
     relative = np.exp(-(table["aic"] - table["aic"].min()) / 2)
     np.testing.assert_allclose(table["aic_weight"], relative / relative.sum())
+
+
+def test_columns_are_told_apart_by_their_values(design):
+    X, y, groups = design
+    one, other = (RandomInterceptRegressor().fit(X[:, [at]], y, groups=groups) for at in (0, 1))
+    assert set(compare_models(one, other)["method"]) == {"ML (refitted)"}
+    scaled = RandomInterceptRegressor().fit(1e3 * X[:, [0]], y, groups=groups)
+    table = compare_models(one, scaled)
+    assert set(table["method"]) == {"ML (refitted)"}
+    np.testing.assert_allclose(table["aic_weight"], 0.5, rtol=1e-9)
+    two = RandomInterceptRegressor().fit(X[:, 1:], y, groups=groups)
+    with pytest.raises(ValueError, match="are not nested"):
+        likelihood_ratio_test(one, two)
+    likelihood_ratio_test(other, two)
+    with pytest.raises(TypeError, match="Two models have the name 'model 1'"):
+        likelihood_ratio_test(other, **{"model 1": two})
+    precise = RandomInterceptRegressor(weight_type="precision").fit(X[:, [0]], y, groups=groups)
+    with pytest.raises(ValueError, match="differ in weight_type"):
+        compare_models(one, precise)
 
 
 def test_models_with_the_same_columns_keep_their_restricted_likelihood(nested):

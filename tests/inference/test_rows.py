@@ -1,5 +1,7 @@
 """Residuals, fitted values beside the data, and known groups; for models, pipelines and searches."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 
-from sklearn_mlm import RandomInterceptRegressor, WithinOLS, inference
+from sklearn_mlm import ClusterRobustOLS, GroupsNotPassedWarning, RandomInterceptRegressor, WithinOLS, inference
 from sklearn_mlm.inference import augment, known_groups, residuals
 
 
@@ -151,4 +153,56 @@ def test_models_that_end_in_something_else(rows):
         inference.fixed_effects(make_pipeline(StandardScaler(), LinearRegression()).fit(X, y))
     within = make_pipeline(StandardScaler(), WithinOLS())
     within.fit(X, y, withinols__groups=rows[2])
-    assert list(inference.fixed_effects(within).index) == ["x0", "x1", "x2"]
+    assert list(inference.fixed_effects(within).index) == ["a", "b", "c"]
+    robust = make_pipeline(StandardScaler(), ClusterRobustOLS())
+    robust.fit(X, y, clusterrobustols__groups=rows[2])
+    assert list(inference.fixed_effects(robust).index) == ["(Intercept)", "a", "b", "c"]
+
+
+def test_rows_whose_columns_have_the_names_of_the_outcome_and_the_groups(rows):
+    X, y, groups = rows
+    labels = [(label, "a") for label in groups]
+    frame = X.rename(columns={"a": "y", "b": "group"})
+    model = RandomInterceptRegressor().fit(frame, y.to_numpy(), groups=labels)
+    table = augment(model, frame, y.to_numpy(), labels)
+    assert list(table.columns[:5]) == ["y", "group", "c", ".y", ".group"]
+    np.testing.assert_array_equal(table[".y"], y)
+    assert table[".group"].tolist() == labels
+    gaps = augment(model, frame, y.where(np.arange(len(y)) > 0).to_numpy(), labels)
+    np.testing.assert_allclose(gaps[".fitted"], table[".fitted"])
+    assert np.isnan(gaps[".resid"].iloc[0])
+
+
+def test_the_population_needs_no_groups(rows):
+    X, y, groups = rows
+    model = RandomInterceptRegressor(new_groups="error").fit(X, y, groups)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert residuals(model, X, y, kind="population").equals(residuals(model, X, y, groups, kind="population"))
+        inference.predict_interval(model, X, [999] * len(y), kind="population_mean")
+    with pytest.warns(GroupsNotPassedWarning) as caught:
+        residuals(model, X, y)
+    assert caught[0].filename == __file__
+    null = RandomInterceptRegressor(new_groups="error").fit(None, y, groups)
+    line = inference.predict_interval(null, None, [999, 0], kind="population_mean")
+    np.testing.assert_allclose(line["prediction"], null.intercept_)
+
+
+def test_a_row_of_no_precision_has_no_scale(rows):
+    X, y, groups = rows
+    weights = np.arange(len(y)) % 2.0
+    model = RandomInterceptRegressor(weight_type="precision").fit(X, y, groups, weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scaled = residuals(model, X, y, groups, scaled=True, sample_weight=weights)
+    assert (scaled.isna() == (weights == 0)).all()
+    np.testing.assert_allclose(
+        model.summary().scaled_residuals, model.summary(X, y, groups, sample_weight=weights).scaled_residuals
+    )
+
+
+def test_intervals_of_a_pipeline_of_arrays_keep_the_index(rows):
+    X, y, groups = rows
+    model = make_pipeline(StandardScaler(), RandomInterceptRegressor())
+    model.fit(X, y, randominterceptregressor__groups=groups)
+    assert inference.predict_interval(model, X, groups.to_numpy()).index.equals(X.index)

@@ -50,6 +50,35 @@ def test_predictors_that_are_not_the_labels(frame):
     quiet(lambda: RandomInterceptRegressor().fit(None, y, groups=X["subject"] / 7))
 
 
+def test_columns_whose_names_have_the_name_of_the_group_column(frame):
+    X, y = frame
+    X = X.assign(subject=X["subject"].astype(str)).rename(columns={"x": "subject size", "level": "mean x of subject"})
+    quiet(lambda: RandomInterceptRegressor(group_feature="subject").fit(X, y))
+    numbers = X.assign(subject=X["subject"].astype(int))
+    quiet(lambda: RandomInterceptRegressor(group_feature="subject").fit(numbers, y))
+
+
+def test_a_name_of_two_words_is_found_in_products(frame):
+    X, y = frame
+    X = X[["x", "subject"]].rename(columns={"subject": "subject id"})
+    model = make_pipeline(PolynomialFeatures(2, include_bias=False), RandomInterceptRegressor(group_feature="subject id"))
+    with pytest.warns(UserWarning, match=r"2 column\(s\) of X, such as 'x subject id'"):
+        model.set_output(transform="pandas").fit(X, y)
+
+
+def test_labels_that_are_text_of_numbers(frame):
+    X, y = frame
+    with pytest.warns(UserWarning, match="Column 'id' of X equals the group labels"):
+        RandomInterceptRegressor().fit(X[["x"]].assign(id=X["subject"]), y, groups=X["subject"].astype(str))
+
+
+@pytest.mark.parametrize("labels", [[0, 0.25, 0.5, 0.75, 1, 0.4], [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]])
+def test_labels_may_be_fractions(frame, labels):
+    X, y = frame
+    column = np.repeat(labels, 10)
+    quiet(lambda: RandomInterceptRegressor(group_feature="subject").fit(X[["x"]].assign(subject=column), y))
+
+
 def test_a_group_column_of_which_a_step_makes_others(frame):
     X, y = frame
     model = make_pipeline(PolynomialFeatures(2, include_bias=False), RandomInterceptRegressor(group_feature="subject"))
@@ -83,6 +112,8 @@ def test_groups_that_disagree_with_the_group_column(frame):
     for same in (X["subject"], X["subject"].to_numpy(dtype=float), X["subject"].tolist()):
         quiet(lambda same=same: model.fit(X, y, groups=same).predict(X, groups=same))
     quiet(lambda: model.predict(X, groups="population"))
+    days = X.assign(subject=pd.to_datetime(X["subject"], unit="D"))
+    quiet(lambda: model.fit(days, y, groups=days["subject"].to_numpy().astype("datetime64[D]")))
     names = X.assign(subject=X["subject"].astype(str))
     quiet(lambda: model.fit(names, y, groups=names["subject"].astype("category")))
     missing = names["subject"].where(np.arange(60) > 0)

@@ -134,7 +134,7 @@ def test_errors_name_the_column_and_the_cause(frame, change, message, kind):
 
 def test_nan_in_a_column_is_refused_as_nan():
     table = pa.table({"x": [1.0, float("nan")], "y": [1.0, 2.0], "g": [1, 2]})
-    with pytest.raises(ValueError, match=r"Column 0 of X has 1 missing value\(s\) \(NaN\) in 2 rows, the first in row 1"):
+    with pytest.raises(ValueError, match=r"Column 'x' of X has 1 missing value\(s\) \(NaN\) in 2 rows, the first in row 1"):
         GroupedMoments.from_arrow(table, x="x", y="y", groups="g")
 
 
