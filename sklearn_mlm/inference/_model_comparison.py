@@ -312,4 +312,5 @@ def _means_among(small: Fit, large: Fit) -> bool:
     length = np.linalg.norm(x, axis=0)
     x = x / np.where(length > 0, length, 1.0)
     apart = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
-    return bool((np.linalg.norm(apart, axis=0) <= _AMONG * np.linalg.norm(y, axis=0)).all())
+    # A column that varies within groups only has group means that are rounding.
+    return bool((np.linalg.norm(apart, axis=0) <= _AMONG * np.sqrt(a.total_scatter[1][:-1])).all())

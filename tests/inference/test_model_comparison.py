@@ -99,6 +99,16 @@ def test_columns_are_told_apart_by_their_values(design):
         compare_models(one, precise)
 
 
+def test_columns_with_equal_group_means_are_nested_wherever_the_centre_is():
+    rng = np.random.default_rng(0)
+    groups, days = np.repeat(np.arange(12), 10), np.tile(np.arange(10) / 7, 12)
+    X, y = np.column_stack([days, rng.standard_normal(120)]), rng.standard_normal(120)
+    order = rng.permutation(120)
+    small = RandomInterceptRegressor().fit(X[order, :1], y[order], groups=groups[order])
+    large = RandomInterceptRegressor().fit(X, y, groups=groups)
+    assert likelihood_ratio_test(small, large)["df"].iloc[1] == 1
+
+
 def test_models_with_the_same_columns_keep_their_restricted_likelihood(nested):
     table = compare_models(nested["a"], nested["a"])
     assert list(table["method"]) == ["REML", "REML"]
