@@ -51,14 +51,15 @@ def line(name: str, value: str, interval: str = "") -> None:
 # The effect size of the schools themselves is the intraclass correlation, the share of the variance that is between
 # them. The plausible values range says it in points: how far apart are two schools with 2.5% of schools below the one
 # and above the other? The interval of the ICC is exact, whatever the sizes of schools; that of the range comes from
-# the profile limits of tau.
+# the limits of tau.
 
 null = RandomInterceptRegressor().fit(None, y, groups=school)
 tau, sigma = np.sqrt(null.variance_components_)
 total_sd = np.hypot(tau, sigma)
-icc_limits = confidence_intervals(null, method="exact").loc["icc"].to_numpy()
+intervals = confidence_intervals(null)
+icc_limits = intervals.loc["icc"].to_numpy()
 low, high = plausible_values_range(null)
-widths = (high - low) / tau * confidence_intervals(null).loc["sd(group)"].to_numpy()
+widths = (high - low) / tau * intervals.loc["sd(group)"].to_numpy()
 print(f"{len(pupils)} pupils in {null.n_groups_} schools, with 95% intervals\n")
 line("SD between schools", f"{tau:.2f}")
 line("SD within schools", f"{sigma:.2f}")

@@ -73,7 +73,7 @@ n_persons, n_days = by_day.shape
 correlation = by_day.corr().to_numpy()
 by_lag = np.array([np.diag(correlation, lag).mean() for lag in range(1, n_days)])
 sd = by_day.std()
-low, high = confidence_intervals(growth, method="exact").loc["icc"]
+low, high = confidence_intervals(growth).loc["icc"]
 total_sd = np.sqrt(growth.variance_components_.sum())
 print(f"Model: correlation {growth.icc_:.2f} (exact 95% interval {low:.2f} to {high:.2f}), SD {total_sd:.0f} every day\n")
 table = pd.DataFrame({"correlation": by_lag}, index=range(1, n_days)).T.rename_axis("days apart", axis=1)

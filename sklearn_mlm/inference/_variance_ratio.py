@@ -172,7 +172,8 @@ def _chi_squared_nodes(df: float) -> tuple[np.ndarray, np.ndarray]:
     from scipy import special
 
     shape = df / 2.0
-    low, high = np.log([special.gammaincinv(shape, _NEGLIGIBLE), special.gammainccinv(shape, _NEGLIGIBLE)]).tolist()
+    ends = special.gammaincinv(shape, _NEGLIGIBLE), special.gammainccinv(shape, _NEGLIGIBLE)
+    low, high = np.log(np.maximum(ends, np.finfo(np.float64).tiny)).tolist()
     # The standard deviation of the logarithm is about 1 / sqrt(shape) if the shape is large.
     step = min(_WIDEST_STEP, 0.6 / np.sqrt(shape))
     logs = np.linspace(low, high, int(np.ceil((high - low) / step)) + 1)
