@@ -386,3 +386,25 @@ def test_the_progress_of_influence_is_shown(design, capsys):
     assert capsys.readouterr().err == ""
     influence(model, X, y, groups, verbose=1)
     assert "groups" in capsys.readouterr().err
+
+
+def test_influence_of_some_groups(design):
+    X, y, groups = design
+    model = RandomInterceptRegressor().fit(X, y, groups)
+    table = influence(model, X, y, groups)
+    some = influence(model, X, y, groups, only=[7, 3])
+    pd.testing.assert_frame_equal(some, table.loc[[3, 7]])
+    with pytest.raises(ValueError, match="only has labels that fit has not seen, such as 99"):
+        influence(model, X, y, groups, only=[3, 99])
+
+
+def test_influence_says_that_it_takes_long(design, monkeypatch):
+    X, y, groups = design
+    model = RandomInterceptRegressor().fit(X, y, groups)
+    monkeypatch.setattr("sklearn_mlm.inference._influence._MINUTES", 100)
+    with pytest.warns(UserWarning, match="fits the model 12 times to 12 groups, which takes minutes or hours") as caught:
+        influence(model, X, y, groups)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        influence(model, X, y, groups, only=[3])
