@@ -327,16 +327,16 @@ class Fit:
         residuals : ndarray of shape (n_samples,)
             In units of y.
         """
-        # The codes -2 and -1 of unknown groups count from the end.
-        effects = np.append(self.random_effects, [0.0, 0.0])[codes] if conditional else 0.0
+        effects = self.random_effects if conditional else np.zeros(len(self.labels))
         if self.moments.remainder is None or X is None:
-            return np.asarray(
-                y - predicted_means(X, codes, self.slopes, self.intercept, np.zeros(len(self.labels))) - effects
-            )
+            mean = predicted_means(X, codes, self.slopes, self.intercept, effects)
+            return np.asarray(np.subtract(y, mean, out=mean))
         moments, slopes = self.moments.about_slopes()
         change = self.solution.rest_coefficients
         explained = X @ change - moments.center[:-1] @ change
-        return np.asarray(rests(X, y, KnownPart(slopes, moments.center[-1])) - explained + self.left_at_center - effects)
+        # The codes -2 and -1 of unknown groups count from the end.
+        of_group = np.append(effects, [0.0, 0.0])[codes]
+        return np.asarray(rests(X, y, KnownPart(slopes, moments.center[-1])) - explained + self.left_at_center - of_group)
 
     def prediction_variance(self, X: Any, codes: np.ndarray, *, gradient: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Return the variance of the predicted means of rows in their groups, and its derivatives.
