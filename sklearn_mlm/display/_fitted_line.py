@@ -369,13 +369,10 @@ class FittedLineDisplay(Display):
             title = f"means, {percent(self.level)} {kind}s"
             place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
         else:
-            if self.band_ is not None:
-                handles.append(self.band_)
-                labels.append(f"{percent(self.level)} band of the population mean")
-            else:
-                labels = [f"population mean, {percent(self.level)} interval"]
+            handles = handles if self.band_ is None else [(self.band_, self.line_)]
+            labels = [f"population mean, {percent(self.level)} {kind}"]
             title = self._held_text()
-            place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": 3}
+            place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": 2}
         drawn = sum(len(points.get_offsets()) for points in self.scatter_)
         if self.points is not None and drawn:
             handles.append(next(points for points in self.scatter_ if len(points.get_offsets())))

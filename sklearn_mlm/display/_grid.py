@@ -86,6 +86,8 @@ class Grid:
         """Return the values of the other columns in a few words, "" if there are none."""
         texts = []
         for name, value in list(self.held.items())[:_NAMED]:
+            if isinstance(value, pd.Timestamp) and value == value.normalize():
+                value = f"{value:%Y-%m-%d}"
             number = isinstance(value, float | int | np.number) and not isinstance(value, bool | np.bool_)
             # A mean has no more decimals than the spread of its column deserves.
             text = short(value, max(abs(value), self.spread.get(name, 0.0))) if number else label_text(value).strip()

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from .._inputs import check_choice, check_level
+from .._inputs import check_choice, check_level, warn_caller
 from .._typing import FittedModel
 from ..likelihood._fit import Fit
 from ..likelihood._optimum import minimise
@@ -18,6 +18,8 @@ from ._model_comparison import UNBOUNDED
 from ._profile import icc_of_ratio, profile_limits
 from ._variance_ratio import FPivot
 
+# At lower levels, an interval may leave out the estimate by design.
+_USUAL_LEVEL = 0.8
 IntervalMethod = Literal["pivot", "profile", "wald", "exact"]
 
 
@@ -55,11 +57,18 @@ def confidence_intervals(model: FittedModel, *, method: IntervalMethod = "pivot"
         If `method` is "profile" and the full likelihood has no maximum, because the fixed effects leave no residual within
         groups. This is certain if there are no more rows than groups and predictors that vary within groups.
 
+    Warns
+    -----
+    UserWarning
+        If the estimate of the group standard deviation is outside its interval by "pivot".
+
     Notes
     -----
     An interval of the group standard deviation may begin at 0, and may be 0 alone, if the group means differ less than rows
-    within groups would lead one to expect. With no degrees of freedom within or between groups, the limits of the variances
-    are NaN.
+    within groups would lead one to expect. Intervals by pivots take all that differs between groups, given the predictors,
+    for group variance. If the coefficients within groups and between them differ, that is more than the estimate, which may
+    then lie outside its interval; a warning says so. With no degrees of freedom within or between groups, the limits of the
+    variances are NaN.
 
     References
     ----------
@@ -111,7 +120,22 @@ def confidence_intervals(model: FittedModel, *, method: IntervalMethod = "pivot"
         if method == "pivot":
             limits[0] = np.sqrt(_group_variance_limits(fit, pivot, level))
             limits[3:] = fixed_effects(model, level=level)[["ci_lower", "ci_upper"]].to_numpy()
+    if method == "pivot" and level >= _USUAL_LEVEL:
+        _warn_of_estimate_outside(fit, limits)
     return pd.DataFrame(limits, index=names, columns=["lower", "upper"])
+
+
+def _warn_of_estimate_outside(fit: Fit, limits: np.ndarray) -> None:
+    """Warn if the estimate of the group variance is outside its interval, which shows that the model does not hold."""
+    lower, upper = limits[0]
+    sd = float(np.sqrt(fit.group_variance))
+    if fit.reml and (sd < lower or sd > upper):
+        warn_caller(
+            f"The estimate of sd(group), {sd:.4g}, is outside its interval, {lower:.4g} to {upper:.4g}. The interval takes "
+            "all that differs between groups for group variance, and the coefficients within groups and between them may "
+            "differ. Add the group means of predictors to the model (compare_with_ols tests them), or take "
+            'method="profile".'
+        )
 
 
 def _group_variance_limits(fit: Fit, pivot: FPivot, level: float) -> np.ndarray:

@@ -96,7 +96,7 @@ def predict_interval(
     fit = random_intercept_fit_of(model)
     check_level(level)
     if isinstance(kind, str) and kind in _INSTEAD_OF:
-        raise ValueError(f"kind={kind!r} is ambiguous. Pass {_INSTEAD_OF[kind]}.")
+        raise ValueError(f"kind={kind!r} does not say what the interval is for. Pass {_INSTEAD_OF[kind]}.")
     check_choice("kind", kind, get_args(PredictionKind))
     check_containers(X=X, groups=groups, sample_weight=sample_weight)
     if kind == "population_mean":

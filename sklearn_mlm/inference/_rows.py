@@ -75,7 +75,7 @@ def residuals(
     return RowsOfModel(model, X, y, of).residuals(kind, scaled, sample_weight)
 
 
-def augment(model: GroupedModel, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> pd.DataFrame:
+def augment(model: GroupedModel, X: Any, y: ArrayLike | None = None, groups: ArrayLike | None = None) -> pd.DataFrame:
     """Return the rows with what the model says of each, one column for each quantity.
 
     Parameters
@@ -84,8 +84,8 @@ def augment(model: GroupedModel, X: Any, y: ArrayLike, groups: ArrayLike | None 
         A fitted model, or a pipeline or search that ends in one.
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
         Predictors, as in `predict`.
-    y : array-like of shape (n_samples,)
-        Outcome.
+    y : array-like of shape (n_samples,), default=None
+        Outcome. Without it, for new rows, the table has no residuals.
     groups : array-like of shape (n_samples,), default=None
         Group labels, as in `predict`.
 
@@ -123,15 +123,17 @@ def augment(model: GroupedModel, X: Any, y: ArrayLike, groups: ArrayLike | None 
             table[name] = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
     fit = rows.fit
     # A predictor may have the name of the outcome, or of the groups.
-    table[fit.outcome_name if fit.outcome_name not in table else f".{fit.outcome_name}"] = rows.y
+    if y is not None:
+        table[fit.outcome_name if fit.outcome_name not in table else f".{fit.outcome_name}"] = rows.y
     if groups is not None and not isinstance(groups, str):
         table[fit.group_name if fit.group_name not in table else f".{fit.group_name}"] = as_labels(groups)
     sigma = np.sqrt(fit.residual_variance)
-    resid = rows.residuals("conditional", False, None).to_numpy()
     table[".fitted"] = np.where(rows.is_nan, np.nan, fit.predict(rows.X, rows.codes))
     table[".fixed"] = fit.predict(rows.X, np.full(len(rows.y), MISSING))
-    table[".resid"] = resid
-    table[".scaled_resid"] = resid / sigma if sigma > 0 else np.nan
+    if y is not None:
+        resid = rows.residuals("conditional", False, None).to_numpy()
+        table[".resid"] = resid
+        table[".scaled_resid"] = resid / sigma if sigma > 0 else np.nan
     table[".known"] = rows.codes >= 0
     return table
 
@@ -178,13 +180,14 @@ def known_groups(model: GroupedModel, X: Any, groups: ArrayLike | None = None) -
 class RowsOfModel:
     """Checked rows, with the model that has been fitted."""
 
-    def __init__(self, model: GroupedModel, X: Any, y: ArrayLike, groups: ArrayLike | None):
+    def __init__(self, model: GroupedModel, X: Any, y: ArrayLike | None, groups: ArrayLike | None):
         self.fit = random_intercept_fit_of(model)
         check_containers(X=X, y=y, groups=groups)
         candidates = (rows.index for rows in (X, y, groups) if isinstance(rows, pd.DataFrame | pd.Series))
-        self.y = as_outcome(y).astype(np.float64)
         last, X = last_step(model, X)
         self.X, self.codes = last.locate(X, groups)
+        # New rows have no outcome yet.
+        self.y = np.full(len(self.codes), np.nan) if y is None else as_outcome(y).astype(np.float64)
         if len(self.y) != len(self.codes):
             raise ValueError(f"y must hold one value per row of X; found {len(self.y)} for {len(self.codes)} rows.")
         self.index = next(candidates, pd.RangeIndex(len(self.y)))

@@ -146,10 +146,12 @@ def cross_validate_groups(
                     scores = _scores(contestants[name], X, y, labels, weights, folds, scorers, n_jobs)
                 except Exception as error:
                     if name in models:
+                        error.add_note(f"This is said of {name!r}, in folds of {'rows' if kind == 'known' else 'groups'}.")
                         raise
+                    made = "least squares in place of the model, after the same steps" if baseline is None else "as passed"
                     raise ValueError(
-                        f"The baseline, {contestants[name]!r}, cannot be fitted: {error} Pass another one as baseline, or "
-                        "baseline=False to compare with none."
+                        f"The baseline ({made}) cannot be fitted. {type(error).__name__}: {error}\nIf the baseline is at "
+                        "fault rather than X or y, pass another one, or baseline=False to compare with none."
                     ) from error
                 rows[kind, name] = _means_and_sds(scores)
                 report(1)

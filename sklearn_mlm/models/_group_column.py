@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from .._inputs import column_names
+
+# An error names no more columns than this.
+_NAMED = 12
 
 
 def check_group_feature(key: object) -> None:
@@ -23,6 +28,12 @@ def check_group_feature(key: object) -> None:
             f'factor, combine the labels into a column of their own: frame[{outer!r}] + "/" + frame[{inner!r}].'
         )
     raise ValueError(f"group_feature must be the name or the position of a column of X, or None; found {key!r}.{several}")
+
+
+def _listed(names: Sequence[str] | pd.Index) -> str:
+    """Return the first names of many, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(map(repr, names[:_NAMED])) + more
 
 
 def group_position(X: Any, key: str | int) -> int:
@@ -55,7 +66,7 @@ def group_position(X: Any, key: str | int) -> int:
             )
         if list(names).count(key) != 1:
             raise ValueError(
-                f"group_feature={key!r} must name one column of X; found {list(names).count(key)} among {list(names)!r}. A "
+                f"group_feature={key!r} must name one column of X; found {list(names).count(key)} among {_listed(names)}. A "
                 "ColumnTransformer keeps names unchanged if verbose_feature_names_out=False."
             )
         return int(list(names).index(key))

@@ -307,8 +307,8 @@ class RandomInterceptRegressor(IncrementalRegressor):
         X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None, default=None
             Predictors of the rows whose scaled residuals are summarised. `fit` keeps the quantiles of its residuals if there
             are at most 10,000 rows, where they cost a quarter of a millisecond at most. With more rows, or after
-            `fit_moments` or `partial_fit`, pass the rows of `fit`. With other rows the quantiles are theirs; the rest of the summary does not
-            change.
+            `fit_moments` or `partial_fit`, pass the rows of `fit`. With other rows the quantiles are theirs; the rest of the
+            summary does not change.
         y : array-like of shape (n_samples,), default=None
             Outcome of these rows.
         groups : array-like of shape (n_samples,), default=None

@@ -96,7 +96,7 @@ def test_the_line_and_its_band_are_those_of_the_population_mean(sleep):
     expected = predict_interval(model, pd.DataFrame({"days": x}), kind="population_mean", level=0.8)
     assert_is_band(display.line_, display.band_, expected, x)
     pd.testing.assert_frame_equal(display.population, expected)
-    assert legend(display) == ["population mean", "80% band of the population mean"]
+    assert legend(display) == ["population mean, 80% band"]
     assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == ("days", "reaction")
     assert not display.groups
     assert display.scatter_ == display.group_lines_ == display.group_bands_ == []

@@ -223,6 +223,30 @@ def test_intervals_by_each_method(model):
         inference.confidence_intervals(model, method="bayes")
 
 
+def test_an_estimate_outside_its_interval_is_explained():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(1000), 4)
+    between = rng.normal(size=1000)
+    x = between[groups] + rng.normal(size=4000)
+    y = 3 * between[groups] + rng.normal(size=1000)[groups] + 2 * rng.normal(size=4000)
+    model = RandomInterceptRegressor().fit(x[:, None], y, groups=groups)
+    with pytest.warns(
+        UserWarning, match=r"The estimate of sd\(group\), 2.688, is outside its interval.*group means"
+    ) as caught:
+        limits = inference.confidence_intervals(model).loc["sd(group)"]
+    assert caught[0].filename == __file__
+    assert not limits["lower"] < np.sqrt(model.variance_components_["group"]) < limits["upper"]
+    means = pd.Series(x).groupby(groups).transform("mean")
+    right = RandomInterceptRegressor().fit(np.column_stack([x, means]), y, groups=groups)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        limits = inference.confidence_intervals(right)
+        inference.confidence_intervals(model, method="profile")
+        inference.confidence_intervals(model, method="exact")
+    sd = np.sqrt(right.variance_components_["group"])
+    assert limits.loc["sd(group)", "lower"] < sd < limits.loc["sd(group)", "upper"]
+
+
 def test_nested_models(design):
     X, y, groups = design
     small, large = (RandomInterceptRegressor().fit(columns, y, groups=groups) for columns in (X[:, :1], X))
@@ -303,7 +327,7 @@ def test_intervals_of_predictions_by_their_kind(design, model):
         ("confidence", "population_mean"),
         ("prediction", "observation"),
     ):
-        with pytest.raises(ValueError, match=f"kind='{old}' is ambiguous.*{new}"):
+        with pytest.raises(ValueError, match=f"kind='{old}' does not say what the interval is for.*{new}"):
             inference.predict_interval(model, row, groups=[3], kind=old)
     with pytest.raises(ValueError, match="kind must be one of 'observation', 'group_mean', 'population_mean'"):
         inference.predict_interval(model, row, groups=[3], kind="row")

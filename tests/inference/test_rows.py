@@ -159,6 +159,14 @@ def test_models_that_end_in_something_else(rows):
     assert list(inference.fixed_effects(robust).index) == ["(Intercept)", "a", "b", "c"]
 
 
+def test_new_rows_have_no_outcome_yet(rows):
+    X, y, groups = rows
+    model = RandomInterceptRegressor().fit(X, y, groups)
+    table = augment(model, X, groups=groups)
+    assert list(table.columns) == [*"abc", "school", ".fitted", ".fixed", ".known"]
+    np.testing.assert_allclose(table[".fitted"], model.predict(X, groups))
+
+
 def test_rows_whose_columns_have_the_names_of_the_outcome_and_the_groups(rows):
     X, y, groups = rows
     labels = [(label, "a") for label in groups]
