@@ -10,6 +10,10 @@ import pandas as pd
 import pytest
 from designs import simulate
 
+# The process that collects the results of pytest-xdist reads warnings of the package in several threads. If two of them were
+# the first to import the package, they could wait for each other.
+import sklearn_mlm  # noqa: F401
+
 # Before anything draws: pictures go to files, wherever the tests run.
 os.environ.setdefault("MPLBACKEND", "Agg")
 # What a user writes, for a type checker to read.
