@@ -15,6 +15,9 @@ _LABEL = "padding: 0.15em 0.7em; text-align: left; white-space: nowrap"
 _LINE = "border-top: 1px solid #bbb"
 _CAPTION = "padding: 0.3em 0.7em; text-align: left; font-weight: bold; white-space: nowrap; caption-side: top"
 _TABLE = "border-collapse: collapse; margin: 0.8em 0 0 0"
+# Columns in one unit, whose digits follow the error, or the width of the interval, in the row.
+_OF_ERROR = ("estimate", "null", "std_error", "ci_lower", "ci_upper", "effect", "sd", "lower", "upper", "prediction")
+_ERRORS = ("std_error", "sd")
 
 
 @dataclass(frozen=True)
@@ -182,26 +185,44 @@ class Statistics(pd.Series):  # type: ignore[misc, unused-ignore]
         return pd.Series
 
     def __repr__(self) -> str:
-        texts = statistics_texts({str(name): float(value) for name, value in self.items()})
-        left, right = max(map(len, texts), default=0), max(map(len, texts.values()), default=0)
+        texts = cells_of(self.to_frame().T).iloc[0]
+        left, right = max(map(len, texts.index)), max(map(len, texts))
         lines = [f"{name:<{left}}  {text:>{right}}" for name, text in texts.items()]
         return "\n".join([str(self.name), *lines] if self.name is not None else lines)
 
 
-def statistics_texts(values: dict[str, float]) -> dict[str, str]:
-    """Return statistics as strings: estimates to the digits of their standard error, df and p-values in their own way."""
-    error = values.get("std_error", np.nan)
-    digits = decimals(error if error > 0 else abs(values.get("estimate", np.nan)), 4)
-    texts = {}
-    for name, value in values.items():
-        if name in ("estimate", "null", "std_error", "ci_lower", "ci_upper"):
-            texts[name] = number_text(value, digits)
-        elif name.startswith("df"):
-            texts[name] = df_text(value)
-        elif name.startswith("p_value"):
-            texts[name] = p_text(value)
-        elif name == "t":
-            texts[name] = number_text(value, 2)
-        else:
-            texts[name] = number_text(value, decimals(max(abs(value), 0.1), 3) if np.isfinite(value) else None)
-    return texts
+def cells_of(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table as text: estimates to the digits of their errors, degrees of freedom and p-values in their own way."""
+    digits = _digits_of_rows(table)
+    columns = [_texts(str(name), table.iloc[:, at], digits) for at, name in enumerate(table.columns)]
+    return pd.DataFrame(dict(enumerate(columns)), index=table.index).set_axis(table.columns, axis=1)
+
+
+def _digits_of_rows(table: pd.DataFrame) -> list[int | None] | None:
+    """Return the decimals of each row, from its standard error or the width of its interval; None if it has neither."""
+    for name in _ERRORS:
+        if name in table:
+            error, size = table[name].to_numpy(dtype=np.float64), np.abs(table.iloc[:, 0].to_numpy(dtype=np.float64))
+            return [decimals(e if e > 0 else s, 4) for e, s in zip(error, size, strict=True)]
+    if "lower" in table and "upper" in table:
+        return [decimals(width, 3) for width in (table["upper"] - table["lower"]).to_numpy(dtype=np.float64)]
+    return None
+
+
+def _texts(name: str, column: pd.Series, digits: list[int | None] | None) -> list[str]:
+    """Return the cells of a column as text."""
+    if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
+        return [str(value) for value in column]
+    values = column.to_numpy(dtype=np.float64)
+    if name.startswith("p_value"):
+        return [p_text(value) for value in values]
+    if name.startswith("df"):
+        return [df_text(value) for value in values]
+    if digits is not None and name in _OF_ERROR:
+        return [number_text(value, places) for value, places in zip(values, digits, strict=True)]
+    known = values[np.isfinite(values)]
+    if np.array_equal(known, np.round(known)):
+        return [number_text(value, 0) if np.isfinite(value) else "-" for value in values]
+    largest = float(np.abs(known).max()) if len(known) else 0.0
+    places = 2 if name == "t" else max(decimals(largest, 3) or 0, 1 if largest >= 100 else 2)
+    return [number_text(value, places) for value in values]

@@ -184,7 +184,7 @@ def term_tests(
             columns = columns.tolist()
         if isinstance(columns, Sequence) and all(isinstance(one, str) for one in columns):
             columns = [one for one in columns if one.strip("`") not in dropped]
-        left = isinstance(columns, pd.DataFrame) or np.size(np.asarray(columns, dtype=object)) > 0
+        left = not isinstance(columns, Sequence) or len(columns) > 0
         tests[term] = (
             _joint(fit, ddf, _independent(fit, hypotheses_of(columns, fit.names))) if left else f_test(np.nan, 0.0, np.nan)
         )

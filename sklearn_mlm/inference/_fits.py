@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from numbers import Integral
 from typing import Any, Protocol
@@ -56,6 +57,12 @@ def last_step(model: Any, X: Any = None) -> tuple[Any, Any]:
             model = model[-1]
         else:
             return model, X
+
+
+def locate_all(model: Any, X: Any, groups: ArrayLike | None) -> tuple[Any, np.ndarray]:
+    """Return what `locate` does, also for new groups that `predict` of the model refuses."""
+    located: tuple[Any, np.ndarray] = copy(model).set_params(new_groups="population").locate(X, groups)
+    return located
 
 
 def _names_of_columns(model: Any) -> list[str] | None:

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from .._tables import decimals, df_text, number_text, p_text
-
-# Columns in one unit, whose digits follow the error, or the width of the interval, in the row.
-_OF_ERROR = ("estimate", "null", "std_error", "ci_lower", "ci_upper", "effect", "sd", "lower", "upper", "prediction")
-_ERRORS = ("std_error", "sd")
+from .._tables import cells_of
 
 
 def format_table(table: pd.DataFrame | pd.Series) -> pd.DataFrame:
@@ -51,9 +46,7 @@ def format_table(table: pd.DataFrame | pd.Series) -> pd.DataFrame:
         table = pd.DataFrame([table.to_list()], columns=table.index, index=[table.name or ""])
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"table must be a pandas DataFrame or Series; found {type(table).__name__}.")
-    digits = _digits_of_rows(table)
-    columns = [_texts(str(name), table.iloc[:, at], digits) for at, name in enumerate(table.columns)]
-    return pd.DataFrame(dict(enumerate(columns)), index=table.index).set_axis(table.columns, axis=1)
+    return cells_of(table)
 
 
 def to_great_table(table: pd.DataFrame | pd.Series, *, title: str | None = None) -> Any:
@@ -91,33 +84,3 @@ def to_great_table(table: pd.DataFrame | pd.Series, *, title: str | None = None)
     text.insert(0, stub, labels, allow_duplicates=False)
     great = GT(text.reset_index(drop=True), rowname_col=stub).cols_align("right", list(text.columns[1:]))
     return great if title is None else great.tab_header(title)
-
-
-def _digits_of_rows(table: pd.DataFrame) -> list[int | None] | None:
-    """Return the decimals of each row, from its standard error or the width of its interval; None if it has neither."""
-    for name in _ERRORS:
-        if name in table:
-            error, size = table[name].to_numpy(dtype=np.float64), np.abs(table.iloc[:, 0].to_numpy(dtype=np.float64))
-            return [decimals(e if e > 0 else s, 4) for e, s in zip(error, size, strict=True)]
-    if "lower" in table and "upper" in table:
-        return [decimals(width, 3) for width in (table["upper"] - table["lower"]).to_numpy(dtype=np.float64)]
-    return None
-
-
-def _texts(name: str, column: pd.Series, digits: list[int | None] | None) -> list[str]:
-    """Return the cells of a column as text."""
-    if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
-        return [str(value) for value in column]
-    values = column.to_numpy(dtype=np.float64)
-    if name.startswith("p_value"):
-        return [p_text(value) for value in values]
-    if name.startswith("df"):
-        return [df_text(value) for value in values]
-    if digits is not None and name in _OF_ERROR:
-        return [number_text(value, places) for value, places in zip(values, digits, strict=True)]
-    known = values[np.isfinite(values)]
-    if np.array_equal(known, np.round(known)):
-        return [number_text(value, 0) if np.isfinite(value) else "-" for value in values]
-    largest = float(np.abs(known).max()) if len(known) else 0.0
-    places = 2 if name == "t" else max(decimals(largest, 3) or 0, 1 if largest >= 100 else 2)
-    return [number_text(value, places) for value in values]

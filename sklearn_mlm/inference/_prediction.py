@@ -9,11 +9,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from .._inputs import check_choice, check_level
-from ..moments._labels import MISSING, UNSEEN, as_labels
+from ..moments._labels import MISSING, UNSEEN
 from ..moments._rows import as_weights, check_containers
 from ._degrees_of_freedom import Satterthwaite
 from ._distributions import half_width
-from ._fits import GroupedModel, last_step, random_intercept_fit_of
+from ._fits import GroupedModel, last_step, locate_all, random_intercept_fit_of
 
 PredictionKind = Literal["observation", "group_mean", "population_mean"]
 
@@ -100,10 +100,9 @@ def predict_interval(
     check_choice("kind", kind, get_args(PredictionKind))
     check_containers(X=X, groups=groups, sample_weight=sample_weight)
     if kind == "population_mean":
-        n_rows = len(as_labels(groups)) if X is None and groups is not None and not isinstance(groups, str) else None
-        if n_rows is None:
-            X, codes = model.locate(X, "population")
-        codes = np.full(len(codes) if n_rows is None else n_rows, MISSING)
+        # Without X, the groups tell how many rows there are.
+        X, codes = locate_all(model, X, groups if X is None and groups is not None else "population")
+        codes = np.full(len(codes), MISSING)
         mean, (variance, gradient) = fit.predict(X, codes), fit.fixed_part_variance(X, len(codes))
     else:
         X, codes = model.locate(X, groups)

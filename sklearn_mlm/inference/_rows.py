@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import ArrayLike
 from .._inputs import check_choice, column_names
 from ..moments._labels import MISSING, UNSEEN, as_labels
 from ..moments._rows import as_outcome, as_weights, check_containers
-from ._fits import GroupedModel, last_step, random_intercept_fit_of
+from ._fits import GroupedModel, last_step, locate_all, random_intercept_fit_of
 
 ResidualKind = Literal["conditional", "population"]
 
@@ -170,9 +169,7 @@ def known_groups(model: GroupedModel, X: Any, groups: ArrayLike | None = None) -
     """
     random_intercept_fit_of(model)
     last, X = last_step(model, X)
-    # The question is allowed even if predict refuses new groups.
-    last = copy(last).set_params(new_groups="population")
-    codes = last.locate(X, groups)[1]
+    codes = locate_all(last, X, groups)[1]
     counts = {"known": codes >= 0, "new": codes == UNSEEN, "missing": codes == MISSING}
     return pd.Series({name: int(np.count_nonzero(of)) for name, of in counts.items()}, name="rows")
 

@@ -215,7 +215,7 @@ def _kind_of(value: Any) -> str | None:
     return None
 
 
-def _finding(column: Column, fault: _Fault, first_row: int) -> str:
+def _finding(column: Column, fault: _Fault, first_row: int = 0) -> str:
     """Return what was found in a column and where, as a sentence without its end."""
     subject, row = column.subject, fault.first + first_row
     counted = "columns and rows are counted from 0" if column.counted else "rows are counted from 0"
@@ -256,24 +256,23 @@ def _also(column: Column, others: list[Column], kinds: tuple[str, ...]) -> str:
 def explaining(
     X: Any = None, y: Any = None, sample_weight: Any = None, *, group_position: int | None = None
 ) -> Iterator[None]:
-    """Replace an error of the block by the `explanation` of it, if there is one."""
+    """Replace an error of the block by a better one, if there is one."""
     try:
         yield
     except (TypeError, ValueError) as error:
-        better = explanation(error, X, y, sample_weight, group_position=group_position)
+        better = _explanation(error, X, y, sample_weight, group_position=group_position)
         if better is None:
             raise
         raise better from None
 
 
-def explanation(
+def _explanation(
     error: Exception,
     X: Any = None,
     y: Any = None,
     sample_weight: Any = None,
     *,
     group_position: int | None = None,
-    first_row: int = 0,
 ) -> Exception | None:
     """Return a better error about arguments as the user passed them; None if no column is bad.
 
@@ -287,8 +286,6 @@ def explanation(
         Outcome and row weights.
     group_position : int or None, default=None
         Position at which X had the group column.
-    first_row : int, default=0
-        Number of the first row, if the rows are part of a stream.
 
     Returns
     -------
@@ -304,11 +301,11 @@ def explanation(
             # NumPy would turn the numbers beside a string into strings.
             X = np.array(X, dtype=object)
         columns = columns_to_check(X, y, sample_weight, group_position=group_position)
-        found = _about_shape(X, y) or complaint(columns, error, first_row=first_row)
+        found = _about_shape(X, y) or complaint(columns, error)
         if found is None and isinstance(X, np.ndarray) and X.dtype.kind in "US" and X.size:
             # scikit-learn converts text in arrays of objects alone.
             text = Column("X", "Column 0 of X", None, counted=True), _Fault(_STRINGS, 1, len(X), 0, X[0, 0])
-            return ValueError(f"{_finding(*text, first_row)}. {_ADVICE[_STRINGS, 'X']}")
+            return ValueError(f"{_finding(*text)}. {_ADVICE[_STRINGS, 'X']}")
         return found
     return None
 

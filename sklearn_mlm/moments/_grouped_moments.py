@@ -15,7 +15,7 @@ from ._frames import frame_of_moments, moments_of_frame
 from ._merging import merge
 from ._moments import Moments
 from ._reading import read_rows
-from ._rows import BatchInHand, GroupedRows, check_containers, checked_arrays, grouped_rows
+from ._rows import GroupedRows, check_containers, checked_arrays, grouped_rows
 from ._storage import FileLike, Paths, load_moments, save_moments
 from ._streaming import checked_batch, read_batches
 
@@ -156,9 +156,8 @@ class GroupedMoments(Moments):
         >>> model.coef_.round(2)
         array([1., 2.])
         """
-        in_hand = BatchInHand()
-        with in_hand.explained():
-            return cls(**vars(read_batches(in_hand.each(batches, checked_batch), verbose, lasting=False)))
+        checked = (checked_batch(at, batch) for at, batch in enumerate(batches))
+        return cls(**vars(read_batches(checked, verbose, lasting=False)))
 
     @classmethod
     def from_arrow(

@@ -49,7 +49,7 @@ def read_rows(rows: GroupedRows) -> Moments:
         width = numbers.n_columns
         center, deviations, within = np.zeros(width), np.zeros((0, width)), np.zeros((width, width))
     if not (np.isfinite(within.diagonal()).all() and np.isfinite(deviations.sum())):
-        raise_not_finite(rows.columns_to_check())
+        raise_not_finite(rows.columns_to_check(), rows.first_row)
     moments = Moments(
         labels=rows.levels,
         counts=counts,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -17,7 +17,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d
 
 from .._inputs import column_names
-from ._complaints import Column, columns_to_check, explaining, explanation, raise_not_finite
+from ._complaints import Column, columns_to_check, explaining, raise_not_finite
 from ._labels import NO_LABEL, factorize
 
 # Blocks of this size stay in cache from one step to the next; matrix products of fewer rows than the minimum are slow.
@@ -116,6 +116,8 @@ class GroupedRows:
         Name of y.
     group_position : int or None
         Position at which the X that was passed had the group column, so that errors count columns as its owner does.
+    first_row : int
+        Number of the first row, if the rows are part of a stream, so that errors count rows as the stream does.
     whole : GroupedRows or None
         The rows that these were taken from, so that errors count rows as their owner does.
     """
@@ -128,6 +130,7 @@ class GroupedRows:
     feature_names: tuple[str, ...] | None = None
     outcome_name: str | None = None
     group_position: int | None = None
+    first_row: int = 0
     whole: GroupedRows | None = None
 
     def __len__(self) -> int:
@@ -165,6 +168,7 @@ def grouped_rows(
     feature_names: tuple[str, ...] | None = None,
     outcome_name: str | None = None,
     group_position: int | None = None,
+    first_row: int = 0,
     some: bool = True,
 ) -> GroupedRows:
     """Return checked rows with the group of each, without rows of weight 0: they must not even decide which groups exist.
@@ -185,6 +189,8 @@ def grouped_rows(
         Name of y.
     group_position : int or None, default=None
         Position at which X had the group column.
+    first_row : int, default=0
+        Number of the first row, if the rows are part of a stream.
     some : bool, default=True
         Whether to raise an error if all weights are 0.
 
@@ -200,7 +206,7 @@ def grouped_rows(
         codes, levels = np.zeros(len(y), dtype=np.intp), NO_LABEL[: len(y)]
     else:
         codes, levels = factorize(groups, len(y))
-    rows = GroupedRows(X, y, codes, levels, weights, feature_names, outcome_name, group_position)
+    rows = GroupedRows(X, y, codes, levels, weights, feature_names, outcome_name, group_position, first_row)
     if weights is not None and not weights.all():
         kept = weights > 0
         _check_finite(rows)
@@ -313,7 +319,7 @@ def _check_finite(rows: GroupedRows) -> None:
             if part is not None:
                 assert_all_finite(part)
     except ValueError:
-        raise_not_finite(rows.columns_to_check())
+        raise_not_finite(rows.columns_to_check(), rows.first_row)
 
 
 def check_containers(**arguments: object) -> None:
@@ -422,35 +428,3 @@ def in_rows(first: int, n_rows: int) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"In rows {first} to {first + n_rows - 1}, counted from 0: {error}") from error
-
-
-class BatchInHand:
-    """Checks batches one after the other, and explains an error about the batch that is being read."""
-
-    def __init__(self) -> None:
-        self._batch: Any = None
-        self._first = self._n_rows = 0
-
-    def each(self, batches: Iterable[Any], check: Callable[[int, Any], Any]) -> Iterator[Any]:
-        """Yield each batch, checked by a function of its position; it is in hand until the next one is requested."""
-        for at, batch in enumerate(batches):
-            checked = check(at, batch)
-            self._batch, self._n_rows = batch, len(checked.y)
-            yield checked
-            self._batch = None
-            self._first += self._n_rows
-
-    @contextmanager
-    def explained(self) -> Iterator[None]:
-        """Replace an error of the block by one that names the bad column of the batch in hand and the row of the stream."""
-        try:
-            yield
-        except ValueError as error:
-            if self._batch is None:
-                raise
-            X, y, _, *weights = self._batch
-            better = explanation(error, X, y, *weights, first_row=self._first)
-            if better is None:
-                raise
-            with in_rows(self._first, self._n_rows):
-                raise better from None

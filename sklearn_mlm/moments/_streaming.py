@@ -122,7 +122,17 @@ def read_batches(batches: Iterable[Batch], verbose: int, lasting: bool) -> Momen
                 n_kept += int(np.count_nonzero(weights))
                 with in_rows(n_read, len(rows)):
                     labels = cast(ArrayLike, batch.groups)
-                    pending.append(read_rows(grouped_rows(rows.X, rows.y, labels, weights, feature_names=names, some=False)))
+                    weighted = grouped_rows(
+                        rows.X,
+                        rows.y,
+                        labels,
+                        weights,
+                        feature_names=names,
+                        outcome_name=batch.outcome_name,
+                        first_row=n_read,
+                        some=False,
+                    )
+                    pending.append(read_rows(weighted))
                 n_pending += pending[-1].n_groups
                 if n_pending > max(n_merged, _WORTH_MERGING):
                     pending = [merge(pending)]

@@ -31,16 +31,6 @@ IMAGES = Path(__file__).parent / "images"
 TOLERANCE = 1.0
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    """Leave no figure open, and nothing of matplotlib changed."""
-    plt.close("all")
-    before = mpl.rcParams.copy()
-    yield
-    plt.close("all")
-    assert before == mpl.rcParams
-
-
 @pytest.fixture(scope="module")
 def schools():
     return make_schools(12, 240, random_state=0, as_frame=True).frame
@@ -94,38 +84,9 @@ def test_a_display_draws_into_the_axes_given_and_into_its_own_figure_otherwise(s
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_cut_off_and_no_text_lies_over_other_text(schools, null, comparison, name):
+def test_nothing_is_cut_off_and_no_text_lies_over_other_text(schools, null, comparison, name, assert_legible):
     draw, arguments, options = every_display(schools, null, comparison)[name]
-    figure = draw(*arguments, **options).figure_
-    figure.canvas.draw()
-    width, height = figure.canvas.get_width_height()
-    texts = [text for axes in figure.axes for text in _texts_of(axes) if text.get_text().strip()]
-    boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
-    assert len(boxes) > 5
-    for text, box in boxes:
-        assert -1 <= box.x0 <= box.x1 <= width + 1, text
-        assert -1 <= box.y0 <= box.y1 <= height + 1, text
-    for at, (text, box) in enumerate(boxes):
-        for other_text, other in boxes[at + 1 :]:
-            overlap = mpl.transforms.Bbox.intersection(box, other)
-            assert overlap is None or min(overlap.width, overlap.height) < 2, (text, other_text)
-
-
-def _texts_of(axes):
-    """Yield the texts of axes that are drawn."""
-    legend = axes.get_legend()
-    yield from axes.texts
-    yield from [] if legend is None else [legend.get_title(), *legend.get_texts()]
-    if axes.axison:
-        yield from (axes.title, axes._left_title, axes.xaxis.label, axes.yaxis.label)
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            for at, label in zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True):
-                if low <= at <= high:
-                    yield label
-
-
-# ---- clustered data
+    assert_legible(draw(*arguments, **options).figure_)
 
 
 def test_the_pooled_line_is_that_of_least_squares(schools):

@@ -194,6 +194,8 @@ def test_the_population_needs_no_groups(rows):
     null = RandomInterceptRegressor(new_groups="error").fit(None, y, groups)
     line = inference.predict_interval(null, None, [999, 0], kind="population_mean")
     np.testing.assert_allclose(line["prediction"], null.intercept_)
+    with pytest.raises(ValueError, match=r"X is None, but the model was fitted with 3 predictor"):
+        inference.predict_interval(model, None, [0, 1], kind="population_mean")
 
 
 def test_a_row_of_no_precision_has_no_scale(rows):

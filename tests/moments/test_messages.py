@@ -286,7 +286,7 @@ def test_good_rows_are_not_searched(monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("Good rows were searched for bad values.")
 
-    for name in ("explanation", "complaint", "_fault_of"):
+    for name in ("_explanation", "complaint", "_fault_of"):
         monkeypatch.setattr(_complaints, name, refuse)
     for X in (FRAME, FRAME.to_numpy(), pl.from_pandas(FRAME), sparse.csr_array(FRAME.to_numpy()), FRAME.astype(object)):
         model = RandomInterceptRegressor().fit(X, Y, GROUPS, HALF)
