@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from peers import random_term
+from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
 
 from sklearn_mlm import GroupedMoments, RandomInterceptRegressor
@@ -27,18 +29,35 @@ SIZES = [
     (1_000_000, 10, 100_000, 11, None, (0.7, 0.4)),
     (10_000_000, 10, 100_000, 5, (2.5, 1.5), (0.25, 0.15)),
 ]
+# rows, columns, groups, repeats
+SIZES_WITH_SLOPES = [
+    (1_000, 3, 50, 31),
+    (100_000, 5, 5_000, 15),
+    (1_000_000, 10, 100_000, 5),
+    (10_000_000, 10, 100_000, 3),
+]
+# Of a random slope, and of it and the intercept; the random intercept's and the residual's sd are 1.
+SLOPE_SD, CORRELATION = 0.7, 0.3
 
 
 def simulate(
-    n_rows: int, n_columns: int, n_groups: int, strings: bool = False, level_2: bool = False
+    n_rows: int, n_columns: int, n_groups: int, strings: bool = False, level_2: bool = False, n_slopes: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return X, y and shuffled group labels from a random-intercept model with an ICC of 0.5."""
+    """Return X, y and shuffled group labels from a random-intercept model with an ICC of 0.5.
+
+    The first `n_slopes` columns have random slopes too.
+    """
     rng = np.random.default_rng(0)
     X = rng.standard_normal((n_rows, n_columns))
     groups = rng.integers(0, n_groups, n_rows)
     if level_2:
         X[:, 0] = rng.standard_normal(n_groups)[groups]
-    y = X @ rng.standard_normal(n_columns) + rng.standard_normal(n_groups)[groups] + rng.standard_normal(n_rows)
+    coef, intercepts = rng.standard_normal(n_columns), rng.standard_normal(n_groups)
+    y = X @ coef + intercepts[groups] + rng.standard_normal(n_rows)
+    for column in X.T[:n_slopes]:
+        others = rng.standard_normal(n_groups)
+        slopes = SLOPE_SD * (CORRELATION * intercepts + np.sqrt(1 - CORRELATION**2) * others)
+        y += slopes[groups] * column
     return X, y, np.char.add("group ", groups.astype(str)).astype(object) if strings else groups
 
 
@@ -108,6 +127,45 @@ def print_table(sizes: str, repeats: int | None, strings: bool, level_2: bool) -
             f"{n_rows:>10} {n_columns:>4} {n_groups:>7}  {1e3 * floor:>7.2f}ms {1e3 * times['ols']:>7.2f}ms "
             f"{1e3 * times['fit']:>7.2f}ms  {times['fit'] / floor:>9.2f} {times['fit'] / times['ols']:>8.3f}  {bounds:<30} "
             f"{peak:.2f}",
+            flush=True,
+        )
+
+
+def print_slopes(sizes: str, repeats: int | None, strings: bool, n_slopes: int) -> None:
+    """Print a line for each size: milliseconds of a fit with random slopes, beside two other models and in two parts.
+
+    The parts are the reading of rows into a record and the optimum from it. Shares are of the fit, of X for the peak.
+    """
+    from sklearn_mlm import GroupedScatter, MixedEffectsRegressor
+
+    model = MixedEffectsRegressor(random_effects=random_term(n_slopes, first=0))
+    columns = [f"x{i}" for i in range(n_slopes)]
+    print(
+        f"{'rows':>10} {'cols':>4} {'groups':>7}  {'OLS':>9} {'intercept':>9} {'fit':>9}  {'fit/OLS':>8} {'fit/interc.':>11}  "
+        f"{'read':>9} {'optimum':>9} {'read/fit':>8} {'opt./fit':>8}  peak/X"
+    )
+    for n_rows, n_columns, n_groups, usual in SIZES_WITH_SLOPES:
+        if sizes == "small" and n_rows > 1_000_000:
+            continue
+        X, y, groups = simulate(n_rows, n_columns, n_groups, strings, n_slopes=n_slopes)
+        record = GroupedScatter.from_arrays(X, y, groups, slopes=columns)
+        times = medians(
+            {
+                "ols": lambda X=X, y=y: LinearRegression().fit(X, y),
+                "intercept": lambda X=X, y=y, groups=groups: RandomInterceptRegressor().fit(X, y, groups),
+                "fit": lambda X=X, y=y, groups=groups: clone(model).fit(X, y, groups=groups),
+                "read": lambda X=X, y=y, groups=groups: GroupedScatter.from_arrays(X, y, groups, slopes=columns),
+                "optimum": lambda record=record: clone(model).fit_moments(record),
+            },
+            repeats or usual,
+        )
+        del record
+        peak = peak_above(lambda X=X, y=y, groups=groups: clone(model).fit(X, y, groups=groups)) / X.nbytes
+        ols, intercept, fit, read, optimum = times.values()
+        print(
+            f"{n_rows:>10} {n_columns:>4} {n_groups:>7}  {1e3 * ols:>7.2f}ms {1e3 * intercept:>7.2f}ms {1e3 * fit:>7.2f}ms  "
+            f"{fit / ols:>8.3f} {fit / intercept:>11.2f}  {1e3 * read:>7.2f}ms {1e3 * optimum:>7.2f}ms {read / fit:>8.0%} "
+            f"{optimum / fit:>8.0%}  {peak:.2f}",
             flush=True,
         )
 

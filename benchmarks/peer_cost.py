@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from peers import ADAPTERS, yardstick
+from peers import ADAPTERS, random_term, yardstick
 
 # rows, columns, groups; repeats
 SIZES = [
@@ -27,11 +27,11 @@ GRACE_SECONDS = 180.0
 MAX_NOTE = 120
 
 
-def run(name: str, size: tuple[int, int, int], repeats: int, limit: float, ml: bool) -> dict:
+def run(name: str, size: tuple[int, int, int], repeats: int, limit: float, ml: bool, n_slopes: int) -> dict:
     """Return the row of one adapter at one size, from a process of its own."""
-    command = [sys.executable, "-m", "peers", name, *map(str, size), f"--repeats={repeats}", f"--time-limit={limit}"]
+    options = [f"--repeats={repeats}", f"--time-limit={limit}", f"--slopes={n_slopes}", *(["--ml"] if ml else [])]
     with subprocess.Popen(
-        [*command, *(["--ml"] if ml else [])],
+        [sys.executable, "-m", "peers", name, *map(str, size), *options],
         cwd=Path(__file__).parent,
         env=os.environ | ENVIRONMENT,
         stdout=subprocess.PIPE,
@@ -71,7 +71,7 @@ def shown(row: dict, ours: float | None) -> str:
     return f"| {name} | {row['seconds']:.3g} | {times} | {peak} | {shortfall} | {notes} |"
 
 
-def print_table(sizes: str, limit: float, peers: str | None, ml: bool) -> None:
+def print_table(sizes: str, limit: float, peers: str | None, ml: bool, n_slopes: int) -> None:
     """Print a Markdown table for each size, then how each peer is called.
 
     Parameters
@@ -84,13 +84,17 @@ def print_table(sizes: str, limit: float, peers: str | None, ml: bool) -> None:
         Names of adapters, separated by commas; all by default. This package always comes first.
     ml : bool
         Fit by maximum likelihood in place of REML, where a peer can.
+    n_slopes : int
+        The first so many columns have random slopes, correlated with the random intercept and each other.
     """
     yardstick.check()
     chosen = peers.split(",") if peers else list(ADAPTERS)
     if unknown := set(chosen) - set(ADAPTERS):
         raise SystemExit(f"No adapter is called {', '.join(sorted(unknown))}; there are {', '.join(ADAPTERS)}.")
     adapters = {name: importlib.import_module(f"peers.{name}") for name in ["ours", *chosen]}
-    failed: dict[str, str] = {}
+    calls = {name: adapter.CALL_WITH_SLOPES if n_slopes else adapter.CALL for name, adapter in adapters.items()}
+    # Why a peer is not tried, at larger sizes or at all.
+    failed = {name: "has no random slopes" for name, call in calls.items() if call is None}
     for size, repeats in SIZES:
         if sizes == "small" and size[0] > 1_000_000:
             continue
@@ -99,15 +103,16 @@ def print_table(sizes: str, limit: float, peers: str | None, ml: bool) -> None:
             if name in failed:
                 rows.append({"notes": [failed[name]], "name": adapter.NAME})
                 continue
-            row = run(name, size, repeats, limit, ml) | {"name": adapter.NAME}
+            row = run(name, size, repeats, limit, ml, n_slopes) | {"name": adapter.NAME}
             rows.append(row)
             if "seconds" not in row:
                 failed[name] = f"not tried: no fit at {size[0]:,} rows"
-        print(f"\n{size[0]:,} rows, {size[1]} columns, {size[2]:,} groups:\n")
+        print(f"\n{size[0]:,} rows, {size[1]} columns, {size[2]:,} groups, {random_term(n_slopes)}:\n")
         print("| peer | seconds | times ours | peak MB | shortfall | notes |\n| :-- | --: | --: | --: | --: | :-- |")
         ours = rows[0].get("seconds")
         for row in [rows[0], *sorted(rows[1:], key=lambda row: row.get("seconds", float("inf")))]:
             print(shown(row, ours), flush=True)
     print("\nHow each is called:\n")
-    for adapter in adapters.values():
-        print(f"- {adapter.NAME.strip('*')}: {adapter.CALL}")
+    for name, call in calls.items():
+        if call is not None:
+            print(f"- {adapters[name].NAME.strip('*')}: {call}")

@@ -1,13 +1,13 @@
 """Benchmarks, a subcommand each: ``python benchmarks/run.py fit`` prints what a fit costs beside what it cannot do without.
 
-    python benchmarks/run.py fit [--sizes small|all] [--repeats K] [--strings]
+    python benchmarks/run.py fit [--sizes small|all] [--repeats K] [--strings] [--level-2 | --slopes [K]]
     python benchmarks/run.py small [--repeats K]
     python benchmarks/run.py parts
     python benchmarks/run.py baselines [--repeats K]
     python benchmarks/run.py inference [--sizes small|all]
     python benchmarks/run.py stream [--rows N] [--folder FOLDER]
     python benchmarks/run.py curves
-    python benchmarks/run.py peers [--sizes small|all] [--time-limit SECONDS] [--peers a,b,c] [--ml]
+    python benchmarks/run.py peers [--sizes small|all] [--time-limit SECONDS] [--peers a,b,c] [--ml] [--slopes [K]]
 
 All with two threads and, but for `stream` and `peers`, in one process, alternating, medians of the repeats. Machines are
 noisy: read the ratios.
@@ -35,7 +35,11 @@ if __name__ == "__main__":
     fit.add_argument("--sizes", choices=("small", "all"), default="all", help="small leaves out ten million rows")
     fit.add_argument("--repeats", type=int, default=None, help="default: 5 for the largest size to 101 for the smallest")
     fit.add_argument("--strings", action="store_true", help="string labels in place of integers")
-    fit.add_argument("--level-2", action="store_true", help="make one column a group-level covariate")
+    model = fit.add_mutually_exclusive_group()
+    model.add_argument("--level-2", action="store_true", help="make one column a group-level covariate")
+    slopes = {"type": int, "nargs": "?", "const": 1, "default": 0, "choices": (1, 2, 3), "metavar": "K"}
+    slopes["help"] = "fit random slopes of the first K columns, 1 to 3; without K: of the first"
+    model.add_argument("--slopes", **slopes)
     small = commands.add_parser("small", help="fits of few rows against LinearRegression, in turns and in runs")
     small.add_argument("--repeats", type=int, default=None, help="default: 80")
     commands.add_parser("parts", help="what each part of a fit costs")
@@ -56,8 +60,11 @@ if __name__ == "__main__":
     peers.add_argument("--time-limit", type=float, default=300.0, help="seconds that one fit may take; default: 300")
     peers.add_argument("--peers", default=None, help="names of adapters in benchmarks/peers, with commas; default: all")
     peers.add_argument("--ml", action="store_true", help="maximum likelihood in place of REML")
+    peers.add_argument("--slopes", **slopes)
     arguments = parser.parse_args()
-    if arguments.command == "fit":
+    if arguments.command == "fit" and arguments.slopes:
+        fit_cost.print_slopes(arguments.sizes, arguments.repeats, arguments.strings, arguments.slopes)
+    elif arguments.command == "fit":
         fit_cost.print_table(arguments.sizes, arguments.repeats, arguments.strings, arguments.level_2)
     elif arguments.command == "small":
         small_cost.print_table(arguments.repeats)
@@ -70,6 +77,6 @@ if __name__ == "__main__":
     elif arguments.command == "curves":
         stream_cost.print_curves()
     elif arguments.command == "peers":
-        peer_cost.print_table(arguments.sizes, arguments.time_limit, arguments.peers, arguments.ml)
+        peer_cost.print_table(arguments.sizes, arguments.time_limit, arguments.peers, arguments.ml, arguments.slopes)
     else:
         baseline_cost.print_table(arguments.repeats)

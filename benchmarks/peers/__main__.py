@@ -25,7 +25,7 @@ from .yardstick import Optimum, log_likelihood
 ENOUGH_SECONDS = 20.0
 # Share of the machine's memory; the rest is for the rest of the machine.
 MEMORY = 0.8
-# What a log-likelihood may differ from the exact one at the same variances, and slopes in standard errors, unremarked.
+# What a log-likelihood may differ from the exact one at the same variances, and coefficients in standard errors, unremarked.
 TOLERANCE = 0.01
 
 
@@ -55,32 +55,34 @@ def timed_fit(adapter: ModuleType, data: tuple, limit: float) -> tuple[Fit | Non
 
 
 def remarks(fit: Fit, best: Optimum, exact: float, asked: str) -> list[str]:
-    """Return what is to be said of a fit: another method than was asked for, figures of its own that do not agree."""
+    """Return what is to be said of a fit: another method or model than was asked for, figures of its own that do not agree."""
     notes = [] if fit.method == asked else [fit.method]
+    notes += [fit.restriction] if fit.restriction else []
     if fit.log_likelihood is not None and abs(fit.log_likelihood - exact) > TOLERANCE:
         notes.append(f"its own log-likelihood is {fit.log_likelihood - exact:+.2g} off")
-    error = float(np.max(np.abs(fit.slopes - best.slopes) / best.std_errors))
+    error = float(np.max(np.abs(fit.coef - best.coef) / best.std_errors))
     if not error <= TOLERANCE:
-        notes.append(f"slopes up to {error:.2g} standard errors off")
+        notes.append(f"coefficients up to {error:.2g} standard errors off")
     return notes
 
 
-def measure(adapter: ModuleType, size: tuple[int, int, int], repeats: int, limit: float, reml: bool) -> dict:
+def measure(adapter: ModuleType, size: tuple[int, int, int], repeats: int, limit: float, reml: bool, n_slopes: int) -> dict:
     """Return the row of one adapter: median seconds, peak of the first fit, shortfall of the log-likelihood, notes."""
     # The first fit pays for imports and compilation.
-    adapter.fit(*simulate(1_000, size[1], 50), reml)
-    X, y, groups = simulate(*size)
+    adapter.fit(*simulate(1_000, size[1], 50, n_slopes=n_slopes), reml, n_slopes)
+    X, y, groups = simulate(*size, n_slopes=n_slopes)
+    data = (X, y, groups, reml, n_slopes)
     start = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
-        fit, first, peak = timed_fit(adapter, (X, y, groups, reml), limit)
+        fit, first, peak = timed_fit(adapter, data, limit)
     seconds = [first]
     while len(seconds) < repeats and time.perf_counter() - start < ENOUGH_SECONDS:
-        seconds.append(timed_fit(adapter, (X, y, groups, reml), limit)[1])
+        seconds.append(timed_fit(adapter, data, limit)[1])
     row = {"seconds": float(np.median(seconds)), "peak": peak, "notes": []}
     if fit is not None:
-        best = Optimum.of(X, y, groups, reml=fit.method != "ML")
-        exact = log_likelihood(best.criterion, fit.group_variance, fit.residual_variance)
+        best = Optimum.of(X, y, groups, n_slopes, reml=fit.method != "ML")
+        exact = log_likelihood(best.sums, fit.covariance, fit.residual_variance, best.reml)
         row |= {"shortfall": best.log_likelihood - exact, "notes": remarks(fit, best, exact, "REML" if reml else "ML")}
     row["notes"] += sorted({f"warns: {warning.category.__name__}" for warning in caught})
     row["version"] = getattr(fit, "version", None) or (version(adapter.REQUIRES) if adapter.REQUIRES else "")
@@ -95,12 +97,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--time-limit", type=float, default=300.0)
     parser.add_argument("--ml", action="store_true")
+    parser.add_argument("--slopes", type=int, default=0)
     arguments = parser.parse_args()
     bytes_ = int(MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     resource.setrlimit(resource.RLIMIT_AS, (bytes_, bytes_))
     adapter = importlib.import_module(f"peers.{arguments.adapter}")
     try:
-        row = measure(adapter, tuple(arguments.size), arguments.repeats, arguments.time_limit, not arguments.ml)
+        size, limit, reml = tuple(arguments.size), arguments.time_limit, not arguments.ml
+        row = measure(adapter, size, arguments.repeats, limit, reml, arguments.slopes)
     except ImportError as error:
         row = {"notes": [f"not installed: {error}"]}
     except Exception as error:

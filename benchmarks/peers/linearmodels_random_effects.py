@@ -9,10 +9,11 @@ from . import Fit, frame_of, names_of
 NAME = "linearmodels RandomEffects"
 REQUIRES = "linearmodels"
 CALL = '`RandomEffects(frame["y"], frame[["const", "x1", ...]]).fit()`, the frame indexed by group and row in the group'
+CALL_WITH_SLOPES = None
 
 
-def fit(X: np.ndarray, y: np.ndarray, groups: np.ndarray, reml: bool) -> Fit:
-    """Fit by the moments of Swamy and Arora, whatever `reml`."""
+def fit(X: np.ndarray, y: np.ndarray, groups: np.ndarray, reml: bool, n_slopes: int) -> Fit:
+    """Fit a random intercept by the moments of Swamy and Arora, whatever `reml`: it has neither likelihood nor slopes."""
     from linearmodels import RandomEffects
 
     frame = frame_of(X, y, groups).assign(const=1.0)

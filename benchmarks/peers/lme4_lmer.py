@@ -8,11 +8,12 @@ import warnings
 
 import numpy as np
 
-from . import Fit, formula_of
+from . import Fit, formula_of, random_term
 
 NAME = "lme4 lmer (R)"
 REQUIRES = None
 CALL = "`lmer(y ~ x1 + ... + (1 | g), frame)`, timed in R, the frame being there"
+CALL_WITH_SLOPES = CALL.replace("(1 | g)", "(1 + x1 | g)")
 # Data come by standard input, since a file would outlive a run over its time limit. The memory's high-water mark is reset.
 SCRIPT = """
 suppressMessages(library(lme4))
@@ -30,17 +31,16 @@ writeLines("5", "/proc/self/clear_refs")
 before <- memory("VmRSS")
 seconds <- system.time(fit <- lmer(as.formula(arguments[3]), frame, REML = arguments[4] == "1"))[["elapsed"]]
 peak <- 1024 * (memory("VmHWM") - before)
-variances <- as.data.frame(VarCorr(fit))$vcov
 cat(format(packageVersion("lme4")), "\\n")
-cat(format(c(seconds, peak, variances, logLik(fit), fixef(fit)[-1]), digits = 17), "\\n")
+cat(format(c(seconds, peak, logLik(fit), sigma(fit)^2, VarCorr(fit)$g, fixef(fit)[-1]), digits = 17), "\\n")
 """
 
 
-def fit(X: np.ndarray, y: np.ndarray, groups: np.ndarray, reml: bool) -> Fit:
+def fit(X: np.ndarray, y: np.ndarray, groups: np.ndarray, reml: bool, n_slopes: int) -> Fit:
     """Fit by REML or ML."""
     if shutil.which("Rscript") is None:
         raise ImportError("no Rscript")
-    arguments = [str(len(X)), str(X.shape[1]), formula_of(X) + " + (1 | g)", str(int(reml))]
+    arguments = [str(len(X)), str(X.shape[1]), f"{formula_of(X)} + {random_term(n_slopes)}", str(int(reml))]
     command = ["Rscript", "-e", SCRIPT, *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
@@ -54,6 +54,9 @@ def fit(X: np.ndarray, y: np.ndarray, groups: np.ndarray, reml: bool) -> Fit:
     if errors:
         warnings.warn(errors.decode().strip().splitlines()[-1], stacklevel=2)
     version, numbers = output.decode().strip().splitlines()
-    seconds, peak, group, residual, log_likelihood, *slopes = map(float, numbers.split())
+    seconds, peak, log_likelihood, residual, *others = map(float, numbers.split())
+    n_effects = 1 + n_slopes
+    covariance, coef = np.split(np.array(others), [n_effects**2])
+    covariance = covariance.reshape(n_effects, n_effects)
     method = "REML" if reml else "ML"
-    return Fit(method, group, residual, np.array(slopes), log_likelihood, seconds, peak, version.strip())
+    return Fit(method, covariance, residual, coef, log_likelihood, seconds, peak, version.strip())

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import Fit, formula_of, frame_of
+from . import Fit, formula_of, frame_of, random_term
 
 NAME = "mixedlm lmer"
 REQUIRES = "mixedlm"
 CALL = '`lmer("y ~ x1 + ... + (1 | g)", frame)`'
+CALL_WITH_SLOPES = CALL.replace("(1 | g)", "(1 + x1 | g)")
 
 
-def fit(X: np.ndarray, y: np.ndarray, groups: np.ndarray, reml: bool) -> Fit:
+def fit(X: np.ndarray, y: np.ndarray, groups: np.ndarray, reml: bool, n_slopes: int) -> Fit:
     """Fit by REML or ML."""
     from mixedlm import lmer
 
-    result = lmer(formula_of(X) + " + (1 | g)", frame_of(X, y, groups), REML=reml)
+    result = lmer(f"{formula_of(X)} + {random_term(n_slopes)}", frame_of(X, y, groups), REML=reml)
     components = result.VarCorr()
-    group = float(components.groups["g"].cov[0, 0])
-    slopes = np.array(list(result.fixef().values()))[1:]
-    return Fit("REML" if reml else "ML", group, components.residual, slopes, float(result.logLik().value))
+    coef = np.array(list(result.fixef().values()))[1:]
+    covariance = components.groups["g"].cov
+    return Fit("REML" if reml else "ML", covariance, components.residual, coef, float(result.logLik().value))

@@ -9,12 +9,13 @@ from . import Fit
 NAME = "statsmodels MixedLM"
 REQUIRES = "statsmodels"
 CALL = "`MixedLM(y, add_constant(X), groups).fit()`"
+CALL_WITH_SLOPES = "`MixedLM(y, add_constant(X), groups, exog_re=add_constant(X[:, :1])).fit()`"
 
 
-def fit(X: np.ndarray, y: np.ndarray, groups: np.ndarray, reml: bool) -> Fit:
+def fit(X: np.ndarray, y: np.ndarray, groups: np.ndarray, reml: bool, n_slopes: int) -> Fit:
     """Fit by REML or ML."""
     from statsmodels.api import MixedLM, add_constant
 
-    result = MixedLM(y, add_constant(X), groups).fit(reml=reml)
-    group = float(np.asarray(result.cov_re)[0, 0])
-    return Fit("REML" if reml else "ML", group, result.scale, result.fe_params[1:], float(result.llf))
+    columns = add_constant(X[:, :n_slopes]) if n_slopes else None
+    result = MixedLM(y, add_constant(X), groups, exog_re=columns).fit(reml=reml)
+    return Fit("REML" if reml else "ML", result.cov_re, result.scale, result.fe_params[1:], float(result.llf))

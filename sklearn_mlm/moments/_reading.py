@@ -41,8 +41,7 @@ def read_rows(rows: GroupedRows) -> Moments:
     numbers = Rows(predictors_as_numbers(rows.X), as_numbers(rows.y, "y"))
     n_rows = np.bincount(codes, minlength=n_groups)
     counts = n_rows.astype(np.float64) if weights is None else np.bincount(codes, weights, n_groups)
-    if not np.isfinite(counts.sum()):
-        raise ValueError("sample_weight sums to more than a double holds. Divide the weights by a constant.")
+    check_total_weight(counts)
     if len(codes):
         center, deviations, within = within_and_between(numbers, codes, counts, weights)
     else:
@@ -63,6 +62,12 @@ def read_rows(rows: GroupedRows) -> Moments:
     )
     refuse_vanishing_squares(moments, numbers)
     return moments
+
+
+def check_total_weight(counts: np.ndarray) -> None:
+    """Raise a ValueError if the weights of all groups sum to infinity."""
+    if not np.isfinite(counts.sum()):
+        raise ValueError("sample_weight sums to more than a double holds. Divide the weights by a constant.")
 
 
 def refuse_vanishing_squares(moments: Moments, rows: Rows | None = None) -> None:

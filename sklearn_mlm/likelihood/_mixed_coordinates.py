@@ -1,0 +1,349 @@
+"""`MixedCoordinates`: columns in which the criterion of several random coefficients is well conditioned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._typing import Floats
+from ..moments._moments import rounding_scatter
+from ..moments._scatter import Scatter, project_out
+from ._linalg import DEPENDENT, independent_columns, separate_between_columns, solve_positive, submatrix, zero_columns
+
+
+@dataclass(frozen=True)
+class RandomDesign:
+    """Stores which columns have random coefficients, and which of these are correlated.
+
+    Attributes
+    ----------
+    columns : tuple of int or None
+        The position among the columns of x of each random coefficient's column; None for the intercept.
+    blocks : tuple of tuple of int
+        Positions of the coefficients in each block of correlated ones.
+    """
+
+    columns: tuple[int | None, ...]
+    blocks: tuple[tuple[int, ...], ...]
+
+    def with_intercept(self) -> np.ndarray:
+        """Return whether the block of each coefficient has the intercept, so that the origin of its column does not matter."""
+        found = np.zeros(len(self.columns), dtype=bool)
+        for block in self.blocks:
+            found[list(block)] = any(self.columns[at] is None for at in block)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class GroupRows:
+    """Stores the triangular factor of each group's rows in the coordinates, with the groups along the last axis.
+
+    Attributes
+    ----------
+    z : ndarray of shape (q, q, n_groups)
+        R_j, the factor of the columns with random coefficients.
+    xy : ndarray of shape (q, k + 1, n_groups)
+        C_j, the fixed columns and y along the same unit vectors.
+    left : ndarray of shape (k + 1, k + 1)
+        Scatter of the fixed columns and y along other vectors than these, and not in the rest of the record.
+    """
+
+    z: Floats
+    xy: Floats
+    left: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class MixedCoordinates:
+    """Stores affine maps from the columns of a record to columns in which the criterion is well conditioned.
+
+    A row (1, x, y) less the origin, times `map`, is the row (x, e) of the coordinates: k independent columns of unit length,
+    and y less a crude fit. A combination of columns that depends on the columns with random coefficients in every group is
+    exactly 0 in the rest, so that the criterion keeps its digits if the variances of random coefficients grow. The columns
+    with random coefficients are centred if the intercept is random too, and turned so that the mean of R_j' R_j over groups
+    is the identity in each block; so starts, tolerances and ranks mean the same in all units.
+
+    Attributes
+    ----------
+    design : RandomDesign
+        The random coefficients.
+    fit_intercept : bool
+        Whether the model has a fixed intercept.
+    n_predictors : int
+        Number of leading columns of x that have fixed effects.
+    origin : ndarray of shape (n_features + 1,)
+        The grand mean of (x, y), or 0 without a fixed intercept.
+    z_origin : ndarray of shape (n_features,)
+        The grand mean of x.
+    map : ndarray of shape (n_coefficients, k)
+        The matrix that gives the columns x.
+    crude : ndarray of shape (k,)
+        The crude fit that is subtracted from y, with y in its unit.
+    turn : ndarray of shape (n_random, q)
+        The matrix that gives the columns with random coefficients: effects in the coordinates, times its transpose, are
+        effects of the columns.
+    blocks : tuple of tuple of int
+        Positions in the coordinates of the random coefficients of each block.
+    dropped : ndarray of int
+        Positions of features that depend on the columns before them.
+    dropped_random : tuple of int
+        Positions of random coefficients whose columns depend on those before them in every group.
+    within : ndarray of shape (k, k)
+        The rest of x.
+    within_slopes : ndarray of shape (k,)
+        Slopes of e on x in the rest; 0 for columns that are 0 there.
+    within_residual : float
+        Residual sum of squares of e in the rest.
+    within_residual_zero : bool
+        Whether that is rounding.
+    outcome_constant : bool
+        Whether y is constant.
+    y_scale : float
+        The unit of e, in units of y.
+    log_scale : float
+        Logarithm of the product of the k column lengths before scaling.
+    rows : GroupRows
+        The groups.
+    """
+
+    design: RandomDesign
+    fit_intercept: bool
+    n_predictors: int
+    origin: np.ndarray
+    z_origin: np.ndarray
+    map: Floats
+    crude: np.ndarray
+    turn: Floats
+    blocks: tuple[tuple[int, ...], ...]
+    dropped: np.ndarray
+    dropped_random: tuple[int, ...]
+    within: np.ndarray
+    within_slopes: np.ndarray
+    within_residual: float
+    within_residual_zero: bool
+    outcome_constant: bool
+    y_scale: float
+    log_scale: float
+    rows: GroupRows
+
+    @property
+    def rank(self) -> int:
+        """Number k of independent fixed effects, including the intercept."""
+        return len(self.crude)
+
+    def rows_of(self, scatter: Scatter) -> GroupRows:
+        """Return the groups of another record of the same columns in these coordinates."""
+        change = np.zeros((len(self.map) + 1, self.rank + 1))
+        change[:-1, :-1], change[-1, -1] = self.map, 1.0 / self.y_scale
+        change[:, -1] -= change[:, :-1] @ self.crude
+        return _group_rows(_base(scatter, self, self.design), change, self.turn)
+
+
+@dataclass(frozen=True, eq=False)
+class _Base:
+    """Stores the rows of each group's triangular factor, before any change of columns.
+
+    Attributes
+    ----------
+    xy : ndarray of shape (n_groups, n_slopes + 1, n_coefficients + 1)
+        The products of the columns (1, x, y), less the origin, with the unit vectors.
+    z : ndarray of shape (n_groups, n_slopes + 1, n_random)
+        The same of the columns with random coefficients.
+    """
+
+    xy: Floats
+    z: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class _Origins:
+    """Stores the points from which columns are counted."""
+
+    fit_intercept: bool
+    n_predictors: int
+    origin: np.ndarray
+    z_origin: np.ndarray
+
+
+def _base(scatter: Scatter, origins: _Origins | MixedCoordinates, design: RandomDesign) -> _Base:
+    """Return the triangular factors of the groups of a record, with the columns counted from the origins."""
+    moments, factors = scatter.moments, scatter.factors
+    leading, n_predictors = int(origins.fit_intercept), origins.n_predictors
+    length = np.sqrt(moments.counts)
+    chosen = [*range(n_predictors), moments.n_features]
+    shape = (moments.n_groups, factors.shape[1] + 1)
+    xy = np.zeros((*shape, leading + len(chosen)))
+    xy[:, 0, :leading] = length[:, None]
+    xy[:, 0, leading:] = (moments.deviations + (moments.center - origins.origin))[:, chosen] * length[:, None]
+    xy[:, 1:, leading:] = factors[:, :, chosen]
+    z = np.zeros((*shape, len(design.columns)))
+    centred = design.with_intercept()
+    for at, column in enumerate(design.columns):
+        if column is None:
+            z[:, 0, at] = length
+        else:
+            about = origins.z_origin[column] if centred[at] else 0.0
+            z[:, 0, at] = (moments.deviations[:, column] + (moments.center[column] - about)) * length
+            z[:, 1:, at] = factors[:, :, column]
+    return _Base(xy, z)
+
+
+def _group_rows(base: _Base, change: Floats, turn: Floats) -> GroupRows:
+    """Return rows of groups after a change of the fixed columns and a turn of those with random coefficients."""
+    xy, z = base.xy @ change, base.z @ turn
+    q, width = z.shape[2], xy.shape[2]
+    left = np.zeros((width, width))
+    if q < z.shape[1]:
+        # There are more unit vectors than random coefficients: what is orthogonal to these coefficients belongs to the rest.
+        pool = np.concatenate([xy, z], axis=2)
+        factors = project_out(pool, range(width, width + q), np.zeros((len(pool), q)))
+        rest = pool[:, :, :width].reshape(-1, width)
+        left, xy, z = rest.T @ rest, factors[:, :, :width], factors[:, :, width:]
+    return GroupRows(np.ascontiguousarray(z.transpose(1, 2, 0)), np.ascontiguousarray(xy.transpose(1, 2, 0)), left)
+
+
+def mixed_coordinates(
+    scatter: Scatter, design: RandomDesign, *, fit_intercept: bool, n_predictors: int | None = None
+) -> MixedCoordinates:
+    """Return the coordinates in which the criterion of a record is computed.
+
+    Parameters
+    ----------
+    scatter : Scatter
+        The record of the rows.
+    design : RandomDesign
+        The random coefficients.
+    fit_intercept : bool
+        Whether the model has a fixed intercept.
+    n_predictors : int or None, default=None
+        Number of leading columns of x that have fixed effects; None for all.
+
+    Returns
+    -------
+    coordinates : MixedCoordinates
+        The maps, and the groups in the coordinates.
+    """
+    moments, leading = scatter.moments, int(fit_intercept)
+    n_predictors = moments.n_features if n_predictors is None else n_predictors
+    total_weight = float(moments.counts.sum())
+    mean = moments.center + moments.counts @ moments.deviations / total_weight
+    origins = _Origins(fit_intercept, n_predictors, mean if leading else np.zeros_like(mean), mean[:-1])
+    base = _base(scatter, origins, design)
+    turn, blocks, dropped_random = _turn(base.z, design)
+
+    chosen = [*range(n_predictors), moments.n_features]
+    rest = np.zeros((leading + len(chosen),) * 2)
+    rest[leading:, leading:] = scatter.rest[np.ix_(chosen, chosen)]
+    # If there are more unit vectors than random coefficients, the others belong to the rest.
+    rest += _group_rows(base, np.eye(len(rest)), turn).left
+    flat = base.xy.reshape(-1, len(rest))
+    total = scatter.rest[np.ix_(chosen, chosen)]
+    total = np.pad(total, (leading, 0)) + flat.T @ flat
+    noise = np.zeros(len(total))
+    noise[leading:] = rounding_scatter(total_weight, mean[chosen], total.diagonal()[leading:])
+    zero_columns(total, total.diagonal() <= noise)
+    zero_columns(rest, rest.diagonal() <= noise)
+    if leading:
+        total[0] = total[:, 0] = 0.0
+        total[0, 0] = total_weight
+    scale = np.sqrt(np.where(total.diagonal() > 0, total.diagonal(), 1.0))
+    total, rest = total / np.outer(scale, scale), rest / np.outer(scale, scale)
+
+    kept = independent_columns(total[:-1, :-1])
+    rotation, is_within = separate_between_columns(submatrix(rest, kept))
+    change = np.zeros((len(scale), len(kept) + 1))
+    change[kept, :-1], change[-1, -1] = rotation, 1.0
+    turned = change.T @ rest @ change
+    inside = np.flatnonzero(is_within)
+    slopes = np.zeros(len(kept))
+    slopes[inside] = solve_positive(submatrix(turned, inside), turned[inside, -1])
+    within_yy = float(turned[-1, -1])
+    residual = max(within_yy - float(turned[-1, :-1] @ slopes), 0.0)
+    residual_zero = bool(residual <= DEPENDENT * (within_yy or 1.0))
+    x_within = turned[:-1, :-1].copy()
+    zero_columns(x_within, ~is_within)
+    change /= scale[:, None]
+    # A crude fit: generalised least squares as if each group's own coefficients varied as much as they are uncertain.
+    rows = _group_rows(base, change, turn)
+    between = _halved_products(rows)
+    crude = solve_positive(x_within + between[:-1, :-1], turned[:-1, -1] + between[:-1, -1]) if len(kept) else np.zeros(0)
+    rows.xy[:, -1] -= np.tensordot(crude, rows.xy[:, :-1], axes=(0, 1))
+    nothing_left = bool(total[-1, -1] == 0.0)
+    if nothing_left:
+        rows.xy[:, -1] = 0.0
+        crude = np.zeros(len(kept))
+    left_out = np.ones(len(scale) - 1, dtype=bool)
+    left_out[kept] = False
+    return MixedCoordinates(
+        design=design,
+        fit_intercept=fit_intercept,
+        n_predictors=n_predictors,
+        origin=origins.origin,
+        z_origin=origins.z_origin,
+        map=change[:-1, :-1],
+        crude=crude,
+        turn=turn,
+        blocks=blocks,
+        dropped=np.flatnonzero(left_out) - leading,
+        dropped_random=dropped_random,
+        within=x_within,
+        within_slopes=np.where(is_within, slopes - crude, 0.0),
+        within_residual=0.0 if residual_zero else residual,
+        within_residual_zero=residual_zero,
+        outcome_constant=nothing_left,
+        y_scale=float(scale[-1]),
+        log_scale=float(np.log(scale[kept]).sum()),
+        rows=rows,
+    )
+
+
+def _halved_products(rows: GroupRows) -> Floats:
+    """Return sum_j C_j' (I + R_j R_j')^-1 C_j."""
+    z, xy = rows.z.transpose(2, 0, 1), rows.xy.transpose(2, 0, 1)
+    lower = np.linalg.cholesky(np.eye(z.shape[1]) + z @ z.transpose(0, 2, 1))
+    white = np.linalg.solve(lower, xy).reshape(-1, xy.shape[2])
+    return np.asarray(white.T @ white)
+
+
+def _turn(z: Floats, design: RandomDesign) -> tuple[Floats, tuple[tuple[int, ...], ...], tuple[int, ...]]:
+    """Return the turn of the columns with random coefficients, the blocks of coordinates, and the columns left out.
+
+    In each block the mean of R_j' R_j is the identity after the turn. A column that depends on those before it in all groups
+    is left out.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n_groups, n_vectors, n_random)
+        The columns with random coefficients along the unit vectors of each group.
+    design : RandomDesign
+        The random coefficients.
+
+    Returns
+    -------
+    turn : ndarray of shape (n_random, q)
+        The matrix of the turn.
+    blocks : tuple of tuple of int
+        Positions of the coordinates of each block.
+    left_out : tuple of int
+        Positions of the columns left out.
+    """
+    flat = z.reshape(-1, z.shape[2])
+    gram = flat.T @ flat / max(len(z), 1)
+    columns: list[Floats] = []
+    blocks: list[tuple[int, ...]] = []
+    left_out: list[int] = []
+    for block in map(list, design.blocks):
+        kept = [block[at] for at in independent_columns(gram[np.ix_(block, block)])]
+        left_out += [at for at in block if at not in kept]
+        if not kept:
+            continue
+        length = np.sqrt(gram[kept, kept])
+        lower = np.linalg.cholesky(gram[np.ix_(kept, kept)] / np.outer(length, length))
+        turned = np.zeros((len(gram), len(kept)))
+        turned[kept] = np.linalg.inv(lower).T / length[:, None]
+        blocks.append(tuple(range(len(columns), len(columns) + len(kept))))
+        columns += list(turned.T)
+    turn = np.array(columns).T if columns else np.zeros((len(gram), 0))
+    return turn, tuple(blocks), tuple(left_out)

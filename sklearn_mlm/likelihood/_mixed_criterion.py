@@ -1,0 +1,380 @@
+"""`MixedCriterion`: minus twice the (restricted) log-likelihood as a function of a relative covariance matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .._typing import Floats
+from ..moments._scatter import Scatter
+from ..moments._threads import threads
+from ._linalg import unit_cholesky
+from ._mixed_coordinates import GroupRows, MixedCoordinates, RandomDesign, mixed_coordinates
+
+# The smallest r2, relative to the scatter of y. A smaller r2 is rounding, and the square of its inverse would overflow.
+_LEAST_R2 = 1e-100
+# Numbers of a block of groups, which fit into cache; and the fewest numbers of all groups that are worth threads.
+_BLOCK_NUMBERS = 1 << 15
+_THREAD_NUMBERS = 1 << 19
+_MAX_THREADS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Stores the criterion and its derivatives at several relative covariances G.
+
+    Derivatives are those by the entries of G, for pairs a <= b: a pair stands for the change of both entries (a, b) and
+    (b, a). All matrices of inference are in columns in which the estimates are uncorrelated.
+
+    Attributes
+    ----------
+    value : ndarray of shape (n,)
+        The criterion.
+    slope : ndarray of shape (n, q, q)
+        Gamma, with d value = tr(Gamma dG).
+    hessian : ndarray of shape (n, n_pairs, n_pairs)
+        Second derivatives by the entries of G.
+    r2 : ndarray of shape (n,)
+        Residual sums of squares.
+    root : ndarray of shape (n, k + 1, k + 1)
+        The inverse of the Cholesky factor of B, whose last row is (-beta, 1) divided by the root of r2.
+    sums : PairSums
+        Sums over groups from which the derivatives and inference are made.
+    """
+
+    value: Floats
+    slope: Floats
+    hessian: Floats
+    r2: Floats
+    root: Floats
+    sums: PairSums
+
+    def coefficients(self) -> Floats:
+        """Return beta in the coordinates, of shape (n, k)."""
+        return np.asarray(-self.root[:, -1, :-1] * np.sqrt(self.r2)[:, None])
+
+
+@dataclass(frozen=True, eq=False)
+class PairSums:
+    """Stores sums over groups at several relative covariances.
+
+    With T_j = I + R_j G R_j', H_j = R_j' T_j^-1 R_j, and K_j = R_j' T_j^-1 C_j times the inverse root of B, whose last
+    column is g_j divided by the root of r2, the sums are as follows.
+
+    Attributes
+    ----------
+    h : ndarray of shape (n, q, q)
+        sum_j H_j.
+    k : ndarray of shape (n, q, k + 1, q, k + 1)
+        sum_j of the products of the entries of K_j.
+    hh, hn, hg : ndarray of shape (n, n_pairs, n_pairs)
+        sum_j of the products of the entries of H_j, at pairs, with those of H_j, of N_j = K_j K_j' without the last column
+        of K_j, and of the products of that column with itself.
+    """
+
+    h: Floats
+    k: Floats
+    hh: Floats
+    hn: Floats
+    hg: Floats
+
+
+class MixedCriterion:
+    """Minus twice the profiled (restricted) log-likelihood of a record, a function of G = Sigma / sigma2.
+
+    The model is y_j = X_j beta + Z_j b_j + e_j with b_j ~ N(0, Sigma) and e_j ~ N(0, sigma2 W_j^-1). With the triangular
+    factors Z_j = Q_j R_j, C_j = Q_j' [X_j y_j] and the rest W = sum_j [X_j y_j]' (I - Q_j Q_j') [X_j y_j],
+
+        T_j = I + R_j G R_j',    B = W + sum_j C_j' T_j^-1 C_j = sigma2 [X y]' V^-1 [X y],
+
+    beta = B_XX^-1 B_Xy, r2 = B_yy - B_yX beta, and D = N - k for REML, N for ML, the criterion is
+
+        D (1 + log(2 pi r2 / D)) + sum_j log det T_j - sum log w  [+ log det B_XX  for REML],
+
+    including all constants, as in lme4. It is computed in `MixedCoordinates`, for several G at once if there are few groups.
+    The object does not change.
+
+    Parameters
+    ----------
+    scatter : Scatter
+        The record of the rows.
+    design : RandomDesign
+        The random coefficients.
+    fit_intercept : bool, default=True
+        Whether the model has a fixed intercept.
+    n_predictors : int or None, default=None
+        Number of leading columns of x that have fixed effects; None for all.
+    reml : bool, default=True
+        Whether the likelihood is the restricted one.
+    precision_weights : bool, default=False
+        Whether a weight divides the residual variance of its row. False means that a weight counts copies of its row.
+
+    Attributes
+    ----------
+    n_observations : float
+        N, the number of observations.
+    degrees_of_freedom : float
+        D: N - k for REML, N for maximum likelihood.
+    coordinates : MixedCoordinates
+        The columns in which the criterion is computed.
+
+    References
+    ----------
+    D. Bates, M. Maechler, B. Bolker and S. Walker (2015), "Fitting linear mixed-effects models using lme4", Journal of
+    Statistical Software 67(1), equations 34 and 41, for the criterion.
+    """
+
+    def __init__(
+        self,
+        scatter: Scatter,
+        design: RandomDesign,
+        *,
+        fit_intercept: bool = True,
+        n_predictors: int | None = None,
+        reml: bool = True,
+        precision_weights: bool = False,
+    ):
+        moments = scatter.moments
+        self.scatter, self.design, self.reml = scatter, design, reml
+        self.n_observations = float(moments.n_rows.sum() if precision_weights else moments.counts.sum())
+        self.coordinates = mixed_coordinates(scatter, design, fit_intercept=fit_intercept, n_predictors=n_predictors)
+        self.degrees_of_freedom = self.n_observations - (self.rank if reml else 0)
+        self._sum_log_weight = moments.sum_log_weight if precision_weights else 0.0
+
+    @property
+    def rank(self) -> int:
+        """Number k of independent fixed effects, including the intercept."""
+        return self.coordinates.rank
+
+    @property
+    def n_random(self) -> int:
+        """Number q of random coefficients of a group in the coordinates."""
+        return self.coordinates.turn.shape[1]
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups."""
+        return int(self.coordinates.rows.z.shape[2])
+
+    @cached_property
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """The pairs a <= b of random coefficients."""
+        return np.triu_indices(self.n_random)
+
+    @cached_property
+    def basis(self) -> Floats:
+        """For each pair, the symmetric matrix with 1 at both of its places, of shape (n_pairs, q, q)."""
+        (a, b), q = self.pairs, self.n_random
+        basis = np.zeros((len(a), q, q))
+        basis[np.arange(len(a)), a, b] = basis[np.arange(len(a)), b, a] = 1.0
+        return basis
+
+    @cached_property
+    def _constant(self) -> float:
+        """Part of the criterion that does not depend on G."""
+        free = self.degrees_of_freedom
+        constant = free * (1.0 + np.log(2.0 * np.pi / free) + 2.0 * np.log(self.coordinates.y_scale)) - self._sum_log_weight
+        return float(constant + 2.0 * self.coordinates.log_scale * self.reml)
+
+    @cached_property
+    def _augmented(self) -> Floats:
+        """The rest [W, W d; d'W, residual + d'W d] of x and e, where d are the slopes in the rest."""
+        here, k = self.coordinates, self.rank
+        augmented = np.empty((k + 1, k + 1))
+        augmented[:k, :k] = here.within
+        augmented[:k, k] = augmented[k, :k] = here.within @ here.within_slopes
+        augmented[k, k] = here.within_residual + here.within_slopes @ augmented[k, :k]
+        return augmented
+
+    def value(self, factor: Floats) -> float:
+        """Return the criterion at G = F F' for a factor F in the coordinates, of shape (q, r)."""
+        return float(self.evaluate(np.asarray(factor)[None]).value[0])
+
+    def evaluate(self, factors: Floats) -> Evaluation:
+        """Return the criterion and its derivatives at G = F F' for several factors F in the coordinates.
+
+        With A_j = L_j^-1 R_j for T_j = L_j L_j', D_j = L_j^-1 C_j, H_j = A_j' A_j, g_j = A_j' D_j (-beta, 1),
+        K_j = A_j' D_xj L_B^-T and N_j = K_j K_j' (0 for ML), the derivative is tr(Gamma dG) with
+
+            Gamma = sum_j (H_j - N_j - (D / r2) g_j g_j'),
+
+        and the second derivative in directions E and E', with Phi_j = H_j - 2 N_j - 2 (D / r2) g_j g_j', is
+
+            - sum_j tr(H_j E Phi_j E') - 2 (D / r2) v_E' v_E' - (D / r2^2) rho_E rho_E' - [tr(C_E C_E') for REML],
+            v_E = sum_j K_j' E g_j,    rho_E = sum_j g_j' E g_j,    C_E = sum_j K_j' E K_j.
+
+        Parameters
+        ----------
+        factors : ndarray of shape (n, q, r)
+            Factors of relative covariances.
+
+        Returns
+        -------
+        evaluation : Evaluation
+            The values and derivatives.
+        """
+        rows, q, width = self.coordinates.rows, self.n_random, self.rank + 1
+        step = max(1, _BLOCK_NUMBERS // max(1, len(factors) * q * width))
+        blocks = [slice(at, at + step) for at in range(0, self.n_groups, step)]
+        useful = min(_MAX_THREADS, len(blocks)) if len(factors) * self.n_groups * q * width >= _THREAD_NUMBERS else 1
+        with threads(useful) if useful > 1 else nullcontext() as pool:
+            mapped: Callable[..., Iterable[Any]] = map if pool is None else pool.map
+            first = list(mapped(lambda at: _products(rows, at, factors), blocks))
+            log_det = sum(part.log_det for part in first)
+            between = sum(part.between for part in first)
+            root, r2, half_log_det = self._root(between)
+            second = list(mapped(lambda part: self._sums(part, root), first))
+        sums = PairSums(*(sum(parts) for parts in zip(*second, strict=True)))
+        value = self._constant + self.degrees_of_freedom * np.log(r2) + log_det
+        if self.reml:
+            value = value + 2.0 * half_log_det
+        slope, hessian = self._derivatives(sums)
+        return Evaluation(value, slope, hessian, r2, root, sums)
+
+    def _root(self, between: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return L^-1 for the Cholesky factor L of B, r2, and half of log det B_XX, for each of several G.
+
+        r2 is the sum of squares residual + (beta - d)' W (beta - d) + (-beta, 1) (B - W) (-beta, 1)', in which an error of
+        beta enters only by its square.
+        """
+        here, k = self.coordinates, self.rank
+        b = self._augmented + between
+        lower = _cholesky(b[:, :k, :k])
+        root = np.zeros_like(b)
+        root[:, :k, :k] = np.linalg.inv(lower)
+        beta = (root[:, :k, :k].transpose(0, 2, 1) @ (root[:, :k, :k] @ b[:, :k, k:]))[..., 0]
+        apart, contrast = beta - here.within_slopes, np.append(-beta, np.ones((len(beta), 1)), axis=1)
+        of_groups = ((contrast[:, None, :] @ between)[:, 0] * contrast).sum(axis=1)
+        r2 = here.within_residual + ((apart @ here.within) * apart).sum(axis=1) + np.maximum(of_groups, 0.0)
+        r2 = np.maximum(r2, _LEAST_R2)
+        root[:, k] = contrast / np.sqrt(r2)[:, None]
+        return root, r2, np.log(lower.diagonal(axis1=1, axis2=2)).sum(axis=1)
+
+    def _sums(self, part: _Products, root: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+        """Return the sums over a block of groups that `PairSums` describes."""
+        (a, b), q, k = self.pairs, self.n_random, self.rank
+        n, width = len(root), self.rank + 1
+        scaled = root[:, None] @ part.cross
+        flat = scaled.reshape(n, q * width, -1)
+        h = part.h
+        fixed, last = scaled[:, :, :k], scaled[:, :, k]
+        of_fixed = np.stack([(fixed[:, i] * fixed[:, j]).sum(axis=1) for i, j in zip(a, b, strict=True)], axis=1)
+        of_y = last[:, a] * last[:, b]
+        full = np.empty((n, q, q))
+        full[:, a, b] = full[:, b, a] = h.sum(axis=2)
+        return (
+            full,
+            (flat @ flat.transpose(0, 2, 1)).reshape(n, q, width, q, width),
+            h @ h.transpose(0, 2, 1),
+            h @ of_fixed.transpose(0, 2, 1),
+            h @ of_y.transpose(0, 2, 1),
+        )
+
+    def _derivatives(self, sums: PairSums) -> tuple[Floats, Floats]:
+        """Return Gamma and the second derivatives from sums over groups."""
+        k, free, reml = self.rank, self.degrees_of_freedom, float(self.reml)
+        of_y = sums.k[:, :, k, :, k]
+        n_sum = np.trace(sums.k[:, :, :k, :, :k], axis1=2, axis2=4)
+        slope = sums.h - reml * n_sum - free * of_y
+        # Second derivatives by pairs: tr(H E Phi E') needs the sums of products of all entries of H and Phi.
+        phi = sums.hh - 2.0 * reml * sums.hn - 2.0 * free * sums.hg
+        hessian = -self._contracted(phi)
+        v = np.einsum("pab,naibw->npiw", self.basis, sums.k[:, :, :, :, k:])[:, :, :k, 0]
+        rho = np.einsum("pab,nab->np", self.basis, of_y)
+        hessian -= 2.0 * free * (v @ v.transpose(0, 2, 1)) + free * rho[:, :, None] * rho[:, None, :]
+        if self.reml:
+            c = np.einsum("pab,naibj->npij", self.basis, sums.k[:, :, :k, :, :k]).reshape(*rho.shape, k * k)
+            hessian -= c @ c.transpose(0, 2, 1)
+        return slope, (hessian + hessian.transpose(0, 2, 1)) / 2
+
+    def _contracted(self, products: Floats) -> Floats:
+        """Return sum_j tr(H_j E Phi_j E') for all pairs, from the sums over groups of products of entries at pairs."""
+        n = len(products)
+        return np.asarray(products.reshape(n, -1) @ self._contraction).reshape(products.shape)
+
+    @cached_property
+    def _contraction(self) -> Floats:
+        """The matrix of `_contracted`, of shape (n_pairs^2, n_pairs^2)."""
+        n_pairs = len(self.basis)
+        tensor = np.einsum("hda,pab,fbc,rcd->hfpr", self.basis, self.basis, self.basis, self.basis, optimize=True)
+        return np.asarray(tensor.reshape(n_pairs**2, n_pairs**2))
+
+
+@dataclass(frozen=True, eq=False)
+class _Products:
+    """Stores what a block of groups contributes to B, and products of its factors, at several G.
+
+    Attributes
+    ----------
+    log_det : ndarray of shape (n,)
+        Sum of log det T_j.
+    between : ndarray of shape (n, k + 1, k + 1)
+        Sum of C_j' T_j^-1 C_j.
+    cross : ndarray of shape (n, q, k + 1, n_block)
+        R_j' T_j^-1 C_j.
+    h : ndarray of shape (n, n_pairs, n_block)
+        H_j = R_j' T_j^-1 R_j at pairs.
+    """
+
+    log_det: Floats
+    between: Floats
+    cross: Floats
+    h: Floats
+
+
+def _products(rows: GroupRows, at: slice, factors: Floats) -> _Products:
+    """Return the products of a block of groups at several factors F of G.
+
+    The Cholesky factor of T_j = [I, R_j F] [I, R_j F]' is found by Givens rotations of [I, R_j F], because the squares of
+    large entries would cost digits.
+    """
+    z, xy = rows.z[:, :, at], rows.xy[:, :, at]
+    q, n_block = z.shape[1:]
+    n, rank = len(factors), factors.shape[2]
+    spread = factors.transpose(0, 2, 1)[:, None] @ z
+    lower = [[np.zeros((n, n_block)) if i != j else np.ones((n, n_block)) for j in range(i + 1)] for i in range(q)]
+    for column in range(rank):
+        x = [spread[:, i, column] for i in range(q)]
+        for i in range(q):
+            pivot = lower[i][i]
+            length = np.sqrt(pivot * pivot + x[i] * x[i])
+            cosine, sine = pivot / length, x[i] / length
+            lower[i][i] = length
+            for below in range(i + 1, q):
+                old = lower[below][i]
+                lower[below][i] = cosine * old + sine * x[below]
+                x[below] = cosine * x[below] - sine * old
+    both = np.concatenate([xy, z], axis=1)
+    white = np.empty((n, q, both.shape[1], n_block))
+    determinant = np.ones((n, n_block))
+    for i in range(q):
+        row = white[:, i]
+        row[:] = both[i]
+        for above in range(i):
+            row -= lower[i][above][:, None] * white[:, above]
+        row /= lower[i][i][:, None]
+        determinant = determinant * lower[i][i]
+    width = xy.shape[1]
+    fixed, turned = white[:, :, :width], white[:, :, width:]
+    cross = np.zeros((n, q, width, n_block))
+    for a in range(q):
+        for i in range(q):
+            cross[:, a] += turned[:, i, a, None] * fixed[:, i]
+    pairs = zip(*np.triu_indices(q), strict=True)
+    h = np.stack([(turned[:, :, a] * turned[:, :, b]).sum(axis=1) for a, b in pairs], axis=1)
+    between = sum(fixed[:, i] @ fixed[:, i].transpose(0, 2, 1) for i in range(q))
+    return _Products(2.0 * np.log(determinant).sum(axis=1), between, cross, h)
+
+
+def _cholesky(matrices: Floats) -> Floats:
+    """Return the lower Cholesky factors of matrices, which rounding may have left without one."""
+    try:
+        return np.linalg.cholesky(matrices)
+    except np.linalg.LinAlgError:
+        factors = [unit_cholesky(matrix) for matrix in matrices]
+        return np.stack([factor * length[:, None] for factor, length in factors])

@@ -1,0 +1,330 @@
+"""`Scatter`: the record of each group's own cross-products, and the ways to read it and to merge it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from .._typing import Floats
+from ._complaints import raise_not_finite
+from ._grouped_moments import GroupedMoments
+from ._label_tables import append_labels
+from ._labels import factorize
+from ._merging import merge
+from ._reading import check_total_weight, refuse_vanishing_squares
+from ._rows import GroupedRows, Rows, as_numbers, block_rows, blocks_of_equal_groups, predictors_as_numbers, rows_by_group
+from ._sums import NUMBERS_PER_THREAD, SAMPLE, central_value
+from ._threads import threads
+
+_Scatter = TypeVar("_Scatter", bound="Scatter")
+
+# A slope column does not vary in a group, given the slope columns before it, if that leaves this share of its length there.
+_DEPENDENT_LENGTH = 64 * np.finfo(np.float64).eps
+# Nor if it varies by no more than the rounding of its values.
+_ROUNDING_LENGTH = 4 * np.finfo(np.float64).eps
+# A group with more rows than this many numbers is read in pieces.
+_MAX_NUMBERS = 1 << 22
+_MAX_THREADS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Scatter:
+    """Moments of rows (x, y), and each group's own products with some slope columns; `GroupedScatter` describes them."""
+
+    moments: GroupedMoments
+    slopes: tuple[int, ...]
+    factors: np.ndarray
+    rest: np.ndarray
+
+    def __post_init__(self) -> None:
+        # A model keeps its record, which must not change after the fit.
+        for name in ("factors", "rest"):
+            view = np.asarray(getattr(self, name)).view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups."""
+        return self.moments.n_groups
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns of x."""
+        return self.moments.n_features
+
+
+def project_out(pool: Floats, slopes: Sequence[int], rounding: Floats) -> Floats:
+    """Return the triangular factor of each group's rows with respect to some columns, and leave what it does not hold.
+
+    This is modified Gram-Schmidt orthogonalisation over all groups at once. The factor has a row for each slope column: the
+    products of all columns with the unit vector along what the slope columns before leave of it. A slope column that they
+    leave nothing of has a row of zeros.
+
+    Parameters
+    ----------
+    pool : ndarray of shape (n_groups, n_rows, n_columns)
+        The rows of each group. They are overwritten with what is left of them, in which the slope columns are exactly 0.
+    slopes : sequence of int
+        Positions of the slope columns.
+    rounding : ndarray of shape (n_groups, n_slopes)
+        Lengths that the rounding of its values could leave of each slope column.
+
+    Returns
+    -------
+    factors : ndarray of shape (n_groups, n_slopes, n_columns)
+        The factor of each group.
+    """
+    factors = np.empty((len(pool), len(slopes), pool.shape[2]))
+    columns = pool[:, :, list(slopes)]
+    limits = np.maximum(_DEPENDENT_LENGTH * np.sqrt((columns * columns).sum(axis=1)), rounding)
+    for at, slope in enumerate(slopes):
+        unit = pool[:, :, slope].copy()
+        length = np.sqrt((unit * unit).sum(axis=1))
+        varies = length > limits[:, at]
+        unit *= (varies / np.where(varies, length, 1.0))[:, None]
+        np.matmul(unit[:, None, :], pool, out=factors[:, at : at + 1])
+        pool -= unit[:, :, None] * factors[:, at : at + 1]
+        # Given the slope column, nothing of it is left but rounding.
+        pool[:, :, slope] = 0.0
+    return factors
+
+
+def read_scatter(rows: GroupedRows, slopes: Sequence[int]) -> Scatter:
+    """Return the scatter of checked rows.
+
+    The rows of each group are taken less one of them, less their mean, and less their projections on the slope columns, so
+    that no sum of squares is a difference of larger ones.
+
+    Parameters
+    ----------
+    rows : GroupedRows
+        The rows to read.
+    slopes : sequence of int
+        Positions of the slope columns among the columns of x.
+
+    Returns
+    -------
+    scatter : Scatter
+        The record, one row per group.
+
+    Raises
+    ------
+    ValueError
+        As in `read_rows`.
+    """
+    numbers = Rows(predictors_as_numbers(rows.X), as_numbers(rows.y, "y"))
+    n_groups, width = len(rows.levels), numbers.n_columns
+    pieces = _pieces(rows, max(1, _MAX_NUMBERS // width))
+    if pieces is not None:
+        in_pieces = read_scatter(replace(rows, codes=pieces, levels=pd.RangeIndex(int(pieces.max()) + 1)), slopes)
+        codes = np.empty(in_pieces.n_groups, dtype=np.intp)
+        codes[pieces] = rows.codes
+        moments = replace(in_pieces.moments, labels=rows.levels.take(codes))
+        return _merged_groups(replace(in_pieces, moments=moments), codes, rows.levels)
+    n_rows = np.bincount(rows.codes, minlength=n_groups)
+    counts = n_rows.astype(np.float64) if rows.weights is None else np.bincount(rows.codes, rows.weights, n_groups)
+    check_total_weight(counts)
+    reference, shifts = np.zeros((2, n_groups, width))
+    factors, rest = np.zeros((n_groups, len(slopes), width)), np.zeros((width, width))
+    blocks = list(blocks_of_equal_groups(rows.codes, n_groups, block_rows(width))) if n_groups else []
+    with np.errstate(over="ignore", invalid="ignore"):
+        for part in _in_threads(_Reader(numbers, rows.weights, tuple(slopes), reference, shifts, factors), blocks, width):
+            rest += part
+        center = central_value(reference[:SAMPLE]) if n_groups else np.zeros(width)
+        within = rest + np.einsum("jra,jrb->ab", factors, factors, optimize=True)
+        deviations = shifts + (reference - center)
+    if not (np.isfinite(within.diagonal()).all() and np.isfinite(deviations.sum())):
+        raise_not_finite(rows.columns_to_check(), rows.first_row)
+    moments = GroupedMoments(
+        labels=rows.levels,
+        counts=counts,
+        n_rows=n_rows,
+        center=center,
+        deviations=deviations,
+        within=(within + within.T) / 2,
+        sum_log_weight=0.0 if rows.weights is None else float(np.log(rows.weights).sum()),
+        feature_names=rows.feature_names,
+        outcome_name=rows.outcome_name,
+    )
+    refuse_vanishing_squares(moments, numbers)
+    return Scatter(moments, tuple(slopes), factors, (rest + rest.T) / 2)
+
+
+class _Reader:
+    """Reads blocks of groups of equal size into arrays of all groups."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        weights: np.ndarray | None,
+        slopes: tuple[int, ...],
+        reference: Floats,
+        shifts: Floats,
+        factors: Floats,
+    ):
+        self.rows, self.weights, self.slopes = rows, weights, slopes
+        self.reference, self.shifts, self.factors = reference, shifts, factors
+
+    def __call__(self, blocks: Sequence[tuple[np.ndarray, np.ndarray]]) -> Floats:
+        """Read blocks, and return the scatter that the groups' means and factors leave."""
+        width = self.rows.n_columns
+        rest, zero = np.zeros((width, width)), np.zeros(width)
+        buffer = np.empty((max((positions.size for _, positions in blocks), default=0), width))
+        # NumPy's error state belongs to a thread.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for groups, positions in blocks:
+                block = buffer[: positions.size]
+                self.rows.read(positions.ravel(), zero, block)
+                self._add(groups, positions, block.reshape(*positions.shape, width), rest)
+        return rest
+
+    def _add(self, groups: np.ndarray, positions: np.ndarray, pool: Floats, rest: Floats) -> None:
+        """Store the means and factors of a block of groups, and add what they leave to the rest."""
+        reference = pool[:, 0].copy()
+        pool -= reference[:, None]
+        if self.weights is None:
+            shifts = pool.mean(axis=1)
+            pool -= shifts[:, None]
+            lengths = np.full(len(groups), np.sqrt(positions.shape[1]))
+        else:
+            weights = self.weights[positions]
+            total = weights.sum(axis=1)
+            shifts = np.matmul(weights[:, None, :], pool)[:, 0] / total[:, None]
+            pool -= shifts[:, None]
+            pool *= np.sqrt(weights)[:, :, None]
+            lengths = np.sqrt(total)
+        at = list(self.slopes)
+        rounding = _ROUNDING_LENGTH * lengths[:, None] * np.abs(reference[:, at] + shifts[:, at])
+        self.reference[groups], self.shifts[groups] = reference, shifts
+        self.factors[groups] = project_out(pool, self.slopes, rounding)
+        left = pool.reshape(-1, pool.shape[2])
+        rest += np.dot(left.T, left)
+
+
+def _in_threads(read: _Reader, blocks: list[tuple[np.ndarray, np.ndarray]], width: int) -> Iterator[Floats]:
+    """Yield what `read` returns for the blocks, which threads share if there are enough numbers to read."""
+    useful = min(_MAX_THREADS, sum(positions.size for _, positions in blocks) * width // NUMBERS_PER_THREAD)
+    with threads(useful) as pool:
+        if pool is None:
+            yield read(blocks)
+        else:
+            yield from pool.map(read, [blocks[at :: pool.n_threads] for at in range(pool.n_threads)])
+
+
+def _pieces(rows: GroupedRows, most: int) -> np.ndarray | None:
+    """Return codes of pieces of groups, of at most so many rows each; None if no group has more."""
+    n_groups = len(rows.levels)
+    sizes = np.bincount(rows.codes, minlength=n_groups)
+    if not len(sizes) or sizes.max() <= most:
+        return None
+    order, first = rows_by_group(rows.codes, n_groups)
+    n_pieces = -(-sizes // most)
+    codes = np.empty(len(rows), dtype=np.intp)
+    codes[order] = np.repeat(np.cumsum(n_pieces) - n_pieces, sizes) + (np.arange(len(rows)) - np.repeat(first[:-1], sizes)) // most
+    return codes
+
+
+def merge_scatters(parts: Sequence[_Scatter]) -> _Scatter:
+    """Return the scatter of the rows of all parts.
+
+    Parameters
+    ----------
+    parts : sequence of Scatter
+        Records with the same features and slopes. A group may have rows in several parts, and a part may have no rows.
+
+    Returns
+    -------
+    scatter : Scatter
+        The merged record, of the same class as the parts.
+
+    Raises
+    ------
+    ValueError
+        If there are no parts, or if their features or slopes differ.
+    """
+    moments = merge([part.moments for part in parts])
+    slopes = {part.slopes for part in parts}
+    if len(slopes) > 1:
+        raise ValueError(f"Cannot merge records with the slopes {' and '.join(map(str, slopes))}. Read the same slopes.")
+    filled = [part for part in parts if part.n_groups] or list(parts[:1])
+    if len(filled) == 1:
+        return filled[0]
+    codes, levels = factorize(append_labels([part.moments.labels for part in filled]))
+    center = moments.center
+    whole = replace(
+        filled[0],
+        moments=replace(
+            filled[0].moments,
+            labels=levels.take(codes),
+            counts=np.concatenate([part.moments.counts for part in filled]),
+            n_rows=np.concatenate([part.moments.n_rows for part in filled]),
+            center=center,
+            deviations=np.concatenate(
+                [part.moments.deviations + (part.moments.center - center) for part in filled]
+            ),
+        ),
+        factors=np.concatenate([part.factors for part in filled]),
+        rest=sum((part.rest for part in filled), np.zeros_like(filled[0].rest)),
+    )
+    merged = _merged_groups(whole, codes, levels)
+    return replace(merged, moments=replace(moments, within=merged.moments.within))
+
+
+def _merged_groups(scatter: _Scatter, codes: np.ndarray, levels: pd.Index) -> _Scatter:
+    """Return the record in which the groups of equal code are one group.
+
+    The rows of two parts of a group are as good as their factors and one row for the difference of their means: the
+    orthogonalisation of these rows gives the factor of both. What it leaves belongs to the rest.
+
+    Parameters
+    ----------
+    scatter : Scatter
+        A record of parts of groups.
+    codes : ndarray of shape (n_parts,)
+        The group of each part.
+    levels : pandas.Index of shape (n_groups,)
+        Labels of the groups.
+
+    Returns
+    -------
+    scatter : Scatter
+        The record of the groups.
+    """
+    moments, n_groups = scatter.moments, len(levels)
+    order, first = rows_by_group(codes, n_groups)
+    n_parts = np.diff(first)
+    part = order[first[:-1]]
+    counts, deviations, factors = moments.counts[part], moments.deviations[part], scatter.factors[part]
+    rest, at = scatter.rest.copy(), list(scatter.slopes)
+    for turn in range(1, int(n_parts.max(initial=1))):
+        groups = np.flatnonzero(n_parts > turn)
+        part = order[first[groups] + turn]
+        n_a, n_b = counts[groups], moments.counts[part]
+        apart = moments.deviations[part] - deviations[groups]
+        between = np.sqrt(n_a * n_b / (n_a + n_b))[:, None] * apart
+        pool = np.concatenate([between[:, None], factors[groups], scatter.factors[part]], axis=1)
+        rounding = _ROUNDING_LENGTH * np.sqrt(n_a + n_b)[:, None] * np.abs(deviations[groups] + moments.center)[:, at]
+        factors[groups] = project_out(pool, scatter.slopes, rounding)
+        left = pool.reshape(-1, pool.shape[2])
+        rest += left.T @ left
+        deviations[groups] += (n_b / (n_a + n_b))[:, None] * apart
+        counts[groups] = n_a + n_b
+    within = rest + np.einsum("jra,jrb->ab", factors, factors, optimize=True)
+    merged = replace(
+        moments,
+        labels=levels,
+        counts=counts,
+        n_rows=np.bincount(codes, moments.n_rows, n_groups).astype(moments.n_rows.dtype),
+        deviations=deviations,
+        within=(within + within.T) / 2,
+    )
+    return replace(scatter, moments=merged, factors=factors, rest=(rest + rest.T) / 2)
