@@ -1,7 +1,8 @@
 """A mixed model with one grouping factor by textbook n x n algebra: slow, obvious, and sharing no code with the package.
 
-y = X beta + Z_j b_j + e, b_j ~ N(0, sigma2 G), e ~ N(0, sigma2 / precision). X and Z are whole design matrices, with their
-columns of ones. The criterion is -2 log (restricted) likelihood with all constants, as in lme4, profiled over beta and sigma2.
+y_j = X_j beta + Z_j b_j + e_j, b_j ~ N(0, sigma2 G), e ~ N(0, sigma2 / precision). X and Z are whole design matrices, with
+their columns of ones. The criterion is -2 log (restricted) likelihood with all constants, as in lme4, profiled over beta and
+sigma2.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ class DenseMixed:
         if self.D <= 0:
             raise ValueError("no residual degrees of freedom")
 
-    def K(self, E):
-        """Derivative of the covariance of y in the direction E of that of the random effects."""
+    def covariance(self, E):
+        """Covariance of Z_j b_j over all rows, if that of b_j is E."""
         return np.where(self.same, self.Z @ E @ self.Z.T, 0.0)
 
     def at(self, G):
-        """What generalised least squares gives at V = K(G) + R: ordinary least squares on the rows of L^-1, V = L L'."""
-        half = np.linalg.cholesky(self.K(np.asarray(G, dtype=np.float64)) + self.R)
+        """What generalised least squares gives at V = cov(Zb) + R: ordinary least squares on the rows of L^-1, V = L L'."""
+        half = np.linalg.cholesky(self.covariance(np.asarray(G, dtype=np.float64)) + self.R)
         inverse_half = solve_triangular(half, np.eye(len(half)), lower=True)
         X, y = inverse_half @ self.X, inverse_half @ self.y
         Q, R = np.linalg.qr(X)
@@ -83,14 +84,14 @@ class DenseMixed:
     def hessian(self, G, directions):
         """Second derivatives in all pairs of directions."""
         at = self.at(G)
-        K = [self.K(E) for E in directions]
-        inner, Ky = [at.inner @ k for k in K], [k @ at.Py for k in K]
-        slope = np.array([at.Py @ v for v in Ky])
-        out = np.empty((len(K), len(K)))
-        for a in range(len(K)):
-            for b in range(len(K)):
+        V = [self.covariance(E) for E in directions]
+        inner, Vy = [at.inner @ v for v in V], [v @ at.Py for v in V]
+        slope = np.array([at.Py @ v for v in Vy])
+        out = np.empty((len(V), len(V)))
+        for a in range(len(V)):
+            for b in range(len(V)):
                 trace = np.sum(inner[a] * inner[b].T)
-                out[a, b] = 2.0 * self.D / at.r2 * (Ky[a] @ at.P @ Ky[b]) - trace
+                out[a, b] = 2.0 * self.D / at.r2 * (Vy[a] @ at.P @ Vy[b]) - trace
         return out - self.D / at.r2**2 * np.outer(slope, slope)
 
     # Estimates
@@ -115,7 +116,7 @@ class DenseMixed:
         return [np.flatnonzero(self.codes == j) for j in range(len(self.levels))]
 
     def predict(self, G, X, Z, groups=None):
-        """Means x'beta + z'b of new rows, and their variances with the variances known; a level unknown to the rows is new."""
+        """Means x'beta + z'b of new rows, and their variances given Sigma and sigma2; levels without rows are new groups."""
         at, G = self.at(G), np.asarray(G, dtype=np.float64)
         means, variances = [], []
         for i, (x, z) in enumerate(zip(np.asarray(X, dtype=np.float64), np.asarray(Z, dtype=np.float64), strict=True)):
@@ -136,7 +137,7 @@ class DenseMixed:
             for a in range(B.shape[1]):
                 for b in range(a + 1):
                     E = np.outer(B[:, a], B[:, b])
-                    yield self.K(E + E.T)
+                    yield self.covariance(E + E.T)
 
     def satterthwaite(self, G, contrast, blocks, *, stratum=False):
         """df of contrast'beta from exact derivatives.
@@ -145,12 +146,11 @@ class DenseMixed:
         their rotations): what is left to vary at a singular fit.
         """
         full = self._full(G)
-        a = self.X.T @ full.V_inverse
-        l = np.asarray(contrast, dtype=np.float64)
+        contrast, a = np.asarray(contrast, dtype=np.float64), self.X.T @ full.V_inverse
         if stratum:
             factor, M = self._factor(full.Sigma, blocks)
             Gamma = self.Z.T @ np.where(self.same, full.inner - np.outer(full.Py, full.Py), 0.0) @ self.Z
-            directions, curvature = [self.K(E) for E in factor.directions(M)], factor.curvature(Gamma)
+            directions, curvature = [self.covariance(E) for E in factor.directions(M)], factor.curvature(Gamma)
         else:
             directions = list(self._directions(blocks))
             curvature = np.zeros((len(directions), len(directions)))
@@ -159,15 +159,15 @@ class DenseMixed:
         H = np.array([[2.0 * va @ full.P @ vb - np.sum(pa * pb.T) for pb, vb in zip(PV, Vy, strict=True)]
                       for pa, va in zip(PV, Vy, strict=True)])  # fmt: skip
         H[:-1, :-1] += curvature
-        g = np.array([l @ full.C @ a @ v @ a.T @ full.C @ l for v in V])
+        g = np.array([contrast @ full.C @ a @ v @ a.T @ full.C @ contrast for v in V])
         unit = 1.0 / np.sqrt(np.abs(np.diag(H)))
-        variance = l @ full.C @ l
+        variance = contrast @ full.C @ contrast
         inverse = np.linalg.pinv(H * np.outer(unit, unit), rcond=1e-10, hermitian=True)
         return variance**2 / ((g * unit) @ inverse @ (g * unit))
 
     def kenward_roger(self, G, contrast, blocks):
-        """Adjusted covariance of beta and the df of contrast'beta (Kenward & Roger 1997, with V linear in its parameters)."""
-        full = self._full(G)
+        """Adjusted covariance of beta and the df of contrast'beta (Kenward & Roger 1997; V is linear in its parameters)."""
+        full, contrast = self._full(G), np.asarray(contrast, dtype=np.float64)
         V = [*self._directions(blocks), self.R]
         V = [v / np.linalg.norm(v) for v in V]
         a, C = self.X.T @ full.V_inverse, full.C
@@ -180,8 +180,7 @@ class DenseMixed:
         ]
         W = 2.0 * np.linalg.inv(np.array(information))
         adjusted = C + 2.0 * C @ sum(W[i, j] * (Q[i][j] - P[i] @ C @ P[j]) for i in m for j in m) @ C
-        l = np.asarray(contrast, dtype=np.float64)
-        theta = np.outer(l, l) / (l @ C @ l)
+        theta = np.outer(contrast, contrast) / (contrast @ C @ contrast)
         A1 = sum(W[i, j] * np.trace(theta @ C @ P[i] @ C) * np.trace(theta @ C @ P[j] @ C) for i in m for j in m)
         A2 = sum(W[i, j] * np.trace(theta @ C @ P[i] @ C @ theta @ C @ P[j] @ C) for i in m for j in m)
         B, g = (A1 + 6.0 * A2) / 2.0, (2.0 * A1 - 5.0 * A2) / (3.0 * A2)
@@ -264,21 +263,28 @@ class DenseMixed:
         return B
 
     def _polish(self, criterion, factor, v):
-        """Newton's method with the exact Hessian in the entries of the factor, while it lowers the value."""
+        """Newton's method with the exact Hessian in the entries of the factors; the last steps are below rounding of F."""
         value, gradient = criterion(v)
-        for _ in range(20):
-            if not (np.isfinite(value) and len(v)):
-                break
+        for _ in range(30 if len(v) else 0):
             M = factor.matrix(v)
             G = M @ M.T
+            if not np.isfinite(value):
+                break
             lam, U = np.linalg.eigh(self.hessian(G, factor.directions(M)) + factor.curvature(self.gradient(G)))
             lam = np.abs(lam)
             use = lam > 1e-9 * lam.max()  # the rest are rotations
-            step = -U[:, use] @ ((U[:, use].T @ gradient) / lam[use])
-            trials = [(*criterion(v + t * step), v + t * step) for t in (1.0, 0.3, 0.03)]
-            lower, slope, moved = min(trials, key=lambda trial: trial[0])
-            if not lower < value:
-                break
+            along = U[:, use].T @ gradient
+            decrement, step = np.sum(along**2 / lam[use]), -U[:, use] @ (along / lam[use])
+            if decrement > 1e-9 * max(1.0, abs(value)):
+                trials = [(*criterion(v + t * step), v + t * step) for t in (1.0, 0.3, 0.03)]
+                lower, slope, moved = min(trials, key=lambda trial: trial[0])
+                if not lower < value:
+                    break
+            else:
+                moved = v + step
+                lower, slope = criterion(moved)
+                if not (np.linalg.norm(slope) < np.linalg.norm(gradient) and lower < value + 1e-9 * max(1.0, abs(value))):
+                    break
             value, gradient, v = lower, slope, moved
         return value, v
 

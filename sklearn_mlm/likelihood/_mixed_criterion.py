@@ -166,6 +166,26 @@ class MixedCriterion:
         """The pairs a <= b of random coefficients."""
         return np.triu_indices(self.n_random)
 
+    def pairs_in_blocks(self) -> list[tuple[int, int]]:
+        """Return the pairs a < b of random coefficients that are correlated."""
+        return [(a, b) for block in self.coordinates.blocks for i, a in enumerate(block) for b in block[i + 1 :]]
+
+    def crude_variances(self) -> Floats:
+        """Return an estimate of the diagonal of G by moments: positive, and exact for neither groups nor rows.
+
+        The scatter of R_j' c_j, where c_j is y in the unit vectors of group j, is sigma2 (M_j + M_j G M_j) with
+        M_j = R_j' R_j on average.
+        """
+        rows, here = self.coordinates.rows, self.coordinates
+        crossed = np.einsum("iaj,ij->aj", rows.z, rows.xy[:, -1])
+        products = (rows.z * rows.z).sum(axis=0)
+        free = max(self.n_observations - self.rank - self.n_random * self.n_groups, 1.0)
+        residual = here.within_residual / free
+        if residual <= 0:
+            residual = float((rows.xy[:, -1] ** 2).sum()) / max(self.n_observations, 1.0) or 1.0
+        excess = (crossed**2).sum(axis=1) / residual - products.sum(axis=1)
+        return np.asarray(np.clip(excess / (products**2).sum(axis=1), 0.1, 1e12))
+
     @cached_property
     def basis(self) -> Floats:
         """For each pair, the symmetric matrix with 1 at both of its places, of shape (n_pairs, q, q)."""

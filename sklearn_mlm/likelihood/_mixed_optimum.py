@@ -1,0 +1,351 @@
+"""`minimise_mixed`: the minimum of the criterion over the cone of covariance matrices, its boundary included."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+import numpy as np
+
+from .._typing import Floats
+from ._mixed_criterion import Evaluation, MixedCriterion
+
+# Up to this many groups, the criterion often has several minima, and the search has several starts.
+_FEW_GROUPS = 30
+_MOST_STEPS = 200
+# Newton's decrement, in units of the criterion: at the first, the point is the minimum to rounding; below the second, a
+# decrement that no longer falls is rounding.
+_CONVERGED, _STALLED = 1e-24, 1e-12
+# A direction is dropped if its variance is less than this share of the largest, or of the residual variance, once the
+# decrement is below the second number.
+_DROPPED, _SETTLED = 1e-5, 1e-2
+# After a dropped direction has come back, only this share is dropped.
+_DROPPED_AGAIN = 1e-12
+_MOST_RETURNS = 4
+# A multiplier below this share of the information is rounding.
+_NO_MULTIPLIER = 1e-12
+# At a decrement below the first number, an eigenvalue below this share of the largest makes a point a saddle.
+_AT_SADDLE, _NEGATIVE = 1e-8, 1e-7
+# A step is taken if the criterion falls by this share of what the quadratic model expects, or by no more than rounding.
+_ENOUGH = 1e-4
+_ROUNDING = 64 * np.finfo(np.float64).eps
+
+
+class Outcome(Enum):
+    """How a search from one start ended; the value is a message."""
+
+    MINIMUM = "a minimum, certified by Newton's decrement and by the multipliers of the directions without variance"
+    OUT_OF_STEPS = "no minimum within the number of steps"
+    UNBOUNDED = "the criterion falls without bound as the residual variance goes to 0"
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Stores how the search from one start ended.
+
+    Attributes
+    ----------
+    start : ndarray of shape (q, q)
+        G at the start, in the coordinates.
+    value : float
+        The criterion at the end.
+    rank : int
+        Rank of G at the end.
+    n_steps : int
+        Number of evaluations.
+    decrement : float
+        Newton's decrement at the end, in units of the criterion.
+    outcome : Outcome
+        How the search ended.
+    """
+
+    start: Floats
+    value: float
+    rank: int
+    n_steps: int
+    decrement: float
+    outcome: Outcome
+
+
+@dataclass(frozen=True, eq=False)
+class MixedOptimum:
+    """Stores the minimum of the criterion.
+
+    Attributes
+    ----------
+    basis : ndarray of shape (q, q)
+        Eigenvectors of G in the coordinates, block by block, those of the largest eigenvalues first.
+    roots : ndarray of shape (q,)
+        Square roots of the eigenvalues; exactly 0 for directions without variance.
+    evaluation : Evaluation
+        The criterion and its derivatives there.
+    multipliers : ndarray of shape (n_null,)
+        Eigenvalues of Gamma on the directions without variance, block by block: by how much the criterion would rise per
+        unit of variance. They are not negative.
+    trials : list of Trial
+        The searches from all starts.
+    """
+
+    basis: Floats
+    roots: Floats
+    evaluation: Evaluation
+    multipliers: Floats
+    trials: list[Trial]
+
+    @property
+    def factor(self) -> Floats:
+        """A factor F with G = F F', of shape (q, q)."""
+        return np.asarray(self.basis * self.roots)
+
+    @property
+    def best(self) -> Trial:
+        """The search that found the minimum."""
+        return min(self.trials, key=lambda trial: trial.value)
+
+
+def minimise_mixed(criterion: MixedCriterion) -> MixedOptimum:
+    """Return the minimum of a criterion over all G that are positive semidefinite and 0 between blocks.
+
+    The search is Newton's method on the entries of a factor of G in the basis of its eigenvectors, with the exact second
+    derivatives, in a trust region. A direction whose variance goes to 0 while the criterion would rise with it is dropped, so
+    that G is exactly singular. At the end the derivative on the dropped directions must be positive semidefinite; a direction
+    for which it is not comes back. The search has several starts if there are few groups.
+
+    Parameters
+    ----------
+    criterion : MixedCriterion
+        The criterion.
+
+    Returns
+    -------
+    optimum : MixedOptimum
+        The lowest minimum that was found.
+    """
+    starts = _starts(criterion)
+    searches = [_search(criterion, start) for start in starts]
+    ends: list[_End | None] = [None] * len(searches)
+    wanted = {at: next(search) for at, search in enumerate(searches)}
+    # The searches go in step, because an evaluation at several points costs little more than one at a single point.
+    while wanted:
+        evaluation = criterion.evaluate(np.stack([point.factor for point in wanted.values()]))
+        replies = zip(list(wanted), evaluation.value.tolist(), evaluation.slope, evaluation.hessian, evaluation.sums.h)
+        for at, value, slope, hessian, h in list(replies):
+            try:
+                wanted[at] = searches[at].send(_Place(value, slope, hessian, float(np.trace(h))))
+            except StopIteration as end:
+                ends[at] = end.value
+                del wanted[at]
+    found = [end for end in ends if end is not None]
+    best = min(found, key=lambda end: end.value)
+    trials = [
+        Trial(start, end.value, int(np.count_nonzero(end.point.roots)), end.n_steps, end.decrement, end.outcome)
+        for start, end in zip(starts, found, strict=True)
+    ]
+    evaluation = criterion.evaluate(best.point.factor[None])
+    slope = evaluation.slope[0]
+    multipliers = [np.linalg.eigvalsh(null.T @ slope @ null) for null in best.point.null_spaces(criterion)]
+    return MixedOptimum(best.point.basis, best.point.roots, evaluation, np.concatenate(multipliers), trials)
+
+
+def _starts(criterion: MixedCriterion) -> list[Floats]:
+    """Return factors of relative covariances to start from, in the coordinates.
+
+    The first has a crude estimate of each variance. If there are few groups, there are also multiples of the identity, each
+    direction large alone, and both correlations of each pair of directions in a block.
+    """
+    eye = np.eye(criterion.n_random)
+    starts = [np.diag(criterion.crude_variances())]
+    if criterion.n_groups <= _FEW_GROUPS:
+        starts += [scale * eye for scale in (1.0, 0.03, 30.0, 1e-3)]
+        small = 0.03 * eye
+        if len(eye) > 1:
+            starts += [small + 30.0 * np.outer(row, row) for row in eye]
+        for a, b in criterion.pairs_in_blocks():
+            rays = eye[a] + eye[b], eye[a] - eye[b]
+            starts += [small + np.outer(ray, ray) for ray in rays]
+    return [np.linalg.cholesky(start) for start in starts]
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """Stores eigenvectors of G, and the roots of its eigenvalues, block by block in descending order."""
+
+    basis: Floats
+    roots: Floats
+
+    @classmethod
+    def of(cls, factor: Floats, criterion: MixedCriterion, n_dropped: list[int]) -> _Point:
+        """Return the point of a factor, of which so many directions of each block have no variance."""
+        basis, roots = np.zeros_like(factor), np.zeros(len(factor))
+        for block, dropped in zip(criterion.coordinates.blocks, n_dropped, strict=True):
+            at = np.array(block)
+            vectors, values, _ = np.linalg.svd(factor[at][:, at])
+            basis[at[:, None], at], roots[at] = vectors, values
+            roots[at[len(at) - dropped :]] = 0.0
+        return cls(basis, roots)
+
+    @property
+    def factor(self) -> Floats:
+        """The factor of G."""
+        return np.asarray(self.basis * self.roots)
+
+    def n_dropped(self, criterion: MixedCriterion) -> list[int]:
+        """Return the number of directions without variance in each block."""
+        return [int(np.count_nonzero(self.roots[list(block)] == 0.0)) for block in criterion.coordinates.blocks]
+
+    def null_spaces(self, criterion: MixedCriterion) -> list[Floats]:
+        """Return the directions without variance of each block."""
+        return [self.basis[:, [at for at in block if self.roots[at] == 0.0]] for block in criterion.coordinates.blocks]
+
+
+class _Place(NamedTuple):
+    """The criterion and its derivatives at a point, and the information, sum_j tr(H_j)."""
+
+    value: float
+    slope: Floats
+    hessian: Floats
+    information: float
+
+
+class _End(NamedTuple):
+    """Where a search ended, and how."""
+
+    point: _Point
+    value: float
+    n_steps: int
+    decrement: float
+    outcome: Outcome
+
+
+class _Model(NamedTuple):
+    """The quadratic model of the criterion as a function of the changes of a factor.
+
+    Attributes
+    ----------
+    rows, columns : ndarray of shape (n_entries,)
+        The entries of the change, in the basis of the point.
+    gradient : ndarray of shape (n_entries,)
+        First derivatives in the directions of the eigenvectors of the Hessian.
+    curvature : ndarray of shape (n_entries,)
+        Eigenvalues of the Hessian, ascending.
+    vectors : ndarray of shape (n_entries, n_entries)
+        Its eigenvectors.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    gradient: Floats
+    curvature: Floats
+    vectors: Floats
+
+    @property
+    def sizes(self) -> Floats:
+        """Curvatures in absolute value, none of them 0."""
+        size = np.abs(self.curvature)
+        return np.asarray(np.maximum(size, 1e-14 * size.max(initial=0.0) + np.finfo(np.float64).tiny))
+
+    @property
+    def decrement(self) -> float:
+        """Newton's decrement."""
+        return float((self.gradient**2 / self.sizes).sum())
+
+
+def _search(criterion: MixedCriterion, start: Floats) -> Generator[_Point, _Place, _End]:
+    """Search from a factor; yield points to evaluate, and return the end."""
+    blocks = criterion.coordinates.blocks
+    point = _Point.of(start, criterion, [0] * len(blocks))
+    place = yield point
+    radius = max(1.0, float(np.linalg.norm(point.roots)))
+    last, n_returns = np.inf, 0
+    for n_steps in range(1, _MOST_STEPS):
+        model = _model(criterion, point, place)
+        decrement = model.decrement
+        rounding = _ROUNDING * abs(place.value)
+        dropped = _droppable(point, place, decrement, _DROPPED_AGAIN if n_returns else _DROPPED)
+        if dropped is not None:
+            point = _Point(point.basis, np.where(np.arange(len(point.roots)) == dropped, 0.0, point.roots))
+            place, last = (yield point), np.inf
+            continue
+        saddle = decrement < _AT_SADDLE and model.curvature.min(initial=0.0) < -_NEGATIVE * model.sizes.max(initial=1.0)
+        if not saddle and (decrement <= _CONVERGED or (decrement <= _STALLED and decrement >= last / 4.0)):
+            returning = _returning(criterion, point, place) if n_returns < _MOST_RETURNS else None
+            if returning is None:
+                return _End(point, place.value, n_steps, decrement, Outcome.MINIMUM)
+            point, n_returns, last = returning, n_returns + 1, np.inf
+            place = yield point
+            continue
+        step = -model.gradient / model.sizes
+        if saddle:
+            step[0] += radius * (-1.0 if model.gradient[0] > 0 else 1.0)
+        length = float(np.linalg.norm(step))
+        if length > radius:
+            step, length = step * (radius / length), radius
+        expected = float(model.gradient @ step + 0.5 * (model.curvature * step**2).sum())
+        change = np.zeros_like(point.basis)
+        change[model.rows, model.columns] = model.vectors @ step
+        trial = _Point.of(point.basis @ (np.diag(point.roots) + change), criterion, point.n_dropped(criterion))
+        there = yield trial
+        if there.value <= place.value + _ENOUGH * min(expected, 0.0) + rounding:
+            radius = max(radius, 3.0 * length) if there.value <= place.value + 0.5 * expected + rounding else radius
+            point, place, last = trial, there, decrement
+        else:
+            radius = length / 4.0
+    return _End(point, place.value, _MOST_STEPS, decrement, Outcome.OUT_OF_STEPS)
+
+
+def _model(criterion: MixedCriterion, point: _Point, place: _Place) -> _Model:
+    """Return the quadratic model at a point.
+
+    A change E of the factor U diag(s), which becomes U (diag(s) + E), changes G by U (s E' + E s + E E') U'. E is lower
+    trapezoidal in each block, so that it does not turn the factor without changing G, and leaves dropped directions alone.
+    """
+    basis, roots = point.basis, point.roots
+    entries = [(a, b) for block in criterion.coordinates.blocks for i, b in enumerate(block) if roots[b] for a in block[i:]]
+    rows, columns = np.array(entries, dtype=np.intp).reshape(-1, 2).T
+    left, right = basis[:, rows].T * roots[columns, None], basis[:, columns].T
+    directions = left[:, :, None] * right[:, None, :]
+    directions = directions + directions.transpose(0, 2, 1)
+    gradient = np.einsum("iab,ab->i", directions, place.slope)
+    a, b = criterion.pairs
+    at_pairs = directions[:, a, b]
+    turned = basis.T @ place.slope @ basis
+    hessian = at_pairs @ place.hessian @ at_pairs.T
+    hessian += 2.0 * turned[np.ix_(rows, rows)] * (columns[:, None] == columns)
+    curvature, vectors = np.linalg.eigh(hessian)
+    return _Model(rows, columns, vectors.T @ gradient, curvature, vectors)
+
+
+def _droppable(point: _Point, place: _Place, decrement: float, share: float) -> int | None:
+    """Return the direction with the least variance if it is to be dropped, or None."""
+    variances = point.roots**2
+    alive = np.flatnonzero(variances)
+    if decrement >= _SETTLED or not len(alive):
+        return None
+    least = int(alive[variances[alive].argmin()])
+    small = variances[least] < share * max(1.0, float(variances.max()))
+    rises = point.basis[:, least] @ place.slope @ point.basis[:, least] > 0
+    return least if small and rises else None
+
+
+def _returning(criterion: MixedCriterion, point: _Point, place: _Place) -> _Point | None:
+    """Return a point with some variance in a dropped direction along which the criterion falls; None if there is none."""
+    a, b = criterion.pairs
+    for null, dropped in zip(point.null_spaces(criterion), point.n_dropped(criterion), strict=True):
+        if not dropped:
+            continue
+        values, vectors = np.linalg.eigh(null.T @ place.slope @ null)
+        if values[0] >= -_NO_MULTIPLIER * place.information:
+            continue
+        direction = null @ vectors[:, 0]
+        along = np.outer(direction, direction)[a, b]
+        curvature = float(along @ place.hessian @ along)
+        variance = min(-values[0] / curvature, 1.0) if curvature > 0 else 0.03
+        factor = point.factor
+        block = next(block for block in criterion.coordinates.blocks if np.abs(direction[list(block)]).any())
+        empty = next(at for at in block if point.roots[at] == 0.0)
+        factor[:, empty] = np.sqrt(variance) * direction
+        n_dropped = [count - (other is block) for count, other in zip(point.n_dropped(criterion), criterion.coordinates.blocks)]
+        return _Point.of(factor, criterion, n_dropped)
+    return None
