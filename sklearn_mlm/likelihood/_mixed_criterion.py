@@ -312,6 +312,39 @@ class MixedCriterion:
             hessian -= c @ c.transpose(0, 2, 1)
         return slope, (hessian + hessian.transpose(0, 2, 1)) / 2
 
+    def traces_of_products(self, evaluation: Evaluation) -> Floats:
+        """Return sum_j tr(H_j E H_j E') for all pairs, at the first G of an evaluation."""
+        return self._contracted(evaluation.sums.hh[:1])[0]
+
+    def triple_products(self, factor: Floats, root: Floats, basis: Floats) -> Floats:
+        """Return sum_j K_j' E H_j E' K_j for all E and E' of a basis of symmetric matrices.
+
+        Parameters
+        ----------
+        factor : ndarray of shape (q, r)
+            A factor of G.
+        root : ndarray of shape (1, k + 1, k + 1)
+            The inverse root of B there.
+        basis : ndarray of shape (n_entries, q, q)
+            The matrices E.
+
+        Returns
+        -------
+        products : ndarray of shape (n_entries, n_entries, k, k)
+            The sums.
+        """
+        (a, b), q, k = self.pairs, self.n_random, self.rank
+        sums = np.zeros((len(a), q * k, q * k))
+        rows, step = self.coordinates.rows, max(1, _BLOCK_NUMBERS // max(1, q * (k + 1)))
+        for start in range(0, self.n_groups, step):
+            part = _products(rows, slice(start, start + step), factor[None])
+            fixed = (root[0, :k] @ part.cross[0]).reshape(q * k, -1)
+            for at, h in enumerate(part.h[0]):
+                sums[at] += (fixed * h) @ fixed.T
+        full = np.empty((q, q, q, k, q, k))
+        full[a, b] = full[b, a] = sums.reshape(-1, q, k, q, k)
+        return np.asarray(np.einsum("pab,rcd,bcaidj->prij", basis, basis, full, optimize=True))
+
     def _contracted(self, products: Floats) -> Floats:
         """Return sum_j tr(H_j E Phi_j E') for all pairs, from the sums over groups of products of entries at pairs."""
         n = len(products)
@@ -389,6 +422,20 @@ def _products(rows: GroupRows, at: slice, factors: Floats) -> _Products:
     h = np.stack([(turned[:, :, a] * turned[:, :, b]).sum(axis=1) for a, b in pairs], axis=1)
     between = sum(fixed[:, i] @ fixed[:, i].transpose(0, 2, 1) for i in range(q))
     return _Products(2.0 * np.log(determinant).sum(axis=1), between, cross, h)
+
+
+def products_of(rows: GroupRows, factor: Floats) -> tuple[Floats, Floats]:
+    """Return R_j' T_j^-1 C_j, of shape (q, k + 1, n_groups), and H_j, of shape (q, q, n_groups), at one factor of G."""
+    q, width, n_groups = rows.xy.shape
+    cross, h = np.empty((q, width, n_groups)), np.empty((q, q, n_groups))
+    a, b = np.triu_indices(q)
+    step = max(1, _BLOCK_NUMBERS // max(1, q * width))
+    for start in range(0, n_groups, step):
+        at = slice(start, start + step)
+        part = _products(rows, at, factor[None])
+        cross[:, :, at] = part.cross[0]
+        h[a, b, at] = h[b, a, at] = part.h[0]
+    return cross, h
 
 
 def _cholesky(matrices: Floats) -> Floats:

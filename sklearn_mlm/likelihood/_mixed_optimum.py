@@ -302,11 +302,7 @@ def _model(criterion: MixedCriterion, point: _Point, place: _Place) -> _Model:
     trapezoidal in each block, so that it does not turn the factor without changing G, and leaves dropped directions alone.
     """
     basis, roots = point.basis, point.roots
-    entries = [(a, b) for block in criterion.coordinates.blocks for i, b in enumerate(block) if roots[b] for a in block[i:]]
-    rows, columns = np.array(entries, dtype=np.intp).reshape(-1, 2).T
-    left, right = basis[:, rows].T * roots[columns, None], basis[:, columns].T
-    directions = left[:, :, None] * right[:, None, :]
-    directions = directions + directions.transpose(0, 2, 1)
+    rows, columns, directions = tangents(criterion, basis, roots)
     gradient = np.einsum("iab,ab->i", directions, place.slope)
     a, b = criterion.pairs
     at_pairs = directions[:, a, b]
@@ -315,6 +311,32 @@ def _model(criterion: MixedCriterion, point: _Point, place: _Place) -> _Model:
     hessian += 2.0 * turned[np.ix_(rows, rows)] * (columns[:, None] == columns)
     curvature, vectors = np.linalg.eigh(hessian)
     return _Model(rows, columns, vectors.T @ gradient, curvature, vectors)
+
+
+def tangents(criterion: MixedCriterion, basis: Floats, roots: Floats) -> tuple[np.ndarray, np.ndarray, Floats]:
+    """Return the free entries of a change of the factor of G, and the change of G in the direction of each.
+
+    Parameters
+    ----------
+    criterion : MixedCriterion
+        The criterion.
+    basis : ndarray of shape (q, q)
+        Eigenvectors of G in the coordinates.
+    roots : ndarray of shape (q,)
+        Roots of the eigenvalues.
+
+    Returns
+    -------
+    rows, columns : ndarray of shape (n_entries,)
+        Positions of the entries, in the basis.
+    directions : ndarray of shape (n_entries, q, q)
+        Symmetric matrices.
+    """
+    entries = [(a, b) for block in criterion.coordinates.blocks for i, b in enumerate(block) if roots[b] for a in block[i:]]
+    rows, columns = np.array(entries, dtype=np.intp).reshape(-1, 2).T
+    left, right = basis[:, rows].T * roots[columns, None], basis[:, columns].T
+    directions = left[:, :, None] * right[:, None, :]
+    return rows, columns, directions + directions.transpose(0, 2, 1)
 
 
 def _droppable(point: _Point, place: _Place, decrement: float, share: float) -> int | None:

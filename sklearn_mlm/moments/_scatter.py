@@ -61,6 +61,10 @@ class Scatter:
         """Number of columns of x."""
         return self.moments.n_features
 
+    def renamed(self: _Scatter, names: Sequence[str]) -> _Scatter:
+        """Return the same record with other names of the columns of x."""
+        return replace(self, moments=replace(self.moments, feature_names=tuple(names)))
+
 
 def project_out(pool: Floats, slopes: Sequence[int], rounding: Floats) -> Floats:
     """Return the triangular factor of each group's rows with respect to some columns, and leave what it does not hold.
