@@ -1,5 +1,6 @@
-"""Rows to moments: the only code that reads rows. `GroupedMoments` stores all that a random-intercept model needs."""
+"""Rows to records: the only code that reads rows. A record stores all that a model needs of its data, and records merge."""
 
 from ._grouped_moments import GroupedMoments
+from ._grouped_scatter import GroupedScatter
 
-__all__ = ["GroupedMoments"]
+__all__ = ["GroupedMoments", "GroupedScatter"]

@@ -212,7 +212,7 @@ class GroupedMoments(Moments):
         north        1     1.0        0.0         1.0
         south        2     2.0        2.5         4.0
         """
-        _check_pyarrow("from_arrow")
+        check_pyarrow("from_arrow")
         from ._arrow import arrow_batches, named_columns
 
         batches = arrow_batches(source, named_columns(x, y, groups, sample_weight))
@@ -291,7 +291,7 @@ class GroupedMoments(Moments):
         >>> moments
         GroupedMoments(n_groups=419, n_features=1, n_rows=6871, total_weight=6871)
         """
-        _check_pyarrow("from_parquet")
+        check_pyarrow("from_parquet")
         from ._arrow import named_columns
         from ._parquet import open_parquet
 
@@ -462,7 +462,7 @@ class GroupedMoments(Moments):
         )
 
 
-def _check_pyarrow(caller: str) -> None:
+def check_pyarrow(caller: str) -> None:
     """Raise an ImportError that names the extra if pyarrow is missing."""
     try:
         import_module("pyarrow")

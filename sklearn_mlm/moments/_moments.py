@@ -67,6 +67,10 @@ class Moments:
         mean = self.counts @ self.deviations / (self.counts.sum() or 1.0)
         return self.center + mean, self.within.diagonal() + self.counts @ (self.deviations - mean) ** 2
 
+    def named(self, groups_name: Any, outcome_name: str | None) -> Self:
+        """Return the same moments with these names of the groups and of y."""
+        return replace(self, labels=self.labels.rename(groups_name), outcome_name=outcome_name)
+
     def about_slopes(self, slopes: np.ndarray | None = None) -> tuple[Self, np.ndarray]:
         """Return the moments of (x, y - x'b), and b.
 

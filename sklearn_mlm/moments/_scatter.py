@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from numbers import Integral
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from .._typing import Floats
 from ._complaints import raise_not_finite
-from ._grouped_moments import GroupedMoments
 from ._label_tables import append_labels
 from ._labels import factorize
 from ._merging import merge
+from ._moments import Moments
 from ._reading import check_total_weight, refuse_vanishing_squares
 from ._rows import GroupedRows, Rows, as_numbers, block_rows, blocks_of_equal_groups, predictors_as_numbers, rows_by_group
 from ._sums import NUMBERS_PER_THREAD, SAMPLE, central_value
@@ -30,12 +31,15 @@ _ROUNDING_LENGTH = 4 * np.finfo(np.float64).eps
 _MAX_NUMBERS = 1 << 22
 _MAX_THREADS = 8
 
+Slopes = str | int | Sequence[str | int]
+"""Names or positions of slope columns."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scatter:
     """Moments of rows (x, y), and each group's own products with some slope columns; `GroupedScatter` describes them."""
 
-    moments: GroupedMoments
+    moments: Moments
     slopes: tuple[int, ...]
     factors: np.ndarray
     rest: np.ndarray
@@ -52,6 +56,16 @@ class Scatter:
         self.__post_init__()
 
     @property
+    def labels(self) -> pd.Index:
+        """The distinct group labels."""
+        return self.moments.labels
+
+    @property
+    def outcome_name(self) -> str | None:
+        """Name of y, if it has one."""
+        return self.moments.outcome_name
+
+    @property
     def n_groups(self) -> int:
         """Number of groups."""
         return self.moments.n_groups
@@ -61,9 +75,31 @@ class Scatter:
         """Number of columns of x."""
         return self.moments.n_features
 
-    def renamed(self: _Scatter, names: Sequence[str]) -> _Scatter:
+    def named(self, groups_name: Any, outcome_name: str | None) -> Self:
+        """Return the same record with these names of the groups and of y."""
+        return replace(self, moments=self.moments.named(groups_name, outcome_name))
+
+    def renamed(self, names: Sequence[str]) -> Self:
         """Return the same record with other names of the columns of x."""
         return replace(self, moments=replace(self.moments, feature_names=tuple(names)))
+
+
+def slope_positions(slopes: Slopes, names: tuple[str, ...] | None, n_features: int) -> tuple[int, ...]:
+    """Return the positions of slope columns, which may be names; raise a ValueError for one that is not there."""
+    chosen = [slopes] if isinstance(slopes, str | Integral) else list(slopes)
+    shown = names or tuple(f"x{i}" for i in range(n_features))
+    found = []
+    for slope in chosen:
+        if isinstance(slope, str) and shown.count(slope) == 1:
+            found.append(shown.index(slope))
+        elif isinstance(slope, Integral) and not isinstance(slope, bool) and -n_features <= int(slope) < n_features:
+            found.append(int(slope) % n_features)
+        else:
+            raise ValueError(
+                f"slopes must be names or positions of columns of X; found {slope!r}, and X has the columns "
+                f"{', '.join(map(repr, shown[:12]))}."
+            )
+    return tuple(dict.fromkeys(found))
 
 
 def project_out(pool: Floats, slopes: Sequence[int], rounding: Floats) -> Floats:
@@ -148,7 +184,7 @@ def read_scatter(rows: GroupedRows, slopes: Sequence[int]) -> Scatter:
         deviations = shifts + (reference - center)
     if not (np.isfinite(within.diagonal()).all() and np.isfinite(deviations.sum())):
         raise_not_finite(rows.columns_to_check(), rows.first_row)
-    moments = GroupedMoments(
+    moments = Moments(
         labels=rows.levels,
         counts=counts,
         n_rows=n_rows,

@@ -1,9 +1,9 @@
 """Moments to a file and back, in a documented format that holds nothing that could run.
 
 A file is a NumPy archive (.npz, not compressed). It holds the arrays of `Moments` by name, those of a remainder with the
-prefix "remainder_", and "header": the UTF-8 bytes of a JSON object with the keys "format" ("sklearn-mlm moments"),
-"version" (1), "labels", "feature_names", "outcome_name", "sum_log_weight" and, if there is one, "remainder". The kind of the
-group labels is `header["labels"]["kind"]`:
+prefix "remainder_", those of a scatter with the prefix "scatter_", and "header": the UTF-8 bytes of a JSON object with the keys "format" ("sklearn-mlm moments"),
+"version" (1), "labels", "feature_names", "outcome_name", "sum_log_weight" and, if there are such, "remainder" and "slopes". The
+kind of the group labels is `header["labels"]["kind"]`:
 
 - "array": numbers and booleans, as the array "labels";
 - "time": dates and times or spans of time, as 64-bit integers in the array "labels", with "dtype" and "zone" in the header;
@@ -30,12 +30,14 @@ import pandas as pd
 from ._labels import LARGEST_EXACT, NO_LABEL, has_groups
 from ._moments import ARRAYS, Moments
 from ._remainder import Remainder
+from ._scatter import Scatter
 
 FileLike = str | os.PathLike[str] | IO[bytes]
 """A path, or a binary file object."""
 Paths: TypeAlias = "str | os.PathLike[str] | Iterable[Paths]"
 """Paths of files, folders and patterns."""
 
+_SCATTER_ARRAYS = ("factors", "rest")
 _REMAINDER_ARRAYS, _REMAINDER_NUMBERS = ("slopes", "deviations", "within"), ("center", "noise", "lost")
 _FORMAT, _VERSION = "sklearn-mlm moments", 1
 _DAMAGES = (
@@ -217,6 +219,18 @@ def _untagged(pair: Any) -> Any:
 
 def save_moments(moments: Moments, file: FileLike) -> None:
     """Write moments to a file, as `GroupedMoments.save` describes."""
+    _write(file, *_packed(moments))
+
+
+def save_scatter(scatter: Scatter, file: FileLike) -> None:
+    """Write a scatter to a file, as `GroupedScatter.save` describes."""
+    header, arrays = _packed(scatter.moments)
+    more = {f"scatter_{field}": getattr(scatter, field) for field in _SCATTER_ARRAYS}
+    _write(file, {**header, "slopes": list(scatter.slopes)}, arrays | more)
+
+
+def _packed(moments: Moments) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the header and the arrays of moments."""
     label_header, arrays = _pack_labels(moments.labels)
     name = moments.labels.name
     header = {
@@ -229,12 +243,36 @@ def save_moments(moments: Moments, file: FileLike) -> None:
     if moments.remainder is not None:
         header["remainder"] = {field: getattr(moments.remainder, field) for field in _REMAINDER_NUMBERS}
         arrays |= {f"remainder_{field}": getattr(moments.remainder, field) for field in _REMAINDER_ARRAYS}
-    _write(file, header, arrays)
+    return header, arrays
 
 
 def load_moments(file: FileLike) -> Moments:
     """Return the moments in a file; raises as `GroupedMoments.load`."""
+    return _unpacked(file, *_read(file))
+
+
+def load_scatter(file: FileLike) -> Scatter:
+    """Return the scatter in a file; raises as `GroupedScatter.load`."""
     header, arrays = _read(file)
+    if "slopes" not in header:
+        raise ValueError(f"{file!r} holds moments without slopes. GroupedMoments.load reads it.")
+    moments = _unpacked(file, header, arrays)
+    try:
+        slopes = tuple(map(int, header["slopes"]))
+        factors, rest = (arrays[f"scatter_{field}"] for field in _SCATTER_ARRAYS)
+        width = moments.n_features + 1
+        if len(set(slopes)) < len(slopes) or any(not 0 <= slope < width - 1 for slope in slopes):
+            raise ValueError(f"slopes must be distinct positions of columns; found {header['slopes']!r}")
+        _check_array("factors", factors, (moments.n_groups, len(slopes), width), "f")
+        _check_array("rest", rest, (width, width), "f")
+        _check_scatter("rest", rest)
+    except _DAMAGES as error:
+        raise ValueError(f"{file!r} is a damaged file of moments: {error}") from error
+    return Scatter(moments, slopes, factors, rest)
+
+
+def _unpacked(file: FileLike, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Moments:
+    """Return the moments that a header and arrays hold."""
     try:
         names, label_header = header["feature_names"], header["labels"]
         if not (names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))):
@@ -298,9 +336,14 @@ def checked_moments(moments: Moments) -> Moments:
             _check_array(f"remainder_{field}", getattr(rest, field), shape, "f")
         if not np.isfinite([rest.center, rest.noise, rest.lost]).all() or min(rest.noise, rest.lost) < 0:
             raise ValueError("The remainder must have a finite center, and finite noise and lost scatter of at least 0.")
-    length = np.sqrt(np.abs(moments.within.diagonal()))
-    length[length == 0] = 1.0
-    scaled = moments.within / np.outer(length, length)
-    if np.abs(scaled - scaled.T).max() > _NO_SCATTER or np.linalg.eigvalsh(scaled).min() < -_NO_SCATTER:
-        raise ValueError("within must be a scatter matrix: symmetric, and without a negative eigenvalue.")
+    _check_scatter("within", moments.within)
     return moments
+
+
+def _check_scatter(name: str, matrix: np.ndarray) -> None:
+    """Raise an error unless a matrix is symmetric and has no negative eigenvalue."""
+    length = np.sqrt(np.abs(matrix.diagonal()))
+    length[length == 0] = 1.0
+    scaled = matrix / np.outer(length, length)
+    if np.abs(scaled - scaled.T).max() > _NO_SCATTER or np.linalg.eigvalsh(scaled).min() < -_NO_SCATTER:
+        raise ValueError(f"{name} must be a scatter matrix: symmetric, and without a negative eigenvalue.")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, NamedTuple, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,6 +18,7 @@ from ._moments import Moments
 from ._reading import read_rows, refuse_vanishing_squares
 from ._rows import (
     NO_WEIGHT,
+    GroupedRows,
     Rows,
     as_numbers,
     as_weights,
@@ -27,6 +28,9 @@ from ._rows import (
     in_rows,
     predictors_as_numbers,
 )
+from ._scatter import Scatter, Slopes, merge_scatters, read_scatter, slope_positions
+
+_Record = TypeVar("_Record", Moments, Scatter)
 
 # Pending parts are merged once they hold more groups than this.
 _WORTH_MERGING = 1 << 16
@@ -99,56 +103,128 @@ def read_batches(batches: Iterable[Batch], verbose: int, lasting: bool) -> Momen
     moments : Moments
         Moments of all rows.
     """
-    columns: tuple[tuple[str, ...] | None, int] | None = None
-    groups_name = outcome_name = None
-    pending: list[Moments] = []
-    n_read = n_kept = n_merged = n_pending = 0
+    first = _First()
+    pending = _Pending(read_rows, merge)
+    n_read = n_kept = 0
     with progress(verbose, "rows") as report, Accumulator() as accumulator:
         for batch in batches:
-            rows, names, weights = Rows(batch.X, batch.y), batch.feature_names, batch.sample_weight
-            found = names, rows.n_columns - 1
-            columns = columns or found
-            if found != columns:
-                raise ValueError(
-                    f"The batch that starts at row {n_read} has other columns than the first: found {found[1]} "
-                    f"({names!r}), and {columns[1]} before ({columns[0]!r}). Read the same columns, in the same order."
-                )
-            groups_name, outcome_name = groups_name or batch.groups_name, outcome_name or batch.outcome_name
-            if weights is None and len(rows):
+            rows, names = first.rows_of(batch, n_read), batch.feature_names
+            if batch.sample_weight is None and len(rows):
                 n_kept += len(rows)
                 numbers = Rows(predictors_as_numbers(rows.X), as_numbers(rows.y, "y"), names, batch.outcome_name)
                 accumulator.add(numbers, batch.groups, first=n_read, lasting=lasting)
-            elif weights is not None and len(rows):
-                n_kept += int(np.count_nonzero(weights))
-                with in_rows(n_read, len(rows)):
-                    labels = cast(ArrayLike, batch.groups)
-                    weighted = grouped_rows(
-                        rows.X,
-                        rows.y,
-                        labels,
-                        weights,
-                        feature_names=names,
-                        outcome_name=batch.outcome_name,
-                        first_row=n_read,
-                        some=False,
-                    )
-                    pending.append(read_rows(weighted))
-                n_pending += pending[-1].n_groups
-                if n_pending > max(n_merged, _WORTH_MERGING):
-                    pending = [merge(pending)]
-                    n_pending, n_merged = 0, pending[0].n_groups
+            elif batch.sample_weight is not None and len(rows):
+                n_kept += pending.add(batch, rows, n_read)
             n_read += len(rows)
             report(len(rows))
-        if columns is None:
-            raise ValueError("There are no batches. Pass at least one, which may be empty, so that the columns are known.")
-        names, n_features = columns
-        if n_read and not n_kept:
-            raise ValueError(NO_WEIGHT)
+        names, n_features = first.columns(n_read, n_kept)
         if not n_kept:
             return read_rows(grouped_rows(np.zeros((0, n_features)), np.zeros(0), [], feature_names=names))
         if accumulator.n_batches:
-            pending.append(replace(accumulator.finish(), feature_names=names))
-        moments = merge(pending)
+            pending.parts.append(replace(accumulator.finish(), feature_names=names))
+        moments = merge(pending.parts)
     refuse_vanishing_squares(moments)
     warn_of_twins(moments.labels[:0], moments.labels, stacklevel=3)
-    return replace(moments, labels=moments.labels.rename(groups_name), outcome_name=outcome_name)
+    return moments.named(first.groups_name, first.outcome_name)
+
+
+def read_scatter_batches(batches: Iterable[Batch], slopes: Slopes, verbose: int) -> Scatter:
+    """Return the scatter of batches, each of which is read into a record of its own; the records are merged as they come.
+
+    Parameters
+    ----------
+    batches : iterable of Batch
+        Batches with the same columns.
+    slopes : str, int, or sequence of them
+        Names or positions of the slope columns.
+    verbose : int
+        1 shows progress.
+
+    Returns
+    -------
+    scatter : Scatter
+        The record of all rows.
+    """
+    first = _First()
+    pending: _Pending[Scatter] | None = None
+    n_read = n_kept = 0
+    with progress(verbose, "rows") as report:
+        for batch in batches:
+            rows = first.rows_of(batch, n_read)
+            if pending is None:
+                at = slope_positions(slopes, batch.feature_names, rows.n_columns - 1)
+                pending = _Pending(lambda rows, at=at: read_scatter(rows, at), merge_scatters)
+            if len(rows):
+                n_kept += pending.add(batch, rows, n_read)
+            n_read += len(rows)
+            report(len(rows))
+    names, n_features = first.columns(n_read, n_kept)
+    if pending is None or not n_kept:
+        empty = grouped_rows(np.zeros((0, n_features)), np.zeros(0), [], feature_names=names)
+        return read_scatter(empty, slope_positions(slopes, names, n_features))
+    scatter = merge_scatters(pending.parts)
+    warn_of_twins(scatter.labels[:0], scatter.labels, stacklevel=3)
+    return scatter.named(first.groups_name, first.outcome_name)
+
+
+class _First:
+    """The columns of the first batch, which all batches must have, and the names of labels and outcome."""
+
+    def __init__(self) -> None:
+        self._columns: tuple[tuple[str, ...] | None, int] | None = None
+        self.groups_name: str | None = None
+        self.outcome_name: str | None = None
+
+    def rows_of(self, batch: Batch, n_read: int) -> Rows:
+        """Return the rows of a batch; raise a ValueError if they have other columns than the first batch."""
+        rows, names = Rows(batch.X, batch.y), batch.feature_names
+        found = names, rows.n_columns - 1
+        self._columns = self._columns or found
+        if found != self._columns:
+            raise ValueError(
+                f"The batch that starts at row {n_read} has other columns than the first: found {found[1]} ({names!r}), and "
+                f"{self._columns[1]} before ({self._columns[0]!r}). Read the same columns, in the same order."
+            )
+        self.groups_name = self.groups_name or batch.groups_name
+        self.outcome_name = self.outcome_name or batch.outcome_name
+        return rows
+
+    def columns(self, n_read: int, n_kept: int) -> tuple[tuple[str, ...] | None, int]:
+        """Return the names and the number of the predictors; raise a ValueError if there is nothing to fit."""
+        if self._columns is None:
+            raise ValueError("There are no batches. Pass at least one, which may be empty, so that the columns are known.")
+        if n_read and not n_kept:
+            raise ValueError(NO_WEIGHT)
+        return self._columns
+
+
+class _Pending(Generic[_Record]):
+    """Records of batches, merged once they have more groups than the result of the last merge.
+
+    So every row is merged only a few times.
+    """
+
+    def __init__(self, read: Callable[[GroupedRows], _Record], merge: Callable[[list[_Record]], _Record]):
+        self._read, self._merge = read, merge
+        self.parts: list[_Record] = []
+        self._n_merged = self._n_pending = 0
+
+    def add(self, batch: Batch, rows: Rows, n_read: int) -> int:
+        """Read a batch, and return how many of its rows have a positive weight."""
+        with in_rows(n_read, len(rows)):
+            checked = grouped_rows(
+                rows.X,
+                rows.y,
+                cast(ArrayLike, batch.groups),
+                batch.sample_weight,
+                feature_names=batch.feature_names,
+                outcome_name=batch.outcome_name,
+                first_row=n_read,
+                some=False,
+            )
+            self.parts.append(self._read(checked))
+        self._n_pending += self.parts[-1].n_groups
+        if self._n_pending > max(self._n_merged, _WORTH_MERGING):
+            self.parts = [self._merge(self.parts)]
+            self._n_pending, self._n_merged = 0, self.parts[0].n_groups
+        return len(checked)
