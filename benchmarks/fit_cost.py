@@ -6,11 +6,11 @@ import gc
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from peers import random_term
-from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
 
 from sklearn_mlm import GroupedMoments, RandomInterceptRegressor
@@ -138,7 +138,7 @@ def print_slopes(sizes: str, repeats: int | None, strings: bool, n_slopes: int) 
     """
     from sklearn_mlm import GroupedScatter, MixedEffectsRegressor
 
-    model = MixedEffectsRegressor(random_effects=random_term(n_slopes, first=0))
+    model = partial(MixedEffectsRegressor, random_effects=random_term(n_slopes, first=0))
     columns = [f"x{i}" for i in range(n_slopes)]
     print(
         f"{'rows':>10} {'cols':>4} {'groups':>7}  {'OLS':>9} {'intercept':>9} {'fit':>9}  {'fit/OLS':>8} {'fit/interc.':>11}  "
@@ -153,14 +153,14 @@ def print_slopes(sizes: str, repeats: int | None, strings: bool, n_slopes: int) 
             {
                 "ols": lambda X=X, y=y: LinearRegression().fit(X, y),
                 "intercept": lambda X=X, y=y, groups=groups: RandomInterceptRegressor().fit(X, y, groups),
-                "fit": lambda X=X, y=y, groups=groups: clone(model).fit(X, y, groups=groups),
+                "fit": lambda X=X, y=y, groups=groups: model().fit(X, y, groups=groups),
                 "read": lambda X=X, y=y, groups=groups: GroupedScatter.from_arrays(X, y, groups, slopes=columns),
-                "optimum": lambda record=record: clone(model).fit_moments(record),
+                "optimum": lambda record=record: model().fit_moments(record),
             },
             repeats or usual,
         )
         del record
-        peak = peak_above(lambda X=X, y=y, groups=groups: clone(model).fit(X, y, groups=groups)) / X.nbytes
+        peak = peak_above(lambda X=X, y=y, groups=groups: model().fit(X, y, groups=groups)) / X.nbytes
         ols, intercept, fit, read, optimum = times.values()
         print(
             f"{n_rows:>10} {n_columns:>4} {n_groups:>7}  {1e3 * ols:>7.2f}ms {1e3 * intercept:>7.2f}ms {1e3 * fit:>7.2f}ms  "

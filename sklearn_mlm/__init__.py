@@ -4,8 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import datasets, inference
-from .models import DroppedColumnsWarning, GroupsNotPassedWarning, ModelSummary, RandomInterceptRegressor
-from .moments import GroupedMoments
+from .models import (
+    DroppedColumnsWarning,
+    GroupsNotPassedWarning,
+    MixedEffectsRegressor,
+    ModelSummary,
+    RandomInterceptRegressor,
+)
+from .moments import GroupedMoments, GroupedScatter
 
 if TYPE_CHECKING:
     from . import baselines as baselines
@@ -19,7 +25,9 @@ __all__ = [
     "Comparison",
     "DroppedColumnsWarning",
     "GroupedMoments",
+    "GroupedScatter",
     "GroupsNotPassedWarning",
+    "MixedEffectsRegressor",
     "ModelSummary",
     "RandomInterceptRegressor",
     "WithinOLS",

@@ -13,6 +13,7 @@ Positions = NDArray[np.intp]
 RandomState = int | np.random.RandomState | None
 
 Boundary = Literal["group", "residual"] | None
+CovarianceStructure = Literal["full", "diagonal"]
 CovarianceType = Literal["nonrobust", "CR0", "CR1", "CR2", "CR3"]
 DegreesOfFreedom = Literal["satterthwaite", "kenward_roger", "residual", "normal"]
 Method = Literal["reml", "ml"]

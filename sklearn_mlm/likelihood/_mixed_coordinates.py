@@ -10,7 +10,15 @@ import numpy as np
 from .._typing import Floats
 from ..moments._moments import rounding_scatter
 from ..moments._scatter import Scatter, project_out
-from ._linalg import DEPENDENT, independent_columns, separate_between_columns, solve_positive, submatrix, zero_columns
+from ._linalg import (
+    DEPENDENT,
+    SMALL_REST,
+    independent_columns,
+    separate_between_columns,
+    solve_positive,
+    submatrix,
+    zero_columns,
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,8 @@ class MixedCoordinates:
         Whether the model has a fixed intercept.
     n_predictors : int
         Number of leading columns of x that have fixed effects.
+    known_slopes : ndarray of shape (n_features,)
+        The slopes of the remainder that stands for y, or zeros.
     origin : ndarray of shape (n_features + 1,)
         The grand mean of (x, y), or 0 without a fixed intercept.
     z_origin : ndarray of shape (n_features,)
@@ -104,6 +114,12 @@ class MixedCoordinates:
         The unit of e, in units of y.
     log_scale : float
         Logarithm of the product of the k column lengths before scaling.
+    rest_terms : float
+        The larger of two scatters in the rest: that of y, and that of the terms whose sum is y.
+    group_terms : float
+        Sum of squares of y in the groups' unit vectors.
+    noise : float
+        The largest scatter of a remainder that is rounding of the rows; 0 without a remainder.
     rows : GroupRows
         The groups.
     """
@@ -111,6 +127,7 @@ class MixedCoordinates:
     design: RandomDesign
     fit_intercept: bool
     n_predictors: int
+    known_slopes: np.ndarray
     origin: np.ndarray
     z_origin: np.ndarray
     map: Floats
@@ -126,6 +143,9 @@ class MixedCoordinates:
     outcome_constant: bool
     y_scale: float
     log_scale: float
+    rest_terms: float
+    group_terms: float
+    noise: float
     rows: GroupRows
 
     @property
@@ -133,12 +153,27 @@ class MixedCoordinates:
         """Number k of independent fixed effects, including the intercept."""
         return len(self.crude)
 
+    def known_part(self, within_degrees_of_freedom: float) -> np.ndarray | None:
+        """Return slopes to subtract from y in a second reading of the rows; None if the record has lost no digits of y.
+
+        That is the case unless the fixed effects leave less than 1e-6 of the scatter of y, in the rest or in the groups.
+        """
+        left = float((self.rows.xy[:, -1] ** 2).sum())
+        lost = within_degrees_of_freedom > 0 and self.within_residual < SMALL_REST * self.rest_terms
+        if self.outcome_constant or not self.n_predictors or not (lost or left < SMALL_REST * self.group_terms):
+            return None
+        slopes = self.known_slopes.copy()
+        best = np.where(self.within_slopes != 0, self.within_slopes + self.crude, self.crude)
+        slopes[: self.n_predictors] += self.y_scale * (self.map @ best)[int(self.fit_intercept) :]
+        return slopes
+
     def rows_of(self, scatter: Scatter) -> GroupRows:
         """Return the groups of another record of the same columns in these coordinates."""
         change = np.zeros((len(self.map) + 1, self.rank + 1))
         change[:-1, :-1], change[-1, -1] = self.map, 1.0 / self.y_scale
         change[:, -1] -= change[:, :-1] @ self.crude
-        return _group_rows(_base(scatter, self, self.design), change, self.turn)
+        record, _ = scatter.about_slopes(self.known_slopes)
+        return _group_rows(_base(record, self, self.design), change, self.turn)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,32 +259,29 @@ def mixed_coordinates(
     -------
     coordinates : MixedCoordinates
         The maps, and the groups in the coordinates.
-    """
-    moments, leading = scatter.moments, int(fit_intercept)
-    n_predictors = moments.n_features if n_predictors is None else n_predictors
-    total_weight = float(moments.counts.sum())
-    mean = moments.center + moments.counts @ moments.deviations / total_weight
-    origins = _Origins(fit_intercept, n_predictors, mean if leading else np.zeros_like(mean), mean[:-1])
-    base = _base(scatter, origins, design)
-    turn, blocks, dropped_random = _turn(base.z, design)
 
-    chosen = [*range(n_predictors), moments.n_features]
-    rest = np.zeros((leading + len(chosen),) * 2)
-    rest[leading:, leading:] = scatter.rest[np.ix_(chosen, chosen)]
-    # If there are more unit vectors than random coefficients, the others belong to the rest.
-    rest += _group_rows(base, np.eye(len(rest)), turn).left
-    flat = base.xy.reshape(-1, len(rest))
-    total = scatter.rest[np.ix_(chosen, chosen)]
-    total = np.pad(total, (leading, 0)) + flat.T @ flat
-    noise = np.zeros(len(total))
-    noise[leading:] = rounding_scatter(total_weight, mean[chosen], total.diagonal()[leading:])
-    zero_columns(total, total.diagonal() <= noise)
-    zero_columns(rest, rest.diagonal() <= noise)
-    if leading:
-        total[0] = total[:, 0] = 0.0
-        total[0, 0] = total_weight
-    scale = np.sqrt(np.where(total.diagonal() > 0, total.diagonal(), 1.0))
-    total, rest = total / np.outer(scale, scale), rest / np.outer(scale, scale)
+    Notes
+    -----
+    1. Columns are centred at the grand mean if there is an intercept, and scaled to unit length.
+    2. Columns that depend on the columns before them are dropped.
+    3. Columns that, given others, depend on those with random coefficients in every group are turned so that their rest is
+       exactly zero.
+    4. A crude fit is subtracted from y: generalised least squares as if the coefficients of each group varied as much as
+       its rows leave them uncertain.
+    """
+    remainder = scatter.moments.remainder
+    record, known_slopes = scatter.about_slopes()
+    moments, leading = record.moments, int(fit_intercept)
+    n_predictors = moments.n_features if n_predictors is None else n_predictors
+    mean = moments.center + moments.counts @ moments.deviations / float(moments.counts.sum())
+    origins = _Origins(fit_intercept, n_predictors, mean if leading else np.zeros_like(mean), mean[:-1])
+    base = _base(record, origins, design)
+    turn, blocks, dropped_random = _turn(base.z, design)
+    total, rest, scale = _scaled(record, origins, base, _group_rows(base, np.eye(base.xy.shape[2]), turn).left)
+    if remainder is not None:
+        noise = remainder.noise / scale[-1] ** 2
+    else:
+        noise = 0.0
 
     kept = independent_columns(total[:-1, :-1])
     rotation, is_within = separate_between_columns(submatrix(rest, kept))
@@ -259,27 +291,29 @@ def mixed_coordinates(
     inside = np.flatnonzero(is_within)
     slopes = np.zeros(len(kept))
     slopes[inside] = solve_positive(submatrix(turned, inside), turned[inside, -1])
-    within_yy = float(turned[-1, -1])
-    residual = max(within_yy - float(turned[-1, :-1] @ slopes), 0.0)
-    residual_zero = bool(residual <= DEPENDENT * (within_yy or 1.0))
-    x_within = turned[:-1, :-1].copy()
-    zero_columns(x_within, ~is_within)
+    rest_yy = float(turned[-1, -1])
+    residual = max(rest_yy - float(turned[-1, :-1] @ slopes), 0.0)
+    residual_zero = bool(residual <= max(DEPENDENT * (rest_yy or 1.0), noise))
+    within = turned[:-1, :-1].copy()
+    zero_columns(within, ~is_within)
     change /= scale[:, None]
-    # A crude fit: generalised least squares as if each group's own coefficients varied as much as they are uncertain.
     rows = _group_rows(base, change, turn)
-    between = _halved_products(rows)
-    crude = solve_positive(x_within + between[:-1, :-1], turned[:-1, -1] + between[:-1, -1]) if len(kept) else np.zeros(0)
-    rows.xy[:, -1] -= np.tensordot(crude, rows.xy[:, :-1], axes=(0, 1))
     nothing_left = bool(total[-1, -1] == 0.0)
+    crude = np.zeros(len(kept))
+    y_squares = float((rows.xy[:, -1] ** 2).sum())
     if nothing_left:
         rows.xy[:, -1] = 0.0
-        crude = np.zeros(len(kept))
+    else:
+        between = _halved_products(rows)
+        crude = solve_positive(within + between[:-1, :-1], turned[:-1, -1] + between[:-1, -1])
+        rows.xy[:, -1] -= np.tensordot(crude, rows.xy[:, :-1], axes=(0, 1))
     left_out = np.ones(len(scale) - 1, dtype=bool)
     left_out[kept] = False
     return MixedCoordinates(
         design=design,
         fit_intercept=fit_intercept,
         n_predictors=n_predictors,
+        known_slopes=known_slopes,
         origin=origins.origin,
         z_origin=origins.z_origin,
         map=change[:-1, :-1],
@@ -288,15 +322,44 @@ def mixed_coordinates(
         blocks=blocks,
         dropped=np.flatnonzero(left_out) - leading,
         dropped_random=dropped_random,
-        within=x_within,
+        within=within,
         within_slopes=np.where(is_within, slopes - crude, 0.0),
         within_residual=0.0 if residual_zero else residual,
         within_residual_zero=residual_zero,
-        outcome_constant=nothing_left,
+        outcome_constant=nothing_left and remainder is None,
         y_scale=float(scale[-1]),
         log_scale=float(np.log(scale[kept]).sum()),
+        # The terms whose sum is y may be larger than y.
+        rest_terms=max(rest_yy, float(slopes**2 @ within.diagonal())),
+        group_terms=y_squares,
+        noise=noise,
         rows=rows,
     )
+
+
+def _scaled(record: Scatter, origins: _Origins, base: _Base, left: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the total scatter of the columns (1, x, y), their rest, both of columns of unit length, and the lengths.
+
+    Columns whose scatter is the rounding of their values are 0.
+    """
+    moments, leading = record.moments, int(origins.fit_intercept)
+    chosen = [*range(origins.n_predictors), moments.n_features]
+    total_weight = float(moments.counts.sum())
+    own = np.pad(record.rest[np.ix_(chosen, chosen)], (leading, 0))
+    flat = base.xy.reshape(-1, len(own))
+    total, rest = own + flat.T @ flat, own + left
+    noise = np.zeros(len(total))
+    mean = moments.center + moments.counts @ moments.deviations / total_weight
+    noise[leading:] = rounding_scatter(total_weight, mean[chosen], total.diagonal()[leading:])
+    zero_columns(total, total.diagonal() <= noise)
+    zero_columns(rest, rest.diagonal() <= noise)
+    if leading:
+        # The columns are centred, so that the intercept is orthogonal to them.
+        total[0] = total[:, 0] = 0.0
+        total[0, 0] = total_weight
+    scale = np.sqrt(np.where(total.diagonal() > 0, total.diagonal(), 1.0))
+    both = np.outer(scale, scale)
+    return total / both, rest / both, scale
 
 
 def _halved_products(rows: GroupRows) -> Floats:

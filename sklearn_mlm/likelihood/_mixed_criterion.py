@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from .._typing import Floats
+from ..moments._moments import Moments
+from ..moments._remainder import KnownPart
 from ..moments._scatter import Scatter
 from ..moments._threads import threads
 from ._linalg import unit_cholesky
@@ -18,6 +21,8 @@ from ._mixed_coordinates import GroupRows, MixedCoordinates, RandomDesign, mixed
 
 # The smallest r2, relative to the scatter of y. A smaller r2 is rounding, and the square of its inverse would overflow.
 _LEAST_R2 = 1e-100
+# Squares, relative to those of y, that are rounding after an exact fit.
+_EXACT = 1e-20
 # Numbers of a block of groups, which fit into cache; and the fewest numbers of all groups that are worth threads.
 _BLOCK_NUMBERS = 1 << 15
 _THREAD_NUMBERS = 1 << 19
@@ -141,6 +146,7 @@ class MixedCriterion:
     ):
         moments = scatter.moments
         self.scatter, self.design, self.reml = scatter, design, reml
+        self.residual_variance: float | None = None
         self.n_observations = float(moments.n_rows.sum() if precision_weights else moments.counts.sum())
         self.coordinates = mixed_coordinates(scatter, design, fit_intercept=fit_intercept, n_predictors=n_predictors)
         self.degrees_of_freedom = self.n_observations - (self.rank if reml else 0)
@@ -166,6 +172,49 @@ class MixedCriterion:
         """The pairs a <= b of random coefficients."""
         return np.triu_indices(self.n_random)
 
+    @property
+    def moments(self) -> Moments:
+        """Moments of the rows."""
+        return self.scatter.moments
+
+    @property
+    def within_degrees_of_freedom(self) -> int:
+        """Number of rows, less the random coefficients that their groups determine and the fixed effects in the rest."""
+        determined = np.count_nonzero((self.coordinates.rows.z != 0).any(axis=1))
+        inside = np.count_nonzero(self.coordinates.within.diagonal())
+        return int(self.moments.n_rows.sum()) - int(determined) - int(inside)
+
+    @property
+    def unbounded(self) -> bool:
+        """Whether random and fixed effects determine y, so that the criterion falls without bound as sigma2 goes to 0."""
+        return self.coordinates.within_residual_zero and self.within_degrees_of_freedom > 0
+
+    @cached_property
+    def exact_fit(self) -> bool:
+        """Whether the fixed effects alone determine y."""
+        if self.coordinates.outcome_constant or self.n_observations <= self.rank:
+            return True
+        left = float(self.evaluate(np.zeros((1, self.n_random, 1))).r2[0])
+        return self.coordinates.within_residual_zero and left <= max(_EXACT, self.coordinates.noise)
+
+    def known_part(self) -> KnownPart | None:
+        """Return the part of y to subtract in a second reading of the rows; None if the record has lost no digits of y."""
+        slopes = self.coordinates.known_part(self.within_degrees_of_freedom)
+        if slopes is None:
+            return None
+        return self.moments.known_part(slopes) if self.coordinates.fit_intercept else KnownPart(slopes, 0.0)
+
+    def at_residual_variance(self, share: float) -> MixedCriterion:
+        """Return the criterion at a fixed residual variance, this share of the mean square of y.
+
+        It is then -2 log-likelihood with sigma2 given: D log(2 pi sigma2) + r2 / sigma2 in place of D (1 + log(2 pi r2 / D)).
+        """
+        fixed = copy(self)
+        fixed.residual_variance = share / self.n_observations
+        for name in ("_constant",):
+            fixed.__dict__.pop(name, None)
+        return fixed
+
     def pairs_in_blocks(self) -> list[tuple[int, int]]:
         """Return the pairs a < b of random coefficients that are correlated."""
         return [(a, b) for block in self.coordinates.blocks for i, a in enumerate(block) for b in block[i + 1 :]]
@@ -179,12 +228,11 @@ class MixedCriterion:
         rows, here = self.coordinates.rows, self.coordinates
         crossed = np.einsum("iaj,ij->aj", rows.z, rows.xy[:, -1])
         products = (rows.z * rows.z).sum(axis=0)
-        free = max(self.n_observations - self.rank - self.n_random * self.n_groups, 1.0)
-        residual = here.within_residual / free
+        residual = self.residual_variance or here.within_residual / max(self.within_degrees_of_freedom, 1)
         if residual <= 0:
             residual = float((rows.xy[:, -1] ** 2).sum()) / max(self.n_observations, 1.0) or 1.0
         excess = (crossed**2).sum(axis=1) / residual - products.sum(axis=1)
-        return np.asarray(np.clip(excess / (products**2).sum(axis=1), 0.1, 1e12))
+        return np.asarray(np.clip(excess / (products**2).sum(axis=1), 0.1, 1e20))
 
     @cached_property
     def basis(self) -> Floats:
@@ -198,7 +246,11 @@ class MixedCriterion:
     def _constant(self) -> float:
         """Part of the criterion that does not depend on G."""
         free = self.degrees_of_freedom
-        constant = free * (1.0 + np.log(2.0 * np.pi / free) + 2.0 * np.log(self.coordinates.y_scale)) - self._sum_log_weight
+        if self.residual_variance is None:
+            constant = free * (1.0 + np.log(2.0 * np.pi / free))
+        else:
+            constant = free * np.log(2.0 * np.pi * self.residual_variance)
+        constant += 2.0 * free * np.log(self.coordinates.y_scale) - self._sum_log_weight
         return float(constant + 2.0 * self.coordinates.log_scale * self.reml)
 
     @cached_property
@@ -250,10 +302,14 @@ class MixedCriterion:
             root, r2, half_log_det = self._root(between)
             second = list(mapped(lambda part: self._sums(part, root), first))
         sums = PairSums(*(sum(parts) for parts in zip(*second, strict=True)))
-        value = self._constant + self.degrees_of_freedom * np.log(r2) + log_det
+        if self.residual_variance is None:
+            of_y, free = self.degrees_of_freedom * np.log(r2), np.full(len(r2), self.degrees_of_freedom)
+        else:
+            of_y = free = r2 / self.residual_variance
+        value = self._constant + of_y + log_det
         if self.reml:
             value = value + 2.0 * half_log_det
-        slope, hessian = self._derivatives(sums)
+        slope, hessian = self._derivatives(sums, free)
         return Evaluation(value, slope, hessian, r2, root, sums)
 
     def _root(self, between: Floats) -> tuple[Floats, Floats, Floats]:
@@ -295,18 +351,21 @@ class MixedCriterion:
             h @ of_y.transpose(0, 2, 1),
         )
 
-    def _derivatives(self, sums: PairSums) -> tuple[Floats, Floats]:
-        """Return Gamma and the second derivatives from sums over groups."""
-        k, free, reml = self.rank, self.degrees_of_freedom, float(self.reml)
+    def _derivatives(self, sums: PairSums, free: Floats) -> tuple[Floats, Floats]:
+        """Return Gamma and the second derivatives from sums over groups; `free` is r2 times the weight of its change."""
+        k, reml = self.rank, float(self.reml)
+        free = free[:, None, None]
         of_y = sums.k[:, :, k, :, k]
         n_sum = np.trace(sums.k[:, :, :k, :, :k], axis1=2, axis2=4)
         slope = sums.h - reml * n_sum - free * of_y
         # Second derivatives by pairs: tr(H E Phi E') needs the sums of products of all entries of H and Phi.
         phi = sums.hh - 2.0 * reml * sums.hn - 2.0 * free * sums.hg
-        hessian = -self._contracted(phi)
+        hessian = -self.contracted(phi)
         v = np.einsum("pab,naibw->npiw", self.basis, sums.k[:, :, :, :, k:])[:, :, :k, 0]
         rho = np.einsum("pab,nab->np", self.basis, of_y)
-        hessian -= 2.0 * free * (v @ v.transpose(0, 2, 1)) + free * rho[:, :, None] * rho[:, None, :]
+        hessian -= 2.0 * free * (v @ v.transpose(0, 2, 1))
+        if self.residual_variance is None:
+            hessian -= free * rho[:, :, None] * rho[:, None, :]
         if self.reml:
             c = np.einsum("pab,naibj->npij", self.basis, sums.k[:, :, :k, :, :k]).reshape(*rho.shape, k * k)
             hessian -= c @ c.transpose(0, 2, 1)
@@ -314,7 +373,7 @@ class MixedCriterion:
 
     def traces_of_products(self, evaluation: Evaluation) -> Floats:
         """Return sum_j tr(H_j E H_j E') for all pairs, at the first G of an evaluation."""
-        return self._contracted(evaluation.sums.hh[:1])[0]
+        return self.contracted(evaluation.sums.hh[:1])[0]
 
     def triple_products(self, factor: Floats, root: Floats, basis: Floats) -> Floats:
         """Return sum_j K_j' E H_j E' K_j for all E and E' of a basis of symmetric matrices.
@@ -345,14 +404,14 @@ class MixedCriterion:
         full[a, b] = full[b, a] = sums.reshape(-1, q, k, q, k)
         return np.asarray(np.einsum("pab,rcd,bcaidj->prij", basis, basis, full, optimize=True))
 
-    def _contracted(self, products: Floats) -> Floats:
+    def contracted(self, products: Floats) -> Floats:
         """Return sum_j tr(H_j E Phi_j E') for all pairs, from the sums over groups of products of entries at pairs."""
         n = len(products)
         return np.asarray(products.reshape(n, -1) @ self._contraction).reshape(products.shape)
 
     @cached_property
     def _contraction(self) -> Floats:
-        """The matrix of `_contracted`, of shape (n_pairs^2, n_pairs^2)."""
+        """The matrix of `contracted`, of shape (n_pairs^2, n_pairs^2)."""
         n_pairs = len(self.basis)
         tensor = np.einsum("hda,pab,fbc,rcd->hfpr", self.basis, self.basis, self.basis, self.basis, optimize=True)
         return np.asarray(tensor.reshape(n_pairs**2, n_pairs**2))

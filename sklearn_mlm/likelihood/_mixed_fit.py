@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from .._typing import Floats, Method, WeightType
 from ..moments._scatter import Scatter
-from ._fit import INTERCEPT
+from ._fit import INTERCEPT, share
 from ._mixed_coordinates import GroupRows, RandomDesign
 from ._mixed_criterion import MixedCriterion, products_of
-from ._mixed_optimum import MixedOptimum, minimise_mixed, tangents
+from ._mixed_optimum import MixedOptimum, minimise_mixed, tangents, without_random_effects
 from ._random_terms import RandomTerm
 
 # The most numbers in a block of rows for which predictions are computed.
 _BLOCK_NUMBERS = 1 << 18
+# Entries of a direction, relative to the largest, that are rounding.
+_ROUNDING = 1e-12
+# A residual variance, relative to the mean square of y, that is rounding.
+_NO_RESIDUAL = 1e-18
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,13 @@ class MixedEffectsFit:
     def variance_parameters(self) -> np.ndarray:
         """The entries of the factor of G that are free, and log sigma2."""
         rows, columns, _ = tangents(self.criterion, self.optimum.basis, self.optimum.roots)
-        return np.append(np.where(rows == columns, self.optimum.roots[columns], 0.0), np.log(self.residual_variance))
+        entries = np.where(rows == columns, self.optimum.roots[columns], 0.0)
+        return np.append(entries, np.log(self.residual_variance)) if self._has_residual else entries
+
+    @property
+    def _has_residual(self) -> bool:
+        """Whether the residual variance is estimated, rather than 0."""
+        return self.boundary != "residual"
 
     @cached_property
     def _tangents(self) -> Floats:
@@ -172,7 +182,7 @@ class MixedEffectsFit:
         """Derivatives of the covariance with respect to the variance parameters, in the coordinates of `whiten`."""
         k = self.rank
         by_entry = np.einsum("pab,aibj->pij", self._tangents, self.optimum.evaluation.sums.k[0][:, :k, :, :k])
-        return np.concatenate([by_entry, np.eye(k)[None]])
+        return np.concatenate([by_entry, np.eye(k)[None]]) if self._has_residual else by_entry
 
     @cached_property
     def hessian(self) -> np.ndarray:
@@ -188,6 +198,8 @@ class MixedEffectsFit:
         curve = at_pairs @ evaluation.hessian[0] @ at_pairs.T
         turned = here.basis.T @ evaluation.slope[0] @ here.basis
         curve += 2.0 * turned[np.ix_(rows, rows)] * (columns[:, None] == columns)
+        if not self._has_residual:
+            return np.asarray(curve)
         falls = np.einsum("pab,ab->p", directions, evaluation.sums.k[0][:, -1, :, -1])
         hessian = np.empty((len(rows) + 1,) * 2)
         hessian[:-1, :-1] = curve + free * np.outer(falls, falls)
@@ -208,7 +220,7 @@ class MixedEffectsFit:
 
         V_E = Z E Z' for the entry of Sigma that E stands for, and V_sigma = (V - Z Sigma Z') / sigma2.
         """
-        if self.residual_variance == 0:
+        if not self._has_residual:
             return None
         criterion, evaluation, k = self.criterion, self.optimum.evaluation, self.rank
         entries = self._free_entries()
@@ -257,7 +269,7 @@ class MixedEffectsFit:
         """Root of the covariance of the fixed effects, with the intercept at the centre."""
         here, k = self.criterion.coordinates, self.rank
         inverse = self.optimum.evaluation.root[0, :k, :k].T
-        return np.asarray(np.sqrt(self.residual_variance) * (here.map @ inverse))
+        return np.asarray(np.sqrt(self._unit_variance) * (here.map @ inverse))
 
     @cached_property
     def _beta(self) -> np.ndarray:
@@ -269,7 +281,10 @@ class MixedEffectsFit:
         """The intercept at the centre (0 without one), and the fixed effects of the predictors."""
         here, leading = self.criterion.coordinates, int(self.options.fit_intercept)
         full = here.y_scale * (here.map @ (self._beta + here.crude))
-        return (float(here.origin[-1] + full[0]) if leading else 0.0), full[leading:]
+        slopes = here.known_slopes[: self._n_predictors] + full[leading:]
+        if not leading:
+            return 0.0, slopes
+        return float(here.origin[-1] + full[0] + here.known_slopes @ here.z_origin), slopes
 
     @property
     def slopes(self) -> np.ndarray:
@@ -282,11 +297,49 @@ class MixedEffectsFit:
         at_center, slopes = self._centred
         return float(at_center - self._center @ slopes)
 
-    @cached_property
+    @property
     def residual_variance(self) -> float:
         """Residual variance sigma2."""
-        scale = self.criterion.coordinates.y_scale
-        return float(self.optimum.evaluation.r2[0] / self.criterion.degrees_of_freedom) * scale**2
+        return self._unit_variance if self._has_residual else 0.0
+
+    @cached_property
+    def _unit_variance(self) -> float:
+        """The residual variance that the other variances are relative to: sigma2, or rounding if that is 0."""
+        if self.criterion.exact_fit:
+            return 0.0
+        variance = self.criterion.residual_variance
+        if variance is None:
+            variance = float(self.optimum.evaluation.r2[0]) / self.criterion.degrees_of_freedom
+        return variance * self.criterion.coordinates.y_scale**2
+
+    @cached_property
+    def boundary(self) -> dict[str, pd.DataFrame] | Literal["residual"] | None:
+        """What has no variance: "residual"; or by factor, combinations of the random coefficients; or None."""
+        if self.criterion.residual_variance is not None or (self.criterion.exact_fit and not self.criterion.coordinates.outcome_constant):
+            return "residual"
+        null = self.optimum.basis[:, self.optimum.roots == 0.0]
+        if not null.size:
+            return None
+        # v'b has no variance for v with T' v = n, where b = T b' and n'b' has none.
+        kept = [at for at in range(len(self.options.coefficients)) if at not in self.criterion.coordinates.dropped_random]
+        directions = np.zeros((null.shape[1], len(self.options.coefficients)))
+        turn = self._turn_from_origin[kept]
+        directions[:, kept] = np.linalg.solve(turn.T, null).T
+        length = np.linalg.norm(np.linalg.inv(turn), axis=0)
+        weights = np.abs(directions[:, kept]) * (1.0 / np.where(length > 0, length, 1.0))
+        largest = directions[np.arange(len(directions)), np.array(kept)[weights.argmax(axis=1)]]
+        directions /= largest[:, None]
+        directions[np.abs(directions) < _ROUNDING * np.abs(directions).max(axis=1, keepdims=True)] = 0.0
+        index = pd.RangeIndex(1, len(directions) + 1)
+        return {self.group_name: pd.DataFrame(directions, index=index, columns=list(self.options.coefficients))}
+
+    @property
+    def icc(self) -> float | None:
+        """Intraclass correlation, if only the intercept varies; None with slopes."""
+        if self.options.coefficients != (INTERCEPT,):
+            return None
+        tau2 = float(self.random_covariance[0, 0])
+        return share(tau2, tau2 + self.residual_variance)
 
     @cached_property
     def _turn_from_origin(self) -> Floats:
@@ -304,12 +357,14 @@ class MixedEffectsFit:
     @cached_property
     def random_covariance(self) -> Floats:
         """Covariance Sigma of the random coefficients, in units of y squared."""
-        factor = np.sqrt(self.residual_variance) * (self._turn_from_origin @ self.optimum.factor)
+        factor = np.sqrt(self._unit_variance) * (self._turn_from_origin @ self.optimum.factor)
         return np.asarray(factor @ factor.T)
 
     @property
     def value(self) -> float:
-        """The criterion: -2 (restricted) log-likelihood with all constants, as in lme4."""
+        """The criterion: -2 (restricted) log-likelihood with all constants, as in lme4; -inf if sigma2 is 0."""
+        if not self._has_residual or self.criterion.exact_fit:
+            return -np.inf
         return float(self.optimum.evaluation.value[0])
 
     @property
@@ -382,7 +437,7 @@ class MixedEffectsFit:
         factor = self.optimum.factor[:, self.optimum.roots > 0]
         spread = np.einsum("abj,bc->jac", self._rows.z, factor)
         inner = np.eye(factor.shape[1]) + spread.transpose(0, 2, 1) @ spread
-        return np.asarray(self.residual_variance * (factor @ np.linalg.solve(inner, np.broadcast_to(factor.T, (len(inner), *factor.T.shape)))))
+        return np.asarray(self._unit_variance * (factor @ np.linalg.solve(inner, np.broadcast_to(factor.T, (len(inner), *factor.T.shape)))))
 
     # ---- rows
 
@@ -433,7 +488,7 @@ class MixedEffectsFit:
     def random_variance(self, X: Any, n_rows: int) -> np.ndarray:
         """Return the variance z' Sigma z that the random coefficients give each row, in units of y squared."""
         variance = np.empty(n_rows)
-        factor = np.sqrt(self.residual_variance) * self.optimum.factor
+        factor = np.sqrt(self._unit_variance) * self.optimum.factor
         for at, _, z in self._blocks(X, n_rows):
             variance[at] = ((z @ factor) ** 2).sum(axis=1)
         return variance
@@ -462,7 +517,7 @@ class MixedEffectsFit:
             The derivatives with respect to the variance parameters; of shape (n_samples, 0) without `gradient`.
         """
         n_groups, k, q = len(self.labels), self.rank, self.criterion.n_random
-        g, sigma2 = self._relative_covariance(), self.residual_variance
+        g, sigma2 = self._relative_covariance(), self._unit_variance
         _, cross, h = self._effects
         # The codes -2 and -1 of unknown groups count from the end.
         cross = np.concatenate([cross[:n_groups], np.zeros((2, q, k))])
@@ -481,7 +536,7 @@ class MixedEffectsFit:
                 for i, direction in enumerate(directions):
                     derivatives[at, i] = ((d @ by_entry[i]) * d).sum(axis=1)
                     derivatives[at, i] += (((sigma2 * s - 2.0 * along) @ direction) * s).sum(axis=1)
-        return variance, np.column_stack([derivatives, variance]) if gradient else derivatives
+        return variance, self._with_residual(derivatives, variance) if gradient else derivatives
 
     def fixed_part_variance(self, X: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the variance x' V x of the fixed part of rows, and its derivatives, as `prediction_variance` does."""
@@ -492,7 +547,11 @@ class MixedEffectsFit:
             variance[at] = (d * d).sum(axis=1)
             for i, of_entry in enumerate(by_entry):
                 derivatives[at, i] = ((d @ of_entry) * d).sum(axis=1)
-        return variance, np.column_stack([derivatives, variance])
+        return variance, self._with_residual(derivatives, variance)
+
+    def _with_residual(self, derivatives: Floats, variance: Floats) -> Floats:
+        """Return derivatives of variances with those by log sigma2, the variances themselves, if sigma2 is not 0."""
+        return np.column_stack([derivatives, variance]) if self._has_residual else derivatives
 
     def _whitened(self, fixed: Floats) -> Floats:
         """Return the whitened contrasts (1, x) of rows of predictors less the centre."""
@@ -506,7 +565,35 @@ class MixedEffectsFit:
         return replace(self, scatter=scatter, known=scatter if self.known is self.scatter else self.known.renamed(names))
 
 
+def fit_of_mixed_criterion(criterion: MixedCriterion, options: MixedOptions, *, grouped: bool = True) -> MixedEffectsFit:
+    """Return the fit record at the optimum of a criterion, or without random effects if the rows have no groups.
+
+    If random and fixed effects determine y, the likelihood grows without bound as sigma2 goes to 0. The estimates are then
+    those at a residual variance that is rounding, which are the limits.
+
+    Parameters
+    ----------
+    criterion : MixedCriterion
+        The criterion of a record, as `options.criterion` returns it.
+    options : MixedOptions
+        The parameters of the model.
+    grouped : bool, default=True
+        Whether the rows have groups.
+
+    Returns
+    -------
+    fit : MixedEffectsFit
+        The fit record.
+    """
+    if not grouped or criterion.exact_fit:
+        optimum = without_random_effects(criterion)
+    else:
+        if criterion.unbounded:
+            criterion = criterion.at_residual_variance(_NO_RESIDUAL)
+        optimum = minimise_mixed(criterion)
+    return MixedEffectsFit(options, criterion.scatter, criterion.scatter, criterion, optimum, grouped)
+
+
 def fit_mixed(scatter: Scatter, options: MixedOptions) -> MixedEffectsFit:
     """Return the fit record of a model with random coefficients, without any check of the record."""
-    criterion = options.criterion(scatter)
-    return MixedEffectsFit(options, scatter, scatter, criterion, minimise_mixed(criterion))
+    return fit_of_mixed_criterion(options.criterion(scatter), options)

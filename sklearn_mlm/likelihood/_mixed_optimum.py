@@ -149,6 +149,13 @@ def minimise_mixed(criterion: MixedCriterion) -> MixedOptimum:
     return MixedOptimum(best.point.basis, best.point.roots, evaluation, np.concatenate(multipliers), trials)
 
 
+def without_random_effects(criterion: MixedCriterion) -> MixedOptimum:
+    """Return G = 0 as the optimum, for rows without groups."""
+    q = criterion.n_random
+    evaluation = criterion.evaluate(np.zeros((1, q, q)))
+    return MixedOptimum(np.eye(q), np.zeros(q), evaluation, np.zeros(0), [])
+
+
 def _starts(criterion: MixedCriterion) -> list[Floats]:
     """Return factors of relative covariances to start from, in the coordinates.
 

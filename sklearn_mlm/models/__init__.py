@@ -2,7 +2,8 @@
 
 from ._checks import DroppedColumnsWarning
 from ._groups_not_passed import GroupsNotPassedWarning
+from ._mixed_effects import MixedEffectsRegressor
 from ._random_intercept import RandomInterceptRegressor
 from ._summary import ModelSummary
 
-__all__ = ["DroppedColumnsWarning", "GroupsNotPassedWarning", "ModelSummary", "RandomInterceptRegressor"]
+__all__ = ["DroppedColumnsWarning", "GroupsNotPassedWarning", "MixedEffectsRegressor", "ModelSummary", "RandomInterceptRegressor"]

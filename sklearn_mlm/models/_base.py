@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.sparse import csr_array, hstack, issparse
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import Tags, check_array
@@ -105,6 +106,21 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
         self._slopes = slopes
         self.coef_ = slopes if at is None else np.insert(slopes, at, 0.0)
 
+    def group_column(self, X: Any) -> str | int | None:
+        """Return the name or the position of the column of X that holds the group labels, or None if X has none.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+            The data.
+
+        Returns
+        -------
+        key : str, int or None
+            The name or the position.
+        """
+        return self.group_feature
+
     def _check_group_feature(self) -> None:
         """Raise a ValueError if `group_feature` is not the name or the position of a column, or None."""
         check_group_feature(self.group_feature)
@@ -121,16 +137,24 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
             raise
 
     def _check_rows(
-        self, X: Any, y: Any, groups: Any, sample_weight: Any, *, reset: bool = True, min_rows: int = 1
+        self,
+        X: Any,
+        y: Any,
+        groups: Any,
+        sample_weight: Any,
+        *,
+        reset: bool = True,
+        min_rows: int = 1,
+        more: pd.DataFrame | None = None,
     ) -> GroupedRows:
         """Return the rows that are passed to `fit`, checked, with the group of each.
 
         The moments check whether X is finite, because they read every value anyway. Without `reset` the columns must be the
-        same as before.
+        same as before. Columns `more` are appended to X.
         """
         check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
         if reset:
-            self._group_key, self._group_position = self.group_feature, None
+            self._group_key, self._group_position = self.group_column(X), None
         key, outcome_name = self._group_key, name_of(y)
         checks = {"accept_sparse": ["csr", "csc"], "ensure_all_finite": False, "ensure_min_samples": min_rows}
         if X is None:
@@ -159,6 +183,8 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
         names = getattr(self, "feature_names_in_", None)
         if names is not None:
             names = tuple(name for at, name in enumerate(names) if at != self._group_position)
+        if more is not None:
+            X, names = with_columns(X, names, more)
         return grouped_rows(
             X,
             y,
@@ -264,6 +290,21 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
 def checked_rows(model: GroupedRegressor, X: Any, y: Any, groups: Any, sample_weight: Any = None) -> GroupedRows:
     """Return rows as `fit` of a model checks them; fit nothing."""
     return model._check_rows(X, y, groups, sample_weight)
+
+
+def with_columns(X: Any, names: tuple[str, ...] | None, more: pd.DataFrame) -> tuple[Any, tuple[str, ...]]:
+    """Return X with more columns of numbers at its end, and the names of all columns."""
+    values = more.to_numpy(dtype=np.float64)
+    names = tuple(f"x{at}" for at in range(0 if X is None else X.shape[1])) if names is None else names
+    if X is not None and X.shape[0] != len(values):
+        raise ValueError(f"groups must hold one row per row of X; found {len(values)} for {X.shape[0]} rows.")
+    if X is None:
+        X = values
+    elif issparse(X):
+        X = hstack([X, csr_array(values)], format="csr")
+    else:
+        X = np.column_stack([X, values])
+    return X, (*names, *map(str, more.columns))
 
 
 def _is_plain(values: object, n_dimensions: int) -> bool:

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from typing import cast
+
+from sklearn.exceptions import ConvergenceWarning
 
 from ..likelihood._criterion import Criterion
+from ..likelihood._fit import INTERCEPT
+from ..likelihood._identification import unidentified
+from ..likelihood._mixed_criterion import MixedCriterion
+from ..likelihood._mixed_fit import MixedEffectsFit, MixedOptions
+from ..likelihood._mixed_optimum import Outcome
 from ..moments._grouped_moments import GroupedMoments
 
 # A warning is raised if the residual variance has fewer digits than this.
@@ -36,7 +44,63 @@ class DroppedColumnsWarning(UserWarning):
     """
 
 
-def warn_of_dropped_columns(criterion: Criterion, stacklevel: int) -> None:
+def check_mixed(criterion: MixedCriterion, options: MixedOptions, grouped: bool) -> None:
+    """Raise if there are too few rows or groups, or if the rows do not identify the variances."""
+    moments = cast(GroupedMoments, criterion.moments)
+    if grouped and options.coefficients != (INTERCEPT,):
+        check_several_groups(moments)
+    else:
+        check_groups(moments, grouped, options.weight_type)
+    check_rows(criterion, grouped)
+    if not grouped or criterion.coordinates.outcome_constant:
+        return
+    found = unidentified(criterion)
+    if found is None:
+        return
+    at, residual = found
+    kept = [block for block, term in zip(criterion.design.blocks, options.terms, strict=True) if term.coefficients and block]
+    named = [str(options.terms[i]) for i in at if i < len(kept)]
+    terms = " and ".join(named)
+    if not named:
+        reason = "the residual variance"
+    elif residual:
+        reason = f"the residual variance and the variances of {terms} cannot be told apart"
+    elif len(named) > 1:
+        reason = f"the variances of {terms} cannot be told apart"
+    else:
+        reason = f"different covariances of {terms} give y the same covariance"
+    groups = options.terms[0].factor
+    raise TooLittleError(
+        f"The rows do not identify the variances: {reason}. The groups of {groups} have too few rows, or too few distinct "
+        "values of the columns whose coefficients vary, or the fixed effects already determine the differences between "
+        "groups. Let fewer coefficients vary, or make them independent with ||."
+    )
+
+
+def warn_of_peculiar_mixed_data(fit: MixedEffectsFit) -> None:
+    """Warn of dropped columns, of random coefficients left out, of a constant outcome, and of a search without an end."""
+    warn_of_dropped_columns(fit.criterion, stacklevel=4)
+    here, names = fit.criterion.coordinates, fit.options.coefficients
+    if here.dropped_random:
+        left_out = [names[at] for at in here.dropped_random]
+        warnings.warn(
+            f"The random coefficient(s) {', '.join(left_out)} of {fit.group_name} are left out, with variance 0: in every "
+            "group their columns depend on those of the coefficients before them. Name fewer columns in random_effects.",
+            DroppedColumnsWarning,
+            stacklevel=4,
+        )
+    if here.outcome_constant:
+        warnings.warn("y is constant: all variances are 0.", stacklevel=4)
+    elif fit.optimum.trials and fit.optimum.best.outcome is not Outcome.MINIMUM:
+        warnings.warn(
+            f"The search for the optimum ended with {fit.optimum.best.outcome.value}. Rescale the columns, or let fewer "
+            "coefficients vary; fit_.optimum.trials tells what was tried.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+
+
+def warn_of_dropped_columns(criterion: Criterion | MixedCriterion, stacklevel: int) -> None:
     """Warn of columns that depend on those before them, by name."""
     dropped = [criterion.moments.shown_names[i] for i in criterion.coordinates.dropped]
     if dropped:
@@ -55,11 +119,8 @@ def check_groups(moments: GroupedMoments, grouped: bool, weight_type: str, note:
     """Raise if the groups or weights cannot identify tau2 and sigma2; `note` names a further possible reason."""
     if moments.n_groups == 0:
         raise TooLittleError("The moments hold no rows: found n_samples=0. Read some rows into them first.")
-    if grouped and moments.n_groups < 2:
-        raise TooLittleError(
-            f"groups holds one group only ({moments.labels.tolist()[0]!r}), which does not show how much groups vary. "
-            "Fit at least two groups, or use LinearRegression if the rows have no groups."
-        )
+    if grouped:
+        check_several_groups(moments)
     mean_weight = float(moments.counts.sum() / moments.n_rows.sum())
     if not _LEAST_WEIGHT < mean_weight < 1.0 / _LEAST_WEIGHT:
         raise ValueError(
@@ -74,7 +135,18 @@ def check_groups(moments: GroupedMoments, grouped: bool, weight_type: str, note:
         )
 
 
-def check_rows(criterion: Criterion, grouped: bool) -> None:
+def check_several_groups(moments: GroupedMoments) -> None:
+    """Raise unless there are at least two groups."""
+    if moments.n_groups == 0:
+        raise TooLittleError("The moments hold no rows: found n_samples=0. Read some rows into them first.")
+    if moments.n_groups < 2:
+        raise TooLittleError(
+            f"groups holds one group only ({moments.labels.tolist()[0]!r}), which does not show how much groups vary. "
+            "Fit at least two groups, or use LinearRegression if the rows have no groups."
+        )
+
+
+def check_rows(criterion: Criterion | MixedCriterion, grouped: bool) -> None:
     """Raise unless there are more rows than fixed effects."""
     n_rows, total_weight = float(criterion.moments.n_rows.sum()), float(criterion.moments.counts.sum())
     # Without groups the fit is least squares, which does not depend on the type of the weights: take the larger number.

@@ -28,8 +28,8 @@ class IncrementalRegressor(GroupedRegressor):
     A subclass overrides the methods that raise NotImplementedError here.
     """
 
-    moments_: GroupedMoments
-    fit_: Fit
+    moments_: Any
+    fit_: Any
     _effects: np.ndarray
 
     def _check_parameters(self) -> None:
@@ -100,7 +100,7 @@ class IncrementalRegressor(GroupedRegressor):
         array([10.4673])
         """
         self._check_parameters()
-        before: GroupedMoments | None = getattr(self, "moments_", None)
+        before = getattr(self, "moments_", None)
         with self._unchanged_on_error():
             moments, read_again = self._read(X, y, groups, sample_weight, reset=before is None, min_rows=0)
             grouped = has_groups(moments.labels)
@@ -178,10 +178,10 @@ class IncrementalRegressor(GroupedRegressor):
         return self
 
 
-def _added(before: GroupedMoments, new: GroupedMoments, read_again: ReadAgain, outcome_name: str | None) -> GroupedMoments:
-    """Return the merged moments of old and new rows, with the remainder and the group name of the old moments, if any."""
-    if before.remainder is not None and new.n_groups and new.n_features == before.n_features:
-        new = read_again(new, new.known_part(before.remainder.slopes))
+def _added(before: Any, new: Any, read_again: ReadAgain, outcome_name: str | None) -> Any:
+    """Return the merged record of old and new rows, with the remainder and the group name of the old record, if any."""
+    remainder = getattr(before, "remainder", None)
+    if remainder is not None and new.n_groups and new.n_features == before.n_features:
+        new = read_again(new, new.known_part(remainder.slopes))
     merged = before.merge(new)
-    name = merged.labels.name or before.labels.name
-    return replace(merged, labels=merged.labels.rename(name), outcome_name=outcome_name)
+    return merged.named(merged.labels.name or before.labels.name, outcome_name)

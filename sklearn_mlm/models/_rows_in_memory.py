@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .._typing import WeightType
 from ..likelihood._fit import Fit
-from ..moments._grouped_moments import GroupedMoments
+from ..likelihood._mixed_fit import MixedEffectsFit
 from ..moments._reading import with_remainder
 from ..moments._remainder import KnownPart
 from ..moments._rows import GroupedRows
+from ..moments._scatter import Scatter, scatter_with_remainder
 from ._summary import five_numbers
 
 # Quantiles are kept of the residuals of at most this many rows: they cost 5% of a fit of 1,000 rows, 18% of one of 10,000,
@@ -23,11 +26,13 @@ class RowsInMemory:
     def __init__(self, rows: GroupedRows):
         self.rows = rows
 
-    def __call__(self, moments: GroupedMoments, known: KnownPart) -> GroupedMoments:
-        """Return moments with the remainder of y, less its known part."""
+    def __call__(self, moments: Any, known: KnownPart) -> Any:
+        """Return a record with the remainder of y, less its known part."""
+        if isinstance(moments, Scatter):
+            return scatter_with_remainder(moments, known, self.rows)
         return with_remainder(moments, known, self.rows)
 
-    def scaled_residuals(self, fit: Fit) -> np.ndarray | None:
+    def scaled_residuals(self, fit: Fit | MixedEffectsFit) -> np.ndarray | None:
         """Return the five quantiles of the scaled residuals; None without groups or residuals, or of many rows."""
         rows, sigma = self.rows, float(np.sqrt(fit.residual_variance))
         if sigma == 0 or not fit.grouped or max(len(rows), fit.n_observations) > _SUMMARISED_ROWS:

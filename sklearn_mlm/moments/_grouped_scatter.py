@@ -44,7 +44,8 @@ class GroupedScatter(Scatter):
     factors : ndarray of shape (n_groups, n_slopes, n_features + 1)
         The factors of the groups, in units of (x, y).
     rest : ndarray of shape (n_features + 1, n_features + 1)
-        The rest, in units of (x, y) squared; exactly 0 for the slope columns.
+        The rest, in units of (x, y) squared; exactly 0 for the slope columns. If the moments have a remainder, the factors
+        and the rest hold it in place of y.
 
     Examples
     --------

@@ -16,7 +16,8 @@ from ._label_tables import append_labels
 from ._labels import factorize
 from ._merging import merge
 from ._moments import Moments
-from ._reading import check_total_weight, refuse_vanishing_squares
+from ._reading import check_total_weight, refuse_vanishing_squares, rest_of, with_remainder
+from ._remainder import KnownPart
 from ._rows import GroupedRows, Rows, as_numbers, block_rows, blocks_of_equal_groups, predictors_as_numbers, rows_by_group
 from ._sums import NUMBERS_PER_THREAD, SAMPLE, central_value
 from ._threads import threads
@@ -74,6 +75,17 @@ class Scatter:
     def n_features(self) -> int:
         """Number of columns of x."""
         return self.moments.n_features
+
+    def about_slopes(self, slopes: np.ndarray | None = None) -> tuple[Self, np.ndarray]:
+        """Return the record of (x, y - x'b), and b; the slopes b are by default those of the remainder, or 0."""
+        known = np.zeros(self.n_features) if self.moments.remainder is None else self.moments.remainder.slopes
+        moments, b = self.moments.about_slopes(slopes)
+        to_rest = np.eye(self.n_features + 1)
+        to_rest[:-1, -1] = known - b
+        plain = not to_rest[:-1, -1].any()
+        factors = self.factors if plain else self.factors @ to_rest
+        rest = self.rest if plain else to_rest.T @ self.rest @ to_rest
+        return replace(self, moments=moments, factors=factors, rest=rest), b
 
     def named(self, groups_name: Any, outcome_name: str | None) -> Self:
         """Return the same record with these names of the groups and of y."""
@@ -199,6 +211,16 @@ def read_scatter(rows: GroupedRows, slopes: Sequence[int]) -> Scatter:
     return Scatter(moments, tuple(slopes), factors, (rest + rest.T) / 2)
 
 
+def scatter_with_remainder(scatter: _Scatter, known: KnownPart, rows: GroupedRows) -> _Scatter:
+    """Return a record with the remainder of y after a known part is subtracted, for which the rows are read again.
+
+    The factors and the rest of such a record hold the remainder in place of y.
+    """
+    rest = read_scatter(rest_of(rows, known), scatter.slopes)
+    moments = with_remainder(scatter.moments, known, rows, rest.moments)
+    return replace(scatter, moments=moments, factors=rest.factors, rest=rest.rest)
+
+
 class _Reader:
     """Reads blocks of groups of equal size into arrays of all groups."""
 
@@ -298,20 +320,23 @@ def merge_scatters(parts: Sequence[_Scatter]) -> _Scatter:
     filled = [part for part in parts if part.n_groups] or list(parts[:1])
     if len(filled) == 1:
         return filled[0]
+    if moments.remainder is not None:
+        known = moments.remainder.slopes
+        return replace(merge_scatters([part.about_slopes(known)[0] for part in filled]), moments=moments)
     codes, levels = factorize(append_labels([part.moments.labels for part in filled]))
     center = moments.center
+    deviations = [part.moments.deviations + (part.moments.center - center) for part in filled]
+    of_parts = replace(
+        filled[0].moments,
+        labels=levels.take(codes),
+        counts=np.concatenate([part.moments.counts for part in filled]),
+        n_rows=np.concatenate([part.moments.n_rows for part in filled]),
+        center=center,
+        deviations=np.concatenate(deviations),
+    )
     whole = replace(
         filled[0],
-        moments=replace(
-            filled[0].moments,
-            labels=levels.take(codes),
-            counts=np.concatenate([part.moments.counts for part in filled]),
-            n_rows=np.concatenate([part.moments.n_rows for part in filled]),
-            center=center,
-            deviations=np.concatenate(
-                [part.moments.deviations + (part.moments.center - center) for part in filled]
-            ),
-        ),
+        moments=of_parts,
         factors=np.concatenate([part.factors for part in filled]),
         rest=sum((part.rest for part in filled), np.zeros_like(filled[0].rest)),
     )

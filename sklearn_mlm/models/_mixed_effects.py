@@ -1,0 +1,527 @@
+"""`MixedEffectsRegressor`: parameters, validation and fitted attributes."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Literal, Self, get_args, overload
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
+
+from .._inputs import check_choice, column_names, name_of
+from .._typing import CovarianceStructure, DegreesOfFreedom, Method, NewGroups, WeightType
+from ..likelihood._mixed_fit import MixedOptions, fit_of_mixed_criterion
+from ..likelihood._random_terms import RandomTerm, parse_random_effects
+from ..likelihood._second_reading import READINGS
+from ..moments._grouped_scatter import GroupedScatter, scatter_of
+from ..moments._labels import UNSEEN, has_groups, warn_of_twins
+from ..moments._rows import GroupedRows, as_outcome, as_weights, check_containers
+from ._base import NEW_GROUPS, with_columns
+from ._checks import check_mixed, warn_of_peculiar_mixed_data
+from ._groups_not_passed import FIT_WITHOUT_GROUPS, PASS_GROUPS, warn_of_missing_groups
+from ._incremental import IncrementalRegressor, ReadAgain
+from ._label_checks import warn_of_peculiar_labels
+from ._rows_in_memory import RowsInMemory, weighted_residuals
+from ._summary import ModelSummary, five_numbers, summarise_model
+
+_CHOICES: dict[str, tuple[str | bool, ...]] = {
+    "covariance": get_args(CovarianceStructure),
+    "method": get_args(Method),
+    "fit_intercept": (True, False),
+    "new_groups": NEW_GROUPS,
+    "weight_type": get_args(WeightType),
+}
+_SEVERAL_FACTORS = (
+    "Models of several grouping factors are not covered: {}. Choose one factor; to take combinations of levels as groups, "
+    "make them a column of their own."
+)
+_MeanAndStd = tuple[np.ndarray, np.ndarray]
+
+
+class MixedEffectsRegressor(IncrementalRegressor):
+    """Linear regression whose intercept and slopes vary between groups: the linear mixed model of one grouping factor.
+
+    The model for the rows of group j is
+
+        y_j = X_j beta + Z_j b_j + e_j,   b_j ~ N(0, Sigma),   e_j ~ N(0, sigma2 I),
+
+    where the columns of Z_j are those whose coefficients vary: the intercept, and any columns of X. With
+    ``random_effects="(1 + days | subject)"`` it is ``lmer(y ~ days + (1 + days | subject))`` in R. `fit` estimates the fixed
+    effects, the covariance Sigma of the random coefficients and the residual variance by restricted or full maximum
+    likelihood. A prediction for a group that `fit` has seen adds the empirical-Bayes estimates of its coefficients, which
+    are shrunk towards 0 the more, the less its rows say of them.
+
+    The optimum is exact to rounding, its boundary included: a correlation of exactly 1 and a variance of exactly 0 are
+    ordinary answers, which `boundary_` reports. What the data cannot identify is refused.
+
+    Parameters
+    ----------
+    random_effects : str or None, default=None
+        The random part of the model in lmer's notation, such as "(1 + x | group)": the intercept and the slope of x vary
+        between groups. "(0 + x | group)" leaves out the intercept, "(1 + x || group)" makes the coefficients independent,
+        and terms can be joined by "+". Columns are named as in X (an array has x0, x1, ...); a column that is only in
+        `groups`, if that is a frame, has random coefficients but no fixed effect. The factor is the name of the column of
+        `groups`, or of X, that holds the labels; if `groups` is an array, any name does. None is an intercept for each group.
+    covariance : {"full", "diagonal"}, default="full"
+        Whether the coefficients of a term are correlated; "diagonal" is "||" in each term.
+    method : {"reml", "ml"}, default="reml"
+        Restricted maximum likelihood, which allows for the estimation of the fixed effects in the variances, or maximum
+        likelihood, which can compare models with different fixed effects.
+    fit_intercept : bool, default=True
+        Whether the model has a fixed intercept.
+    new_groups : {"population", "error", "nan"}, default="population"
+        How `predict` treats a group that `fit` has not seen: use the fixed part alone, raise a ValueError, or return NaN. A
+        row without a label always gets the population prediction.
+    weight_type : {"frequency", "precision"}, default="frequency"
+        Meaning of a row weight w: w copies of the row, as in scikit-learn, or one row with the residual variance sigma2 / w,
+        as in lme4.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_features_in_,)
+        Fixed effects of the columns of X, in units of y per unit of x; 0 for the column of labels, if X has it, and for a
+        column that depends on the columns before it.
+    intercept_ : float
+        Fixed intercept, in units of y; 0 without `fit_intercept`.
+    covariance_ : dict of str to pandas.DataFrame
+        Covariance Sigma of the random coefficients by the name of the factor: variances and covariances of the coefficients,
+        which are 0 between independent ones. The slope of x has the unit of y per unit of x.
+    variance_components_ : pandas.Series
+        The variance of each random coefficient, such as "subject days", and last that of the "residual".
+    random_effects_ : pandas.DataFrame of shape (n_groups, n_random)
+        Empirical-Bayes estimates of the coefficients b_j (conditional modes, BLUPs): a row for each group and a column for
+        each coefficient.
+    icc_ : float
+        Intraclass correlation, if only the intercept varies. With slopes it depends on x: see `sklearn_mlm.inference.icc`.
+    groups_ : pandas.Index of shape (n_groups,)
+        The distinct group labels, sorted if they can be compared.
+    n_groups_ : int
+        Number of groups; 0 if the model was fitted without groups.
+    boundary_ : dict of str to pandas.DataFrame, "residual" or None
+        None if Sigma has full rank. Otherwise, by the name of the factor, the directions without variance: combinations of
+        the random coefficients that do not vary (what lme4 calls a singular fit). "residual" if the residual variance is 0.
+    log_likelihood_ : float
+        Logarithm of the restricted (or full) likelihood at the optimum, with all constants.
+    criterion_ : float
+        -2 `log_likelihood_`: the "REML criterion at convergence" of lme4, or the deviance.
+    aic_, bic_ : float
+        Akaike's and the Bayesian information criterion, which count the fixed effects, variances and covariances.
+    cov_fixed_ : ndarray of shape (k, k)
+        Covariance of the fixed effects, the intercept first if there is one; 0 for dropped columns.
+    moments_ : GroupedScatter
+        The record of the data. The model keeps no rows.
+    fit_ : MixedEffectsFit
+        The fit record, which stores all results together with the parameters in `fit`. `sklearn_mlm.inference` reads it. Its
+        `optimum` tells what the search for the optimum has tried.
+    n_features_in_ : int
+        Number of columns of X in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns of X; only if all of them are strings.
+
+    See Also
+    --------
+    RandomInterceptRegressor : The same model if only the intercept varies, for any number of rows and of groups.
+    GroupedScatter : The mergeable record that `fit_moments` takes.
+
+    References
+    ----------
+    N. M. Laird and J. H. Ware (1982), "Random-effects models for longitudinal data", Biometrics 38(4), 963-974.
+
+    D. Bates, M. Maechler, B. Bolker and S. Walker (2015), "Fitting linear mixed-effects models using lme4", Journal of
+    Statistical Software 67(1).
+
+    Examples
+    --------
+    >>> from sklearn_mlm import MixedEffectsRegressor
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
+    >>> model = MixedEffectsRegressor(random_effects="(1 + days | subject)").fit(X, y, groups=subject)
+    >>> model.covariance_["subject"].round(2)
+                 (Intercept)   days
+    (Intercept)       612.10   9.60
+    days                9.60  35.07
+    >>> model.random_effects_.head(2).round(2)
+             (Intercept)  days
+    subject
+    308             2.26  9.20
+    309           -40.40 -8.62
+    >>> model.predict(X[:2], groups=["308", "someone new"]).round(1)
+    array([253.7, 261.9])
+    """
+
+    def __init__(
+        self,
+        *,
+        random_effects: str | None = None,
+        covariance: CovarianceStructure = "full",
+        method: Method = "reml",
+        fit_intercept: bool = True,
+        new_groups: NewGroups = "population",
+        weight_type: WeightType = "frequency",
+    ):
+        self.random_effects = random_effects
+        self.covariance = covariance
+        self.method = method
+        self.fit_intercept = fit_intercept
+        self.new_groups = new_groups
+        self.weight_type = weight_type
+
+    def fit(self, X: Any, y: ArrayLike, groups: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+        """Estimate the fixed effects, the covariance of the random coefficients, and these coefficients.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+            Predictors, and possibly the column of group labels. None fits an intercept alone.
+        y : array-like of shape (n_samples,)
+            Outcome.
+        groups : array-like of shape (n_samples,) or data frame, default=None
+            Group label of each row, or a frame with the column of labels that `random_effects` names. They take precedence
+            over a column of X.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Row weights, with the meaning that `weight_type` gives them.
+
+        Returns
+        -------
+        self : MixedEffectsRegressor
+            The fitted model. If `fit` fails, an earlier fit does not change.
+
+        Raises
+        ------
+        ValueError
+            If values or labels are missing, lengths differ, `random_effects` cannot be understood or names no column, or the
+            data do not identify the variances.
+        """
+        self._check_parameters()
+        with self._unchanged_on_error():
+            scatter, read_again = self._read(X, y, groups, sample_weight)
+            if not has_groups(scatter.labels):
+                self._warn_of_no_groups()
+            warn_of_twins(scatter.labels[:0], scatter.labels, stacklevel=2)
+            self._store(scatter, read_again)
+            if isinstance(read_again, RowsInMemory):
+                self._scaled_residuals = read_again.scaled_residuals(self.fit_)
+            return self
+
+    def fit_moments(self, moments: GroupedScatter) -> Self:
+        """Fit from a record instead of rows; its source, and the number of parts it was read in, make no difference.
+
+        Parameters
+        ----------
+        moments : GroupedScatter
+            The record of all rows, such as `GroupedScatter.from_arrays` returns, or a sum of records.
+
+        Returns
+        -------
+        self : MixedEffectsRegressor
+            The fitted model.
+
+        Raises
+        ------
+        TypeError
+            If `moments` is not a `GroupedScatter`.
+        ValueError
+            If the record lacks a slope that `random_effects` names, or does not identify the variances.
+        """
+        self._check_parameters()
+        if not isinstance(moments, GroupedScatter):
+            raise TypeError(
+                f"moments must be a GroupedScatter; found {type(moments).__name__}. To fit rows, call fit(X, y, groups)."
+            )
+        with self._unchanged_on_error():
+            for name in ("n_features_in_", "feature_names_in_"):
+                self.__dict__.pop(name, None)
+            self._group_key, self._group_position, self._more = None, None, ()
+            self.n_features_in_ = moments.n_features
+            names = moments.moments.feature_names
+            if names is not None:
+                self.feature_names_in_ = np.array(names, dtype=object)
+            warn_of_twins(moments.labels[:0], moments.labels, stacklevel=2)
+            return self._store(moments)
+
+    @overload
+    def predict(self, X: Any, groups: Any = None, return_std: Literal[False] = False) -> np.ndarray: ...
+    @overload
+    def predict(self, X: Any, groups: Any = None, *, return_std: Literal[True]) -> _MeanAndStd: ...
+    @overload
+    def predict(self, X: Any, groups: Any = None, return_std: bool = False) -> np.ndarray | _MeanAndStd: ...
+    def predict(self, X: Any, groups: Any = None, return_std: bool = False) -> np.ndarray | _MeanAndStd:
+        """Predict the mean of rows in their groups; `return_std` adds the standard deviation of that group mean.
+
+        A row of a group that `fit` has seen gets its fixed part plus the group's empirical-Bayes estimates. A row of a new
+        group gets what `new_groups` specifies. A row without a label gets the fixed part alone, and so does every row if
+        ``groups="population"`` or if there are no groups.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+            Predictors, as in `fit`.
+        groups : array-like of shape (n_samples,), data frame, "population" or None, default=None
+            Group labels, or a frame with the column of labels, as in `fit`.
+        return_std : bool, default=False
+            Whether to return the standard deviation of the predicted mean of the row's group too. It allows for errors of
+            the fixed effects and of the random coefficients (all of z' Sigma z in a new group, which grows with x). It
+            includes neither the residual of a single row nor the estimation of the variances;
+            `sklearn_mlm.inference.predict_interval` has intervals that do.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples,)
+            Predicted means, in units of y.
+        std : ndarray of shape (n_samples,)
+            Their standard deviations, in units of y; only if `return_std` is True.
+
+        Raises
+        ------
+        ValueError
+            If values are missing, lengths differ, or a group is unknown and ``new_groups="error"``.
+        """
+        check_is_fitted(self)
+        X, codes = self.locate(X, groups)
+        mean = self.fit_.predict(X, codes)
+        if self.new_groups == "nan":
+            mean[codes == UNSEEN] = np.nan
+        if not return_std:
+            return mean
+        variance, _ = self.fit_.prediction_variance(X, codes)
+        return mean, np.where(np.isnan(mean), np.nan, np.sqrt(variance))
+
+    def summary(
+        self,
+        X: Any = None,
+        y: ArrayLike | None = None,
+        groups: Any = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        ddf: DegreesOfFreedom = "satterthwaite",
+    ) -> ModelSummary:
+        """Return a summary of the model like that of lmer.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None, default=None
+            Predictors of the rows whose scaled residuals are summarised. `fit` keeps the quantiles of its residuals if there
+            are at most 10,000 rows. With more rows, or after `fit_moments` or `partial_fit`, pass the rows of `fit`.
+        y : array-like of shape (n_samples,), default=None
+            Outcome of these rows.
+        groups : array-like of shape (n_samples,) or data frame, default=None
+            Group labels of these rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+            The weights of `fit`.
+        ddf : {"satterthwaite", "kenward_roger", "residual", "normal"}, default="satterthwaite"
+            Degrees of freedom of the tests of fixed effects.
+
+        Returns
+        -------
+        summary : ModelSummary
+            The summary, which prints as text and is displayed as HTML in a notebook.
+
+        Examples
+        --------
+        >>> from sklearn_mlm import MixedEffectsRegressor
+        >>> from sklearn_mlm.datasets import load_sleepstudy
+        >>> X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
+        >>> model = MixedEffectsRegressor(random_effects="(1 + days | subject)").fit(X, y, groups=subject)
+        >>> model.summary()
+        """
+        check_is_fitted(self)
+        scaled = getattr(self, "_scaled_residuals", None)
+        if y is not None:
+            check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
+            residuals = self.fit_.residuals(*self.locate(X, groups), as_outcome(y))
+            if sample_weight is not None:
+                weights = as_weights(sample_weight, len(residuals))
+                residuals = weighted_residuals(residuals, weights, self.fit_.options.weight_type)
+            sigma = float(np.sqrt(self.fit_.residual_variance))
+            scaled = five_numbers(residuals / sigma) if sigma > 0 and len(residuals) else None
+        return summarise_model(self, scaled, ddf)
+
+    @cached_property
+    def variance_components_(self) -> pd.Series:
+        """Variance of each random coefficient, and of the residual."""
+        check_is_fitted(self)
+        fit = self.fit_
+        names = [f"{fit.group_name} {name}" for name in fit.options.coefficients]
+        values = np.append(fit.random_covariance.diagonal(), fit.residual_variance)
+        return pd.Series(values, index=[*names, "residual"], name="variance")
+
+    @cached_property
+    def covariance_(self) -> dict[str, pd.DataFrame]:
+        """Covariance of the random coefficients by factor."""
+        check_is_fitted(self)
+        fit, names = self.fit_, list(self.fit_.options.coefficients)
+        return {fit.group_name: pd.DataFrame(fit.random_covariance, index=names, columns=names)}
+
+    @cached_property
+    def random_effects_(self) -> pd.DataFrame:
+        """Empirical-Bayes estimates of the random coefficients by group label."""
+        check_is_fitted(self)
+        return pd.DataFrame(self._effects, index=self.groups_, columns=list(self.fit_.options.coefficients))
+
+    @property
+    def icc_(self) -> float:
+        """Intraclass correlation, if only the intercept varies."""
+        check_is_fitted(self)
+        icc: float | None = self.fit_.icc
+        if icc is None:
+            raise AttributeError(
+                "icc_ is one number only if the intercept alone varies. With random slopes the intraclass correlation "
+                "depends on x: sklearn_mlm.inference.icc(model, X=X) returns it for each row."
+            )
+        return icc
+
+    # ---- parts of the methods above
+
+    _more: tuple[str, ...] = ()
+
+    @property
+    def group_feature(self) -> str | int | None:
+        """Name of the column of X that held the group labels in `fit`; None if X has none."""
+        return self._group_key
+
+    def group_column(self, X: Any) -> str | None:
+        """Return the name of the grouping factor if X has a column of that name, and None if not."""
+        names = column_names(X)
+        factor = self._terms()[0].factor if self.random_effects is not None else None
+        return factor if factor is not None and names is not None and list(names).count(factor) == 1 else None
+
+    def _terms(self, groups: Any = None) -> list[RandomTerm]:
+        """Return the random terms; without `random_effects`, an intercept for each group."""
+        if self.random_effects is None:
+            names = column_names(groups)
+            if names is not None and len(names) > 1:
+                raise ValueError(_SEVERAL_FACTORS.format(f"groups has {len(names)} columns"))
+            return [RandomTerm(name_of(groups) or "group", True, ())]
+        terms = parse_random_effects(self.random_effects)
+        factors = list(dict.fromkeys(term.factor for term in terms))
+        if len(factors) > 1:
+            raise ValueError(_SEVERAL_FACTORS.format(f"random_effects names {' and '.join(factors)}"))
+        seen: dict[str, RandomTerm] = {}
+        for term in terms:
+            for name in term.coefficients:
+                if name in seen:
+                    raise ValueError(
+                        f"random_effects={self.random_effects!r} has {name!r} in two terms, {seen[name]} and {term}: only "
+                        "the sum of its two variances is identified. Leave it out of one of them (0 for the intercept)."
+                    )
+                seen[name] = term
+        return terms
+
+    def _warn_of_no_groups(self) -> None:
+        """Warn that no groups were passed."""
+        warn_of_missing_groups(f"fit {FIT_WITHOUT_GROUPS} {PASS_GROUPS}")
+
+    def _check_parameters(self) -> None:
+        """Raise a ValueError for a parameter that is not one of its choices."""
+        for name, choices in _CHOICES.items():
+            check_choice(name, getattr(self, name), choices)
+        self._terms()
+
+    def _split_groups(self, groups: Any, reset: bool) -> tuple[Any, pd.DataFrame | None]:
+        """Return the labels that a frame of groups holds, and the columns with random coefficients that are not in X."""
+        names = column_names(groups)
+        if names is None or isinstance(groups, str):
+            if self._more and not reset:
+                raise ValueError(f"groups must be a frame with the column(s) {', '.join(self._more)}, as in fit.")
+            return groups, None
+        factor = self._terms(groups)[0].factor
+        missing = [name for name in (factor, *self._more) if name not in list(names)]
+        labels = groups[factor] if factor in list(names) else None
+        if labels is None and self._group_key is None:
+            raise ValueError(
+                f"random_effects names the factor {factor!r}, which is a column neither of groups (which has "
+                f"{', '.join(map(repr, names))}) nor of X."
+            )
+        if any(name in missing for name in self._more):
+            raise ValueError(f"groups must be a frame with the column(s) {', '.join(self._more)}, as in fit.")
+        more = pd.DataFrame({name: np.asarray(groups[name], dtype=np.float64) for name in self._more})
+        return labels, more if self._more else None
+
+    def _columns_not_in(self, X: Any, groups: Any) -> tuple[str, ...]:
+        """Return the names of columns with random coefficients that are not in X but in groups."""
+        names = column_names(X)
+        shown = [f"x{at}" for at in range(np.shape(X)[1] if X is not None else 0)] if names is None else list(names)
+        in_groups = list(column_names(groups)) if column_names(groups) is not None else []
+        wanted = dict.fromkeys(name for term in self._terms(groups) for name in term.columns)
+        outside = [name for name in wanted if name not in shown]
+        for name in outside:
+            if name not in in_groups:
+                raise ValueError(
+                    f"random_effects names the column {name!r}, which is neither in X (which has "
+                    f"{', '.join(map(repr, shown[:12])) or 'no columns'}) nor in groups."
+                )
+        return tuple(outside)
+
+    def _check_rows(self, X: Any, y: Any, groups: Any, sample_weight: Any, **options: Any) -> GroupedRows:
+        """Return the checked rows, with the columns that are not in X but have random coefficients at their end."""
+        reset = options.get("reset", True)
+        if reset:
+            self._group_key, self._more = self.group_column(X), self._columns_not_in(X, groups)
+            self._factor = self._terms(groups)[0].factor
+        check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
+        labels, more = self._split_groups(groups, reset)
+        return super()._check_rows(X, y, labels, sample_weight, more=more, **options)
+
+    def _validate_new_rows(self, X: Any, groups: Any) -> tuple[Any, Any, int]:
+        """Return the columns of new rows, their groups and their number, checked."""
+        labels, more = self._split_groups(groups, False)
+        if X is None and more is not None and not len(self._slopes):
+            return more.to_numpy(), labels, len(more)
+        X, labels, n_samples = super()._validate_new_rows(X, labels)
+        if more is not None:
+            X, _ = with_columns(X, None, more)
+        return X, labels, n_samples
+
+    def _read(
+        self, X: Any, y: Any, groups: Any, sample_weight: Any, *, reset: bool = True, min_rows: int = 1
+    ) -> tuple[GroupedScatter, ReadAgain]:
+        """Return the record of rows, and a function that reads them again."""
+        rows = self._check_rows(X, y, groups, sample_weight, reset=reset, min_rows=min_rows)
+        n_features = 0 if rows.X is None else rows.X.shape[1]
+        names = rows.feature_names or tuple(f"x{at}" for at in range(n_features))
+        wanted = {name for term in self._terms(groups) for name in term.columns}
+        slopes = tuple(at for at, name in enumerate(names) if name in wanted)
+        return scatter_of(rows, slopes), RowsInMemory(rows)
+
+    def _store(self, scatter: GroupedScatter, read_again: ReadAgain | None = None) -> Self:
+        """Fit to a record and set the fitted attributes."""
+        grouped = has_groups(scatter.labels)
+        options = self._options(scatter)
+        criterion = options.criterion(scatter)
+        for _ in range(READINGS):
+            known = criterion.known_part()
+            if read_again is None or known is None:
+                break
+            criterion = options.criterion(read_again(scatter, known))
+        check_mixed(criterion, options, grouped)
+        fit = fit_of_mixed_criterion(criterion, options, grouped=grouped)
+        self._scaled_residuals = None
+        for name in ("variance_components_", "covariance_"):
+            self.__dict__.pop(name, None)
+        self._set_coefficients(fit.slopes)
+        self.intercept_, self.cov_fixed_, self.boundary_ = fit.intercept, fit.covariance, fit.boundary
+        self.criterion_, self.log_likelihood_ = fit.value, -0.5 * fit.value
+        self.aic_, self.bic_ = fit.aic, fit.bic
+        self._set_random_effects(fit)
+        warn_of_peculiar_mixed_data(fit)
+        if grouped:
+            warn_of_peculiar_labels(scatter.moments, self._group_key)
+        return self
+
+    def _options(self, scatter: GroupedScatter) -> MixedOptions:
+        """Return the parameters of the model, with the blocks of correlated coefficients."""
+        names = scatter.moments.shown_names
+        terms = self._terms()
+        if self.random_effects is None:
+            terms = [RandomTerm(str(scatter.labels.name or "group"), True, ())]
+        slopes = [names[at] for at in scatter.slopes]
+        for name in (name for term in terms for name in term.columns):
+            if name not in slopes:
+                raise ValueError(
+                    f"random_effects names the column {name!r}, which is not among the slopes of the record "
+                    f"({', '.join(map(repr, slopes)) or 'none'}). Read the rows with slopes={name!r}."
+                )
+        blocks = [block for term in terms for block in term.blocks(self.covariance == "full")]
+        return MixedOptions(tuple(blocks), self.method, bool(self.fit_intercept), self.weight_type, len(self._more))
