@@ -29,6 +29,22 @@ class FittedModel(Protocol):
         """The fit record: a `MixedFit`, or the record of a fit by least squares."""
 
 
+class FitOptions(Protocol):
+    """Parameters of a model, as they were in `fit`."""
+
+    @property
+    def method(self) -> Method:
+        """Restricted or full maximum likelihood."""
+
+    @property
+    def fit_intercept(self) -> bool:
+        """Whether the model has a fixed intercept."""
+
+    @property
+    def weight_type(self) -> WeightType:
+        """Whether a weight counts copies of its row or divides its residual variance."""
+
+
 class MixedFit(Protocol):
     """Members of a fit record that tables, contrasts and tests of fixed effects use, for any linear mixed model.
 
@@ -90,3 +106,99 @@ class MixedFit(Protocol):
         P_r = -R' X' V^-1 V_r V^-1 X R of shape (., k, k), Q_rs = R' X' V^-1 V_r V^-1 V_s V^-1 X R of shape (., ., k, k) and
         T_rs = tr(V^-1 V_r V^-1 V_s) of shape (., .). None if a single variance is not 0: it needs no adjustment.
         """
+
+
+class GroupedFit(MixedFit, Protocol):
+    """Members of the fit record of a model with one grouping factor, beyond those of `MixedFit`.
+
+    Functions of inference that predict, or that divide the variance of y, ask for these.
+    """
+
+    @property
+    def options(self) -> FitOptions:
+        """The parameters of the model in `fit`."""
+
+    @property
+    def moments(self) -> Any:
+        """Moments of the rows of the fit, a `GroupedMoments`."""
+
+    @property
+    def predictors(self) -> Any:
+        """Moments of the columns that have fixed effects, and of y."""
+
+    @property
+    def grouped(self) -> bool:
+        """Whether the rows have groups."""
+
+    @property
+    def value(self) -> float:
+        """The criterion at the optimum."""
+
+    @property
+    def aic(self) -> float:
+        """Akaike's information criterion."""
+
+    @property
+    def bic(self) -> float:
+        """Bayes' information criterion."""
+
+    @property
+    def icc(self) -> float | None:
+        """Intraclass correlation; None if it depends on x."""
+
+    @property
+    def boundary(self) -> Any:
+        """What has no variance; None if everything has, and "residual" if sigma2 is 0."""
+
+    @property
+    def residual_variance(self) -> float:
+        """Residual variance sigma2."""
+
+    @property
+    def slopes(self) -> np.ndarray:
+        """Fixed effects of the predictors."""
+
+    @property
+    def intercept(self) -> float:
+        """Fixed intercept; 0 in a model without one."""
+
+    @property
+    def labels(self) -> Any:
+        """Labels of the groups with random effects, a `pandas.Index`."""
+
+    @property
+    def group_name(self) -> str:
+        """Name of the groups."""
+
+    @property
+    def outcome_name(self) -> str:
+        """Name of y."""
+
+    @property
+    def random_terms(self) -> Sequence[Any]:
+        """The random terms, independent of each other: `RandomTerm` records."""
+
+    @property
+    def random_variances(self) -> tuple[float, float]:
+        """The mean over the rows of the variance that the random effects give, within groups and between them."""
+
+    def group_sizes(self, moments: Any = None) -> np.ndarray:
+        """Return the number of rows of each group, or the total weight if weights are frequencies."""
+
+    def deviance(self) -> float:
+        """Return the least -2 log-likelihood, by maximum likelihood whatever the method of the model."""
+
+    def random_variance(self, X: Any, n_rows: int) -> np.ndarray:
+        """Return the variance that the random effects give each of some rows."""
+
+    def predict(self, X: Any, codes: np.ndarray) -> np.ndarray:
+        """Return predicted means of rows; the random effects of an unknown group are 0."""
+
+    def residuals(self, X: Any, codes: np.ndarray, y: np.ndarray, *, conditional: bool = True) -> np.ndarray:
+        """Return y less its prediction."""
+
+    def prediction_variance(self, X: Any, codes: np.ndarray, *, gradient: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Return the variance of predicted means of rows, and its derivatives by the variance parameters."""
+
+    def fixed_part_variance(self, X: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the variance of the fixed part of rows, and its derivatives by the variance parameters."""

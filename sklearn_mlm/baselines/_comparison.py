@@ -20,7 +20,8 @@ from ..inference._fixed_effects import coefficient_table, joint_test, variances_
 from ..inference._shares import clustering_of
 from ..inference._variance_ratio import FPivot
 from ..likelihood._criterion import Criterion
-from ..likelihood._fit import INTERCEPT, Fit, Options, fit_of_criterion
+from ..likelihood._fit import Fit, Options, fit_of_criterion
+from ..likelihood._random_terms import INTERCEPT
 from ..likelihood._second_reading import read_about_known
 from ..models._base import checked_rows
 from ..models._checks import check_groups, check_rows, warn_of_peculiar_data

@@ -11,7 +11,7 @@ from .._inputs import check_level
 from ..baselines._comparison import Comparison
 from ..baselines._folds import MIXED, MODELS, OLS, ROBUST, WITHIN
 from ..inference._distributions import half_width
-from ..likelihood._fit import INTERCEPT
+from ..likelihood._random_terms import INTERCEPT
 from ._display import Display
 from ._style import BLUE, GREY, ORANGE, PALE, VERMILION, axes_for, label_text, percent
 

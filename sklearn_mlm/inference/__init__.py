@@ -11,7 +11,7 @@ from ._prediction import predict_interval
 from ._random_effects import random_effects_table
 from ._rows import augment, known_groups, residuals
 from ._shares import clustering_report, icc, r2
-from ._tests import random_intercept_test
+from ._tests import random_effects_test, random_intercept_test
 
 __all__ = [
     "augment",
@@ -30,6 +30,7 @@ __all__ = [
     "predict_interval",
     "r2",
     "random_effects_table",
+    "random_effects_test",
     "random_intercept_test",
     "residual_variance_test",
     "residuals",

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from .._inputs import check_choice, check_level
 from .._tables import Statistics
 from .._typing import DegreesOfFreedom, FittedModel, MixedFit
-from ..likelihood._fit import INTERCEPT
+from ..likelihood._random_terms import INTERCEPT
 from ._distributions import f_test, half_width, two_sided_p_values
 from ._fits import mixed_fit_of
 from ._fixed_effects import joint_test, variances_and_df

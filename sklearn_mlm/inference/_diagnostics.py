@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from .._typing import FittedModel
-from ..likelihood._fit import INTERCEPT
+from ..likelihood._random_terms import INTERCEPT
 from ..moments._rows import as_weights
 from ._distributions import f_test
 from ._fits import GroupedModel, mixed_fit_of

@@ -5,16 +5,18 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import replace
 from numbers import Integral
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from .._typing import FittedModel, MixedFit
-from ..likelihood._fit import INTERCEPT, Fit
+from .._typing import FittedModel, GroupedFit, MixedFit
+from ..likelihood._fit import Fit
+from ..likelihood._random_terms import INTERCEPT
 from ..likelihood._least_squares_fit import LeastSquaresFit
+from ..likelihood._mixed_fit import MixedEffectsFit
 
 _NOT_OURS = "{} must be a {}, or a pipeline or search that ends in one; found {}."
 
@@ -103,12 +105,17 @@ def fit_of(model: FittedModel, name: str = "model", kind: str = "model of this p
         raise TypeError(_NOT_OURS.format(name, kind, type(model).__name__ + ends))
     fit: MixedFit | LeastSquaresFit = last.fit_
     names = None if last is model or hasattr(last, "feature_names_in_") else _names_of_columns(model)
-    if names and isinstance(fit, Fit) and len(names) == fit.moments.n_features:
+    if names and isinstance(fit, Fit | MixedEffectsFit) and len(names) == fit.moments.n_features:
         return fit.renamed(names)
     if names and isinstance(fit, LeastSquaresFit):
         leading = [INTERCEPT] if INTERCEPT in fit.names else []
         return replace(fit, names=[*leading, *names]) if len(leading + names) == len(fit.names) else fit
     return fit
+
+
+def grouped_fit_of(model: FittedModel, name: str = "model") -> GroupedFit:
+    """Return the fit of a fitted model with groups, which can predict; raises as `mixed_fit_of` does."""
+    return cast(GroupedFit, mixed_fit_of(model, name))
 
 
 def mixed_fit_of(model: FittedModel, name: str = "model") -> MixedFit:
@@ -121,17 +128,23 @@ def mixed_fit_of(model: FittedModel, name: str = "model") -> MixedFit:
     ValueError
         If the model was fitted without groups.
     """
-    fit = fit_of(model, name, "RandomInterceptRegressor")
+    fit = fit_of(model, name, "model with random effects")
     if isinstance(fit, LeastSquaresFit):
-        raise TypeError(_NOT_OURS.format(name, "RandomInterceptRegressor", type(model).__name__))
+        raise TypeError(_NOT_OURS.format(name, "model with random effects", type(model).__name__))
     if not getattr(fit, "grouped", True):
         raise ValueError(f"{name} was fitted without groups: there is no group variance. Fit it with groups=...")
     return fit
 
 
-def random_intercept_fit_of(model: FittedModel, name: str = "model") -> Fit:
-    """Return the fit of a fitted random intercept model with groups; raises as `mixed_fit_of` does."""
+def random_intercept_fit_of(model: FittedModel, name: str = "model", instead: str = "") -> Fit:
+    """Return the fit of a fitted random intercept model with groups; raises as `mixed_fit_of` does.
+
+    Raises
+    ------
+    TypeError
+        Also if coefficients other than the intercept vary.
+    """
     fit = mixed_fit_of(model, name)
     if not isinstance(fit, Fit):
-        raise TypeError(_NOT_OURS.format(name, "RandomInterceptRegressor", type(model).__name__))
+        raise TypeError(_NOT_OURS.format(name, "RandomInterceptRegressor", type(last_step(model)[0]).__name__) + instead)
     return fit

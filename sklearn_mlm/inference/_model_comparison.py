@@ -7,10 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from .._typing import FittedModel
-from ..likelihood._fit import Fit
-from ..likelihood._optimum import minimise
-from ._fits import random_intercept_fit_of
+from .._typing import FittedModel, GroupedFit
+from ..likelihood._fit import share
+from ._fits import grouped_fit_of
 from ._shares import shares_of
 
 # Values of columns that differ by less than this, relative to their spread, are the same; and group means that are this near
@@ -22,7 +21,7 @@ UNBOUNDED = (
 )
 
 
-def likelihood_ratio_test(*models: FittedModel, **named: FittedModel) -> pd.DataFrame:
+def likelihood_ratio_test(*models: GroupedFittedModel, **named: GroupedFittedModel) -> pd.DataFrame:
     """Compare nested models of the same rows, each with the next smaller one, as R's anova does.
 
     Models fitted by REML are refitted by maximum likelihood, from their moments, because restricted likelihoods of models
@@ -40,7 +39,9 @@ def likelihood_ratio_test(*models: FittedModel, **named: FittedModel) -> pd.Data
     table : pandas.DataFrame
         Indexed by "model 1", "model 2" and so on, in the order given, or by the names, and sorted by the number of
         parameters, with the columns of lme4's anova: "n_parameters", "aic", "bic", "log_likelihood", "deviance", "chi2",
-        "df" and "p_value". The last three compare a model with the one above, and are NaN for the first.
+        "df" and "p_value". The last three compare a model with the one above, and are NaN for the first. If models differ in
+        their random coefficients, "p_mixture" is the p-value from the mixture of chi-squared distributions that allows for
+        variances at the boundary, if one coefficient is added at a time; "p_value" is then too large.
 
     Raises
     ------
@@ -53,6 +54,13 @@ def likelihood_ratio_test(*models: FittedModel, **named: FittedModel) -> pd.Data
     See Also
     --------
     compare_models : Information criteria of models that need not be nested.
+
+    random_effects_test : Tests of the random coefficients of a single model, by its own likelihood.
+
+    References
+    ----------
+    D. O. Stram and J. W. Lee (1994), "Variance components testing in the longitudinal mixed effects model", Biometrics
+    50(4), 1171-1177, for the mixture.
 
     Examples
     --------
@@ -79,7 +87,7 @@ def likelihood_ratio_test(*models: FittedModel, **named: FittedModel) -> pd.Data
     n_parameters = np.array([fit.n_parameters for fit in fits.values()])
     chi2, df = np.maximum(-np.diff(deviance, prepend=np.nan), 0.0), np.diff(n_parameters.astype(float), prepend=np.nan)
     n_observations = next(iter(fits.values())).n_observations
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "n_parameters": n_parameters,
             "aic": deviance + 2 * n_parameters,
@@ -92,9 +100,29 @@ def likelihood_ratio_test(*models: FittedModel, **named: FittedModel) -> pd.Data
         },
         index=pd.Index(names, name="model"),
     )
+    added = [0, *(_added_to(fits[small], fits[large]) for small, large in pairwise(names))]
+    if any(size != 0 for size in added):
+        table["p_mixture"] = [
+            mixture_p_value(statistic, size) if size else p_value if size == 0 else np.nan
+            for statistic, size, p_value in zip(chi2, added, table["p_value"], strict=True)
+        ]
+    return table
 
 
-def compare_models(*models: FittedModel, **named: FittedModel) -> pd.DataFrame:
+def mixture_p_value(statistic: float, size: int) -> float:
+    """Return the p-value of the test that one of `size` correlated random coefficients has no variance.
+
+    The variance, and with it the covariances, are at the boundary of their range, so that the limit of the null distribution
+    is an equal mixture of chi-squared with size - 1 and with size degrees of freedom (Stram & Lee 1994, case 3). With 0
+    degrees of freedom it is 0.
+    """
+    from scipy import stats
+
+    below = float(stats.chi2.sf(statistic, size - 1)) if size > 1 else float(statistic <= 0)
+    return (below + float(stats.chi2.sf(statistic, size))) / 2.0
+
+
+def compare_models(*models: GroupedFittedModel, **named: GroupedFittedModel) -> pd.DataFrame:
     """Compare models of the same rows by their information criteria and the variance that they explain.
 
     Restricted likelihoods of models with different columns cannot be compared. If the columns differ, models fitted by REML
@@ -154,7 +182,7 @@ def compare_models(*models: FittedModel, **named: FittedModel) -> pd.DataFrame:
     for name, fit in fits.items():
         _check_same_rows(first_name, first, name, fit)
     same = all(_same_columns(first, fit) and fit.options.method == first.options.method for fit in fits.values())
-    values = np.array([fit.solution.value for fit in fits.values()]) if same else _deviances(fits)
+    values = np.array([fit.value for fit in fits.values()]) if same else _deviances(fits)
     n_parameters = np.array([fit.n_parameters for fit in fits.values()])
     aic = values + 2 * n_parameters
     weights = np.exp(-(aic - aic.min()) / 2)
@@ -174,7 +202,7 @@ def compare_models(*models: FittedModel, **named: FittedModel) -> pd.DataFrame:
     return table.assign(**{name: [share[name] for share in shares] for name in shares[0]})
 
 
-def glance(model: FittedModel) -> pd.DataFrame:
+def glance(model: GroupedFittedModel) -> pd.DataFrame:
     """Return one row that describes a fitted model, for tables of many models.
 
     Parameters
@@ -202,14 +230,14 @@ def glance(model: FittedModel) -> pd.DataFrame:
     0   REML      180.0        18    1786.47  30.99
     0     ML      180.0        18    1794.08  30.90
     """
-    fit = random_intercept_fit_of(model)
+    fit = grouped_fit_of(model)
     row = {
         "n_samples": fit.n_observations,
         "n_groups": fit.moments.n_groups,
         "method": "REML" if fit.reml else "ML",
         "n_parameters": fit.n_parameters,
-        "log_likelihood": -0.5 * fit.solution.value,
-        "criterion": fit.solution.value,
+        "log_likelihood": -0.5 * fit.value,
+        "criterion": fit.value,
         "aic": fit.aic,
         "bic": fit.bic,
         "df_residual": fit.n_observations - fit.n_parameters,
@@ -217,18 +245,18 @@ def glance(model: FittedModel) -> pd.DataFrame:
     return pd.DataFrame([row | _shares(fit)])
 
 
-def _shares(fit: Fit) -> dict[str, float]:
+def _shares(fit: GroupedFit) -> dict[str, float]:
     """Return shares of variance, and the residual standard deviation."""
-    shares = shares_of(fit)
+    shares, random = shares_of(fit), sum(fit.random_variances)
     return {
         "r2_marginal": shares["marginal"],
         "r2_conditional": shares["conditional"],
-        "icc": fit.icc,
+        "icc": share(random, random + fit.residual_variance),
         "sigma": float(np.sqrt(fit.residual_variance)),
     }
 
 
-def _fits_by_name(models: tuple[FittedModel, ...], named: dict[str, FittedModel], least: int = 2) -> dict[str, Fit]:
+def _fits_by_name(models: tuple[FittedModel, ...], named: dict[str, FittedModel], least: int = 2) -> dict[str, GroupedFit]:
     """Return the fit of each model by name."""
     numbered = {f"model {at}": model for at, model in enumerate(models, start=1)}
     if len(numbered) + len(named) < least:
@@ -239,21 +267,21 @@ def _fits_by_name(models: tuple[FittedModel, ...], named: dict[str, FittedModel]
     twice = numbered.keys() & named.keys()
     if twice:
         raise TypeError(f"Two models have the name {twice.pop()!r}. Give the named one another name.")
-    return {name: random_intercept_fit_of(model, name) for name, model in (numbered | named).items()}
+    return {name: grouped_fit_of(model, name) for name, model in (numbered | named).items()}
 
 
-def _deviances(fits: dict[str, Fit]) -> np.ndarray:
+def _deviances(fits: dict[str, GroupedFit]) -> np.ndarray:
     """Return the deviance of each model, refitted by maximum likelihood."""
-    deviances = [minimise(fit.criterion(reml=False)).solution.value for fit in fits.values()]
+    deviances = [fit.deviance() for fit in fits.values()]
     for name, value in zip(fits, deviances, strict=True):
         if np.isneginf(value):
             raise ValueError(UNBOUNDED.format(name))
     return np.array(deviances)
 
 
-def _same_columns(first: Fit, fit: Fit) -> bool:
+def _same_columns(first: GroupedFit, fit: GroupedFit) -> bool:
     """Return whether two models of the same rows have the same columns, so that restricted likelihoods can be compared."""
-    a, b = first.moments, fit.moments
+    a, b = first.predictors, fit.predictors
     if a.n_features != b.n_features or first.options.fit_intercept != fit.options.fit_intercept:
         return False
     mean, total = b.total_scatter
@@ -264,7 +292,7 @@ def _same_columns(first: Fit, fit: Fit) -> bool:
     )
 
 
-def _check_same_rows(first_name: str, first: Fit, name: str, fit: Fit) -> None:
+def _check_same_rows(first_name: str, first: GroupedFit, name: str, fit: GroupedFit) -> None:
     """Raise unless two models have the same rows, groups and outcome."""
     a, b = first.moments, fit.moments
     y_scale = np.sqrt(b.within[-1, -1] + b.counts.sum() * np.ptp(b.deviations[:, -1]) ** 2) or 1.0
@@ -284,13 +312,17 @@ def _check_same_rows(first_name: str, first: Fit, name: str, fit: Fit) -> None:
         raise ValueError(f"{first_name} and {name} differ in weight_type: their likelihoods cannot be compared.")
 
 
-def _check_nested(small_name: str, small: Fit, large_name: str, large: Fit) -> None:
+def _check_nested(small_name: str, small: GroupedFit, large_name: str, large: GroupedFit) -> None:
     """Raise unless the models have the same rows, and the columns of the small one are among those of the large one."""
     _check_same_rows(small_name, small, large_name, large)
-    names = large.moments.feature_names
-    only_small = [] if names is None else sorted(set(small.moments.feature_names or ()) - set(names))
-    if large.rank <= small.rank or only_small or not _means_among(small, large):
+    names = large.predictors.feature_names
+    only_small = [] if names is None else sorted(set(small.predictors.feature_names or ()) - set(names))
+    random = _random_terms_among(small, large)
+    more = large.rank > small.rank or (large.rank == small.rank and large.n_parameters > small.n_parameters)
+    if not more or only_small or not random or not _means_among(small, large):
         hint = f" Only {small_name} has {', '.join(only_small)}." if only_small else ""
+        if not random:
+            hint = f" {small_name} has random coefficients that {large_name} lacks."
         raise ValueError(
             f"{small_name} and {large_name} are not nested: the larger must have the columns of the smaller and more. Found "
             f"{small.rank} and {large.rank} independent fixed effects.{hint} compare_models compares models that are not "
@@ -300,13 +332,35 @@ def _check_nested(small_name: str, small: Fit, large_name: str, large: Fit) -> N
         raise ValueError(f"{small_name} has a fixed intercept and {large_name} has none: they are not nested.")
 
 
-def _means_among(small: Fit, large: Fit) -> bool:
+def _random_terms_among(small: GroupedFit, large: GroupedFit) -> bool:
+    """Return whether the coefficients of each random term of one model are correlated coefficients of another."""
+    blocks = [set(term.coefficients) for term in large.random_terms]
+    return all(any(set(term.coefficients) <= block for block in blocks) for term in small.random_terms)
+
+
+def _added_to(small: GroupedFit, large: GroupedFit) -> int | None:
+    """Return the size of the random term to which one coefficient is added, if that is all that the models differ in.
+
+    0 if the random terms are the same; None if they differ in another way.
+    """
+    before = {frozenset(term.coefficients) for term in small.random_terms}
+    after = {frozenset(term.coefficients) for term in large.random_terms}
+    if before == after:
+        return 0
+    new, old = after - before, before - after
+    if len(new) != 1 or len(old) > 1 or small.rank != large.rank:
+        return None
+    (term,) = new
+    return len(term) if len(term) - len(next(iter(old), frozenset())) == 1 else None
+
+
+def _means_among(small: GroupedFit, large: GroupedFit) -> bool:
     """Return whether the group means of one model's columns are combinations of those of another.
 
     Moments do not hold the products of columns of different models, so that columns can be told apart by their group means,
     if there are more groups than columns.
     """
-    a, b = small.moments, large.moments
+    a, b = small.predictors, large.predictors
     x = b.means[:, :-1] - b.means[:, :-1].mean(axis=0)
     y = a.means[:, :-1] - a.means[:, :-1].mean(axis=0)
     length = np.linalg.norm(x, axis=0)

@@ -13,7 +13,7 @@ from ..moments._labels import MISSING, UNSEEN
 from ..moments._rows import as_weights, check_containers
 from ._degrees_of_freedom import Satterthwaite
 from ._distributions import half_width
-from ._fits import GroupedModel, last_step, locate_all, random_intercept_fit_of
+from ._fits import GroupedModel, last_step, locate_all, grouped_fit_of
 
 PredictionKind = Literal["observation", "group_mean", "population_mean"]
 
@@ -93,7 +93,7 @@ def predict_interval(
     """
     index = next((rows.index for rows in (X, groups) if isinstance(rows, pd.DataFrame | pd.Series)), None)
     model, X = last_step(model, X)
-    fit = random_intercept_fit_of(model)
+    fit = grouped_fit_of(model)
     check_level(level)
     if isinstance(kind, str) and kind in _INSTEAD_OF:
         raise ValueError(f"kind={kind!r} does not say what the interval is for. Pass {_INSTEAD_OF[kind]}.")

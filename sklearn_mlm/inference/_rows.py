@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from .._inputs import check_choice, column_names
 from ..moments._labels import MISSING, UNSEEN, as_labels
 from ..moments._rows import as_outcome, as_weights, check_containers
-from ._fits import GroupedModel, last_step, locate_all, random_intercept_fit_of
+from ._fits import GroupedModel, last_step, locate_all, grouped_fit_of
 
 ResidualKind = Literal["conditional", "population"]
 
@@ -167,7 +167,7 @@ def known_groups(model: GroupedModel, X: Any, groups: ArrayLike | None = None) -
     missing    1
     Name: rows, dtype: int64
     """
-    random_intercept_fit_of(model)
+    grouped_fit_of(model)
     last, X = last_step(model, X)
     codes = locate_all(last, X, groups)[1]
     counts = {"known": codes >= 0, "new": codes == UNSEEN, "missing": codes == MISSING}
@@ -178,7 +178,7 @@ class RowsOfModel:
     """Checked rows, with the model that has been fitted."""
 
     def __init__(self, model: GroupedModel, X: Any, y: ArrayLike | None, groups: ArrayLike | None):
-        self.fit = random_intercept_fit_of(model)
+        self.fit = grouped_fit_of(model)
         check_containers(X=X, y=y, groups=groups)
         candidates = (rows.index for rows in (X, y, groups) if isinstance(rows, pd.DataFrame | pd.Series))
         last, X = last_step(model, X)
@@ -203,7 +203,7 @@ class RowsOfModel:
                     # A row of no precision has no scale.
                     variance = np.divide(variance, weights, out=np.full(len(values), np.nan), where=weights > 0)
             if kind == "population":
-                variance = variance + self.fit.group_variance
+                variance = variance + self.fit.random_variance(self.X, len(values))
             if (variance <= 0).any():
                 raise ValueError("The model leaves no residual (sigma2 = 0), by which residuals could be divided.")
             values = values / np.sqrt(variance)

@@ -10,10 +10,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from .._inputs import check_choice
-from .._typing import FittedModel
-from ..likelihood._fit import Fit, Options, fit_moments, share
+from .._typing import FittedModel, GroupedFit
+from ..likelihood._fit import Options, fit_moments, share
 from ..moments._grouped_moments import GroupedMoments
-from ._fits import GroupedModel, last_step, random_intercept_fit_of
+from ..moments._labels import MISSING
+from ._fits import GroupedModel, grouped_fit_of, last_step, locate_all, random_intercept_fit_of
 
 IccKind = Literal["adjusted", "unadjusted"]
 
@@ -30,24 +31,30 @@ def without_columns(moments: GroupedMoments) -> GroupedMoments:
     )
 
 
-def icc(model: GroupedModel, *, kind: IccKind = "adjusted", X: Any = None, groups: ArrayLike | None = None) -> float:
-    """Return the intraclass correlation.
+def icc(
+    model: GroupedModel, *, kind: IccKind = "adjusted", X: Any = None, groups: Any = None
+) -> float | np.ndarray:
+    """Return the intraclass correlation; in a model with random slopes, of each row of `X`, or of the average row.
+
+    With random slopes the variance that the groups give a row, z' Sigma z, depends on the values of its predictors. It is
+    averaged over the rows of `fit`, so that the result does not depend on where x is 0.
 
     Parameters
     ----------
-    model : RandomInterceptRegressor
+    model : RandomInterceptRegressor or MixedEffectsRegressor
         A fitted model, or a pipeline or search that ends in one.
     kind : {"adjusted", "unadjusted"}, default="adjusted"
         "adjusted" is tau2 / (tau2 + sigma2), the attribute `icc_`: the share of the groups in the variance that the
         predictors leave. "unadjusted" adds the variance of the fixed part to the denominator.
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features), default=None
-        Predictors of the rows of `fit`. They matter only if `kind` is "unadjusted" and the weights are precisions: see `r2`.
+        In a model with random slopes, the rows whose intraclass correlations are returned. In other models, predictors of
+        the rows of `fit`, which matter only if `kind` is "unadjusted" and the weights are precisions: see `r2`.
     groups : array-like of shape (n_samples,), default=None
         Group labels of the same rows.
 
     Returns
     -------
-    icc : float
+    icc : float, or ndarray of shape (n_samples,) for the rows of `X` in a model with random slopes
         Between 0 and 1; NaN if all variances are 0.
 
     References
@@ -66,18 +73,25 @@ def icc(model: GroupedModel, *, kind: IccKind = "adjusted", X: Any = None, group
     >>> round(icc(model), 3), round(icc(model, kind="unadjusted"), 3)
     (0.589, 0.424)
     """
-    fit = random_intercept_fit_of(model)
+    fit = grouped_fit_of(model)
     check_choice("kind", kind, get_args(IccKind))
-    if kind == "adjusted":
-        return fit.icc
-    fixed = sum(_fixed_variances(fit, model, X, groups))
-    return share(fit.group_variance, fit.group_variance + fit.residual_variance + fixed)
+    if X is not None and fit.icc is None:
+        last, rows = last_step(model, X)
+        rows, codes = locate_all(last, rows, "population" if groups is None else groups)
+        random = fit.random_variance(rows, len(codes))
+        other = fit.residual_variance + (sum(_variances(fit)[:2]) if kind == "unadjusted" else 0.0)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(random / (random + other))
+    within, between, *random_parts = _variances(fit, model, X, groups)
+    tau2, fixed = sum(random_parts), within + between if kind == "unadjusted" else 0.0
+    return share(tau2, tau2 + fit.residual_variance + fixed)
 
 
 def r2(model: GroupedModel, X: Any = None, groups: ArrayLike | None = None) -> pd.Series:
     """Return the shares of variance that the parts of the model explain.
 
-    The variance of y has four parts: the variances of the fixed part within and between groups, tau2 and sigma2.
+    The variance of y has four parts: the variances of the fixed part within and between groups, that of the random effects,
+    and sigma2.
 
     Parameters
     ----------
@@ -95,11 +109,15 @@ def r2(model: GroupedModel, X: Any = None, groups: ArrayLike | None = None) -> p
         Nakagawa and Schielzeth's R squared of the fixed part, "marginal", and of the fixed part and the groups,
         "conditional"; the share of each of the four parts in the total, "fixed_within", "fixed_between", "group" and
         "residual"; and the share of the fixed part in the variance within groups, "within", and between groups, "between".
+        With random slopes, "group" is the share of z' Sigma z, averaged over the rows.
 
     References
     ----------
     S. Nakagawa and H. Schielzeth (2013), "A general and simple method for obtaining R2 from generalized linear mixed-effects
     models", Methods in Ecology and Evolution 4(2), 133-142, equations 29 and 30.
+
+    P. C. D. Johnson (2014), "Extension of Nakagawa & Schielzeth's R2GLMM to random slopes models", Methods in Ecology and
+    Evolution 5(9), 944-946.
 
     J. D. Rights and S. K. Sterba (2019), "Quantifying explained variance in multilevel models: an integrative framework for
     defining R-squared measures", Psychological Methods 24(3), 309-338.
@@ -121,15 +139,16 @@ def r2(model: GroupedModel, X: Any = None, groups: ArrayLike | None = None) -> p
     between          0.000
     dtype: float64
     """
-    return pd.Series(shares_of(random_intercept_fit_of(model), model, X, groups))
+    return pd.Series(shares_of(grouped_fit_of(model), model, X, groups))
 
 
 def shares_of(
-    fit: Fit, model: GroupedModel | None = None, X: Any = None, groups: ArrayLike | None = None
+    fit: GroupedFit, model: GroupedModel | None = None, X: Any = None, groups: ArrayLike | None = None
 ) -> dict[str, float]:
     """Return what `r2` does, as a dictionary; the model finds the groups of `X`."""
-    tau2, sigma2 = fit.group_variance, fit.residual_variance
-    within, between = _fixed_variances(fit, model, X, groups)
+    sigma2 = fit.residual_variance
+    within, between, random_within, random_between = _variances(fit, model, X, groups)
+    tau2 = random_within + random_between
     total = within + between + tau2 + sigma2
     return {
         "marginal": share(within + between, total),
@@ -138,15 +157,16 @@ def shares_of(
         "fixed_between": share(between, total),
         "group": share(tau2, total),
         "residual": share(sigma2, total),
-        "within": share(within, within + sigma2),
-        "between": share(between, between + tau2),
+        "within": share(within, within + random_within + sigma2),
+        "between": share(between, between + random_between),
     }
 
 
-def _fixed_variances(fit: Fit, model: Any, X: Any, groups: ArrayLike | None) -> tuple[float, float]:
-    """Return the variance of the fixed part over the rows, within and between groups; divided by n - 1, as in R's var.
+def _variances(fit: GroupedFit, model: Any = None, X: Any = None, groups: Any = None) -> tuple[float, float, float, float]:
+    """Return the variance of the fixed part over the rows, within and between groups, and that of the random part.
 
-    From moments, it is the weighted mean square times n / (n - 1), with n the number of observations. This does not depend
+    The variance of the fixed part is divided by n - 1, as in R's var; that of the random part is its mean over the rows. From
+    moments, it is the weighted mean square times n / (n - 1), with n the number of observations. This does not depend
     on the unit of precision weights.
     """
     if X is not None:
@@ -158,18 +178,20 @@ def _fixed_variances(fit: Fit, model: Any, X: Any, groups: ArrayLike | None) -> 
             raise ValueError(
                 f"X must hold the rows of fit: a variance takes two rows at least; found n_samples={len(codes)}."
             )
-        fixed = np.zeros(len(codes)) if X is None else X @ fit.slopes
         if fit.options.weight_type == "precision":
+            fixed = fit.predict(X, np.full(len(codes), MISSING)) - fit.intercept
             means = (np.bincount(codes, fixed - fixed.mean()) / np.maximum(np.bincount(codes), 1))[codes]
-            return float(np.var(fixed - means)) * len(fixed) / (len(fixed) - 1), float(np.var(means, ddof=1))
-    moments, slopes = fit.moments, fit.slopes
+            random = fit.random_variance(X, len(codes))
+            of_fixed = float(np.var(fixed - means)) * len(fixed) / (len(fixed) - 1), float(np.var(means, ddof=1))
+            return (*of_fixed, 0.0, float(random.mean()))
+    moments, slopes = fit.predictors, fit.slopes
     within = float(slopes @ moments.within[:-1, :-1] @ slopes)
     fitted_means = moments.deviations[:, :-1] @ slopes
     weight = float(moments.counts.sum())
     between = float(moments.counts @ (fitted_means - moments.counts @ fitted_means / weight) ** 2)
     n = fit.n_observations
     divisor = weight * (n - 1.0) / n
-    return within / divisor, between / divisor
+    return (within / divisor, between / divisor, *fit.random_variances)
 
 
 def design_effect(sizes: np.ndarray, correlation: float) -> float:
@@ -208,10 +230,10 @@ def clustering_report(model: FittedModel) -> pd.Series:
     >>> report[["n", "n_groups", "icc", "design_effect", "effective_sample_size"]].round(2).tolist()
     [180.0, 18.0, 0.39, 4.55, 39.53]
     """
-    return clustering_of(random_intercept_fit_of(model))
+    return clustering_of(grouped_fit_of(model))
 
 
-def clustering_of(fit: Fit) -> pd.Series:
+def clustering_of(fit: GroupedFit) -> pd.Series:
     """Return what `clustering_report` does for a fit record."""
     sizes = fit.group_sizes(fit.moments)
     n = float(sizes.sum())

@@ -1,4 +1,4 @@
-"""Tests of the group variance."""
+"""Tests of the group variance, and of random coefficients."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import pandas as pd
 from .._inputs import check_choice, is_whole
 from .._tables import Statistics
 from .._typing import FittedModel, RandomState
+from ..likelihood._mixed_fit import MixedEffectsFit
 from ..likelihood._optimum import minimise
-from ._fits import random_intercept_fit_of
+from ._fits import mixed_fit_of, random_intercept_fit_of
+from ._model_comparison import mixture_p_value
 from ._variance_ratio import FPivot, simulate_null
 
 TestMethod = Literal["exact", "mixture", "naive", "f"]
@@ -76,7 +78,7 @@ def random_intercept_test(
     """
     from scipy import stats
 
-    fit = random_intercept_fit_of(model)
+    fit = random_intercept_fit_of(model, instead=" random_effects_test tests the random coefficients of other models.")
     check_choice("method", method, get_args(TestMethod))
     if not is_whole(n_simulations):
         raise ValueError(f"n_simulations must be a whole number of draws, 1 or more; found {n_simulations!r}.")
@@ -98,3 +100,70 @@ def random_intercept_test(
     else:
         p_value = float(stats.chi2.sf(statistic, 1)) * (0.5 if method == "mixture" and statistic > 0 else 1.0)
     return Statistics({"statistic": statistic, "p_value": p_value})
+
+
+def random_effects_test(model: FittedModel) -> pd.DataFrame:
+    """Test each random coefficient of a model: is the variance of that coefficient, and are its covariances, 0?
+
+    The model is fitted again without each of the coefficients in turn, by its own likelihood, restricted or full: the fixed
+    effects stay the same, so that restricted likelihoods can be compared. An intercept is tested too, beside slopes; that is
+    rarely a question of interest.
+
+    Parameters
+    ----------
+    model : MixedEffectsRegressor
+        A fitted model, or a pipeline or search that ends in one.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        Indexed by the random coefficient that is left out, with the columns "criterion" (of the model without it), "chi2"
+        (the likelihood-ratio statistic), "df" (the number of variances and covariances that are left out), "p_value" (from
+        the mixture of chi-squared distributions with df - 1 and df degrees of freedom, which allows for the boundary), and
+        "p_naive" (from chi-squared with df degrees of freedom, as R's ranova has it, which is too large).
+
+    Raises
+    ------
+    TypeError
+        If `model` is not a `MixedEffectsRegressor`.
+    ValueError
+        If the model leaves no residual, or has one random coefficient only and no rest to compare with.
+
+    References
+    ----------
+    D. O. Stram and J. W. Lee (1994), "Variance components testing in the longitudinal mixed effects model", Biometrics
+    50(4), 1171-1177.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import MixedEffectsRegressor
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> from sklearn_mlm.inference import random_effects_test
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
+    >>> model = MixedEffectsRegressor(random_effects="(1 + days | subject)").fit(X, y, groups=subject)
+    >>> random_effects_test(model).round(4)
+                 criterion     chi2  df  p_value  p_naive
+    (Intercept)  1769.8454  26.2025   2      0.0      0.0
+    days         1786.4651  42.8222   2      0.0      0.0
+    """
+    from scipy import stats
+
+    fit = mixed_fit_of(model)
+    if not isinstance(fit, MixedEffectsFit):
+        raise TypeError("model must be a MixedEffectsRegressor; random_intercept_test tests a RandomInterceptRegressor.")
+    if fit.residual_variance == 0:
+        raise ValueError("The model leaves no residual (sigma2 = 0): the likelihood has no maximum to compare with.")
+    rows = {}
+    for at, term in enumerate(fit.options.terms):
+        for name in term.coefficients:
+            value, size = fit.value_without(at, name), len(term.coefficients)
+            chi2 = max(value - fit.value, 0.0)
+            naive = float(stats.chi2.sf(chi2, size))
+            rows[name] = {
+                "criterion": value,
+                "chi2": chi2,
+                "df": size,
+                "p_value": mixture_p_value(chi2, size),
+                "p_naive": naive,
+            }
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -15,10 +15,8 @@ from ..moments._grouped_moments import GroupedMoments
 from ..moments._remainder import KnownPart, rests
 from ._criterion import Criterion
 from ._optimum import Optimum, minimise
+from ._random_terms import INTERCEPT, RandomTerm
 from ._solution import Solution, predicted_means, reliabilities_of
-
-INTERCEPT = "(Intercept)"
-"""Name of the intercept in tables, as in lmer."""
 
 # The most numbers in a block of rows for which variances of predictions are computed.
 _BLOCK_NUMBERS = 1 << 20
@@ -213,6 +211,34 @@ class Fit:
     def residual_variance(self) -> float:
         """Residual variance sigma2."""
         return self.solution.residual_variance
+
+    @property
+    def value(self) -> float:
+        """The criterion at the optimum."""
+        return self.solution.value
+
+    @property
+    def predictors(self) -> GroupedMoments:
+        """Moments of the columns that have fixed effects, which are all, and of y."""
+        return self.moments
+
+    @property
+    def random_terms(self) -> list[RandomTerm]:
+        """The random intercept."""
+        return [RandomTerm(self.group_name, True, ())]
+
+    @property
+    def random_variances(self) -> tuple[float, float]:
+        """The variance that the groups give the rows, within groups and between them."""
+        return 0.0, self.group_variance
+
+    def random_variance(self, X: Any, n_rows: int) -> np.ndarray:
+        """Return the variance that the groups give each row, in units of y squared."""
+        return np.full(n_rows, self.group_variance)
+
+    def deviance(self) -> float:
+        """Return the least -2 log-likelihood, by maximum likelihood whatever the method of the model."""
+        return minimise(self.criterion(reml=False)).solution.value
 
     @property
     def icc(self) -> float:

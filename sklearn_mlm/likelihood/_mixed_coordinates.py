@@ -167,6 +167,11 @@ class MixedCoordinates:
         slopes[: self.n_predictors] += self.y_scale * (self.map @ best)[int(self.fit_intercept) :]
         return slopes
 
+    def means_of_random_columns(self, scatter: Scatter) -> Floats:
+        """Return the group means of the columns with random coefficients, of shape (n_groups, q)."""
+        base = _base(scatter, self, self.design)
+        return np.asarray(base.z[:, 0] / np.sqrt(scatter.moments.counts)[:, None] @ self.turn)
+
     def rows_of(self, scatter: Scatter) -> GroupRows:
         """Return the groups of another record of the same columns in these coordinates."""
         change = np.zeros((len(self.map) + 1, self.rank + 1))

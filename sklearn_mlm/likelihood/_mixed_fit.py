@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from .._typing import Floats, Method, WeightType
+from ..moments._moments import Moments
 from ..moments._scatter import Scatter
-from ._fit import INTERCEPT, share
+from ._fit import share
 from ._mixed_coordinates import GroupRows, RandomDesign
 from ._mixed_criterion import MixedCriterion, products_of
 from ._mixed_optimum import MixedOptimum, minimise_mixed, tangents, without_random_effects
-from ._random_terms import RandomTerm
+from ._random_terms import INTERCEPT, RandomTerm
 
 # The most numbers in a block of rows for which predictions are computed.
 _BLOCK_NUMBERS = 1 << 18
@@ -392,6 +393,65 @@ class MixedEffectsFit:
     def group_name(self) -> str:
         """Name of the grouping factor."""
         return self.options.terms[0].factor
+
+    @property
+    def moments(self) -> Moments:
+        """Moments of the rows of the fit."""
+        return self.scatter.moments
+
+    @cached_property
+    def predictors(self) -> Moments:
+        """Moments of the columns that have fixed effects, and of y."""
+        moments = self.moments
+        chosen = [*range(self._n_predictors), moments.n_features]
+        names = moments.feature_names
+        return replace(
+            moments,
+            center=moments.center[chosen],
+            deviations=moments.deviations[:, chosen],
+            within=moments.within[np.ix_(chosen, chosen)],
+            feature_names=None if names is None else names[: self._n_predictors],
+            remainder=None,
+        )
+
+    @property
+    def random_terms(self) -> Sequence[RandomTerm]:
+        """The random terms of correlated coefficients."""
+        return self.options.terms
+
+    def group_sizes(self, moments: Moments | None = None) -> np.ndarray:
+        """Return the number of rows of each group, or the total weight if weights are frequencies; of `known` by default."""
+        moments = self.known.moments if moments is None else moments
+        return moments.n_rows.astype(np.float64) if self.options.weight_type == "precision" else moments.counts
+
+    @cached_property
+    def random_variances(self) -> tuple[float, float]:
+        """The mean over the rows of z' Sigma z, within groups and between them, in units of y squared."""
+        here, moments = self.criterion.coordinates, self.moments
+        factor = np.sqrt(self._unit_variance) * self.optimum.factor
+        weight = float(moments.counts.sum())
+        spread = np.einsum("abj,bc->acj", here.rows.z, factor)
+        means = here.means_of_random_columns(self.scatter) @ factor
+        between = float(moments.counts @ (means * means).sum(axis=1)) / weight
+        return max(float((spread * spread).sum()) / weight - between, 0.0), between
+
+    def deviance(self) -> float:
+        """Return the least -2 log-likelihood, by maximum likelihood whatever the method of the model."""
+        if self.options.method == "ml":
+            return self.value
+        return fit_mixed(self.scatter, replace(self.options, method="ml")).value
+
+    def value_without(self, term: int, name: str) -> float:
+        """Return the least criterion of the model without one coefficient of a random term; least squares if none is left."""
+        left = []
+        for at, each in enumerate(self.options.terms):
+            intercept = each.intercept and not (at == term and name == INTERCEPT)
+            columns = tuple(column for column in each.columns if at != term or column != name)
+            if intercept or columns:
+                left.append(replace(each, intercept=intercept, columns=columns))
+        if left:
+            return fit_mixed(self.scatter, replace(self.options, terms=tuple(left))).value
+        return float(self.criterion.evaluate(np.zeros((1, self.criterion.n_random, 1))).value[0])
 
     # ---- random effects
 

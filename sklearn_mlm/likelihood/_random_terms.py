@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ._fit import INTERCEPT
+INTERCEPT = "(Intercept)"
+"""Name of the intercept in tables, as in lmer."""
 
 _EXAMPLE = '"(1 + x | group)"'
 # A name, quoted by backticks unless it consists of letters, digits, points and underscores; or a sign.

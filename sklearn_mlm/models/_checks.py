@@ -8,7 +8,7 @@ from typing import cast
 from sklearn.exceptions import ConvergenceWarning
 
 from ..likelihood._criterion import Criterion
-from ..likelihood._fit import INTERCEPT
+from ..likelihood._random_terms import INTERCEPT
 from ..likelihood._identification import unidentified
 from ..likelihood._mixed_criterion import MixedCriterion
 from ..likelihood._mixed_fit import MixedEffectsFit, MixedOptions
