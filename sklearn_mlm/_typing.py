@@ -179,6 +179,10 @@ class GroupedFit(MixedFit, Protocol):
         """The random terms, independent of each other: `RandomTerm` records."""
 
     @property
+    def random_covariance(self) -> np.ndarray:
+        """Covariance of the random coefficients, in the order of the terms, in units of y squared."""
+
+    @property
     def random_variances(self) -> tuple[float, float]:
         """The mean over the rows of the variance that the random effects give, within groups and between them."""
 

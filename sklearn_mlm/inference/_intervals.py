@@ -10,10 +10,12 @@ import pandas as pd
 from .._inputs import check_choice, check_level, warn_caller
 from .._typing import FittedModel
 from ..likelihood._fit import Fit
+from ..likelihood._mixed_fit import MixedEffectsFit
 from ..likelihood._optimum import minimise
 from ._distributions import half_width
-from ._fits import random_intercept_fit_of
+from ._fits import mixed_fit_of, random_intercept_fit_of
 from ._fixed_effects import fixed_effects
+from ._mixed_intervals import mixed_intervals
 from ._model_comparison import UNBOUNDED
 from ._profile import icc_of_ratio, profile_limits
 from ._variance_ratio import FPivot
@@ -23,14 +25,20 @@ _USUAL_LEVEL = 0.8
 IntervalMethod = Literal["pivot", "profile", "wald", "exact"]
 
 
-def confidence_intervals(model: FittedModel, *, method: IntervalMethod = "pivot", level: float = 0.95) -> pd.DataFrame:
+def confidence_intervals(
+    model: FittedModel, *, method: IntervalMethod | None = None, level: float = 0.95
+) -> pd.DataFrame:
     """Return confidence intervals of all parameters.
 
     Parameters
     ----------
-    model : RandomInterceptRegressor
+    model : RandomInterceptRegressor or MixedEffectsRegressor
         A fitted model, or a pipeline or search that ends in one.
-    method : {"pivot", "profile", "wald", "exact"}, default="pivot"
+    method : {"pivot", "profile", "wald", "exact"} or None, default=None
+        None is "pivot" for a random intercept. For a `MixedEffectsRegressor` it takes profiles of the likelihood by which
+        the model was fitted, the restricted one for REML, for standard deviations and correlations, and t intervals with
+        Satterthwaite's degrees of freedom for the fixed effects.
+
         "pivot": exact intervals of the ICC and of the residual standard deviation, for any group sizes and covariates; the
         interval of the generalised pivot for the group standard deviation; and t intervals with Satterthwaite's degrees of
         freedom for the fixed effects, which are those of `fixed_effects`. In simulations those of the variances keep their
@@ -41,7 +49,7 @@ def confidence_intervals(model: FittedModel, *, method: IntervalMethod = "pivot"
         chi-squared. These are lme4's intervals; as there, the full likelihood is taken for models fitted by REML too. They
         are for many groups: nominal 95% limits of the group standard deviation hold it in 78% of samples of five groups, and
         in 92% of samples of twenty. "wald": the estimates plus and minus normal quantiles of standard errors, for the fixed
-        effects only.
+        effects; with random slopes also for the logarithms of standard deviations and the z transforms of correlations.
     level : float, default=0.95
         Confidence level of the intervals.
 
@@ -49,12 +57,13 @@ def confidence_intervals(model: FittedModel, *, method: IntervalMethod = "pivot"
     -------
     intervals : pandas.DataFrame
         Indexed by "sd(group)", "sd(residual)", "icc", "(Intercept)" and the names of the features, with the columns "lower"
-        and "upper"; NaN for parameters that the method has no interval for.
+        and "upper"; NaN for parameters that the method has no interval for. With random slopes the first rows are
+        "sd(Intercept)", "sd(days)", "cor(Intercept, days)" and so on.
 
     Raises
     ------
     ValueError
-        If `method` is "profile" and the full likelihood has no maximum, because the fixed effects leave no residual within
+        If `method` is "pivot" or "exact" and coefficients other than the intercept vary. If `method` is "profile" and the full likelihood has no maximum, because the fixed effects leave no residual within
         groups. This is certain if there are no more rows than groups and predictors that vary within groups.
 
     Warns
@@ -100,9 +109,13 @@ def confidence_intervals(model: FittedModel, *, method: IntervalMethod = "pivot"
     (Intercept)   231.992  270.818
     days            8.887   12.048
     """
-    fit = random_intercept_fit_of(model)
     check_level(level)
-    check_choice("method", method, get_args(IntervalMethod))
+    if method is not None:
+        check_choice("method", method, get_args(IntervalMethod))
+    mixed = mixed_fit_of(model)
+    if isinstance(mixed, MixedEffectsFit):
+        return mixed_intervals(mixed, method, level)
+    method, fit = method or "pivot", random_intercept_fit_of(model)
     names = ["sd(group)", "sd(residual)", "icc", *fit.names]
     limits = np.full((len(names), 2), np.nan)
     if method == "profile":

@@ -8,7 +8,8 @@ import pandas as pd
 from .._inputs import check_level
 from .._typing import FittedModel
 from ._distributions import half_width
-from ._fits import random_intercept_fit_of
+from ..likelihood._mixed_fit import MixedEffectsFit
+from ._fits import mixed_fit_of, random_intercept_fit_of
 
 
 def random_effects_table(model: FittedModel, level: float = 0.95) -> pd.DataFrame:
@@ -16,7 +17,7 @@ def random_effects_table(model: FittedModel, level: float = 0.95) -> pd.DataFram
 
     Parameters
     ----------
-    model : RandomInterceptRegressor
+    model : RandomInterceptRegressor or MixedEffectsRegressor
         A fitted model, or a pipeline or search that ends in one.
     level : float, default=0.95
         Confidence level of the intervals.
@@ -27,6 +28,10 @@ def random_effects_table(model: FittedModel, level: float = 0.95) -> pd.DataFram
         Indexed by group label, with the columns "effect" (u_j), "sd" (its conditional sd, given fixed effects and variances:
         lme4's condsd), "reliability" (lambda_j), "n" (total weight of the rows), "intercept" (fixed intercept plus effect),
         and "ci_lower" and "ci_upper" of the effect. All but "reliability" and "n" are in units of y.
+
+        For a `MixedEffectsRegressor` it is indexed by group label and coefficient. "total" stands in place of "intercept":
+        the fixed effect of the column, if it has one, plus the effect. The reliability is the share of the coefficient's
+        variance that the rows of the group determine, 1 - sd^2 / variance; NaN if the coefficient does not vary.
 
     Examples
     --------
@@ -40,8 +45,11 @@ def random_effects_table(model: FittedModel, level: float = 0.95) -> pd.DataFram
     A  -17.61  19.59         0.78  5.0    1509.89     -56.0     20.78
     B    0.39  19.59         0.78  5.0    1527.89     -38.0     38.78
     """
-    fit = random_intercept_fit_of(model)
+    fit = mixed_fit_of(model)
     check_level(level)
+    if isinstance(fit, MixedEffectsFit):
+        return _of_coefficients(fit, level)
+    fit = random_intercept_fit_of(model)
     effects, reliability = fit.random_effects, fit.reliabilities
     sd = np.sqrt(fit.group_variance * (1.0 - reliability))
     half = half_width(level, sd)
@@ -57,3 +65,25 @@ def random_effects_table(model: FittedModel, level: float = 0.95) -> pd.DataFram
         },
         index=fit.labels,
     )
+
+
+def _of_coefficients(fit: MixedEffectsFit, level: float) -> pd.DataFrame:
+    """Return the table of the random coefficients of each group."""
+    names, n_groups = list(fit.options.coefficients), len(fit.labels)
+    sd = np.sqrt(np.maximum(fit.conditional_covariances.diagonal(axis1=1, axis2=2), 0.0))
+    fixed = dict(zip(fit.names, fit.coefficients, strict=True))
+    total = fit.random_effects + np.array([fixed.get(name, 0.0) for name in names])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        reliability = 1.0 - sd**2 / fit.random_covariance.diagonal()
+    half = half_width(level, sd)
+    columns = {
+        "effect": fit.random_effects,
+        "sd": sd,
+        "reliability": reliability,
+        "n": np.repeat(fit.known.moments.counts[:n_groups, None], len(names), axis=1),
+        "total": total,
+        "ci_lower": fit.random_effects - half,
+        "ci_upper": fit.random_effects + half,
+    }
+    index = pd.MultiIndex.from_product([fit.labels, names], names=[fit.group_name, "coefficient"])
+    return pd.DataFrame({name: values.ravel() for name, values in columns.items()}, index=index)

@@ -228,6 +228,11 @@ class Fit:
         return [RandomTerm(self.group_name, True, ())]
 
     @property
+    def random_covariance(self) -> Floats:
+        """Covariance of the random coefficients, of shape (1, 1): the group variance."""
+        return np.array([[self.group_variance]])
+
+    @property
     def random_variances(self) -> tuple[float, float]:
         """The variance that the groups give the rows, within groups and between them."""
         return 0.0, self.group_variance

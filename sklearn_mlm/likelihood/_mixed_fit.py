@@ -324,7 +324,7 @@ class MixedEffectsFit:
         # v'b has no variance for v with T' v = n, where b = T b' and n'b' has none.
         kept = [at for at in range(len(self.options.coefficients)) if at not in self.criterion.coordinates.dropped_random]
         directions = np.zeros((null.shape[1], len(self.options.coefficients)))
-        turn = self._turn_from_origin[kept]
+        turn = self.turn_from_origin[kept]
         directions[:, kept] = np.linalg.solve(turn.T, null).T
         length = np.linalg.norm(np.linalg.inv(turn), axis=0)
         weights = np.abs(directions[:, kept]) * (1.0 / np.where(length > 0, length, 1.0))
@@ -343,7 +343,7 @@ class MixedEffectsFit:
         return share(tau2, tau2 + self.residual_variance)
 
     @cached_property
-    def _turn_from_origin(self) -> Floats:
+    def turn_from_origin(self) -> Floats:
         """The matrix that takes effects in the coordinates to effects of the columns, with the intercept at 0."""
         here = self.criterion.coordinates
         shift = np.eye(len(here.design.columns))
@@ -358,8 +358,14 @@ class MixedEffectsFit:
     @cached_property
     def random_covariance(self) -> Floats:
         """Covariance Sigma of the random coefficients, in units of y squared."""
-        factor = np.sqrt(self._unit_variance) * (self._turn_from_origin @ self.optimum.factor)
+        factor = np.sqrt(self._unit_variance) * (self.turn_from_origin @ self.optimum.factor)
         return np.asarray(factor @ factor.T)
+
+    @property
+    def covariance_of_random_derivatives(self) -> Floats:
+        """Derivatives of Sigma with respect to the variance parameters, of shape (n_parameters, n_random, n_random)."""
+        by_entry = self._unit_variance * (self.turn_from_origin @ self._tangents @ self.turn_from_origin.T)
+        return np.concatenate([by_entry, self.random_covariance[None]]) if self._has_residual else by_entry
 
     @property
     def value(self) -> float:
@@ -484,12 +490,12 @@ class MixedEffectsFit:
     @cached_property
     def random_effects(self) -> np.ndarray:
         """Empirical-Bayes estimates of the random coefficients, of shape (n_groups, n_random)."""
-        return np.asarray((self._effects[0] @ self._turn_from_origin.T)[: len(self.labels)])
+        return np.asarray((self._effects[0] @ self.turn_from_origin.T)[: len(self.labels)])
 
     @cached_property
     def conditional_covariances(self) -> Floats:
         """Covariance of the random coefficients of each group, given fixed effects and variances (lme4's condVar)."""
-        return np.asarray((self._turn_from_origin @ self._conditional @ self._turn_from_origin.T)[: len(self.labels)])
+        return np.asarray((self.turn_from_origin @ self._conditional @ self.turn_from_origin.T)[: len(self.labels)])
 
     @cached_property
     def _conditional(self) -> Floats:

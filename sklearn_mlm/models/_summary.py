@@ -1,4 +1,4 @@
-"""The summary of a fitted random intercept model, as lmer prints it."""
+"""The summary of a fitted model, as lmer prints it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 
 from .._tables import Report, Table, decimals, df_text, number_text, p_text
-from .._typing import Boundary, DegreesOfFreedom, FittedModel
-from ..inference._fits import random_intercept_fit_of
+from .._typing import DegreesOfFreedom, FittedModel, GroupedFit
+from ..inference._fits import grouped_fit_of
 from ..inference._fixed_effects import fixed_effects
+from ..likelihood._fit import share
+from ..likelihood._random_terms import INTERCEPT
 
 _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
 _DDF_NAMES = {
@@ -20,15 +22,13 @@ _DDF_NAMES = {
     "normal": "normal distribution",
 }
 
-_BOUNDARIES = {
-    "group": "The estimated group variance is exactly 0: the model is least squares (what lme4 calls a singular fit).",
-    "residual": "The residual variance is exactly 0: the predictors and the groups determine y.",
-}
+_NO_GROUP_VARIANCE = "The estimated group variance is exactly 0: the model is least squares (what lme4 calls a singular fit)."
+_NO_RESIDUAL = "The residual variance is exactly 0: the predictors and the groups determine y."
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ModelSummary:
-    """Tables that summarise a fitted random intercept model. `RandomInterceptRegressor.summary` makes them.
+    """Tables that summarise a fitted model. The method `summary` of a model makes them.
 
     Attributes
     ----------
@@ -38,11 +38,13 @@ class ModelSummary:
         "min", "q1", "median", "q3" and "max" of the residuals divided by the residual standard deviation; None if they are
         not known.
     variance_components : pandas.DataFrame
-        "variance" and "sd" of "group" and "residual".
+        "variance" and "sd" of "group", or of each random coefficient, and of "residual".
+    correlations : pandas.DataFrame or None
+        Correlations of the random coefficients; None if the intercept alone varies.
     fixed_effects : pandas.DataFrame
         The table that `sklearn_mlm.inference.fixed_effects` returns.
     icc : float
-        Intraclass correlation given the predictors.
+        Intraclass correlation given the predictors; with random slopes, averaged over the rows.
     n_samples : int or float
         Number of observations N; the number of copies of rows if weights are frequencies.
     n_groups : int
@@ -53,13 +55,14 @@ class ModelSummary:
         How the model was fitted.
     ddf : {"satterthwaite", "kenward_roger", "residual", "normal"}
         The kind of degrees of freedom.
-    boundary : {"group", "residual"} or None
-        The variance that is exactly 0, if there is one.
+    boundary : str or None
+        What is exactly 0 of the variances, in words, if anything is.
     """
 
     criteria: pd.Series
     scaled_residuals: pd.Series | None
     variance_components: pd.DataFrame
+    correlations: pd.DataFrame | None
     fixed_effects: pd.DataFrame
     icc: float
     n_samples: float
@@ -67,7 +70,7 @@ class ModelSummary:
     group_name: str
     method: str
     ddf: DegreesOfFreedom
-    boundary: Boundary
+    boundary: str | None
 
     def __repr__(self) -> str:
         return self._report().text()
@@ -85,17 +88,17 @@ class ModelSummary:
             f"Number of observations {self.n_samples:.10g}, groups ({self.group_name}) {self.n_groups}",
         ]
         tables = [self._variances(), self._effects()]
-        if self.scaled_residuals is None and self.boundary != "residual":
+        if self.scaled_residuals is None and self.boundary != _NO_RESIDUAL:
             facts.append("Scaled residuals are in the summary if the rows are passed: summary(X, y, groups)")
         if self.scaled_residuals is not None:
             cells = [[number_text(value, 4) for value in self.scaled_residuals]]
             tables.insert(0, Table("Scaled residuals", ("Min", "1Q", "Median", "3Q", "Max"), [("",)], cells))
         return Report(
-            title=f"Random intercept model fitted by {'REML' if reml else 'maximum likelihood'}",
+            title=f"{'Random intercept' if self.correlations is None else 'Mixed-effects'} model fitted by {'REML' if reml else 'maximum likelihood'}",
             facts=facts,
             tables=tables,
             closing_title="",
-            closing=[_BOUNDARIES[self.boundary]] if self.boundary else [],
+            closing=[self.boundary] if self.boundary else [],
         )
 
     def _variances(self) -> Table:
@@ -104,9 +107,20 @@ class ModelSummary:
             [number_text(row["variance"], decimals(row["variance"], 4)), number_text(row["sd"], decimals(row["sd"], 4))]
             for _, row in self.variance_components.iterrows()
         ]
-        labels = [(f"{self.group_name} (Intercept)",), ("residual",)]
         note = f"Intraclass correlation {number_text(self.icc, 3)}"
-        return Table("Variance components", ("variance", "std. dev."), labels, cells, note)
+        columns, correlations = ["variance", "std. dev."], self.correlations
+        if correlations is None:
+            labels = [(f"{self.group_name} (Intercept)",), ("residual",)]
+            return Table("Variance components", columns, labels, cells, note)
+        labels = [(self.group_name, str(name)) for name in correlations.index] + [("residual", "")]
+        n_columns = len(correlations) - 1
+        for at, row in enumerate(cells):
+            known = correlations.to_numpy()[at, :at] if at < len(correlations) else []
+            row += ["" if np.isnan(value) else number_text(value, 3) for value in known] + [""] * (n_columns - len(known))
+        columns += ["corr."] * min(n_columns, 1) + [""] * (n_columns - 1)
+        used = [at for at in range(len(columns)) if at < 2 or any(row[at] for row in cells)]
+        columns, cells = [columns[at] for at in used], [[row[at] for at in used] for row in cells]
+        return Table("Variance components", columns, labels, cells, f"{note}, averaged over the rows")
 
     def _effects(self) -> Table:
         """Return the table of fixed effects."""
@@ -153,17 +167,21 @@ def summarise_model(model: FittedModel, scaled_residuals: np.ndarray | None, ddf
     summary : ModelSummary
         The tables.
     """
-    fit = random_intercept_fit_of(model)
+    fit = grouped_fit_of(model)
     residuals = None
     if scaled_residuals is not None:
         residuals = pd.Series(scaled_residuals, index=["min", "q1", "median", "q3", "max"], name="scaled_residuals")
     n_samples = fit.n_observations
-    variances = pd.Series({"group": fit.group_variance, "residual": fit.residual_variance})
+    names = [name for term in fit.random_terms for name in term.coefficients]
+    slopes = names != [INTERCEPT]
+    shown = [f"{fit.group_name} {name}" for name in names] if slopes else ["group"]
+    variances = pd.Series([*fit.random_covariance.diagonal(), fit.residual_variance], index=[*shown, "residual"])
+    random = sum(fit.random_variances)
     return ModelSummary(
         criteria=pd.Series(
             {
-                "criterion": fit.solution.value,
-                "log_likelihood": -0.5 * fit.solution.value,
+                "criterion": fit.value,
+                "log_likelihood": -0.5 * fit.value,
                 "aic": fit.aic,
                 "bic": fit.bic,
                 "n_parameters": float(fit.n_parameters),
@@ -171,12 +189,49 @@ def summarise_model(model: FittedModel, scaled_residuals: np.ndarray | None, ddf
         ),
         scaled_residuals=residuals,
         variance_components=pd.DataFrame({"variance": variances, "sd": np.sqrt(variances)}),
+        correlations=correlations_of(fit) if slopes else None,
         fixed_effects=fixed_effects(model, ddf=ddf),
-        icc=fit.icc,
+        icc=share(random, random + fit.residual_variance),
         n_samples=int(n_samples) if n_samples == int(n_samples) else n_samples,
         n_groups=fit.moments.n_groups,
         group_name=fit.group_name,
         method=fit.options.method,
         ddf=ddf,
-        boundary=fit.boundary,
+        boundary=_boundary_in_words(fit),
     )
+
+
+def correlations_of(fit: GroupedFit) -> pd.DataFrame:
+    """Return the correlations of the random coefficients; NaN between independent ones, and for those without variance."""
+    names, correlations = [], np.full(fit.random_covariance.shape, np.nan)
+    for term in fit.random_terms:
+        at = slice(len(names), len(names) + len(term.coefficients))
+        names += term.coefficients
+        covariance = fit.random_covariance[at, at]
+        sd = np.sqrt(covariance.diagonal())
+        with np.errstate(invalid="ignore", divide="ignore"):
+            correlations[at, at] = np.clip(covariance / np.outer(sd, sd), -1.0, 1.0)
+    return pd.DataFrame(correlations, index=names, columns=names)
+
+
+def _boundary_in_words(fit: GroupedFit) -> str | None:
+    """Return what is exactly 0 of the variances; None if nothing is."""
+    if fit.boundary is None or fit.boundary == "residual":
+        return None if fit.boundary is None else _NO_RESIDUAL
+    variances = fit.random_covariance.diagonal()
+    if not variances.any():
+        return _NO_GROUP_VARIANCE
+    correlations = correlations_of(fit)
+    names = correlations.columns
+    parts = [f"the variance of {name}" for name, variance in zip(names, variances, strict=True) if variance == 0]
+    found = [f"{' and '.join(parts)} {'is' if len(parts) == 1 else 'are'} exactly 0"] if parts else []
+    for term in fit.random_terms:
+        alive = [name for name, variance in zip(names, variances, strict=True) if name in term.coefficients and variance]
+        (directions,) = fit.boundary.values()
+        null = int((directions[alive] != 0).any(axis=1).sum())
+        if null and len(alive) == 2:
+            sign = "-1" if correlations.loc[alive[0], alive[1]] < 0 else "1"
+            found.append(f"the correlation of {alive[0]} and {alive[1]} is exactly {sign}")
+        elif null:
+            found.append(f"the covariance of {', '.join(alive)} has rank {len(alive) - null} of {len(alive)}")
+    return f"In the estimate {', and '.join(found)} (what lme4 calls a singular fit)."
