@@ -37,6 +37,7 @@ from ._conclusions import conclusions_of
 from ._figures import Figures
 from ._folds import MIXED, MODELS, OLS, ROBUST, WITHIN, Folds, cross_validated_errors, read_folds
 from ._report import report
+from ._slopes import slopes_between_groups
 from ._within import within_estimate
 
 
@@ -105,8 +106,9 @@ def compare_with_ols(
 
     Notes
     -----
-    Rows are read once into moments, from which all models are fitted and all predictions are scored, and once more for the
-    cluster-robust standard errors. If the predictors explain nearly all of y, all rows are read twice.
+    Rows are read once into moments, from which all models are fitted and all predictions are scored, once more for the
+    cluster-robust standard errors, and once more for each random slope that is tried. If the predictors explain nearly all
+    of y, all rows are read twice.
 
     References
     ----------
@@ -202,6 +204,11 @@ class Comparison(Figures):
         "within" are NaN if the group means are constant or depend on other columns.
     within_between_test : pandas.Series
         The test that all differences are 0, a Hausman test: "F", "df1", "df2" (Satterthwaite's) and "p_value".
+    slopes : pandas.DataFrame
+        A row for each column that varies within groups: how much its coefficient varies between groups, as the "sd" of a
+        random slope that is added to the random intercept model, with the likelihood-ratio statistic "chi2" of that slope
+        and the "p_value" of no variance. If there are more than six columns, those are tried whose cluster-robust standard
+        errors are the largest multiples of the random intercept model's; the others are NaN.
     icc : float
         Intraclass correlation of y, from the null model.
     residual_icc : float
@@ -265,12 +272,15 @@ def compare(rows: GroupedRows, folds: Folds, known: KnownPart, options: Options)
     by_fold = cross_validated_errors(folds, known.slopes, options)
     # A fold in which y is constant has no R^2, and the mean is that of the others.
     predictions = by_fold.groupby(level=["groups", "model"], sort=False).mean()
+    coefficients = _coefficients(rows, criterion, fit, known)
+    errors = coefficients["std_error"].unstack("model")
     comparison = Comparison(
-        coefficients=_coefficients(rows, criterion, fit, known),
+        coefficients=coefficients,
         predictions=predictions,
         fold_predictions=by_fold,
         within_between=table,
         within_between_test=test,
+        slopes=slopes_between_groups(rows, fit, errors[ROBUST] / errors[MIXED]),
         icc=clustering["icc"],
         residual_icc=fit.icc,
         group_test=FPivot(criterion).test(),

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from .._tables import decimals, number_text, p_statement, p_text
+from ..likelihood._random_terms import RandomTerm
 from ._figures import Figures
 from ._folds import MIXED, OLS, ROBUST, WITHIN
 
@@ -212,6 +213,12 @@ class _RobustErrors:
     low: float
     high: float
     widest: str
+    tested: bool
+    varies: bool
+    steepest: str
+    slope_sd: str
+    slope_test: str
+    formula: str
 
     @classmethod
     def of(cls, f: Figures) -> _RobustErrors:
@@ -222,6 +229,13 @@ class _RobustErrors:
         missing = robust.isna() & _column(f, OLS, "std_error").notna()
         known = not (shift.empty or relative.empty)
         low, high = (float(relative.min()), float(relative.max())) if known else (np.nan, np.nan)
+        widest = str(relative.idxmax()) if known else ""
+        slopes = f.slopes[f.slopes["p_value"].notna()]
+        # Several slopes are tried, and the least p-value is multiplied by their number.
+        steepest = str(slopes["p_value"].idxmin()) if len(slopes) else ""
+        varies = bool(len(slopes) and slopes.loc[steepest, "p_value"] * len(slopes) <= _LEVEL)
+        steepest = steepest if varies else widest
+        tested = steepest in slopes.index
         return cls(
             known=known,
             single=", ".join(map(str, missing.index[missing])),
@@ -232,7 +246,13 @@ class _RobustErrors:
             n_groups=f.n_groups,
             low=low,
             high=high,
-            widest=str(relative.idxmax()) if known else "",
+            widest=widest,
+            tested=tested,
+            varies=varies,
+            steepest=steepest,
+            slope_sd=f"{slopes.loc[steepest, 'sd']:.3g}" if tested else "",
+            slope_test=p_statement(slopes.loc[steepest, "p_value"]) if tested else "",
+            formula=str(RandomTerm("group", True, (steepest,))),
         )
 
     @property
@@ -293,13 +313,29 @@ ROBUST_SPREAD: Rules = (
     ),
 )
 
-_WIDER = "Either least squares wastes information about {widest}, or "
-_VARIES = "the effect varies between groups, and the smaller standard error is too small."
+_WASTES = "east squares wastes information about {widest}"
+_ONE_SLOPE = (
+    "The effect of {steepest} varies between groups (sd {slope_sd}, {slope_test}): a model with that random slope describes "
+    "it, MixedEffectsRegressor(random_effects={formula!r})"
+)
 
 ROBUST_WIDER: Rules = (
+    (
+        lambda e: e.varies and e.steepest == e.widest and e.high > _SE_DOUBT,
+        _ONE_SLOPE + ". The random intercept model's standard error is too small.",
+    ),
+    (lambda e: e.varies, _ONE_SLOPE + "."),
     (lambda e: not e.high > _SE_DOUBT, ""),
-    (lambda e: e.contextual, _WIDER + "group means of the predictors are missing, or " + _VARIES),
-    (lambda e: True, _WIDER + _VARIES),
+    (
+        lambda e: not e.tested,
+        "Either l" + _WASTES + ", or its effect varies between groups, which these rows cannot show.",
+    ),
+    (
+        lambda e: e.contextual,
+        "L" + _WASTES + ", or group means of the predictors are missing; its effect does not vary significantly between "
+        "groups ({slope_test}).",
+    ),
+    (lambda e: True, "L" + _WASTES + ", whose effect does not vary significantly between groups ({slope_test})."),
 )
 
 ROBUST_SINGLE: Rules = (

@@ -16,6 +16,7 @@ class Figures:
     fold_predictions: pd.DataFrame
     within_between: pd.DataFrame
     within_between_test: pd.Series
+    slopes: pd.DataFrame
     icc: float
     residual_icc: float
     group_test: pd.Series

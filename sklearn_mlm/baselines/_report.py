@@ -26,7 +26,7 @@ def report(f: Figures, conclusions: Sequence[str]) -> Report:
             f"effective sample size {f.effective_sample_size:.0f}",
             f"Test of no group variance: {_f_text(f.group_test)}",
         ],
-        tables=[_coefficient_rows(f), *_within_between_rows(f), _prediction_rows(f, digits)],
+        tables=[_coefficient_rows(f), *_within_between_rows(f), *_slope_rows(f), _prediction_rows(f, digits)],
         closing_title="What the figures mean",
         closing=conclusions,
     )
@@ -87,6 +87,19 @@ def _within_between_rows(f: Figures) -> list[Table]:
     note = f"{rest} {note}" if rest else note
     columns = ("within", "between", "difference", "std. error", "df", "p-value")
     return [Table("The same coefficients within and between groups", columns, labels, cells, note)]
+
+
+def _slope_rows(f: Figures) -> list[Table]:
+    """Return a table of how much coefficients vary between groups as strings, if any has been tried."""
+    tried = f.slopes[f.slopes["p_value"].notna()]
+    if tried.empty:
+        return []
+    cells = [
+        [number_text(row["sd"], decimals(row["sd"])), number_text(row["chi2"], 2), p_text(row["p_value"])]
+        for _, row in tried.iterrows()
+    ]
+    title = "How much coefficients vary between groups: random slopes, each added to the model by itself"
+    return [Table(title, ("sd", "chi2", "p-value"), [(str(name),) for name in tried.index], cells)]
 
 
 def _prediction_rows(f: Figures, digits: int | None) -> Table:

@@ -12,15 +12,15 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length
 
-from .._inputs import check_level, column_names, is_whole
+from .._inputs import check_level, is_whole
 from .._typing import RandomState
-from ..inference._fits import GroupedModel, last_step, random_intercept_fit_of
+from ..inference._fits import GroupedModel, grouped_fit_of, last_step
 from ..inference._prediction import PredictionKind, predict_interval
-from ..likelihood._fit import Fit
 from ..moments._labels import encode
 from ..moments._rows import as_outcome, check_containers
 from ._display import Display
 from ._grid import Grid, grid_of
+from ._group_choice import group_key, labels_in, refuse_columns_of_groups, spread_groups
 from ._style import (
     BLUE,
     GREY,
@@ -33,6 +33,7 @@ from ._style import (
     count_of,
     label_text,
     name_text,
+    names_of,
     percent,
     sample,
     styled,
@@ -50,7 +51,7 @@ class FittedLineDisplay(Display):
 
     The line is the prediction along the range of the column, while the other columns keep one value, which the title says.
     The band of the population mean allows for the errors of the fixed effects, and not for the spread of groups or rows;
-    that of a group mean allows for the error of the group's effect too. A column that is not numeric has a point with an
+    that of a group mean allows for the errors of the group's effects too. A column that is not numeric has a point with an
     interval for each of its values.
 
     If a pipeline transforms the columns, the column is one of those that the pipeline takes. What its steps make of the
@@ -96,6 +97,7 @@ class FittedLineDisplay(Display):
     See Also
     --------
     ClusteringDisplay : The lines of all groups, for a model with one predictor.
+    GroupLinesDisplay : The lines of the groups beside those of least squares in each group alone.
     sklearn_mlm.inference.predict_interval : The predictions and intervals as numbers.
 
     Examples
@@ -166,7 +168,7 @@ class FittedLineDisplay(Display):
 
         Parameters
         ----------
-        model : RandomInterceptRegressor
+        model : RandomInterceptRegressor or MixedEffectsRegressor
             A fitted model, or a pipeline or search that ends in one.
         X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
             Rows as the model or the pipeline takes them, which give the range of the column and the values of the others.
@@ -179,7 +181,7 @@ class FittedLineDisplay(Display):
             holds the labels.
         show_groups : int or array-like of labels, default=()
             Labels of groups to draw a line of, ten at most. A number takes as many groups, evenly from the lowest to the
-            highest estimated effect.
+            highest estimated effect; with random slopes, the effect at the mean of the predictors.
         level : float, default=0.95
             Confidence level of the bands.
         n_points : int, default=100
@@ -207,16 +209,18 @@ class FittedLineDisplay(Display):
         ------
         ValueError
             If X has no such column, if it does not vary or has more than 40 values that are not numbers, if a group is
-            unknown, or if the model does not take the values at which columns are held.
+            unknown, if the model does not take the values at which columns are held, or if a column with random coefficients
+            is not in X.
         """
-        fit = random_intercept_fit_of(model)
+        fit = grouped_fit_of(model)
+        refuse_columns_of_groups(fit)
         check_level(level)
         if not is_whole(n_points, least=2):
             raise ValueError(f"n_points must be a whole number, at least 2; found {n_points!r}.")
         check_containers(X=X, y=y, groups=groups)
         last, _ = last_step(model)
-        shown = fit.labels.take(_shown_groups(fit, show_groups))
-        grid = grid_of(X, feature, n_points=int(n_points), at=at, group_key=_group_key(last, last is model, X))
+        shown = fit.labels.take(spread_groups(fit, show_groups))
+        grid = grid_of(X, feature, n_points=int(n_points), at=at, group_key=group_key(last, last is model, X))
         try:
             population = _predictions(model, grid, level)
         except ValueError as error:
@@ -227,19 +231,19 @@ class FittedLineDisplay(Display):
                 f"at={{{next(iter(grid.held))!r}: ...}}."
             ) from error
         lines = {label: _predictions(model, grid, level, shown[[i]]) for i, label in enumerate(shown)}
-        name = fit.known.outcome_name
-        outcome_name = "predicted y" if name is None else label_text(name)
+        # A record of unnamed arrays calls the outcome y.
+        outcome_name = "predicted y" if fit.moments.outcome_name is None else names_of(fit)[1]
         display = cls(
             values=grid.values,
             population=population,
             groups=lines,
             held=grid.held_text(),
-            points=None if y is None else _points(grid, y, groups, shown),
+            points=None if y is None else _points(grid, y, labels_in(groups, fit), shown),
             categorical=grid.categorical,
             level=level,
             feature_name=grid.name,
             outcome_name=outcome_name if y is None else name_text(y, outcome_name),
-            group_name=name_text(fit.labels, "group"),
+            group_name=names_of(fit)[0],
         )
         return display.plot(
             ax,
@@ -392,60 +396,12 @@ class FittedLineDisplay(Display):
         return fill(f"at {self.held}", _LONG_TITLE) if self.held else ""
 
 
-def _shown_groups(fit: Fit, show_groups: Any) -> np.ndarray:
-    """Return the positions of the groups to draw a line of: those with these labels, or so many of them by their effect."""
-    if is_whole(show_groups, least=0):
-        n, order = min(int(show_groups), len(fit.labels)), np.argsort(-fit.random_effects, kind="stable")
-        places = np.linspace(0, len(order) - 1, n) if n > 1 else np.full(n, (len(order) - 1) / 2)
-        found = order[np.round(places).astype(np.intp)]
-    elif isinstance(show_groups, str | bool | float) or np.ndim(show_groups) == 0:
-        raise ValueError(f"show_groups must be a list of labels, or a number of groups; found {show_groups!r}.")
-    else:
-        labels = list(show_groups)
-        found = encode(labels, fit.labels) if labels else np.empty(0, dtype=np.intp)
-        if (found < 0).any():
-            unknown = [label for label, at in zip(labels, found, strict=True) if at < 0]
-            raise ValueError(
-                f"show_groups holds {unknown[0]!r}, which is not a group of the model. Its groups are "
-                f"{', '.join(map(repr, fit.labels[:3].tolist()))} and so on."
-            )
-    if len(found) > MAX_COLORED:
-        raise ValueError(
-            f"show_groups must name {MAX_COLORED} groups at most, which colours tell apart; found {len(found)}."
-        )
-    return pd.unique(found)
-
-
-def _group_key(last: Any, direct: bool, X: Any) -> str | int | None:
-    """Return the name or position of the group column in X, if it has one that is known.
-
-    Parameters
-    ----------
-    last : estimator
-        The model at the end of a pipeline.
-    direct : bool
-        Whether there are no steps before it, so that positions count the columns of X.
-    X : array-like, data frame or sparse matrix
-        Rows.
-
-    Returns
-    -------
-    key : str, int or None
-        The name or position.
-    """
-    key: str | int | None = getattr(last, "group_feature", None)
-    if isinstance(key, str):
-        names = column_names(X)
-        return key if names is not None and key in list(names) else None
-    return key if direct else None
-
-
 def _predictions(model: GroupedModel, grid: Grid, level: float, label: pd.Index | None = None) -> pd.DataFrame:
     """Return the predictions of a grid with their intervals: population means, or means of the group with a label.
 
     Parameters
     ----------
-    model : RandomInterceptRegressor
+    model : RandomInterceptRegressor or MixedEffectsRegressor
         The model, or a pipeline or search that ends in one.
     grid : Grid
         The rows.

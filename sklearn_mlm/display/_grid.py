@@ -47,6 +47,8 @@ class Grid:
         Position of the group column.
     spread : dict of float
         Standard deviations of the first of the columns that are held, by name.
+    position : int
+        Position of the column.
     """
 
     values: pd.Series
@@ -59,6 +61,7 @@ class Grid:
     names: list[Any] | None
     group_at: int | None
     spread: dict[Hashable, float]
+    position: int
 
     def rows(self, label: Any = None) -> Any:
         """Return the rows; those of a group hold its label, if X has a group column.
@@ -80,6 +83,14 @@ class Grid:
             # The groups of the model may be more than those of these rows.
             known = kinds is None or label in kinds
             table[self.group_at] = _constant(label, self.group_column if known else None, len(table))
+        return table.to_numpy() if self.names is None else table.set_axis(self.names, axis=1)
+
+    def held_rows(self) -> Any:
+        """Return the rows from which the grid was made, with the other columns held, but for the group column."""
+        table = self.table.iloc[np.zeros(len(self.column), dtype=np.intp)].reset_index(drop=True)
+        table[self.position] = self.column.reset_index(drop=True)
+        if self.group_at is not None and self.group_column is not None:
+            table[self.group_at] = self.group_column.reset_index(drop=True)
         return table.to_numpy() if self.names is None else table.set_axis(self.names, axis=1)
 
     def held_text(self) -> str:
@@ -161,6 +172,7 @@ def grid_of(X: Any, feature: Any, *, n_points: int, at: Mapping[Any, Any] | None
         names=names,
         group_at=group_at,
         spread=spread,
+        position=here,
     )
 
 

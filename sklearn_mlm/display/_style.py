@@ -11,8 +11,7 @@ from sklearn.utils import check_random_state
 
 from .._inputs import is_whole, name_of
 from .._tables import decimals, number_text
-from .._typing import RandomState
-from ..likelihood._fit import Fit
+from .._typing import GroupedFit, RandomState
 
 Scale = Literal["deviation", "absolute"]
 
@@ -100,9 +99,9 @@ def name_text(values: Any, default: str) -> str:
     return default if name is None else label_text(name)
 
 
-def names_of(fit: Fit) -> tuple[str, str]:
+def names_of(fit: GroupedFit) -> tuple[str, str]:
     """Return the names of the groups and of the outcome as text."""
-    return name_text(fit.labels, "group"), label_text(fit.outcome_name)
+    return label_text(fit.group_name), label_text(fit.outcome_name)
 
 
 def sample(n: int, size: int | None, random_state: RandomState) -> np.ndarray:
@@ -112,3 +111,13 @@ def sample(n: int, size: int | None, random_state: RandomState) -> np.ndarray:
     if size is None or n <= size:
         return np.arange(n)
     return np.sort(check_random_state(random_state).choice(n, size, replace=False))
+
+
+def panels_of(ax: Any, n_rows: int, n_columns: int, **options: Any) -> list[Any]:
+    """Return the axes of a grid of panels that divide given axes, which become invisible, row by row."""
+    grid = ax.get_subplotspec()
+    if grid is None:
+        raise ValueError("ax must come from subplots or add_subplot, so that it can be divided into panels.")
+    ax.set_axis_off()
+    panels = grid.subgridspec(n_rows, n_columns)
+    return [ax.figure.add_subplot(panels[i, j], **options) for i in range(n_rows) for j in range(n_columns)]

@@ -234,11 +234,11 @@ def _null_models(
                 f"X is None, and the {name} is a {type(part).__name__}: only the models of this package can be fitted "
                 "without predictors. Pass X."
             )
-    column = {"group_feature": "groups"}
     frame = pd.DataFrame({"groups": labels})
     if isinstance(baseline, GroupedRegressor):
-        baseline = clone(baseline).set_params(**column)
-    return frame, {name: clone(model).set_params(**column) for name, model in models.items()}, baseline
+        baseline = baseline.with_group_column("groups")
+    grouped = {name: model.with_group_column("groups") for name, model in models.items() if isinstance(model, GroupedRegressor)}
+    return frame, grouped, baseline
 
 
 def _check_new_groups(model: Any) -> None:
@@ -265,7 +265,7 @@ def _labels(models: dict[str, BaseEstimator], X: Any, y: Any, groups: Any) -> pd
 
 def _group_column(model: Any, X: Any) -> Any:
     """Return the column of X that the group_feature of a model names; None if there is none."""
-    keys = {part.group_feature for part in parts_of(model) if isinstance(part, GroupedRegressor)}
+    keys = {part.group_column(X) for part in parts_of(model) if isinstance(part, GroupedRegressor)}
     key = keys.pop() if len(keys) == 1 else None
     # In a pipeline, earlier steps may move columns, so that a position does not identify the column of X.
     names = column_names(X)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_array, hstack, issparse
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.metrics import r2_score
 from sklearn.utils import Tags, check_array
 from sklearn.utils.metadata_routing import MetadataRequest
@@ -120,6 +120,11 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
             The name or the position.
         """
         return self.group_feature
+
+    def with_group_column(self, name: str) -> Self:
+        """Return an unfitted copy that takes the group labels from the column of X with this name."""
+        copy: Self = clone(self).set_params(group_feature=name)
+        return copy
 
     def _check_group_feature(self) -> None:
         """Raise a ValueError if `group_feature` is not the name or the position of a column, or None."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal, Self, get_args, overload
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from .._inputs import check_choice, column_names, name_of
@@ -386,6 +388,12 @@ class MixedEffectsRegressor(IncrementalRegressor):
         names = column_names(X)
         factor = self._terms()[0].factor if self.random_effects is not None else None
         return factor if factor is not None and names is not None and list(names).count(factor) == 1 else None
+
+    def with_group_column(self, name: str) -> Self:
+        """Return an unfitted copy that takes the group labels from the column of X with this name."""
+        terms = " + ".join(str(replace(term, factor=name)) for term in self._terms())
+        copy: Self = clone(self).set_params(random_effects=terms)
+        return copy
 
     def _terms(self, groups: Any = None) -> list[RandomTerm]:
         """Return the random terms; without `random_effects`, an intercept for each group."""

@@ -6,11 +6,12 @@ from typing import Any
 
 from ..moments._rows import GroupedRows
 from ._base import GroupedRegressor
+from ._mixed_effects import MixedEffectsRegressor
 from ._random_intercept import RandomInterceptRegressor
 
 
-class PooledOLS(RandomInterceptRegressor):
-    """The random intercept model without random intercepts: least squares with the same parameters and columns."""
+class _WithoutGroups(GroupedRegressor):
+    """A model that leaves out the groups of its rows."""
 
     def _check_rows(self, X: Any, y: Any, groups: Any, sample_weight: Any, **options: Any) -> GroupedRows:
         """Return the checked rows without their groups."""
@@ -21,10 +22,19 @@ class PooledOLS(RandomInterceptRegressor):
 
     def predict(self, X: Any, groups: Any = None, return_std: bool = False) -> Any:
         """Predict without groups."""
-        return super().predict(X, "population", return_std)
+        return super().predict(X, "population", return_std)  # type: ignore[misc]
 
 
-def pooled(model: GroupedRegressor) -> PooledOLS:
+class PooledOLS(_WithoutGroups, RandomInterceptRegressor):
+    """The random intercept model without random intercepts: least squares with the same parameters and columns."""
+
+
+class PooledMixedOLS(_WithoutGroups, MixedEffectsRegressor):
+    """The model with random slopes without random coefficients: least squares with the same parameters and columns."""
+
+
+def pooled(model: GroupedRegressor) -> PooledOLS | PooledMixedOLS:
     """Return least squares with the parameters that it shares with a model with groups."""
-    known = PooledOLS().get_params()
-    return PooledOLS(**{name: value for name, value in model.get_params().items() if name in known})
+    kind = PooledMixedOLS if isinstance(model, MixedEffectsRegressor) else PooledOLS
+    known = kind().get_params()
+    return kind(**{name: value for name, value in model.get_params().items() if name in known})

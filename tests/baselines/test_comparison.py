@@ -12,10 +12,17 @@ from scipy import sparse, stats
 from sklearn.metrics import r2_score, root_mean_squared_error
 from sklearn.model_selection import GroupKFold, KFold
 
-from sklearn_mlm import ClusterRobustOLS, GroupedMoments, RandomInterceptRegressor, WithinOLS, compare_with_ols
+from sklearn_mlm import (
+    ClusterRobustOLS,
+    GroupedMoments,
+    MixedEffectsRegressor,
+    RandomInterceptRegressor,
+    WithinOLS,
+    compare_with_ols,
+)
 from sklearn_mlm._tables import p_text
 from sklearn_mlm.datasets import load_dyestuff, load_sleepstudy
-from sklearn_mlm.inference import contrast_test
+from sklearn_mlm.inference import contrast_test, random_effects_test
 from sklearn_mlm.inference._variance_ratio import FPivot
 from sklearn_mlm.likelihood._criterion import Criterion
 
@@ -329,11 +336,38 @@ def test_few_groups_make_cluster_robust_errors_uncertain():
     assert "but with 7 groups they are uncertain (as few as 6.0 degrees of freedom)" in text
 
 
-def test_an_effect_that_differs_from_group_to_group_is_suspected():
+def test_an_effect_that_differs_from_group_to_group_is_found():
     rng = np.random.default_rng(0)
     groups, x = np.repeat(np.arange(50), 20), np.tile(np.linspace(-1, 1, 20), 50)
     y = rng.standard_normal(50)[groups] + (1 + rng.standard_normal(50)[groups]) * x + rng.standard_normal(1000)
-    assert "the effect varies between groups" in words(y, pd.DataFrame({"x": x}), groups)
+    X = pd.DataFrame({"x": x})
+    comparison = compare_with_ols(X, y, groups, random_state=0)
+    text = " ".join(comparison.conclusions)
+    assert "The effect of x varies between groups" in text
+    assert "(1 + x | group)" in text
+    model = MixedEffectsRegressor(random_effects="(1 + x | group)").fit(X, y, groups=groups)
+    test = random_effects_test(model).loc["x"]
+    expected = [np.sqrt(model.variance_components_["group x"]), test["chi2"], test["p_value"]]
+    np.testing.assert_allclose(comparison.slopes.loc["x"], expected, rtol=1e-9)
+
+
+def test_an_effect_that_is_the_same_everywhere_is_not_said_to_vary():
+    rng = np.random.default_rng(1)
+    groups, X = np.repeat(np.arange(40), 10), pd.DataFrame({"x": rng.standard_normal(400), "level": np.repeat(rng.random(40), 10)})
+    y = rng.standard_normal(40)[groups] + X["x"] + rng.standard_normal(400)
+    comparison = compare_with_ols(X, y, groups, random_state=0)
+    assert list(comparison.slopes.index) == ["x"]
+    assert comparison.slopes.loc["x", "p_value"] > 0.05
+    assert "varies between groups" not in " ".join(comparison.conclusions)
+
+
+def test_a_slope_that_the_rows_do_not_identify_is_left_out():
+    rng = np.random.default_rng(2)
+    groups, X = np.repeat(np.arange(30), 2), pd.DataFrame({"x": np.tile([0.0, 1.0], 30)})
+    y = rng.standard_normal(30)[groups] + rng.standard_normal(60)
+    comparison = compare_with_ols(X, y, groups, random_state=0)
+    assert comparison.slopes.loc["x"].isna().all()
+    assert "How much coefficients vary" not in str(comparison)
 
 
 # ---- print and HTML
