@@ -27,15 +27,14 @@ from ._style import (
     names_of,
     percent,
     plural,
-    short,
     styled,
     text_color,
 )
 
 # Up to so many groups have an arrow if `arrows` is None.
 _MOST_ARROWS = 100
-# Own estimates farther from the middle than this many times the reach of estimates and regions are not shown.
-_REACH = 1.6
+# The picture extends to this share of the own estimates, at least and at most to so many times the reach of all else.
+_OWN_SHARE, _REACH = 0.8, (1.05, 5.0)
 # A share of variance below this is rounding: the coefficients lie on a line.
 _SINGULAR = 1e-9
 _ANGLES = 181
@@ -236,16 +235,19 @@ class RandomCoefficientsDisplay(Display):
             estimates, own = (table.to_numpy() + center for table in (self.estimates, self.own))
             self.arrows_: Any = None
             self.own_: Any = None
-            handles = self._draw_regions(center)
+            regions = self._draw_regions(center)
+            handles = [self._draw_groups(estimates, scatter_kwargs)]
             if arrows or (arrows is None and len(estimates) <= _MOST_ARROWS):
                 handles.append(self._draw_arrows(estimates, own, center))
-            handles.insert(0, self._draw_groups(estimates, scatter_kwargs))
+            handles += regions
             for axis, name in zip("xy", self.estimates.columns, strict=True):
                 text = coefficient_text(name, self.outcome_name, absolute=scale == "absolute")
                 self.ax_.set(**{f"{axis}label": text})
             self.ax_.spines[["top", "right"]].set_visible(False)
+            # Axes that are given may be narrow.
+            n_columns = 2 if ax is None else 1
             options = {"frameon": False, "fontsize": "small", "borderaxespad": 0.3}
-            self.ax_.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, **options)
+            self.ax_.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=n_columns, **options)
         return self
 
     def _draw_groups(self, estimates: Floats, scatter_kwargs: dict[str, Any] | None) -> Any:
@@ -253,7 +255,7 @@ class RandomCoefficientsDisplay(Display):
         from matplotlib.collections import PathCollection
 
         n = len(estimates)
-        label = f"EB estimates of {count(n)} {plural(self.group_name)}"
+        label = f"EB estimates: {count(n)} {plural(self.group_name)}"
         size, alpha = (28, 0.9) if n <= 200 else (10, 0.5) if n <= MAX_VECTOR_POINTS else (4, 0.3)
         default = {"color": BLUE, "s": size, "alpha": alpha, "linewidths": 0, "zorder": 3, "label": label}
         options = styled({**default, "rasterized": n > MAX_VECTOR_POINTS}, scatter_kwargs, PathCollection)
@@ -269,49 +271,39 @@ class RandomCoefficientsDisplay(Display):
         self._reach = np.abs(self.estimates.to_numpy()).max(axis=0)
         for region, style in zip(sorted(self.regions), _styles(len(self.regions)), strict=True):
             edge = center + _radius(region, rank) * _edge_of(shape, rank)
-            label = f"{percent(100.0 * region / 100.0)} of true coefficients by the model"
-            if rank == 0:
-                label = "by the model the coefficients do not vary"
-            look = {"color": text_color(), "linewidth": 1.4, "marker": "" if rank else "+"}
-            self.regions_ += self.ax_.plot(edge[:, 0], edge[:, 1], linestyle=style, label=label, zorder=2.5, **look)
+            label = f"{percent(region)} of groups by the model" if rank else "no group differs by the model"
+            look = {"color": text_color(), "linewidth": 1.4, "linestyle": style}
+            if rank == 1:
+                # One segment lies on the other.
+                look |= {"linewidth": 1.4 if region == max(self.regions) else 3.6, "linestyle": "-"}
+            elif rank == 0:
+                look |= {"linestyle": "none", "marker": "+", "markersize": 12.0}
+            self.regions_ += self.ax_.plot(edge[:, 0], edge[:, 1], label=label, zorder=2.5, **look)
             self._reach = np.maximum(self._reach, np.abs(edge - center).max(axis=0))
         return list(self.regions_[: None if rank else 1])
 
     def _draw_arrows(self, estimates: Floats, own: Floats, center: Floats) -> Any:
         """Draw least squares in each group alone, and arrows to the estimates."""
-        reach = np.where(self._reach > 0, self._reach, np.nanmax(np.abs(own - center), axis=0, initial=0.0))
         known = np.isfinite(own).all(axis=1)
-        near = known & (np.abs(np.where(known[:, None], own - center, 0.0)) <= _REACH * reach).all(axis=1)
-        some = count_of(int(known.sum()), len(own))
+        away = np.abs(own[known] - center)
+        reach = self._reach
+        if len(away):
+            least, most = _REACH
+            wide = np.quantile(away, _OWN_SHARE, axis=0)
+            reach = np.where(reach > 0, np.clip(wide, reach, most * reach), wide) * least
+        near = known.copy()
+        near[known] = (away <= reach).all(axis=1)
         beyond = f", {count(known.sum() - near.sum())} outside" if near.sum() < known.sum() else ""
-        self.own_ = self.ax_.scatter(
-            own[near, 0],
-            own[near, 1],
-            s=18,
-            facecolors="none",
-            edgecolors=VERMILION,
-            linewidths=1.0,
-            zorder=2.8,
-            label=f"least squares in each group alone: {some}{beyond}",
-        )
-        start, end = own[known], estimates[known]
-        self.arrows_ = self.ax_.quiver(
-            *start.T,
-            *(end - start).T,
-            angles="xy",
-            scale_units="xy",
-            scale=1.0,
-            width=0.0022,
-            headwidth=5.0,
-            headlength=6.0,
-            headaxislength=5.5,
-            color=GREY,
-            alpha=0.7,
-            zorder=2.7,
-        )
+        start, end = own[near], estimates[near]
+        label = f"least squares, groups alone: {count_of(int(known.sum()), len(own))}{beyond}"
+        look = {"facecolors": "none", "edgecolors": VERMILION, "linewidths": 1.0}
+        self.own_ = self.ax_.scatter(start[:, 0], start[:, 1], s=18, zorder=2.8, label=label, **look)
+        heads = {"width": 0.0022, "headwidth": 5.0, "headlength": 6.0, "headaxislength": 5.5}
+        units = {"angles": "xy", "scale_units": "xy", "scale": 1.0}
+        self.arrows_ = self.ax_.quiver(*start.T, *(end - start).T, color=GREY, alpha=0.7, zorder=2.7, **units, **heads)
         if near.sum() < known.sum():
-            ends = 1.05 * _REACH * reach
-            self.ax_.set(xlim=center[0] + ends[0] * np.array([-1, 1]), ylim=center[1] + ends[1] * np.array([-1, 1]))
+            x, y = (middle + 1.03 * end * np.array([-1.0, 1.0]) for middle, end in zip(center, reach, strict=True))
+            self.ax_.set(xlim=x, ylim=y)
         return self.own_
 
 

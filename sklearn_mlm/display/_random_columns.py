@@ -14,6 +14,8 @@ from ._style import label_text
 
 # The least singular value of a group's columns, relative to the largest, with which they are independent.
 _DEPENDENT = 1e-8
+# A text of an axis that is longer than this has two lines.
+_LONG_TEXT = 52
 
 
 def coefficients_of(fit: GroupedFit) -> tuple[str, ...]:
@@ -29,7 +31,7 @@ def fixed_effects_of(fit: GroupedFit) -> list[float]:
 
 
 def coefficient_text(name: str, outcome_name: str, *, absolute: bool, of: str = "") -> str:
-    """Return what a random coefficient is, and in the second line its unit.
+    """Return what a random coefficient is, and its unit, in two lines if one were long.
 
     Parameters
     ----------
@@ -40,17 +42,18 @@ def coefficient_text(name: str, outcome_name: str, *, absolute: bool, of: str = 
     absolute : bool
         Whether values are coefficients of the groups, rather than deviations from the fixed effect.
     of : str, default=""
-        What to add to the first line, such as " (EB estimate)".
+        What to add to the name, such as " (EB estimate)".
 
     Returns
     -------
     text : str
-        Two lines.
+        The text.
     """
     slope = "" if name == INTERCEPT else label_text(name).strip()
     what = f"slope of {slope}" if slope else "intercept"
     unit = f"{outcome_name.strip()} per unit of {slope}" if slope else outcome_name.strip()
-    return f"{what if absolute else f'deviation of the {what}'}{of}\nin {unit}"
+    text = f"{what if absolute else f'deviation of the {what}'}{of}, in {unit}"
+    return text if len(text) <= _LONG_TEXT else text.replace(", in", ",\nin", 1)
 
 
 def levels_of_groups(fit: GroupedFit) -> Floats:

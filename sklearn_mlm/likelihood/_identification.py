@@ -38,7 +38,7 @@ def unidentified(criterion: MixedCriterion) -> tuple[list[int], bool] | None:
     blocks = criterion.coordinates.blocks
     if not blocks:
         return None
-    evaluation, k = criterion.evaluate(np.zeros((1, criterion.n_random, 1))), criterion.rank
+    evaluation, k = criterion.at_zero, criterion.rank
     sums, basis = evaluation.sums, criterion.basis
     own = criterion.contracted(sums.hh)[0]
     products, with_residual = own.copy(), np.einsum("pab,ab->p", basis, sums.h[0])

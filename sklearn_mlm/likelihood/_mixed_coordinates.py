@@ -237,10 +237,11 @@ def _group_rows(base: _Base, change: Floats, turn: Floats) -> GroupRows:
     left = np.zeros((width, width))
     if q < z.shape[1]:
         # There are more unit vectors than random coefficients: what is orthogonal to these coefficients belongs to the rest.
-        pool = np.concatenate([xy, z], axis=2)
-        factors = project_out(pool, range(width, width + q), np.zeros((len(pool), q)))
-        rest = pool[:, :, :width].reshape(-1, width)
-        left, xy, z = rest.T @ rest, factors[:, :, :width], factors[:, :, width:]
+        n_groups, n_vectors = z.shape[:2]
+        rows = np.concatenate([xy, z], axis=2).reshape(n_groups * n_vectors, -1)
+        codes = np.repeat(np.arange(n_groups), n_vectors)
+        factors = project_out(rows, codes, n_groups, range(width, width + q), np.zeros((n_groups, q)))
+        left, xy, z = rows[:, :width].T @ rows[:, :width], factors[:, :, :width], factors[:, :, width:]
     return GroupRows(np.ascontiguousarray(z.transpose(1, 2, 0)), np.ascontiguousarray(xy.transpose(1, 2, 0)), left)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from copy import copy
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, fields
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,13 @@ class Evaluation:
     r2: Floats
     root: Floats
     sums: PairSums
+
+    def at(self, position: int) -> Evaluation:
+        """Return the evaluation at one of the covariances."""
+        here = slice(position, position + 1)
+        sums = PairSums(*(getattr(self.sums, field.name)[here] for field in fields(PairSums)))
+        parts = (self.value, self.slope, self.hessian, self.r2, self.root)
+        return Evaluation(*(part[here] for part in parts), sums)
 
     def coefficients(self) -> Floats:
         """Return beta in the coordinates, of shape (n, k)."""
@@ -167,10 +174,15 @@ class MixedCriterion:
         """Number of groups."""
         return int(self.coordinates.rows.z.shape[2])
 
-    @cached_property
+    @property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """The pairs a <= b of random coefficients."""
-        return np.triu_indices(self.n_random)
+        return _pairs(self.n_random)
+
+    @property
+    def basis(self) -> Floats:
+        """For each pair, the symmetric matrix with 1 at both of its places, of shape (n_pairs, q, q)."""
+        return _basis(self.n_random)
 
     @property
     def moments(self) -> Moments:
@@ -194,8 +206,12 @@ class MixedCriterion:
         """Whether the fixed effects alone determine y."""
         if self.coordinates.outcome_constant or self.n_observations <= self.rank:
             return True
-        left = float(self.evaluate(np.zeros((1, self.n_random, 1))).r2[0])
-        return self.coordinates.within_residual_zero and left <= max(_EXACT, self.coordinates.noise)
+        return self.coordinates.within_residual_zero and self.at_zero.r2[0] <= max(_EXACT, self.coordinates.noise)
+
+    @cached_property
+    def at_zero(self) -> Evaluation:
+        """The criterion and its derivatives without random effects."""
+        return self.evaluate(np.zeros((1, self.n_random, 1)))
 
     def known_part(self) -> KnownPart | None:
         """Return the part of y to subtract in a second reading of the rows; None if the record has lost no digits of y."""
@@ -211,7 +227,7 @@ class MixedCriterion:
         """
         fixed = copy(self)
         fixed.residual_variance = share / self.n_observations
-        for name in ("_constant",):
+        for name in ("_constant", "at_zero"):
             fixed.__dict__.pop(name, None)
         return fixed
 
@@ -233,14 +249,6 @@ class MixedCriterion:
             residual = float((rows.xy[:, -1] ** 2).sum()) / max(self.n_observations, 1.0) or 1.0
         excess = (crossed**2).sum(axis=1) / residual - products.sum(axis=1)
         return np.asarray(np.clip(excess / (products**2).sum(axis=1), 0.1, 1e20))
-
-    @cached_property
-    def basis(self) -> Floats:
-        """For each pair, the symmetric matrix with 1 at both of its places, of shape (n_pairs, q, q)."""
-        (a, b), q = self.pairs, self.n_random
-        basis = np.zeros((len(a), q, q))
-        basis[np.arange(len(a)), a, b] = basis[np.arange(len(a)), b, a] = 1.0
-        return basis
 
     @cached_property
     def _constant(self) -> float:
@@ -407,14 +415,31 @@ class MixedCriterion:
     def contracted(self, products: Floats) -> Floats:
         """Return sum_j tr(H_j E Phi_j E') for all pairs, from the sums over groups of products of entries at pairs."""
         n = len(products)
-        return np.asarray(products.reshape(n, -1) @ self._contraction).reshape(products.shape)
+        return np.asarray(products.reshape(n, -1) @ _contraction(self.n_random)).reshape(products.shape)
 
-    @cached_property
-    def _contraction(self) -> Floats:
-        """The matrix of `contracted`, of shape (n_pairs^2, n_pairs^2)."""
-        n_pairs = len(self.basis)
-        tensor = np.einsum("hda,pab,fbc,rcd->hfpr", self.basis, self.basis, self.basis, self.basis, optimize=True)
-        return np.asarray(tensor.reshape(n_pairs**2, n_pairs**2))
+
+@cache
+def _pairs(q: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs a <= b of q coefficients."""
+    a, b = np.triu_indices(q)
+    return a, b
+
+
+@cache
+def _basis(q: int) -> Floats:
+    """Return the symmetric matrix of each pair, with 1 at both of its places."""
+    a, b = _pairs(q)
+    basis = np.zeros((len(a), q, q))
+    basis[np.arange(len(a)), a, b] = basis[np.arange(len(a)), b, a] = 1.0
+    return basis
+
+
+@cache
+def _contraction(q: int) -> Floats:
+    """Return the matrix of `contracted`, of shape (n_pairs^2, n_pairs^2)."""
+    basis = _basis(q)
+    tensor = np.einsum("hda,pab,fbc,rcd->hfpr", basis, basis, basis, basis, optimize=True)
+    return np.asarray(tensor.reshape(len(basis) ** 2, len(basis) ** 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -477,7 +502,7 @@ def _products(rows: GroupRows, at: slice, factors: Floats) -> _Products:
     for a in range(q):
         for i in range(q):
             cross[:, a] += turned[:, i, a, None] * fixed[:, i]
-    pairs = zip(*np.triu_indices(q), strict=True)
+    pairs = zip(*_pairs(q), strict=True)
     h = np.stack([(turned[:, :, a] * turned[:, :, b]).sum(axis=1) for a, b in pairs], axis=1)
     between = sum(fixed[:, i] @ fixed[:, i].transpose(0, 2, 1) for i in range(q))
     return _Products(2.0 * np.log(determinant).sum(axis=1), between, cross, h)
@@ -487,7 +512,7 @@ def products_of(rows: GroupRows, factor: Floats) -> tuple[Floats, Floats]:
     """Return R_j' T_j^-1 C_j, of shape (q, k + 1, n_groups), and H_j, of shape (q, q, n_groups), at one factor of G."""
     q, width, n_groups = rows.xy.shape
     cross, h = np.empty((q, width, n_groups)), np.empty((q, q, n_groups))
-    a, b = np.triu_indices(q)
+    a, b = _pairs(q)
     step = max(1, _BLOCK_NUMBERS // max(1, q * width))
     for start in range(0, n_groups, step):
         at = slice(start, start + step)

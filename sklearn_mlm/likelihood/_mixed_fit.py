@@ -457,7 +457,7 @@ class MixedEffectsFit:
                 left.append(replace(each, intercept=intercept, columns=columns))
         if left:
             return fit_mixed(self.scatter, replace(self.options, terms=tuple(left))).value
-        return float(self.criterion.evaluate(np.zeros((1, self.criterion.n_random, 1))).value[0])
+        return float(self.criterion.at_zero.value[0])
 
     # ---- random effects
 

@@ -130,30 +130,28 @@ def minimise_mixed(criterion: MixedCriterion) -> MixedOptimum:
     # The searches go in step, because an evaluation at several points costs little more than one at a single point.
     while wanted:
         evaluation = criterion.evaluate(np.stack([point.factor for point in wanted.values()]))
-        replies = zip(list(wanted), evaluation.value.tolist(), evaluation.slope, evaluation.hessian, evaluation.sums.h)
-        for at, value, slope, hessian, h in list(replies):
+        for position, at in enumerate(list(wanted)):
             try:
-                wanted[at] = searches[at].send(_Place(value, slope, hessian, float(np.trace(h))))
+                wanted[at] = searches[at].send(_Place.of(evaluation, position))
             except StopIteration as end:
                 ends[at] = end.value
                 del wanted[at]
     found = [end for end in ends if end is not None]
-    best = min(found, key=lambda end: end.value)
+    best = min(found, key=lambda end: end.place.value)
     trials = [
-        Trial(start, end.value, int(np.count_nonzero(end.point.roots)), end.n_steps, end.decrement, end.outcome)
+        Trial(start, end.place.value, int(np.count_nonzero(end.point.roots)), end.n_steps, end.decrement, end.outcome)
         for start, end in zip(starts, found, strict=True)
     ]
-    evaluation = criterion.evaluate(best.point.factor[None])
-    slope = evaluation.slope[0]
+    slope = best.place.slope
     multipliers = [np.linalg.eigvalsh(null.T @ slope @ null) for null in best.point.null_spaces(criterion)]
+    evaluation = best.place.evaluation.at(best.place.position)
     return MixedOptimum(best.point.basis, best.point.roots, evaluation, np.concatenate(multipliers), trials)
 
 
 def without_random_effects(criterion: MixedCriterion) -> MixedOptimum:
     """Return G = 0 as the optimum, for rows without groups."""
     q = criterion.n_random
-    evaluation = criterion.evaluate(np.zeros((1, q, q)))
-    return MixedOptimum(np.eye(q), np.zeros(q), evaluation, np.zeros(0), [])
+    return MixedOptimum(np.eye(q), np.zeros(q), criterion.at_zero, np.zeros(0), [])
 
 
 def _starts(criterion: MixedCriterion) -> list[Floats]:
@@ -208,19 +206,31 @@ class _Point:
 
 
 class _Place(NamedTuple):
-    """The criterion and its derivatives at a point, and the information, sum_j tr(H_j)."""
+    """The criterion and its derivatives at a point, and where in an evaluation they are."""
 
     value: float
     slope: Floats
     hessian: Floats
-    information: float
+    evaluation: Evaluation
+    position: int
+
+    @classmethod
+    def of(cls, evaluation: Evaluation, position: int) -> _Place:
+        """Return what an evaluation says of one of its points."""
+        value = float(evaluation.value[position])
+        return cls(value, evaluation.slope[position], evaluation.hessian[position], evaluation, position)
+
+    @property
+    def information(self) -> float:
+        """The scale of the derivatives, sum_j tr(H_j)."""
+        return float(np.trace(self.evaluation.sums.h[self.position]))
 
 
 class _End(NamedTuple):
     """Where a search ended, and how."""
 
     point: _Point
-    value: float
+    place: _Place
     n_steps: int
     decrement: float
     outcome: Outcome
@@ -279,7 +289,7 @@ def _search(criterion: MixedCriterion, start: Floats) -> Generator[_Point, _Plac
         if not saddle and (decrement <= _CONVERGED or (decrement <= _STALLED and decrement >= last / 4.0)):
             returning = _returning(criterion, point, place) if n_returns < _MOST_RETURNS else None
             if returning is None:
-                return _End(point, place.value, n_steps, decrement, Outcome.MINIMUM)
+                return _End(point, place, n_steps, decrement, Outcome.MINIMUM)
             point, n_returns, last = returning, n_returns + 1, np.inf
             place = yield point
             continue
@@ -299,7 +309,7 @@ def _search(criterion: MixedCriterion, start: Floats) -> Generator[_Point, _Plac
             point, place, last = trial, there, decrement
         else:
             radius = length / 4.0
-    return _End(point, place.value, _MOST_STEPS, decrement, Outcome.OUT_OF_STEPS)
+    return _End(point, place, _MOST_STEPS, decrement, Outcome.OUT_OF_STEPS)
 
 
 def _model(criterion: MixedCriterion, point: _Point, place: _Place) -> _Model:

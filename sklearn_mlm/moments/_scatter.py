@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from numbers import Integral
 from typing import Any, Self, TypeVar
 
@@ -18,8 +19,8 @@ from ._merging import merge
 from ._moments import Moments
 from ._reading import check_total_weight, refuse_vanishing_squares, rest_of, with_remainder
 from ._remainder import KnownPart
-from ._rows import GroupedRows, Rows, as_numbers, block_rows, blocks_of_equal_groups, predictors_as_numbers, rows_by_group
-from ._sums import NUMBERS_PER_THREAD, SAMPLE, central_value
+from ._rows import GroupedRows, Rows, as_numbers, block_rows, predictors_as_numbers, rows_by_group
+from ._sums import NUMBERS_PER_THREAD, SAMPLE, add_by_group, central_value
 from ._threads import threads
 
 _Scatter = TypeVar("_Scatter", bound="Scatter")
@@ -114,7 +115,7 @@ def slope_positions(slopes: Slopes, names: tuple[str, ...] | None, n_features: i
     return tuple(dict.fromkeys(found))
 
 
-def project_out(pool: Floats, slopes: Sequence[int], rounding: Floats) -> Floats:
+def project_out(rows: Floats, codes: np.ndarray, n_groups: int, slopes: Sequence[int], rounding: Floats) -> Floats:
     """Return the triangular factor of each group's rows with respect to some columns, and leave what it does not hold.
 
     This is modified Gram-Schmidt orthogonalisation over all groups at once. The factor has a row for each slope column: the
@@ -123,8 +124,12 @@ def project_out(pool: Floats, slopes: Sequence[int], rounding: Floats) -> Floats
 
     Parameters
     ----------
-    pool : ndarray of shape (n_groups, n_rows, n_columns)
-        The rows of each group. They are overwritten with what is left of them, in which the slope columns are exactly 0.
+    rows : ndarray of shape (n_rows, n_columns)
+        The rows, contiguous. They are overwritten with what is left of them, in which the slope columns are exactly 0.
+    codes : ndarray of shape (n_rows,), dtype intp
+        The group of each row.
+    n_groups : int
+        Number of groups.
     slopes : sequence of int
         Positions of the slope columns.
     rounding : ndarray of shape (n_groups, n_slopes)
@@ -135,19 +140,27 @@ def project_out(pool: Floats, slopes: Sequence[int], rounding: Floats) -> Floats
     factors : ndarray of shape (n_groups, n_slopes, n_columns)
         The factor of each group.
     """
-    factors = np.empty((len(pool), len(slopes), pool.shape[2]))
-    columns = pool[:, :, list(slopes)]
-    limits = np.maximum(_DEPENDENT_LENGTH * np.sqrt((columns * columns).sum(axis=1)), rounding)
-    for at, slope in enumerate(slopes):
-        unit = pool[:, :, slope].copy()
-        length = np.sqrt((unit * unit).sum(axis=1))
-        varies = length > limits[:, at]
-        unit *= (varies / np.where(varies, length, 1.0))[:, None]
-        np.matmul(unit[:, None, :], pool, out=factors[:, at : at + 1])
-        pool -= unit[:, :, None] * factors[:, at : at + 1]
+    factors, pointers = np.zeros((len(slopes), n_groups, rows.shape[1])), np.arange(len(rows) + 1)
+    limits = [
+        np.maximum(_DEPENDENT_LENGTH * _lengths(rows[:, slope], codes, n_groups), rounding[:, at])
+        for at, slope in enumerate(slopes)
+    ]
+    for factor, limit, slope in zip(factors, limits, slopes, strict=True):
+        unit = rows[:, slope].copy()
+        length = _lengths(unit, codes, n_groups)
+        varies = length > limit
+        unit *= (varies / np.where(varies, length, 1.0))[codes]
+        # The sum of the rows of a group, each times its entry of the unit vector, is the product with that vector.
+        add_by_group(rows, codes, unit, pointers, factor)
+        rows -= unit[:, None] * factor.take(codes, axis=0, mode="clip")
         # Given the slope column, nothing of it is left but rounding.
-        pool[:, :, slope] = 0.0
-    return factors
+        rows[:, slope] = 0.0
+    return factors.transpose(1, 0, 2)
+
+
+def _lengths(values: Floats, codes: np.ndarray, n_groups: int) -> Floats:
+    """Return the length of the values of each group as a vector."""
+    return np.asarray(np.sqrt(np.bincount(codes, values * values, n_groups)))
 
 
 def read_scatter(rows: GroupedRows, slopes: Sequence[int]) -> Scatter:
@@ -187,9 +200,10 @@ def read_scatter(rows: GroupedRows, slopes: Sequence[int]) -> Scatter:
     check_total_weight(counts)
     reference, shifts = np.zeros((2, n_groups, width))
     factors, rest = np.zeros((n_groups, len(slopes), width)), np.zeros((width, width))
-    blocks = list(blocks_of_equal_groups(rows.codes, n_groups, block_rows(width))) if n_groups else []
+    order, first = rows_by_group(rows.codes, n_groups)
+    read = _Reader(numbers, rows.weights, tuple(slopes), order, first, reference, shifts, factors)
     with np.errstate(over="ignore", invalid="ignore"):
-        for part in _in_threads(_Reader(numbers, rows.weights, tuple(slopes), reference, shifts, factors), blocks, width):
+        for part in _in_threads(read, _blocks(first, block_rows(width)), len(rows) * width):
             rest += part
         center = central_value(reference[:SAMPLE]) if n_groups else np.zeros(width)
         within = rest + np.einsum("jra,jrb->ab", factors, factors, optimize=True)
@@ -222,60 +236,85 @@ def scatter_with_remainder(scatter: _Scatter, known: KnownPart, rows: GroupedRow
 
 
 class _Reader:
-    """Reads blocks of groups of equal size into arrays of all groups."""
+    """Reads blocks of groups into arrays of all groups.
+
+    Parameters
+    ----------
+    rows : Rows
+        The rows.
+    weights : ndarray of shape (n_samples,) or None
+        Row weights.
+    slopes : tuple of int
+        Positions of the slope columns.
+    order, first : ndarray
+        The rows group by group, as `rows_by_group` returns them.
+    reference, shifts : ndarray of shape (n_groups, n_columns)
+        Receive a row of each group, and the group means less that row.
+    factors : ndarray of shape (n_groups, n_slopes, n_columns)
+        Receives the factors.
+    """
 
     def __init__(
         self,
         rows: Rows,
         weights: np.ndarray | None,
         slopes: tuple[int, ...],
+        order: np.ndarray,
+        first: np.ndarray,
         reference: Floats,
         shifts: Floats,
         factors: Floats,
     ):
         self.rows, self.weights, self.slopes = rows, weights, slopes
+        self.order, self.first = order, first
         self.reference, self.shifts, self.factors = reference, shifts, factors
 
-    def __call__(self, blocks: Sequence[tuple[np.ndarray, np.ndarray]]) -> Floats:
-        """Read blocks, and return the scatter that the groups' means and factors leave."""
+    def __call__(self, blocks: Sequence[slice]) -> Floats:
+        """Read blocks of groups, and return the scatter that the groups' means and factors leave."""
         width = self.rows.n_columns
-        rest, zero = np.zeros((width, width)), np.zeros(width)
-        buffer = np.empty((max((positions.size for _, positions in blocks), default=0), width))
+        rest = np.zeros((width, width))
+        longest = max((int(self.first[groups.stop] - self.first[groups.start]) for groups in blocks), default=0)
+        buffer = np.empty((longest, width))
         # NumPy's error state belongs to a thread.
         with np.errstate(over="ignore", invalid="ignore"):
-            for groups, positions in blocks:
-                block = buffer[: positions.size]
-                self.rows.read(positions.ravel(), zero, block)
-                self._add(groups, positions, block.reshape(*positions.shape, width), rest)
+            for groups in blocks:
+                rest += self._read(groups, buffer)
         return rest
 
-    def _add(self, groups: np.ndarray, positions: np.ndarray, pool: Floats, rest: Floats) -> None:
-        """Store the means and factors of a block of groups, and add what they leave to the rest."""
-        reference = pool[:, 0].copy()
-        pool -= reference[:, None]
-        if self.weights is None:
-            shifts = pool.mean(axis=1)
-            pool -= shifts[:, None]
-            lengths = np.full(len(groups), np.sqrt(positions.shape[1]))
-        else:
-            weights = self.weights[positions]
-            total = weights.sum(axis=1)
-            shifts = np.matmul(weights[:, None, :], pool)[:, 0] / total[:, None]
-            pool -= shifts[:, None]
-            pool *= np.sqrt(weights)[:, :, None]
-            lengths = np.sqrt(total)
-        at = list(self.slopes)
-        rounding = _ROUNDING_LENGTH * lengths[:, None] * np.abs(reference[:, at] + shifts[:, at])
-        self.reference[groups], self.shifts[groups] = reference, shifts
-        self.factors[groups] = project_out(pool, self.slopes, rounding)
-        left = pool.reshape(-1, pool.shape[2])
-        rest += np.dot(left.T, left)
+    def _read(self, groups: slice, buffer: Floats) -> Floats:
+        """Store the means and factors of a block of groups, and return the scatter that they leave."""
+        starts = self.first[groups.start : groups.stop + 1]
+        positions, at = self.order[starts[0] : starts[-1]], list(self.slopes)
+        n_groups, sizes = len(starts) - 1, np.diff(starts)
+        codes = np.repeat(np.arange(n_groups), sizes)
+        block = buffer[: len(positions)]
+        self.rows.read(positions, np.zeros(block.shape[1]), block)
+        reference, shifts = block[starts[:-1] - starts[0]], self.shifts[groups]
+        block -= reference.take(codes, axis=0, mode="clip")
+        weights = np.ones(len(codes)) if self.weights is None else self.weights[positions]
+        total = sizes if self.weights is None else np.bincount(codes, weights, n_groups)
+        add_by_group(block, codes, weights, np.arange(len(codes) + 1), shifts)
+        shifts /= total[:, None]
+        block -= shifts.take(codes, axis=0, mode="clip")
+        if self.weights is not None:
+            block *= np.sqrt(weights)[:, None]
+        rounding = _ROUNDING_LENGTH * np.sqrt(total)[:, None] * np.abs(reference[:, at] + shifts[:, at])
+        self.reference[groups] = reference
+        self.factors[groups] = project_out(block, codes, n_groups, self.slopes, rounding)
+        return np.asarray(np.dot(block.T, block))
 
 
-def _in_threads(read: _Reader, blocks: list[tuple[np.ndarray, np.ndarray]], width: int) -> Iterator[Floats]:
+def _blocks(first: np.ndarray, most: int) -> list[slice]:
+    """Return runs of groups of about so many rows each, given where the groups begin."""
+    n_groups, n_rows = len(first) - 1, int(first[-1])
+    cuts = np.searchsorted(first, np.arange(0, n_rows, most), side="right") - 1
+    edges = [*np.unique(cuts).tolist(), n_groups] if n_groups else []
+    return [slice(start, stop) for start, stop in pairwise(edges)]
+
+
+def _in_threads(read: _Reader, blocks: list[slice], n_numbers: int) -> Iterator[Floats]:
     """Yield what `read` returns for the blocks, which threads share if there are enough numbers to read."""
-    useful = min(_MAX_THREADS, sum(positions.size for _, positions in blocks) * width // NUMBERS_PER_THREAD)
-    with threads(useful) as pool:
+    with threads(min(_MAX_THREADS, n_numbers // NUMBERS_PER_THREAD)) as pool:
         if pool is None:
             yield read(blocks)
         else:
@@ -378,8 +417,9 @@ def _merged_groups(scatter: _Scatter, codes: np.ndarray, levels: pd.Index) -> _S
         between = np.sqrt(n_a * n_b / (n_a + n_b))[:, None] * apart
         pool = np.concatenate([between[:, None], factors[groups], scatter.factors[part]], axis=1)
         rounding = _ROUNDING_LENGTH * np.sqrt(n_a + n_b)[:, None] * np.abs(deviations[groups] + moments.center)[:, at]
-        factors[groups] = project_out(pool, scatter.slopes, rounding)
         left = pool.reshape(-1, pool.shape[2])
+        codes_of_pool = np.repeat(np.arange(len(groups)), pool.shape[1])
+        factors[groups] = project_out(left, codes_of_pool, len(groups), scatter.slopes, rounding)
         rest += left.T @ left
         deviations[groups] += (n_b / (n_a + n_b))[:, None] * apart
         counts[groups] = n_a + n_b
