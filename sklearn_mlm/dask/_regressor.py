@@ -280,15 +280,10 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         """Return the merged moments of all partitions, and a function that reads the partitions again."""
         if not any_lazy(X, y, groups, sample_weight):
             return super()._read(X, y, groups, sample_weight, reset=reset, min_rows=min_rows)
-        arguments = {"X": X, "y": y, "groups": groups, "sample_weight": sample_weight}
-        check_lazy(arguments)
-        # The local class reads the columns without rows, to validate them and to set the attributes of columns.
-        super()._read(*map(without_rows, arguments.values()), reset=reset, min_rows=0)
-        parts = partition(arguments)
+        parts = self.partitions(X, y, groups, sample_weight, reset=reset)
 
         def read(known: KnownPart | None) -> tuple[int, GroupedMoments]:
-            each = self._map_partitions(_read_rows, parts, self._task_model(), known)
-            merged: tuple[int, GroupedMoments] = self._compute(merge_by_tree(_merge_moments, each), parts)
+            merged: tuple[int, GroupedMoments] = self.reduce(parts, _read_rows, _merge_moments, known)
             return merged
 
         n_rows, moments = read(None)
@@ -297,6 +292,22 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         if min_rows and not moments.n_groups:
             raise ValueError(NO_WEIGHT)
         return moments, lambda moments, known: replace(moments, remainder=read(known)[1].remainder)
+
+    def partitions(self, X: Any, y: Any, groups: Any, sample_weight: Any, *, reset: bool = True) -> Parts:
+        """Return collections, divided into partitions of the same rows, and set the attributes of columns."""
+        arguments = {"X": X, "y": y, "groups": groups, "sample_weight": sample_weight}
+        any_lazy()
+        check_lazy(arguments)
+        # The local class reads the columns without rows, to validate them and to set the attributes of columns.
+        super()._read(*map(without_rows, arguments.values()), reset=reset, min_rows=0)
+        return partition(arguments)
+
+    def reduce(
+        self, parts: Parts, read: Callable[..., Any], merge: Callable[[Sequence[Any]], Any], *arguments: Any
+    ) -> Any:
+        """Return what `merge` makes of the results of `read`, a function of a local model, arguments and a partition's rows."""
+        each = self._map_partitions(read, parts, self._task_model(), *arguments)
+        return self._compute(merge_by_tree(merge, each), parts)
 
     def _check_new_rows(self, arguments: dict[str, Any], stacklevel: int) -> dict[str, Any]:
         """Return the arguments of a prediction, checked without their rows; warn if groups are missing or unknown."""

@@ -24,6 +24,7 @@ from ._style import (
     GREY,
     VERMILION,
     axes_for,
+    count,
     count_of,
     label_text,
     name_text,
@@ -40,7 +41,8 @@ Kind = Literal["panels", "together"]
 # The most groups that are all shown by default, and the size of the sample of more, by the kind of picture.
 _ALL, _SAMPLED = {"panels": 20, "together": 500}, {"panels": 12, "together": 200}
 _MOST_PANELS = 30
-_LONG_TITLE = 100
+# Four entries of the legend side by side take so many inches, and an inch of its title has so many letters.
+_WIDE, _LETTERS = 6.4, 13
 # Slopes that differ by less than this share of the range of y are equal.
 _SAME = 1e-9
 
@@ -84,7 +86,7 @@ class GroupLinesDisplay(Display):
     Attributes
     ----------
     ax_ : matplotlib Axes
-        The axes that the panels divide; they have the legend, and are invisible themselves.
+        The axes that the panels divide; they are invisible themselves.
     axes_ : ndarray of matplotlib Axes
         The panels: of the groups, in the order of their slopes by the model, or of least squares and of the model.
     figure_ : matplotlib Figure
@@ -96,6 +98,8 @@ class GroupLinesDisplay(Display):
         The line of the population in each panel.
     scatter_ : list of matplotlib PathCollection
         The rows in each panel; empty if the lines are drawn together.
+    legend_ : matplotlib Legend
+        The legend, above the panels.
 
     See Also
     --------
@@ -277,26 +281,31 @@ class GroupLinesDisplay(Display):
             self.figure_ = self.ax_.figure
             self.scatter_: list[Any] = []
             self.population_: list[Any] = []
-            panels = panels_of(self.ax_, n_rows, n_columns)
-            for panel in panels[n if kind == "panels" else 2 :]:
+            panels, self._above = panels_of(self.ax_, n_rows, n_columns, legend=True)
+            used = n if kind == "panels" else 2
+            for panel in panels[used:]:
                 panel.remove()
-            self.axes_ = np.array(panels[: n if kind == "panels" else 2])
-            draw = self._draw_together if kind == "together" else self._draw_panels
-            handles = draw(n_columns, scatter_kwargs, line_kwargs)
-            self._label(handles, kind, 4 if ax is None and n_columns > 3 else 2)
+            self.axes_ = np.array(panels[:used])
+            if kind == "together":
+                handles = self._draw_together(line_kwargs)
+            else:
+                handles = self._draw_panels(n_columns, scatter_kwargs, line_kwargs)
+            self._label(handles, kind, size[0] if ax is None else ax.get_window_extent().width / self.figure_.dpi)
         return self
 
-    def _label(self, handles: list[Any], kind: Kind, n_columns: int) -> None:
-        """Draw the legend above the panels, with what is held and how many groups there are."""
+    def _label(self, handles: list[Any], kind: Kind, width: float) -> None:
+        """Draw the legend above the panels, of a width in inches, with what is held and how many groups there are."""
         shown = count_of(self.lines.shape[1], self.n_groups or self.lines.shape[1])
         title = f"{shown} {plural(self.group_name)}"
         if kind == "panels":
             title += ", in the order of their slopes by the model"
         if self.held:
-            title += f", at {self.held}; y is adjusted to that" if kind == "panels" else f", at {self.held}"
+            title += f", at {self.held}" + ("; y is adjusted to that" if kind == "panels" else "")
         options = {"frameon": False, "fontsize": "small", "title_fontsize": "small", "alignment": "left"}
-        place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": n_columns, "borderaxespad": 0.3}
-        self.ax_.legend(handles=handles, title=fill(title, _LONG_TITLE), **options, **place)
+        place = {"loc": "lower left", "bbox_to_anchor": (0.0, 0.0), "borderaxespad": 0.0}
+        n_columns = 4 if width > _WIDE else 2 if width > _WIDE / 2 else 1
+        title = fill(title, max(int(_LETTERS * width), 20))
+        self.legend_ = self._above.legend(handles=handles, title=title, ncols=n_columns, **options, **place)
 
     def _draw_panels(
         self, n_columns: int, scatter_kwargs: dict[str, Any] | None, line_kwargs: dict[str, Any] | None
@@ -326,9 +335,7 @@ class GroupLinesDisplay(Display):
         own_handle = self.own_lines_[0] if self.own_lines_ else Line2D([], [], **alone)
         return [self.scatter_[0], own_handle, self.lines_[0], self.population_[0]]
 
-    def _draw_together(
-        self, n_columns: int, scatter_kwargs: dict[str, Any] | None, line_kwargs: dict[str, Any] | None
-    ) -> list[Any]:
+    def _draw_together(self, line_kwargs: dict[str, Any] | None) -> list[Any]:
         """Draw the lines of least squares on the left and those of the model on the right, and return the legend's entries."""
         from matplotlib.collections import LineCollection
 
@@ -337,15 +344,18 @@ class GroupLinesDisplay(Display):
         lines = [self._within_rows(self.lines, i) if len(own[i]) else self._whole(i) for i in range(n)]
         own = [line for line in own if len(line)]
         few = {"linewidths": 1.3, "alpha": 0.7} if n <= 40 else {"linewidths": 0.8, "alpha": 0.4}
-        left = {"colors": VERMILION, "label": f"least squares in each group alone: {count_of(len(own), n)}", **few}
+        left = {"colors": VERMILION, "label": "least squares in each group alone", **few}
         right = styled({"colors": BLUE, "label": "the model: shrunk", **few}, line_kwargs, LineCollection)
         self.own_lines_, self.lines_ = LineCollection(own, **left), LineCollection(lines, **right)
         everyone = {"color": text_color(), "linewidth": 2.2, "label": "population", "zorder": 3}
-        kinds = ((self.own_lines_, self.own), (self.lines_, self.lines))
-        for panel, (collection, table) in zip(self.axes_, kinds, strict=True):
+        kinds = (
+            (self.own_lines_, self.own, f"Least squares, {count_of(len(own), n)} groups alone"),
+            (self.lines_, self.lines, f"The model, {count(n)} groups"),
+        )
+        for panel, (collection, table, title) in zip(self.axes_, kinds, strict=True):
             panel.add_collection(collection)
             self.population_ += panel.plot(self.values, self.population, **everyone)
-            panel.set_title(self._spread_text(table), loc="left", fontsize="medium", color=text_color())
+            panel.set_title(title + self._spread_text(table), loc="left", fontsize="medium", color=text_color())
         self._frame(self.axes_, 2)
         return [self.own_lines_, self.lines_, self.population_[0]]
 
@@ -367,7 +377,7 @@ class GroupLinesDisplay(Display):
         """Return the standard deviation of the slopes of lines as text."""
         slopes = (table.iloc[-1] - table.iloc[0]).to_numpy() / float(np.ptp(self.values))
         slopes = slopes[np.isfinite(slopes)]
-        return f"slopes: SD {short(float(slopes.std(ddof=1)))}" if len(slopes) > 1 else ""
+        return f": SD of slopes {short(float(slopes.std(ddof=1)))}" if len(slopes) > 1 else ""
 
     def _frame(self, panels: np.ndarray, n_columns: int) -> None:
         """Give panels the same axes, with labels on the left and at the bottom."""

@@ -24,6 +24,8 @@ GROUP_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 MAX_COLORED = len(GROUP_COLORS)
 # More points than this are drawn as an image.
 MAX_VECTOR_POINTS = 1_500
+# Relative height of the axes of a legend, which a layout does not take for an error.
+_NO_HEIGHT = 0.01
 
 
 @contextmanager
@@ -113,11 +115,32 @@ def sample(n: int, size: int | None, random_state: RandomState) -> np.ndarray:
     return np.sort(check_random_state(random_state).choice(n, size, replace=False))
 
 
-def panels_of(ax: Any, n_rows: int, n_columns: int, **options: Any) -> list[Any]:
-    """Return the axes of a grid of panels that divide given axes, which become invisible, row by row."""
+def panels_of(ax: Any, n_rows: int, n_columns: int, *, legend: bool = False) -> tuple[list[Any], Any]:
+    """Return the axes of a grid of panels that divide given axes, which become invisible, and axes for a legend above them.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+        The axes to divide.
+    n_rows, n_columns : int
+        The shape of the grid.
+    legend : bool, default=False
+        Whether to make invisible axes without height above the panels.
+
+    Returns
+    -------
+    panels : list of matplotlib Axes
+        The panels, row by row.
+    above : matplotlib Axes or None
+        The axes above them; a legend whose lower left corner is that of these axes gets room in a constrained layout.
+    """
     grid = ax.get_subplotspec()
     if grid is None:
         raise ValueError("ax must come from subplots or add_subplot, so that it can be divided into panels.")
     ax.set_axis_off()
-    panels = grid.subgridspec(n_rows, n_columns)
-    return [ax.figure.add_subplot(panels[i, j], **options) for i in range(n_rows) for j in range(n_columns)]
+    heights = [_NO_HEIGHT] * legend + [1.0] * n_rows
+    cells = grid.subgridspec(len(heights), n_columns, height_ratios=heights)
+    above = ax.figure.add_subplot(cells[0, :]) if legend else None
+    if above is not None:
+        above.set_axis_off()
+    return [ax.figure.add_subplot(cells[i + legend, j]) for i in range(n_rows) for j in range(n_columns)], above

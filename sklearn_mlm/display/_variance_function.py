@@ -197,7 +197,7 @@ class VarianceFunctionDisplay(Display):
         """
         with axes_for(type(self).__name__, ax, (10.0, 4.0)) as self.ax_:
             self.figure_ = self.ax_.figure
-            self.axes_ = np.array(panels_of(self.ax_, 1, 2))
+            self.axes_ = np.array(panels_of(self.ax_, 1, 2)[0])
             self.lines_: list[Any] = []
             self.areas_: list[Any] = []
             self.mark_: Any = None

@@ -292,9 +292,11 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
         return codes
 
 
-def checked_rows(model: GroupedRegressor, X: Any, y: Any, groups: Any, sample_weight: Any = None) -> GroupedRows:
+def checked_rows(
+    model: GroupedRegressor, X: Any, y: Any, groups: Any, sample_weight: Any = None, **options: Any
+) -> GroupedRows:
     """Return rows as `fit` of a model checks them; fit nothing."""
-    return model._check_rows(X, y, groups, sample_weight)
+    return model._check_rows(X, y, groups, sample_weight, **options)
 
 
 def with_columns(X: Any, names: tuple[str, ...] | None, more: pd.DataFrame) -> tuple[Any, tuple[str, ...]]:
