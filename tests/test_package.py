@@ -36,9 +36,12 @@ PUBLIC = {
         "CoefficientComparisonDisplay",
         "DiagnosticsDisplay",
         "FittedLineDisplay",
+        "GroupLinesDisplay",
+        "RandomCoefficientsDisplay",
         "RandomEffectsDisplay",
         "ShrinkageDisplay",
         "VarianceDisplay",
+        "VarianceFunctionDisplay",
     ],
     "sklearn_mlm.inference": [
         "clustering_report",

@@ -14,8 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 from .._inputs import check_choice
 from .._typing import CovarianceType
 from ..likelihood._criterion import Criterion
-from ..likelihood._random_terms import INTERCEPT
 from ..likelihood._least_squares_fit import LeastSquaresFit
+from ..likelihood._random_terms import INTERCEPT
 from ..likelihood._second_reading import read_about_known
 from ..likelihood._solution import predicted_means
 from ..models._base import GroupedRegressor

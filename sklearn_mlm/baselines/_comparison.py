@@ -20,7 +20,8 @@ from ..inference._fixed_effects import coefficient_table, joint_test, variances_
 from ..inference._shares import clustering_of
 from ..inference._variance_ratio import FPivot
 from ..likelihood._criterion import Criterion
-from ..likelihood._fit import Fit, Options, fit_of_criterion
+from ..likelihood._fit import Fit, fit_of_criterion
+from ..likelihood._options import Options
 from ..likelihood._random_terms import INTERCEPT
 from ..likelihood._second_reading import read_about_known
 from ..models._base import checked_rows
@@ -273,7 +274,7 @@ def compare(rows: GroupedRows, folds: Folds, known: KnownPart, options: Options)
     # A fold in which y is constant has no R^2, and the mean is that of the others.
     predictions = by_fold.groupby(level=["groups", "model"], sort=False).mean()
     coefficients = _coefficients(rows, criterion, fit, known)
-    errors = coefficients["std_error"].unstack("model")
+    errors = {name: coefficients["std_error"].xs(name, level="model") for name in (ROBUST, MIXED)}
     comparison = Comparison(
         coefficients=coefficients,
         predictions=predictions,

@@ -230,12 +230,13 @@ class _RobustErrors:
         known = not (shift.empty or relative.empty)
         low, high = (float(relative.min()), float(relative.max())) if known else (np.nan, np.nan)
         widest = str(relative.idxmax()) if known else ""
-        slopes = f.slopes[f.slopes["p_value"].notna()]
+        sds = {str(name): float(sd) for name, sd in f.slopes["sd"].items()}
+        p_values = {str(name): float(p_value) for name, p_value in f.slopes["p_value"].dropna().items()}
         # Several slopes are tried, and the least p-value is multiplied by their number.
-        steepest = str(slopes["p_value"].idxmin()) if len(slopes) else ""
-        varies = bool(len(slopes) and slopes.loc[steepest, "p_value"] * len(slopes) <= _LEVEL)
+        steepest = min(p_values, key=lambda name: p_values[name], default="")
+        varies = bool(p_values) and p_values[steepest] * len(p_values) <= _LEVEL
         steepest = steepest if varies else widest
-        tested = steepest in slopes.index
+        tested = steepest in p_values
         return cls(
             known=known,
             single=", ".join(map(str, missing.index[missing])),
@@ -250,8 +251,8 @@ class _RobustErrors:
             tested=tested,
             varies=varies,
             steepest=steepest,
-            slope_sd=f"{slopes.loc[steepest, 'sd']:.3g}" if tested else "",
-            slope_test=p_statement(slopes.loc[steepest, "p_value"]) if tested else "",
+            slope_sd=f"{sds[steepest]:.3g}" if tested else "",
+            slope_test=p_statement(p_values[steepest]) if tested else "",
             formula=str(RandomTerm("group", True, (steepest,))),
         )
 

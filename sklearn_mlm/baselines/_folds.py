@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from ..likelihood._fit import Options
 from ..likelihood._optimum import minimise
+from ..likelihood._options import Options
 from ..moments._grouped_moments import GroupedMoments, moments_of
 from ..moments._labels import positions
 from ..moments._rows import GroupedRows

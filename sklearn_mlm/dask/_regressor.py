@@ -302,10 +302,8 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         super()._read(*map(without_rows, arguments.values()), reset=reset, min_rows=0)
         return partition(arguments)
 
-    def reduce(
-        self, parts: Parts, read: Callable[..., Any], merge: Callable[[Sequence[Any]], Any], *arguments: Any
-    ) -> Any:
-        """Return what `merge` makes of the results of `read`, a function of a local model, arguments and a partition's rows."""
+    def reduce(self, parts: Parts, read: Callable[..., Any], merge: Callable[[Sequence[Any]], Any], *arguments: Any) -> Any:
+        """Return what `merge` makes of the results of `read`, a function of a local model, arguments and rows."""
         each = self._map_partitions(read, parts, self._task_model(), *arguments)
         return self._compute(merge_by_tree(merge, each), parts)
 

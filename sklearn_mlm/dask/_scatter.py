@@ -74,7 +74,8 @@ def read_scatter(
     if not scatter.n_groups:
         raise ValueError(NO_WEIGHT)
     warn_of_twins(scatter.labels[:0], scatter.labels, stacklevel=2)
-    return scatter
+    record: GroupedScatter = scatter
+    return record
 
 
 def _read(

@@ -81,6 +81,7 @@ class ClusteringDisplay(Display):
 
     See Also
     --------
+    GroupLinesDisplay : The lines of the groups by a fitted model, which may have random slopes.
     RandomEffectsDisplay : The estimated random effects of the groups.
 
     Examples

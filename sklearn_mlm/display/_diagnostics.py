@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -10,25 +10,27 @@ from numpy.typing import ArrayLike
 
 from .._inputs import check_level, is_whole
 from .._tables import df_text, p_statement
+from .._typing import GroupedFit
 from ..inference._diagnostics import residual_variance_test, variance_inflation
-from ..inference._fits import GroupedModel, last_step, random_intercept_fit_of
-from ..inference._random_effects import random_effects_table
+from ..inference._fits import GroupedModel, grouped_fit_of, last_step
 from ..inference._rows import residuals
 from ..likelihood._fit import Fit
+from ..likelihood._mixed_fit import MixedEffectsFit
 from ..moments._rows import as_outcome, as_weights, check_containers
 from ._display import Display
+from ._effect_quantiles import draw_effect_quantiles
+from ._inflation import HIGH, draw_inflation
 from ._many_rows import density_colors, means_in_bins, qq_ranks
+from ._random_columns import factors_of_groups
 from ._random_effects import RandomEffectsDisplay
 from ._style import (
     BLUE,
-    GREY,
     MAX_VECTOR_POINTS,
-    ORANGE,
     PALE,
     VERMILION,
+    add_headroom,
     axes_for,
     count_of,
-    label_text,
     names_of,
     percent,
     short,
@@ -38,12 +40,6 @@ from ._style import (
 
 # Hexagons of a density across the panel, and down it.
 _HEXAGONS = (48, 22)
-# Variance inflation that is high, and very high; how many predictors are named, and the longest name.
-_HIGH, _VERY_HIGH, _MOST_BARS, _LONGEST_NAME = 5.0, 10.0, 12, 18
-# Where the bars start, so that there is one to see if there is no inflation.
-_FIRST = 0.88
-# Larger variance inflation is written as a power of ten.
-_PLAIN = 10_000.0
 _SIGNIFICANT = 0.05
 
 
@@ -55,7 +51,8 @@ class DiagnosticsDisplay(Display):
     2. The residuals against normal quantiles, with a band that contains normal samples.
     3. The root of the size of the residuals against fitted values, whose trend is flat if the spread is equal. The title has
        the result of `sklearn_mlm.inference.residual_variance_test`.
-    4. The variance inflation of each predictor. If there are fewer than two, the random effects against normal quantiles.
+    4. The variance inflation of each predictor. If there are fewer than two, the random effects against normal quantiles:
+       those of several coefficients in standard deviations, each with its marker.
 
     The trends are means of the rows in bins of the fitted value, with an interval for each mean. If there are more rows than
     `max_points`, the density of the rows is drawn in their place, and the legend says so.
@@ -162,7 +159,7 @@ class DiagnosticsDisplay(Display):
 
         Parameters
         ----------
-        model : RandomInterceptRegressor
+        model : RandomInterceptRegressor or MixedEffectsRegressor
             A fitted model, or a pipeline or search that ends in one.
         X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
             Predictors of the rows, as in `predict`.
@@ -191,7 +188,7 @@ class DiagnosticsDisplay(Display):
         ValueError
             If the model leaves no residual (sigma2 = 0), if no row has a residual, or if `predict` would raise it.
         """
-        fit = random_intercept_fit_of(model)
+        fit = grouped_fit_of(model)
         check_level(level)
         _check_max_points(max_points)
         check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
@@ -217,7 +214,7 @@ class DiagnosticsDisplay(Display):
             residuals=scaled,
             variance_test=test,
             variance_inflation=inflation,
-            effects=_effects_of(model, fit, level) if len(inflation) < 2 else None,
+            effects=RandomEffectsDisplay.undrawn(model, level) if len(inflation) < 2 else None,
             expected_slope=slope,
             level=level,
             outcome_name=names_of(fit)[1],
@@ -281,7 +278,7 @@ class DiagnosticsDisplay(Display):
             panel.set_xlabel(f"fitted {self.outcome_name}")
             handles = [of_rows, self.trends_[-1], expected]
             panel.legend(handles=handles, loc="upper left", ncols=2, frameon=False, fontsize="small", borderaxespad=0.2)
-            _add_headroom(panel, 0.2)
+            add_headroom(panel, 0.2)
         linearity.set_ylabel("scaled residual")
         _title(linearity, "Linearity: the trend should follow the dashed line")
         spread.set_ylabel("√|scaled residual|")
@@ -289,12 +286,16 @@ class DiagnosticsDisplay(Display):
         self._draw_quantiles(normality, residuals, max_points)
         self.bars_: Any = None
         if self.effects is None:
-            self._draw_inflation(last)
+            self.bars_ = draw_inflation(last, self.variance_inflation)
+            _title(last, f"Collinearity: bars should stay below {HIGH:g}")
+            return
+        if isinstance(self.effects.group_sd, pd.Series):
+            draw_effect_quantiles(last, self.effects)
         else:
             self.effects.plot(last, kind="qq")
             # The full label is longer than the panel is high.
             last.set_ylabel("EB effect / √reliability")
-            _title(last, "Random effects: points should follow the line")
+        _title(last, "Random effects: points should follow the line")
 
     def _rows_text(self, n: int, max_points: int, what: str) -> str:
         """Return how many rows are drawn, as what if they are not points, and of how many if some have no residual."""
@@ -373,40 +374,8 @@ class DiagnosticsDisplay(Display):
         )
         panel.set(xlabel="normal quantile", ylabel="scaled residual")
         panel.legend(loc="upper left", frameon=False, fontsize="small")
-        _add_headroom(panel, 0.2)
+        add_headroom(panel, 0.2)
         _title(panel, "Normal residuals: points should follow the line")
-
-    def _draw_inflation(self, panel: Any) -> None:
-        """Draw the variance inflation of the predictors, the largest if there are many, on a logarithmic scale."""
-        factors = self.variance_inflation
-        shown = factors
-        if len(factors) > _MOST_BARS:
-            shown = factors[factors.rank(method="first", ascending=False, na_option="bottom") <= _MOST_BARS]
-        values = shown.fillna(_FIRST).to_numpy()
-        colors = np.select([values >= _VERY_HIGH, values >= _HIGH], [VERMILION, ORANGE], BLUE)
-        at = np.arange(len(shown))
-        self.bars_ = panel.barh(at, values - _FIRST, left=_FIRST, height=0.65, color=colors.tolist())
-        most = max(float(values.max()), _VERY_HIGH)
-        panel.set_xscale("log")
-        # A sixth of the width is room for the number at the end of the longest bar.
-        panel.set(xlim=(_FIRST, _FIRST * (most / _FIRST) ** 1.2), ylim=(len(shown) - 0.4, -0.6))
-        for mark, style in ((_HIGH, ":"), (_VERY_HIGH, "--")):
-            panel.axvline(mark, color=GREY, linewidth=1.0, linestyle=style, zorder=0.5)
-        behind = {"facecolor": panel.get_facecolor(), "edgecolor": "none", "pad": 0.5}
-        for height, value, width in zip(at, shown, values, strict=True):
-            text = "dropped" if np.isnan(value) else f"{value:,.1f}" if value < _PLAIN else f"{value:.1e}"
-            options = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": "small"}
-            panel.annotate(text, (width, height), bbox=behind, **options)
-        decades = 10.0 ** np.arange(2, np.ceil(np.log10(most)) + 1)
-        ticks = [1.0, 2.0, _HIGH, _VERY_HIGH] if most < _PLAIN else [1.0, _VERY_HIGH]
-        panel.set_xticks([*ticks, *decades[:: 1 + len(decades) // 4]])
-        panel.minorticks_off()
-        panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value < _PLAIN else f"{value:.0e}")
-        panel.set_yticks(at, [label_text(_shortened(str(name))) for name in shown.index])
-        panel.tick_params(axis="y", length=0)
-        of_all = f", {len(shown)} largest of {len(factors)}" if len(shown) < len(factors) else ""
-        panel.set_xlabel(f"variance inflation{of_all}")
-        _title(panel, f"Collinearity: bars should stay below {_HIGH:g}")
 
 
 def _check_max_points(max_points: object) -> None:
@@ -415,26 +384,16 @@ def _check_max_points(max_points: object) -> None:
         raise ValueError(f"max_points must be a whole number, at least 0; found {max_points!r}.")
 
 
-def _effects_of(model: GroupedModel, fit: Fit, level: float) -> RandomEffectsDisplay:
-    """Return the display of the random effects of a model, not drawn."""
-    return RandomEffectsDisplay(
-        table=random_effects_table(model, level),
-        group_sd=float(np.sqrt(fit.group_variance)),
-        intercept=fit.intercept,
-        level=level,
-        outcome_name=names_of(fit)[1],
-    )
-
-
-def _expected_slope(fit: Fit, fitted: np.ndarray) -> float:
+def _expected_slope(fit: GroupedFit, fitted: np.ndarray) -> float:
     """Return the slope of scaled residuals on fitted values that the shrinkage of the effects causes.
 
-    Residuals keep what shrinkage takes from the effects: e_j - u_j, whose covariance with u_j = lambda_j e_j is
-    lambda_j (1 - lambda_j) (tau2 + sigma2 / n_j) = tau2 (1 - lambda_j).
+    Residuals keep what shrinkage takes from the effects: the covariance of the residual y - x'beta - z'E(b_j | y) of a row
+    with its fitted value is z' C_j z, where C_j is the conditional covariance of b_j. For an intercept alone it is
+    tau2 (1 - lambda_j).
 
     Parameters
     ----------
-    fit : Fit
+    fit : GroupedFit
         The fit.
     fitted : ndarray of shape (n_samples,)
         Predictions for rows in their groups; NaN for new groups.
@@ -445,21 +404,16 @@ def _expected_slope(fit: Fit, fitted: np.ndarray) -> float:
         The mean of the covariance over the rows of the fit, divided by sigma and by the variance of the fitted values.
     """
     variance = float(np.nanvar(fitted))
-    covariance = fit.group_variance * float(np.average(1.0 - fit.reliabilities, weights=fit.group_sizes()))
+    if isinstance(fit, MixedEffectsFit):
+        z, _ = factors_of_groups(fit, np.zeros(fit.random_effects.shape[1]))
+        squares = np.einsum("jra,jab,jrb->", z, fit.conditional_covariances, z, optimize=True)
+        covariance = float(squares) / float(fit.known.moments.counts.sum())
+    else:
+        plain = cast(Fit, fit)
+        covariance = plain.group_variance * float(np.average(1.0 - plain.reliabilities, weights=plain.group_sizes()))
     return covariance / float(np.sqrt(fit.residual_variance)) / variance if variance > 0 else 0.0
 
 
 def _title(panel: Any, text: str) -> None:
     """Set the title of a panel."""
     panel.set_title(text, loc="left", fontsize="medium", color=text_color())
-
-
-def _add_headroom(panel: Any, share: float) -> None:
-    """Add a share of the height of a panel at the top, as room for a legend."""
-    low, high = panel.get_ylim()
-    panel.set_ylim(low, low + (high - low) * (1.0 + share))
-
-
-def _shortened(name: str) -> str:
-    """Return a name without its middle if it is long."""
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 8]}…{name[-7:]}"

@@ -26,7 +26,6 @@ from ._style import (
     GREY,
     GROUP_COLORS,
     GROUP_MARKERS,
-    MAX_COLORED,
     MAX_VECTOR_POINTS,
     PALE,
     axes_for,

@@ -41,7 +41,7 @@ def group_key(last: Any, direct: bool, X: Any) -> str | int | None:
 
 
 def labels_in(groups: Any, fit: GroupedFit) -> Any:
-    """Return the labels of rows: the column of the groups if they are a frame of several columns, and they themselves if not."""
+    """Return the labels of rows: the column of a frame that the grouping factor names, or else the groups as they are."""
     names = None if isinstance(groups, str) else column_names(groups)
     return groups if names is None or fit.group_name not in list(names) else groups[fit.group_name]
 

@@ -55,11 +55,11 @@ class GroupLinesDisplay(Display):
     to the population. There are two kinds of picture: a panel for each group with its rows and the three lines; or all lines
     together, those of least squares on the left and those of the model on the right, which differ less from each other.
 
-    The lines are those at one value of each of the other columns, which the title says. The outcomes of the rows are adjusted
-    to these values by the fixed effects, so that they are where the lines are.
+    The lines are those at one value of each of the other columns, which the title says. The outcomes of the rows are
+    adjusted to these values by the fixed effects, so that they are where the lines are.
 
-    If a pipeline transforms the columns, the column is one of those that the pipeline takes. If its steps make a curve of the
-    column, such as a polynomial, so is the group's own line.
+    If a pipeline transforms the columns, the column is one of those that the pipeline takes. If its steps make a curve of
+    the column, such as a polynomial, so is the group's own line.
 
     Create a display with `from_estimator`; `plot` draws the same groups as the other kind of picture.
 
@@ -214,8 +214,8 @@ class GroupLinesDisplay(Display):
         Raises
         ------
         ValueError
-            If X has no such column, if it does not vary or is not numeric, if a group is unknown or no row is of a group that
-            the model knows, if there are too many panels, or if a column with random coefficients is not in X.
+            If X has no such column, if it does not vary or is not numeric, if a group is unknown or no row is of a group
+            that the model knows, if there are too many panels, or if a column with random coefficients is not in X.
         """
         fit = grouped_fit_of(model)
         refuse_columns_of_groups(fit)
@@ -306,6 +306,9 @@ class GroupLinesDisplay(Display):
         n_columns = 4 if width > _WIDE else 2 if width > _WIDE / 2 else 1
         title = fill(title, max(int(_LETTERS * width), 20))
         self.legend_ = self._above.legend(handles=handles, title=title, ncols=n_columns, **options, **place)
+        for handle in self.legend_.legend_handles:
+            # The lines themselves may be pale.
+            handle.set_alpha(1.0)
 
     def _draw_panels(
         self, n_columns: int, scatter_kwargs: dict[str, Any] | None, line_kwargs: dict[str, Any] | None
@@ -315,12 +318,18 @@ class GroupLinesDisplay(Display):
         from matplotlib.lines import Line2D
 
         x = self.values.to_numpy()
-        self.lines_, self.own_lines_ = [], []
+        self.lines_: Any = []
+        self.own_lines_: Any = []
         self._order = _by_slope(self.lines.to_numpy())
         look = {"color": GREY, "s": 12, "alpha": 0.8, "linewidths": 0, "label": "rows"}
         points = styled({**look, "zorder": 1.5}, scatter_kwargs, PathCollection)
-        model = styled({"color": BLUE, "linewidth": 2.0, "label": "the model: shrunk"}, line_kwargs, Line2D)
-        alone = {"color": VERMILION, "linewidth": 1.6, "linestyle": "--", "label": "least squares in the group alone"}
+        model = styled({"color": BLUE, "linewidth": 2.0, "label": "by the model: shrunk"}, line_kwargs, Line2D)
+        alone: dict[str, Any] = {
+            "color": VERMILION,
+            "linewidth": 1.6,
+            "linestyle": "--",
+            "label": "least squares in the group alone",
+        }
         everyone = {"color": text_color(), "linewidth": 1.0, "linestyle": ":", "label": "population"}
         for panel, i in zip(self.axes_, self._order, strict=True):
             rows = self.points[self.points["group"] == i]
@@ -336,16 +345,16 @@ class GroupLinesDisplay(Display):
         return [self.scatter_[0], own_handle, self.lines_[0], self.population_[0]]
 
     def _draw_together(self, line_kwargs: dict[str, Any] | None) -> list[Any]:
-        """Draw the lines of least squares on the left and those of the model on the right, and return the legend's entries."""
+        """Draw the lines of least squares beside those of the model, and return the entries of the legend."""
         from matplotlib.collections import LineCollection
 
         n = self.lines.shape[1]
         own = [self._within_rows(self.own, i) for i in range(n)]
         lines = [self._within_rows(self.lines, i) if len(own[i]) else self._whole(i) for i in range(n)]
         own = [line for line in own if len(line)]
-        few = {"linewidths": 1.3, "alpha": 0.7} if n <= 40 else {"linewidths": 0.8, "alpha": 0.4}
+        few: dict[str, Any] = {"linewidths": 1.3, "alpha": 0.7} if n <= 40 else {"linewidths": 0.8, "alpha": 0.4}
         left = {"colors": VERMILION, "label": "least squares in each group alone", **few}
-        right = styled({"colors": BLUE, "label": "the model: shrunk", **few}, line_kwargs, LineCollection)
+        right = styled({"colors": BLUE, "label": "by the model: shrunk", **few}, line_kwargs, LineCollection)
         self.own_lines_, self.lines_ = LineCollection(own, **left), LineCollection(lines, **right)
         everyone = {"color": text_color(), "linewidth": 2.2, "label": "population", "zorder": 3}
         kinds = (

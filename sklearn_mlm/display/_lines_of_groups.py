@@ -76,9 +76,8 @@ class LinesOfGroups:
     def line(self, code: int) -> Floats:
         """Return the line of a group by the model; the line of the population for a negative code."""
         # A step of a pipeline may read the group column.
-        label = None if code < 0 else self._fit.labels[code]
-        predicted: Floats = self._fit.predict(self._predictors(self._grid.rows(label)), np.full(len(self._grid.values), code))
-        return predicted
+        rows = self._predictors(self._grid.rows(None if code < 0 else self._fit.labels[code]))
+        return np.asarray(self._fit.predict(rows, np.full(rows.shape[0], code)))
 
     def own_line(self, code: int) -> Floats:
         """Return the line that least squares fits to the rows of a group; NaN if they do not determine one."""
@@ -98,7 +97,7 @@ class LinesOfGroups:
         return level + (self._of_grid - middle) @ slopes if rank == whole else nothing
 
     def points(self, shown: Positions) -> pd.DataFrame:
-        """Return the rows of some groups: the columns "x" and "y" (adjusted), and "group", the position among those shown."""
+        """Return the rows of some groups: "x", the adjusted "y", and "group", the position among the groups."""
         rows = [self._rows_of(code) for code in shown]
         at = np.concatenate([np.arange(each.start, each.stop) for each in rows])
         group = np.repeat(np.arange(len(shown)), [each.stop - each.start for each in rows])
@@ -119,7 +118,7 @@ class LinesOfGroups:
         varies = np.ptp(of_grid, axis=0) > 0
         if not varies.any():
             # The model does not see the column.
-            of_grid, of_rows = self._grid.values.to_numpy()[:, None], self._x[:, None]
+            of_grid, of_rows = np.asarray(self._grid.values, dtype=np.float64)[:, None], self._x[:, None]
         else:
             of_grid, of_rows = of_grid[:, varies], _dense(held[:, np.flatnonzero(varies)])[used]
         scale = np.ptp(of_grid, axis=0)

@@ -44,9 +44,9 @@ class RandomCoefficientsDisplay(Display):
     """Two random coefficients against each other, a point for each group, with the regions that the model expects.
 
     A point is the empirical-Bayes estimate of the two coefficients of a group, such as its intercept and its slope. The
-    ellipses are regions that contain 50% and 95% of the true coefficients of groups by the model, the normal distribution with
-    the estimated covariance Sigma. If Sigma is singular, the ellipse is a segment of a line: one coefficient determines the
-    other. The arrows come from the coefficients that least squares gives the rows of each group alone. They show how far
+    ellipses are regions that contain 50% and 95% of the groups by the model: of their true coefficients, which are normal
+    with the estimated covariance Sigma. If Sigma is singular, an ellipse is a segment of a line: one coefficient determines
+    the other. The arrows come from the coefficients that least squares gives the rows of each group alone. They show how far
     shrinkage moves each group: towards the population, and the more, the less its rows say.
 
     The intercept is the value of the line where all columns are 0. Far from the data, intercept and slope nearly determine
@@ -149,15 +149,15 @@ class RandomCoefficientsDisplay(Display):
         model : MixedEffectsRegressor
             A fitted model with two random coefficients or more, or a pipeline or search that ends in one.
         coefficients : sequence of two str, default=None
-            Names of the coefficients on the horizontal and on the vertical axis, such as ("(Intercept)", "x"). None takes the
-            first two.
+            Names of the coefficients on the horizontal and on the vertical axis, such as ("(Intercept)", "x"). None takes
+            the first two.
         scale : {"deviation", "absolute"}, default="deviation"
             Whether to show deviations from the fixed effects, or the coefficients of the groups.
         regions : sequence of float, default=(0.5, 0.95)
             Probabilities of the regions, between 0 and 1.
         arrows : bool or None, default=None
-            Whether to draw arrows from least squares in each group alone to the estimates. None draws them if there are up to
-            100 groups.
+            Whether to draw arrows from least squares in each group alone to the estimates. None draws them if there are up
+            to 100 groups.
         ax : matplotlib Axes, default=None
             Axes to draw into; None makes a figure. The legend is above the axes: create a figure of several axes with
             ``layout="constrained"``.
@@ -291,7 +291,7 @@ class RandomCoefficientsDisplay(Display):
             least, most = _REACH
             wide = np.quantile(away, _OWN_SHARE, axis=0)
             reach = np.where(reach > 0, np.clip(wide, reach, most * reach), wide) * least
-        near = known.copy()
+        near = np.array(known)
         near[known] = (away <= reach).all(axis=1)
         beyond = f", {count(known.sum() - near.sum())} outside" if near.sum() < known.sum() else ""
         start, end = own[near], estimates[near]

@@ -67,8 +67,8 @@ def levels_of_groups(fit: GroupedFit) -> Floats:
 def own_coefficients(fit: MixedEffectsFit) -> Floats:
     """Return the random coefficients that least squares gives each group from its rows alone, from the record of the fit.
 
-    They are the deviations from the fixed effects that minimise the sum of squares of y - X beta - Z_j b over the rows of the
-    group. Coefficients that do not vary keep their fixed effects.
+    They are the deviations b from the fixed effects that minimise the sum of squares of y - X beta - Z_j b over the rows of
+    the group. Coefficients that do not vary keep their fixed effects.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def own_coefficients(fit: MixedEffectsFit) -> Floats:
 
 
 def factors_of_groups(fit: MixedEffectsFit, about: Floats) -> tuple[Floats, Floats]:
-    """Return what the rows of each group say of its coefficients: a triangular factor of the columns, and y - X beta along it.
+    """Return what the rows of each group say of its coefficients: a factor of the columns, and y - X beta along it.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 
 from .._inputs import check_choice, check_level, is_whole
 from .._typing import FittedModel
-from ..inference._fits import random_intercept_fit_of
+from ..inference._fits import grouped_fit_of
 from ..inference._random_effects import random_effects_table
 from ._display import Display
+from ._random_columns import coefficient_text, coefficients_of, fixed_effects_of
 from ._style import (
     BLUE,
     GREY,
@@ -21,10 +22,12 @@ from ._style import (
     SKY,
     VERMILION,
     Scale,
+    add_headroom,
     axes_for,
     count,
     label_text,
     name_text,
+    panels_of,
     percent,
     plural,
     short,
@@ -37,6 +40,8 @@ Kind = Literal["hist", "caterpillar", "qq"]
 _MAX_LABELLED, _MAX_LINES = 40, 1_000
 # Number of steps of the band: as fine as a screen can show.
 _BAND_POINTS = 400
+# Panels beside each other, if there are several coefficients.
+_MOST_COLUMNS = 3
 # Half the width of the single bar of effects that are all 0, relative to the intercept.
 _NO_SPREAD = 0.01
 
@@ -44,27 +49,34 @@ _NO_SPREAD = 0.01
 class RandomEffectsDisplay(Display):
     """The empirical-Bayes estimates of the groups' effects: their distribution, and the groups that stand out.
 
+    If several coefficients vary between groups, each has a panel, in which the groups are in the order of that coefficient.
+
     Create a display with `from_estimator`; `plot` draws the same estimates as another kind of picture.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        The table that `sklearn_mlm.inference.random_effects_table` returns.
-    group_sd : float
-        The standard deviation tau of the groups, in units of y.
-    intercept : float
-        The fixed intercept, in units of y.
+        The table that `sklearn_mlm.inference.random_effects_table` returns: indexed by group label, or by group label and
+        coefficient.
+    group_sd : float or pandas.Series
+        The standard deviation tau of the groups, in units of y; or the standard deviation of each coefficient, by name.
+    intercept : float or pandas.Series
+        The fixed intercept, in units of y; or the fixed effect of each coefficient's column, by name.
     level : float
         Confidence level of the intervals.
     outcome_name : str
         Name of y, for the labels.
+    coefficient : str or None
+        Name of the coefficient that the effects are of; None for the intercepts of a model in which nothing else varies.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        The axes of the plot.
+        The axes of the plot; with several coefficients, the axes that the panels divide.
     figure_ : matplotlib Figure
         The figure of `ax_`.
+    panels_ : dict of RandomEffectsDisplay
+        With several coefficients, the display of each, by name, which have the artists; empty otherwise.
     bars_ : matplotlib BarContainer or None
         The histogram ("hist").
     points_ : matplotlib Line2D or None
@@ -77,6 +89,7 @@ class RandomEffectsDisplay(Display):
     See Also
     --------
     ShrinkageDisplay : The estimates against the raw means of the groups.
+    RandomCoefficientsDisplay : Two coefficients against each other.
     sklearn_mlm.inference.random_effects_table : The same estimates as a table.
 
     Examples
@@ -91,16 +104,33 @@ class RandomEffectsDisplay(Display):
     >>> len(display.ax_.get_yticks())
     18
     >>> plt.close(display.figure_)
+
+    With random slopes:
+
+    >>> from sklearn_mlm import MixedEffectsRegressor
+    >>> slopes = MixedEffectsRegressor(random_effects="(1 + days | subject)").fit(X, y, groups=subject)
+    >>> display = RandomEffectsDisplay.from_estimator(slopes, kind="caterpillar")
+    >>> list(display.panels_)
+    ['(Intercept)', 'days']
+    >>> plt.close(display.figure_)
     """
 
     def __init__(
-        self, *, table: pd.DataFrame, group_sd: float, intercept: float, level: float = 0.95, outcome_name: str = "y"
+        self,
+        *,
+        table: pd.DataFrame,
+        group_sd: float | pd.Series,
+        intercept: float | pd.Series,
+        level: float = 0.95,
+        outcome_name: str = "y",
+        coefficient: str | None = None,
     ):
         self.table = table
         self.group_sd = group_sd
         self.intercept = intercept
         self.level = level
         self.outcome_name = outcome_name
+        self.coefficient = coefficient
 
     @classmethod
     def from_estimator(
@@ -108,6 +138,7 @@ class RandomEffectsDisplay(Display):
         model: FittedModel,
         *,
         kind: Kind = "hist",
+        coefficient: str | None = None,
         scale: Scale = "deviation",
         level: float = 0.95,
         extremes: int | None = None,
@@ -118,14 +149,18 @@ class RandomEffectsDisplay(Display):
 
         Parameters
         ----------
-        model : RandomInterceptRegressor
+        model : RandomInterceptRegressor or MixedEffectsRegressor
             A fitted model, or a pipeline or search that ends in one.
         kind : {"hist", "caterpillar", "qq"}, default="hist"
             "hist": a histogram, with the normal distribution of the true effects under the model. "caterpillar": the
             estimates in ascending order, with intervals. "qq": the estimates against normal quantiles; each estimate is
             divided by the square root of its reliability, so that all have the same variance whatever the group's size.
+        coefficient : str, default=None
+            Name of the random coefficient to show, such as "(Intercept)" or that of a column. None shows all, each in a
+            panel.
         scale : {"deviation", "absolute"}, default="deviation"
-            Whether to show effects as deviations from the fixed intercept, or as intercepts of the groups.
+            Whether to show effects as deviations from the fixed effect, or as coefficients of the groups, such as their
+            intercepts.
         level : float, default=0.95
             Confidence level of the intervals, which use the conditional sd, and of the band of "qq".
         extremes : int or None, default=None
@@ -134,12 +169,17 @@ class RandomEffectsDisplay(Display):
         bins : int, str or array-like, default="auto"
             For "hist", the bins, as numpy.histogram_bin_edges takes them.
         ax : matplotlib Axes, default=None
-            Axes to draw into; None makes a figure.
+            Axes to draw into; None makes a figure. Several coefficients need axes that are part of a grid of subplots.
 
         Returns
         -------
         display : RandomEffectsDisplay
             The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If `coefficient` is not a random coefficient of the model, or another option is unknown.
 
         Examples
         --------
@@ -154,16 +194,59 @@ class RandomEffectsDisplay(Display):
         'intercept of each school in math (EB estimate)'
         >>> plt.close(display.figure_)
         """
-        fit = random_intercept_fit_of(model)
+        return cls.undrawn(model, level, coefficient).plot(ax, kind=kind, scale=scale, extremes=extremes, bins=bins)
+
+    @classmethod
+    def undrawn(cls, model: FittedModel, level: float = 0.95, coefficient: str | None = None) -> Self:
+        """Return the display of a fitted model, not drawn.
+
+        Parameters
+        ----------
+        model : RandomInterceptRegressor or MixedEffectsRegressor
+            A fitted model, or a pipeline or search that ends in one.
+        level : float, default=0.95
+            Confidence level of the intervals.
+        coefficient : str, default=None
+            Name of a random coefficient; None takes all.
+
+        Returns
+        -------
+        display : RandomEffectsDisplay
+            The display.
+        """
+        fit = grouped_fit_of(model)
         check_level(level)
-        display = cls(
-            table=random_effects_table(model, level),
-            group_sd=float(np.sqrt(fit.group_variance)),
-            intercept=fit.intercept,
-            level=level,
-            outcome_name=label_text(fit.outcome_name),
+        names = list(coefficients_of(fit))
+        if coefficient is not None and coefficient not in names:
+            raise ValueError(f"coefficient must be one of {', '.join(map(repr, names))}; found {coefficient!r}.")
+        sd = pd.Series(np.sqrt(fit.random_covariance.diagonal()), index=names)
+        fixed = pd.Series(fixed_effects_of(fit), index=names)
+        table = random_effects_table(model, level)
+        table.index = table.index.set_names([fit.group_name, *table.index.names[1:]])
+        display = cls(table=table, group_sd=sd, intercept=fixed, level=level, outcome_name=label_text(fit.outcome_name))
+        if len(names) == 1:
+            return display._alone(names[0], None)
+        return display if coefficient is None else display._alone(coefficient, coefficient)
+
+    def _alone(self, name: str, coefficient: str | None) -> Self:
+        """Return the display of one of the coefficients, which labels call by its name if other coefficients vary too."""
+        table = self.table
+        if table.index.nlevels > 1:
+            table = table[table.index.get_level_values(-1) == name]
+            table = table.set_axis(table.index.get_level_values(0), axis=0)
+        return type(self)(
+            table=table,
+            group_sd=float(pd.Series(self.group_sd)[name]),
+            intercept=float(pd.Series(self.intercept)[name]),
+            level=self.level,
+            outcome_name=self.outcome_name,
+            coefficient=coefficient,
         )
-        return display.plot(ax, kind=kind, scale=scale, extremes=extremes, bins=bins)
+
+    @property
+    def _sd(self) -> float:
+        """The standard deviation of the only coefficient."""
+        return float(cast(float, self.group_sd))
 
     def plot(
         self,
@@ -183,7 +266,7 @@ class RandomEffectsDisplay(Display):
         kind : {"hist", "caterpillar", "qq"}, default="hist"
             The kind of picture, as in `from_estimator`.
         scale : {"deviation", "absolute"}, default="deviation"
-            Whether to show effects as deviations from the fixed intercept, or as intercepts of the groups.
+            Whether to show effects as deviations from the fixed effect, or as coefficients of the groups.
         extremes : int or None, default=None
             For "caterpillar", number of groups to show at each end; None shows all groups.
         bins : int, str or array-like, default="auto"
@@ -198,19 +281,21 @@ class RandomEffectsDisplay(Display):
         check_choice("scale", scale, get_args(Scale))
         if extremes is not None and not is_whole(extremes):
             raise ValueError(f"extremes must be a whole number, at least 1, or None; found {extremes!r}.")
+        self.bars_ = self.points_ = self.line_ = None
+        self.intervals_: Any = None
+        self.panels_: dict[str, Self] = {}
+        options = {"kind": kind, "scale": scale, "extremes": extremes, "bins": bins}
+        if isinstance(self.group_sd, pd.Series):
+            return self._plot_several(ax, options)
         table = self.table.sort_values("effect", kind="stable")
         cut = None
         if kind == "caterpillar" and extremes is not None and 2 * extremes < len(table):
             table = pd.concat([table.iloc[:extremes], table.iloc[-extremes:]])
             cut = extremes
-        height = 0.19 * len(table) + 1.2 if kind == "caterpillar" and (cut or len(table) <= _MAX_LABELLED) else 4.4
-        size = (5.2, 4.4) if kind == "qq" else (6.4, max(height, 2.4))
-        with axes_for(type(self).__name__, ax, size) as self.ax_:
+        with axes_for(type(self).__name__, ax, _size(kind, len(table), cut)) as self.ax_:
             self.figure_ = self.ax_.figure
-            self.bars_ = self.points_ = self.line_ = None
-            self.intervals_: Any = None
             self._absolute = scale == "absolute"
-            at = self.intercept if self._absolute else 0.0
+            at = float(cast(float, self.intercept)) if self._absolute else 0.0
             if kind == "hist":
                 self._draw_histogram(at, bins)
             elif kind == "caterpillar":
@@ -220,11 +305,30 @@ class RandomEffectsDisplay(Display):
             self.ax_.spines[["top", "right"]].set_visible(False)
         return self
 
-    def _effect_text(self) -> str:
-        """Return what an effect is, on the scale of the picture."""
+    def _plot_several(self, ax: Any, options: dict[str, Any]) -> Self:
+        """Draw a panel for each coefficient."""
+        names = list(pd.Series(self.group_sd).index)
+        n_columns = min(len(names), _MOST_COLUMNS)
+        n_rows = -(-len(names) // n_columns)
+        n_groups = len(self.table) // len(names)
+        shown = n_groups if options["extremes"] is None else min(n_groups, 2 * options["extremes"])
+        width, height = _size(options["kind"], shown, options["extremes"])
+        with axes_for(type(self).__name__, ax, (0.86 * width * n_columns, height * n_rows)) as self.ax_:
+            self.figure_ = self.ax_.figure
+            panels, _ = panels_of(self.ax_, n_rows, n_columns)
+            for panel in panels[len(names) :]:
+                panel.remove()
+            for panel, name in zip(panels, names, strict=False):
+                self.panels_[name] = self._alone(name, name).plot(panel, **options)
+        return self
+
+    def _effect_text(self, of: str = "") -> str:
+        """Return what an effect is, on the scale of the picture; `of` says of what kind."""
+        if self.coefficient is not None:
+            return coefficient_text(self.coefficient, self.outcome_name, absolute=self._absolute, of=of)
         group_name = name_text(self.table.index, "group")
         effect = "intercept" if self._absolute else "deviation"
-        return f"{effect} of each {group_name} in {self.outcome_name}"
+        return f"{effect} of each {group_name} in {self.outcome_name}{of}"
 
     def _draw_histogram(self, at: float, bins: int | str | ArrayLike) -> None:
         """Draw the histogram of the effects, and the curve of the model."""
@@ -247,19 +351,19 @@ class RandomEffectsDisplay(Display):
             label=f"EB estimates of {count(len(effects))} groups: SD {short(spread)}",
         )
         handles, note = [self.bars_], "τ is estimated as 0: no effects"
-        if self.group_sd > 0:
-            low, high = min(edges[0], at - 3.3 * self.group_sd), max(edges[-1], at + 3.3 * self.group_sd)
+        if self._sd > 0:
+            low, high = min(edges[0], at - 3.3 * self._sd), max(edges[-1], at + 3.3 * self._sd)
             grid = np.linspace(low, high, 400)
-            curve = len(effects) * float(np.mean(np.diff(edges))) * stats.norm.pdf(grid, at, self.group_sd)
-            mean = short(at, self.group_sd) if self._absolute else "0"
-            label = f"true effects by the model: N({mean}, τ²), SD τ = {short(self.group_sd)}"
+            curve = len(effects) * float(np.mean(np.diff(edges))) * stats.norm.pdf(grid, at, self._sd)
+            mean = short(at, self._sd) if self._absolute else "0"
+            label = f"true effects by the model: N({mean}, τ²), SD τ = {short(self._sd)}"
             (self.line_,) = self.ax_.plot(grid, curve, color=text_color(), linewidth=1.8, label=label)
             handles.append(self.line_)
-            note = f"EB estimates are shrunk{', so they spread less than τ' if spread < self.group_sd else ' towards 0'}"
-        self.ax_.set(xlabel=f"{self._effect_text()} (EB estimate)", ylabel="number of groups")
+            note = f"EB estimates are shrunk{', so they spread less than τ' if spread < self._sd else ' towards 0'}"
+        self.ax_.set(xlabel=self._effect_text(" (EB estimate)"), ylabel="number of groups")
         options = {"frameon": False, "alignment": "left", "fontsize": "small", "title_fontsize": "small"}
         self.ax_.legend(handles=handles, title=note, loc="upper left", **options)
-        _add_headroom(self.ax_, 0.33)
+        add_headroom(self.ax_, 0.33)
 
     def _draw_caterpillar(self, table: pd.DataFrame, at: float, cut: int | None) -> None:
         """Draw the groups in ascending order of effects, with their intervals, and with a gap after the first `cut`."""
@@ -297,7 +401,7 @@ class RandomEffectsDisplay(Display):
             text = f"{count(len(self.table) - len(table))} groups between"
             style = {"ha": "center", "va": "center", "fontsize": "small", "backgroundcolor": self.ax_.get_facecolor()}
             self.ax_.text(at, cut + 1.0, text, **style)
-        self.ax_.set(xlabel=f"{self._effect_text()} (EB estimate)", ylim=(0.4 - 0.02 * rank[-1], 1.02 * rank[-1] + 0.6))
+        self.ax_.set(xlabel=self._effect_text(" (EB estimate)"), ylim=(0.4 - 0.02 * rank[-1], 1.02 * rank[-1] + 0.6))
         # The title counts all groups, also where only the extreme ones are drawn.
         whole = self.table
         n_apart = int(((whole["ci_lower"] > 0) | (whole["ci_upper"] < 0)).sum())
@@ -319,11 +423,11 @@ class RandomEffectsDisplay(Display):
         # The order statistics of a uniform sample follow beta distributions. The band has every rank of the tails.
         some = np.unique(np.concatenate([ranks[:50], ranks[-50:], np.linspace(1, n, 200).astype(int)]))
         half = (1.0 - self.level) / 2.0
-        band = [at + self.group_sd * stats.norm.ppf(stats.beta.ppf(p, some, n + 1 - some)) for p in (half, 1.0 - half)]
+        band = [at + self._sd * stats.norm.ppf(stats.beta.ppf(p, some, n + 1 - some)) for p in (half, 1.0 - half)]
         label = f"{percent(self.level)} of normal samples, point by point"
         self.intervals_ = self.ax_.fill_between(normal[some - 1], *band, color=PALE, alpha=0.5, linewidth=0, label=label)
-        ends, label = normal[[0, -1]], f"normal, SD τ = {short(self.group_sd)}"
-        (self.line_,) = self.ax_.plot(ends, at + self.group_sd * ends, color=text_color(), linewidth=1.2, label=label)
+        ends, label = normal[[0, -1]], f"normal, SD τ = {short(self._sd)}"
+        (self.line_,) = self.ax_.plot(ends, at + self._sd * ends, color=text_color(), linewidth=1.2, label=label)
         (self.points_,) = self.ax_.plot(
             normal,
             equal,
@@ -334,12 +438,16 @@ class RandomEffectsDisplay(Display):
             rasterized=n > MAX_VECTOR_POINTS,
             label=f"{count(n)} {plural(name_text(table.index, 'group'))}",
         )
-        self.ax_.set(xlabel="normal quantile", ylabel=f"{self._effect_text()}, EB / √reliability")
+        of = ", EB / √reliability" if self.coefficient is None else " (EB / √reliability)"
+        self.ax_.set(xlabel="normal quantile", ylabel=self._effect_text(of))
         self.ax_.legend(loc="upper left", frameon=False, fontsize="small")
-        _add_headroom(self.ax_, 0.2)
+        add_headroom(self.ax_, 0.2)
 
 
-def _add_headroom(ax: Any, share: float) -> None:
-    """Add a share of the height of the axes at the top, as room for a legend."""
-    low, high = ax.get_ylim()
-    ax.set_ylim(low, low + (high - low) * (1.0 + share))
+def _size(kind: Kind, n_shown: int, cut: int | None) -> tuple[float, float]:
+    """Return the width and the height of a picture in inches; labels of groups need a line each."""
+    if kind == "qq":
+        return 5.2, 4.4
+    if kind == "caterpillar" and (cut is not None or n_shown <= _MAX_LABELLED):
+        return 6.4, max(0.19 * n_shown + 1.2, 2.4)
+    return 6.4, 4.4

@@ -16,6 +16,7 @@ from ._style import BLUE, MAX_VECTOR_POINTS, VERMILION, Scale, axes_for, count, 
 _AREAS, _MORE_AREAS = (100.0, 12.0), (60.0, 6.0)
 # The colour map starts here: lighter colours are invisible on a light background.
 _PALEST = 0.15
+_INSTEAD = " Of random slopes, RandomCoefficientsDisplay and GroupLinesDisplay show the shrinkage."
 # Reliabilities that differ by less than this are equal but for rounding.
 _SAME = 1e-9
 
@@ -54,6 +55,10 @@ class ShrinkageDisplay(Display):
         The diagonal and the horizontal line.
     colorbar_ : matplotlib Colorbar or None
         The scale of the reliabilities; None if all groups have the same reliability.
+
+    See Also
+    --------
+    RandomCoefficientsDisplay : The shrinkage of random intercepts and slopes.
 
     Examples
     --------
@@ -111,8 +116,13 @@ class ShrinkageDisplay(Display):
         -------
         display : ShrinkageDisplay
             The display, drawn.
+
+        Raises
+        ------
+        TypeError
+            If the model is not a random intercept model. `RandomCoefficientsDisplay` shows the shrinkage of random slopes.
         """
-        fit = random_intercept_fit_of(model)
+        fit = random_intercept_fit_of(model, instead=_INSTEAD)
         check_choice("scale", scale, get_args(Scale))
         group_name, outcome_name = names_of(fit)
         at = fit.intercept if scale == "absolute" else 0.0

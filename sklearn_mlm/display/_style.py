@@ -144,3 +144,9 @@ def panels_of(ax: Any, n_rows: int, n_columns: int, *, legend: bool = False) -> 
     if above is not None:
         above.set_axis_off()
     return [ax.figure.add_subplot(cells[i + legend, j]) for i in range(n_rows) for j in range(n_columns)], above
+
+
+def add_headroom(panel: Any, share: float) -> None:
+    """Add a share of the height of a panel at the top, as room for a legend."""
+    low, high = panel.get_ylim()
+    panel.set_ylim(low, low + (high - low) * (1.0 + share))

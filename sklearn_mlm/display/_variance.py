@@ -17,6 +17,9 @@ from ._style import BLUE, DARK, GREY, ORANGE, PALE, SKY, VERMILION, axes_for, na
 Kind = Literal["shares", "range", "profile"]
 
 _PROFILE_POINTS = 301
+_INSTEAD = (
+    " With random slopes, VarianceFunctionDisplay shows the variances, and sklearn_mlm.inference.r2 returns the shares."
+)
 # The label of a share narrower than this does not fit inside the bar.
 _NARROW = 0.09
 # A share below this is a share of 0 but for rounding.
@@ -75,6 +78,7 @@ class VarianceDisplay(Display):
 
     See Also
     --------
+    VarianceFunctionDisplay : The variance and the ICC as functions of a column, with random slopes.
     sklearn_mlm.inference.r2 : The shares as numbers.
     sklearn_mlm.inference.confidence_intervals : Confidence intervals of all parameters. Its interval of the ICC is exact or
         uses the full likelihood, while the interval of this display uses the criterion of the fit.
@@ -148,12 +152,14 @@ class VarianceDisplay(Display):
 
         Raises
         ------
+        TypeError
+            If the model is not a random intercept model. `VarianceFunctionDisplay` shows the variances with random slopes.
         ValueError
             If y is constant, or the model leaves no residual variance (sigma2 = 0).
         """
         from scipy import stats
 
-        fit = random_intercept_fit_of(model)
+        fit = random_intercept_fit_of(model, instead=_INSTEAD)
         check_level(level)
         tau2, sigma2, criterion = fit.group_variance, fit.residual_variance, fit.criterion()
         if tau2 + sigma2 == 0:

@@ -28,10 +28,11 @@ _BESIDE = {"left": 4, "center": 0, "right": -4}
 class VarianceFunctionDisplay(Display):
     """The variance of y, between groups and within them, and the intraclass correlation as functions of one column of X.
 
-    If slopes vary between groups, the lines of the groups are close together at some values of x and far apart at others. The
-    variance that the groups give a row is z' Sigma z, a parabola in a column with a random slope. It is least where the lines
-    are closest, and the share of the groups in the variance of y, the intraclass correlation (ICC), changes with it. The
-    variance within groups, sigma2, is the same everywhere; if the weights are precisions, it is that of a row of weight 1.
+    If slopes vary between groups, the lines of the groups are close together at some values of x and far apart at others.
+    The variance that the groups give a row is z' Sigma z, a parabola in a column with a random slope. It is least where the
+    lines are closest, and the share of the groups in the variance of y, the intraclass correlation (ICC), changes with it.
+    The variance within groups, sigma2, is the same everywhere; if the weights are precisions, it is that of a row of weight
+    1.
 
     Create a display with `from_estimator`.
 
@@ -172,7 +173,7 @@ class VarianceFunctionDisplay(Display):
             values=grid.values,
             group_variance=variance,
             residual_variance=fit.residual_variance,
-            least=_least(grid.values.to_numpy(), variance),
+            least=_least(np.asarray(grid.values, dtype=np.float64), variance),
             held=grid.held_text(),
             feature_name=grid.name,
             outcome_name=outcome_name,
@@ -213,10 +214,10 @@ class VarianceFunctionDisplay(Display):
         """Draw the variance between groups, and above it that within groups."""
         x, between = self.values.to_numpy(), self.group_variance
         total = between + self.residual_variance
-        within = f"within groups: σ² = {short(self.residual_variance)}"
+        within, groups = f"within groups: σ² = {short(self.residual_variance)}", f"between {plural(self.group_name)}"
         self.areas_ = [
             panel.fill_between(x, between, total, color=PALE, alpha=0.6, linewidth=0, label=within),
-            panel.fill_between(x, 0.0, between, color=BLUE, alpha=0.35, linewidth=0, label=f"between {plural(self.group_name)}"),
+            panel.fill_between(x, 0.0, between, color=BLUE, alpha=0.35, linewidth=0, label=groups),
         ]
         self._draw_line(panel, x, between, {"color": BLUE}, line_kwargs)
         self._draw_line(panel, x, total, {"color": text_color(), "label": f"variance of {self.outcome_name}"}, line_kwargs)
@@ -252,9 +253,7 @@ class VarianceFunctionDisplay(Display):
                 panel.annotate(f"{value:.2f}", (at, value), fontsize="small", color=text_color(), **text)
         panel.set(ylim=(0.0, 1.08), ylabel=f"share of {plural(self.group_name)} in the variance (ICC)")
 
-    def _draw_line(
-        self, panel: Any, x: Floats, y: Floats, look: dict[str, Any], line_kwargs: dict[str, Any] | None
-    ) -> None:
+    def _draw_line(self, panel: Any, x: Floats, y: Floats, look: dict[str, Any], line_kwargs: dict[str, Any] | None) -> None:
         """Draw a line."""
         from matplotlib.lines import Line2D
 

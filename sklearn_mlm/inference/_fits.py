@@ -14,9 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._typing import FittedModel, GroupedFit, MixedFit
 from ..likelihood._fit import Fit
-from ..likelihood._random_terms import INTERCEPT
 from ..likelihood._least_squares_fit import LeastSquaresFit
 from ..likelihood._mixed_fit import MixedEffectsFit
+from ..likelihood._random_terms import INTERCEPT
 
 _NOT_OURS = "{} must be a {}, or a pipeline or search that ends in one; found {}."
 

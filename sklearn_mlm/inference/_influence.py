@@ -11,14 +11,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from .._inputs import warn_caller
 from .._progress import progress
 from .._typing import Floats
 from ..likelihood._fit import Fit, fit_of_criterion
+from ..likelihood._mixed_fit import MixedEffectsFit
 from ..moments._grouped_moments import GroupedMoments
 from ..moments._labels import as_labels, encode
+from ..moments._moments import Moments
 from ..moments._remainder import KnownPart, rests
-from ..moments._rows import Rows, as_weights, block_rows, blocks_of_equal_groups
+from ..moments._rows import GroupedRows, Rows, as_weights, block_rows, blocks_of_equal_groups
 from ._fits import GroupedModel
+from ._mixed_influence import changes_without_groups
 from ._rows import RowsOfModel
 
 # Group means of the rows of the fit differ from those in its moments by rounding only: this share of a standard deviation,
@@ -48,7 +52,7 @@ def influence(
 
     Parameters
     ----------
-    model : RandomInterceptRegressor
+    model : RandomInterceptRegressor or MixedEffectsRegressor
         A fitted model, or a pipeline or search that ends in one. The steps of a pipeline are not fitted again.
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
         Predictors of the rows of `fit`.
@@ -76,7 +80,8 @@ def influence(
         - "dfbetas (Intercept)" and so on for each coefficient: the estimate with all groups less that without the group,
           in standard errors of the latter.
 
-        NaN if the other groups cannot identify the variances, or the coefficient.
+        For a `MixedEffectsRegressor`, "variance (Intercept)" and so on, and "covariance (Intercept), days", stand in place
+        of "group_variance". NaN if the other groups cannot identify the variances, or the coefficient.
 
     Raises
     ------
@@ -119,14 +124,12 @@ def influence(
     fit = rows.fit
     if not fit.residual_variance > 0:
         raise ValueError("The model leaves no residual (sigma2 = 0): there are no standard errors to measure changes in.")
+    if isinstance(fit, MixedEffectsFit):
+        return _of_mixed_fit(fit, rows, only, sample_weight, verbose)
+    fit = cast(Fit, fit)
     wanted = np.ones(fit.moments.n_groups, dtype=bool) if only is None else _wanted(fit, only)
     n_wanted = int(wanted.sum())
-    if n_wanted * float(len(wanted)) > _MINUTES:
-        warnings.warn(
-            f"influence fits the model {n_wanted:,} times to {len(wanted):,} groups, which takes minutes or hours. "
-            "verbose=1 shows how far it is; only=labels leaves out some of the groups in turn.",
-            stacklevel=2,
-        )
+    _warn_of_minutes(n_wanted, len(wanted))
     scatter, log_weights = _scatter_of_groups(fit, rows, sample_weight)
     # The scatter of the groups after each group; that of the groups before it is summed on the way.
     after = np.zeros_like(scatter)
@@ -147,7 +150,35 @@ def influence(
     return result
 
 
-def _wanted(fit: Fit, only: ArrayLike) -> np.ndarray:
+def _warn_of_minutes(n_wanted: int, n_groups: int) -> None:
+    """Warn if so many fits to so many groups take minutes."""
+    if n_wanted * float(n_groups) > _MINUTES:
+        warn_caller(
+            f"influence fits the model {n_wanted:,} times to {n_groups:,} groups, which takes minutes or hours. "
+            "verbose=1 shows how far it is; only=labels leaves out some of the groups in turn."
+        )
+
+
+def _of_mixed_fit(
+    fit: MixedEffectsFit, rows: RowsOfModel, only: ArrayLike | None, sample_weight: ArrayLike | None, verbose: int
+) -> pd.DataFrame:
+    """Return the influence of groups on a model with random slopes."""
+    positions, weights = np.arange(len(rows.codes)), None
+    if sample_weight is not None:
+        weights = as_weights(sample_weight, len(rows.codes))
+        positions = np.flatnonzero(weights > 0)
+        weights = weights[positions]
+    _check_groups_of_fit(fit, rows.codes[positions], weights)
+    wanted = np.ones(fit.moments.n_groups, dtype=bool) if only is None else _wanted(fit, only)
+    _warn_of_minutes(int(wanted.sum()), len(wanted))
+    X = None if rows.X is None else rows.X[positions]
+    checked = GroupedRows(X, rows.y[positions], rows.codes[positions], fit.moments.labels, weights)
+    table = changes_without_groups(fit, checked, wanted, verbose, _check_rows_of_fit)
+    _warn_of_gaps(table, fit.names)
+    return table
+
+
+def _wanted(fit: Fit | MixedEffectsFit, only: ArrayLike) -> np.ndarray:
     """Return which groups have one of some labels; raise a ValueError for a label that no group has."""
     labels = as_labels(only)
     codes = encode(cast(ArrayLike, labels), fit.moments.labels)
@@ -268,17 +299,11 @@ def _scatter_of_groups(fit: Fit, rows: RowsOfModel, sample_weight: ArrayLike | N
         scatter[members] = (products + products.transpose(0, 2, 1)) / 2.0
         means[members] = mean[:, 0, :width]
         log_weights[members] = np.log(weight).sum(axis=(1, 2))
-    _check_means_of_fit(moments, means)
-    apart = np.abs(scatter[:, :width, :width].sum(axis=0).diagonal() - moments.within.diagonal())
-    if (apart > _SAME_SPREAD * moments.total_scatter[1]).any():
-        raise ValueError(
-            "influence needs the rows that the model was fitted to; these vary more or less within groups. Pass what was "
-            "passed to fit."
-        )
+    _check_rows_of_fit(moments, means, np.abs(scatter[:, :width, :width].sum(axis=0).diagonal() - moments.within.diagonal()))
     return scatter, log_weights
 
 
-def _check_groups_of_fit(fit: Fit, codes: np.ndarray, weights: np.ndarray | None) -> None:
+def _check_groups_of_fit(fit: Fit | MixedEffectsFit, codes: np.ndarray, weights: np.ndarray | None) -> None:
     """Raise a ValueError unless rows have the groups of a fit, and as many rows and as much weight in each."""
     moments, unknown = fit.moments, int(np.count_nonzero(codes < 0))
     same = not unknown and moments.n_groups == len(fit.labels)
@@ -295,8 +320,8 @@ def _check_groups_of_fit(fit: Fit, codes: np.ndarray, weights: np.ndarray | None
         )
 
 
-def _check_means_of_fit(moments: GroupedMoments, deviations: np.ndarray) -> None:
-    """Raise a ValueError unless the means of the groups, less the centre, are those in the moments."""
+def _check_rows_of_fit(moments: Moments, deviations: np.ndarray, apart: np.ndarray) -> None:
+    """Raise a ValueError unless the means of the groups, less the centre, and the scatter are those in the moments."""
     mean, total = moments.total_scatter
     allowed = _SAME_SPREAD * np.sqrt(total / moments.counts.sum()) + _SAME_VALUE * (np.abs(mean) + np.abs(moments.center))
     far = (np.abs(deviations - moments.deviations) > allowed).any(axis=0)
@@ -306,6 +331,11 @@ def _check_means_of_fit(moments: GroupedMoments, deviations: np.ndarray) -> None
             "influence needs the rows that the model was fitted to; the group means of "
             f"{_listed([name for name, is_far in zip(names, far, strict=True) if is_far])} are others. Pass what was passed "
             "to fit."
+        )
+    if (apart > _SAME_SPREAD * total).any():
+        raise ValueError(
+            "influence needs the rows that the model was fitted to; these vary more or less within groups. Pass what was "
+            "passed to fit."
         )
 
 

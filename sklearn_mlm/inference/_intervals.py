@@ -25,9 +25,7 @@ _USUAL_LEVEL = 0.8
 IntervalMethod = Literal["pivot", "profile", "wald", "exact"]
 
 
-def confidence_intervals(
-    model: FittedModel, *, method: IntervalMethod | None = None, level: float = 0.95
-) -> pd.DataFrame:
+def confidence_intervals(model: FittedModel, *, method: IntervalMethod | None = None, level: float = 0.95) -> pd.DataFrame:
     """Return confidence intervals of all parameters.
 
     Parameters
@@ -63,8 +61,9 @@ def confidence_intervals(
     Raises
     ------
     ValueError
-        If `method` is "pivot" or "exact" and coefficients other than the intercept vary. If `method` is "profile" and the full likelihood has no maximum, because the fixed effects leave no residual within
-        groups. This is certain if there are no more rows than groups and predictors that vary within groups.
+        If `method` is "pivot" or "exact" and coefficients other than the intercept vary. If `method` is "profile" and the
+        full likelihood has no maximum, because the fixed effects leave no residual within groups. This is certain if there
+        are no more rows than groups and predictors that vary within groups.
 
     Warns
     -----

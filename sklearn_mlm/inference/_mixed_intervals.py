@@ -39,8 +39,8 @@ def mixed_intervals(fit: MixedEffectsFit, method: str | None, level: float) -> p
     """
     if method in ("pivot", "exact"):
         raise ValueError(
-            f'method={method!r} is for models in which the intercept alone varies (RandomInterceptRegressor). Pass "profile" '
-            'or "wald", or no method.'
+            f"method={method!r} is for models in which the intercept alone varies (RandomInterceptRegressor). Pass "
+            '"profile" or "wald", or no method.'
         )
     if fit.residual_variance == 0:
         raise ValueError("The model leaves no residual (sigma2 = 0): the likelihood has no maximum to profile about.")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .._typing import FittedModel, GroupedFit
-from ..likelihood._fit import share
+from ..likelihood._linalg import share
 from ._fits import grouped_fit_of
 from ._shares import shares_of
 
@@ -21,7 +21,7 @@ UNBOUNDED = (
 )
 
 
-def likelihood_ratio_test(*models: GroupedFittedModel, **named: GroupedFittedModel) -> pd.DataFrame:
+def likelihood_ratio_test(*models: FittedModel, **named: FittedModel) -> pd.DataFrame:
     """Compare nested models of the same rows, each with the next smaller one, as R's anova does.
 
     Models fitted by REML are refitted by maximum likelihood, from their moments, because restricted likelihoods of models
@@ -122,7 +122,7 @@ def mixture_p_value(statistic: float, size: int) -> float:
     return (below + float(stats.chi2.sf(statistic, size))) / 2.0
 
 
-def compare_models(*models: GroupedFittedModel, **named: GroupedFittedModel) -> pd.DataFrame:
+def compare_models(*models: FittedModel, **named: FittedModel) -> pd.DataFrame:
     """Compare models of the same rows by their information criteria and the variance that they explain.
 
     Restricted likelihoods of models with different columns cannot be compared. If the columns differ, models fitted by REML
@@ -202,7 +202,7 @@ def compare_models(*models: GroupedFittedModel, **named: GroupedFittedModel) -> 
     return table.assign(**{name: [share[name] for share in shares] for name in shares[0]})
 
 
-def glance(model: GroupedFittedModel) -> pd.DataFrame:
+def glance(model: FittedModel) -> pd.DataFrame:
     """Return one row that describes a fitted model, for tables of many models.
 
     Parameters

@@ -13,7 +13,7 @@ from ..moments._labels import MISSING, UNSEEN
 from ..moments._rows import as_weights, check_containers
 from ._degrees_of_freedom import Satterthwaite
 from ._distributions import half_width
-from ._fits import GroupedModel, last_step, locate_all, grouped_fit_of
+from ._fits import GroupedModel, grouped_fit_of, last_step, locate_all
 
 PredictionKind = Literal["observation", "group_mean", "population_mean"]
 

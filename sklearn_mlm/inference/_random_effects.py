@@ -7,8 +7,8 @@ import pandas as pd
 
 from .._inputs import check_level
 from .._typing import FittedModel
-from ._distributions import half_width
 from ..likelihood._mixed_fit import MixedEffectsFit
+from ._distributions import half_width
 from ._fits import mixed_fit_of, random_intercept_fit_of
 
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from .._inputs import check_choice, column_names
 from ..moments._labels import MISSING, UNSEEN, as_labels
 from ..moments._rows import as_outcome, as_weights, check_containers
-from ._fits import GroupedModel, last_step, locate_all, grouped_fit_of
+from ._fits import GroupedModel, grouped_fit_of, last_step, locate_all
 
 ResidualKind = Literal["conditional", "population"]
 

@@ -11,10 +11,12 @@ from numpy.typing import ArrayLike
 
 from .._inputs import check_choice
 from .._typing import FittedModel, GroupedFit
-from ..likelihood._fit import Options, fit_moments, share
+from ..likelihood._fit import fit_moments
+from ..likelihood._linalg import share
+from ..likelihood._options import Options
 from ..moments._grouped_moments import GroupedMoments
 from ..moments._labels import MISSING
-from ._fits import GroupedModel, grouped_fit_of, last_step, locate_all, random_intercept_fit_of
+from ._fits import GroupedModel, grouped_fit_of, last_step, locate_all
 
 IccKind = Literal["adjusted", "unadjusted"]
 
@@ -31,9 +33,7 @@ def without_columns(moments: GroupedMoments) -> GroupedMoments:
     )
 
 
-def icc(
-    model: GroupedModel, *, kind: IccKind = "adjusted", X: Any = None, groups: Any = None
-) -> float | np.ndarray:
+def icc(model: GroupedModel, *, kind: IccKind = "adjusted", X: Any = None, groups: Any = None) -> float | np.ndarray:
     """Return the intraclass correlation; in a model with random slopes, of each row of `X`, or of the average row.
 
     With random slopes the variance that the groups give a row, z' Sigma z, depends on the values of its predictors. It is
@@ -165,8 +165,8 @@ def shares_of(
 def _variances(fit: GroupedFit, model: Any = None, X: Any = None, groups: Any = None) -> tuple[float, float, float, float]:
     """Return the variance of the fixed part over the rows, within and between groups, and that of the random part.
 
-    The variance of the fixed part is divided by n - 1, as in R's var; that of the random part is its mean over the rows. From
-    moments, it is the weighted mean square times n / (n - 1), with n the number of observations. This does not depend
+    The variance of the fixed part is divided by n - 1, as in R's var; that of the random part is its mean over the rows.
+    From moments, it is the weighted mean square times n / (n - 1), with n the number of observations. This does not depend
     on the unit of precision weights.
     """
     if X is not None:

@@ -103,7 +103,7 @@ def random_intercept_test(
 
 
 def random_effects_test(model: FittedModel) -> pd.DataFrame:
-    """Test each random coefficient of a model: is the variance of that coefficient, and are its covariances, 0?
+    """Test of each random coefficient of a model that its variance, and with it its covariances, are 0.
 
     The model is fitted again without each of the coefficients in turn, by its own likelihood, restricted or full: the fixed
     effects stay the same, so that restricted likelihoods can be compared. An intercept is tested too, beside slopes; that is

@@ -10,44 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .._typing import Boundary, Floats, Method, WeightType
+from .._typing import Boundary, Floats
 from ..moments._grouped_moments import GroupedMoments
 from ..moments._remainder import KnownPart, rests
 from ._criterion import Criterion
+from ._linalg import share
 from ._optimum import Optimum, minimise
+from ._options import Options
 from ._random_terms import INTERCEPT, RandomTerm
 from ._solution import Solution, predicted_means, reliabilities_of
 
 # The most numbers in a block of rows for which variances of predictions are computed.
 _BLOCK_NUMBERS = 1 << 20
-
-
-@dataclass(frozen=True)
-class Options:
-    """Stores the parameters of a model on which its estimates depend, as they were in `fit`.
-
-    Attributes
-    ----------
-    method : {"reml", "ml"}
-        Restricted or full maximum likelihood.
-    fit_intercept : bool
-        Whether the model has a fixed intercept.
-    weight_type : {"frequency", "precision"}
-        Whether a weight counts copies of its row or divides its residual variance.
-    """
-
-    method: Method = "reml"
-    fit_intercept: bool = True
-    weight_type: WeightType = "frequency"
-
-    def criterion(self, moments: GroupedMoments, reml: bool | None = None) -> Criterion:
-        """Return the criterion of moments; `reml` takes precedence over `method`."""
-        return Criterion(
-            moments,
-            fit_intercept=self.fit_intercept,
-            reml=self.method == "reml" if reml is None else reml,
-            precision_weights=self.weight_type == "precision",
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -497,11 +471,6 @@ def fit_of_criterion(criterion: Criterion, options: Options, *, grouped: bool = 
     )
 
 
-def fit_moments(moments: GroupedMoments, options: Options = Options()) -> Fit:
+def fit_moments(moments: GroupedMoments, options: Options) -> Fit:
     """Return the fit record of the random intercept model for moments, without any check of the moments."""
     return fit_of_criterion(options.criterion(moments), options)
-
-
-def share(part: float, whole: float) -> float:
-    """Return part / whole, or NaN if the whole is 0."""
-    return float(part / whole) if whole > 0 else float("nan")

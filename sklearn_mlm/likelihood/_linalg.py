@@ -134,3 +134,8 @@ def separate_between_columns(within: np.ndarray) -> tuple[np.ndarray, np.ndarray
     if len(other):
         rotation[np.ix_(kept, other)] = -solve_positive(submatrix(within, kept), within[kept][:, other])
     return rotation, is_within
+
+
+def share(part: float, whole: float) -> float:
+    """Return part / whole, or NaN if the whole is 0."""
+    return float(part / whole) if whole > 0 else float("nan")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +36,7 @@ class RandomDesign:
     blocks: tuple[tuple[int, ...], ...]
 
     def with_intercept(self) -> np.ndarray:
-        """Return whether the block of each coefficient has the intercept, so that the origin of its column does not matter."""
+        """Return whether the block of each coefficient has the intercept, so that its column may be centred."""
         found = np.zeros(len(self.columns), dtype=bool)
         for block in self.blocks:
             found[list(block)] = any(self.columns[at] is None for at in block)
@@ -284,10 +283,7 @@ def mixed_coordinates(
     base = _base(record, origins, design)
     turn, blocks, dropped_random = _turn(base.z, design)
     total, rest, scale = _scaled(record, origins, base, _group_rows(base, np.eye(base.xy.shape[2]), turn).left)
-    if remainder is not None:
-        noise = remainder.noise / scale[-1] ** 2
-    else:
-        noise = 0.0
+    noise = 0.0 if remainder is None else remainder.noise / scale[-1] ** 2
 
     kept = independent_columns(total[:-1, :-1])
     rotation, is_within = separate_between_columns(submatrix(rest, kept))

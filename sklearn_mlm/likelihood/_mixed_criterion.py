@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass, fields
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,15 @@ from ..moments._moments import Moments
 from ..moments._remainder import KnownPart
 from ..moments._scatter import Scatter
 from ..moments._threads import threads
+from ._group_products import BLOCK_NUMBERS, GroupProducts, PairSums, basis_of, contraction_of, group_products, pairs_of
 from ._linalg import unit_cholesky
-from ._mixed_coordinates import GroupRows, MixedCoordinates, RandomDesign, mixed_coordinates
+from ._mixed_coordinates import RandomDesign, mixed_coordinates
 
 # The smallest r2, relative to the scatter of y. A smaller r2 is rounding, and the square of its inverse would overflow.
 _LEAST_R2 = 1e-100
 # Squares, relative to those of y, that are rounding after an exact fit.
 _EXACT = 1e-20
-# Numbers of a block of groups, which fit into cache; and the fewest numbers of all groups that are worth threads.
-_BLOCK_NUMBERS = 1 << 15
+# The fewest numbers of all groups that are worth threads.
 _THREAD_NUMBERS = 1 << 19
 _MAX_THREADS = 8
 
@@ -63,37 +63,11 @@ class Evaluation:
         """Return the evaluation at one of the covariances."""
         here = slice(position, position + 1)
         sums = PairSums(*(getattr(self.sums, field.name)[here] for field in fields(PairSums)))
-        parts = (self.value, self.slope, self.hessian, self.r2, self.root)
-        return Evaluation(*(part[here] for part in parts), sums)
+        return Evaluation(self.value[here], self.slope[here], self.hessian[here], self.r2[here], self.root[here], sums)
 
     def coefficients(self) -> Floats:
         """Return beta in the coordinates, of shape (n, k)."""
         return np.asarray(-self.root[:, -1, :-1] * np.sqrt(self.r2)[:, None])
-
-
-@dataclass(frozen=True, eq=False)
-class PairSums:
-    """Stores sums over groups at several relative covariances.
-
-    With T_j = I + R_j G R_j', H_j = R_j' T_j^-1 R_j, and K_j = R_j' T_j^-1 C_j times the inverse root of B, whose last
-    column is g_j divided by the root of r2, the sums are as follows.
-
-    Attributes
-    ----------
-    h : ndarray of shape (n, q, q)
-        sum_j H_j.
-    k : ndarray of shape (n, q, k + 1, q, k + 1)
-        sum_j of the products of the entries of K_j.
-    hh, hn, hg : ndarray of shape (n, n_pairs, n_pairs)
-        sum_j of the products of the entries of H_j, at pairs, with those of H_j, of N_j = K_j K_j' without the last column
-        of K_j, and of the products of that column with itself.
-    """
-
-    h: Floats
-    k: Floats
-    hh: Floats
-    hn: Floats
-    hg: Floats
 
 
 class MixedCriterion:
@@ -167,7 +141,7 @@ class MixedCriterion:
     @property
     def n_random(self) -> int:
         """Number q of random coefficients of a group in the coordinates."""
-        return self.coordinates.turn.shape[1]
+        return int(self.coordinates.turn.shape[1])
 
     @property
     def n_groups(self) -> int:
@@ -177,12 +151,12 @@ class MixedCriterion:
     @property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """The pairs a <= b of random coefficients."""
-        return _pairs(self.n_random)
+        return pairs_of(self.n_random)
 
     @property
     def basis(self) -> Floats:
         """For each pair, the symmetric matrix with 1 at both of its places, of shape (n_pairs, q, q)."""
-        return _basis(self.n_random)
+        return basis_of(self.n_random)
 
     @property
     def moments(self) -> Moments:
@@ -223,7 +197,8 @@ class MixedCriterion:
     def at_residual_variance(self, share: float) -> MixedCriterion:
         """Return the criterion at a fixed residual variance, this share of the mean square of y.
 
-        It is then -2 log-likelihood with sigma2 given: D log(2 pi sigma2) + r2 / sigma2 in place of D (1 + log(2 pi r2 / D)).
+        It is then -2 log-likelihood with sigma2 given, with D log(2 pi sigma2) + r2 / sigma2 in place of
+        D (1 + log(2 pi r2 / D)).
         """
         fixed = copy(self)
         fixed.residual_variance = share / self.n_observations
@@ -299,12 +274,12 @@ class MixedCriterion:
             The values and derivatives.
         """
         rows, q, width = self.coordinates.rows, self.n_random, self.rank + 1
-        step = max(1, _BLOCK_NUMBERS // max(1, len(factors) * q * width))
+        step = max(1, BLOCK_NUMBERS // max(1, len(factors) * q * width))
         blocks = [slice(at, at + step) for at in range(0, self.n_groups, step)]
         useful = min(_MAX_THREADS, len(blocks)) if len(factors) * self.n_groups * q * width >= _THREAD_NUMBERS else 1
         with threads(useful) if useful > 1 else nullcontext() as pool:
             mapped: Callable[..., Iterable[Any]] = map if pool is None else pool.map
-            first = list(mapped(lambda at: _products(rows, at, factors), blocks))
+            first = list(mapped(lambda at: group_products(rows, at, factors), blocks))
             log_det = sum(part.log_det for part in first)
             between = sum(part.between for part in first)
             root, r2, half_log_det = self._root(between)
@@ -339,7 +314,7 @@ class MixedCriterion:
         root[:, k] = contrast / np.sqrt(r2)[:, None]
         return root, r2, np.log(lower.diagonal(axis1=1, axis2=2)).sum(axis=1)
 
-    def _sums(self, part: _Products, root: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    def _sums(self, part: GroupProducts, root: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
         """Return the sums over a block of groups that `PairSums` describes."""
         (a, b), q, k = self.pairs, self.n_random, self.rank
         n, width = len(root), self.rank + 1
@@ -381,7 +356,7 @@ class MixedCriterion:
 
     def traces_of_products(self, evaluation: Evaluation) -> Floats:
         """Return sum_j tr(H_j E H_j E') for all pairs, at the first G of an evaluation."""
-        return self.contracted(evaluation.sums.hh[:1])[0]
+        return np.asarray(self.contracted(evaluation.sums.hh[:1])[0])
 
     def triple_products(self, factor: Floats, root: Floats, basis: Floats) -> Floats:
         """Return sum_j K_j' E H_j E' K_j for all E and E' of a basis of symmetric matrices.
@@ -402,9 +377,9 @@ class MixedCriterion:
         """
         (a, b), q, k = self.pairs, self.n_random, self.rank
         sums = np.zeros((len(a), q * k, q * k))
-        rows, step = self.coordinates.rows, max(1, _BLOCK_NUMBERS // max(1, q * (k + 1)))
+        rows, step = self.coordinates.rows, max(1, BLOCK_NUMBERS // max(1, q * (k + 1)))
         for start in range(0, self.n_groups, step):
-            part = _products(rows, slice(start, start + step), factor[None])
+            part = group_products(rows, slice(start, start + step), factor[None])
             fixed = (root[0, :k] @ part.cross[0]).reshape(q * k, -1)
             for at, h in enumerate(part.h[0]):
                 sums[at] += (fixed * h) @ fixed.T
@@ -415,117 +390,13 @@ class MixedCriterion:
     def contracted(self, products: Floats) -> Floats:
         """Return sum_j tr(H_j E Phi_j E') for all pairs, from the sums over groups of products of entries at pairs."""
         n = len(products)
-        return np.asarray(products.reshape(n, -1) @ _contraction(self.n_random)).reshape(products.shape)
-
-
-@cache
-def _pairs(q: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pairs a <= b of q coefficients."""
-    a, b = np.triu_indices(q)
-    return a, b
-
-
-@cache
-def _basis(q: int) -> Floats:
-    """Return the symmetric matrix of each pair, with 1 at both of its places."""
-    a, b = _pairs(q)
-    basis = np.zeros((len(a), q, q))
-    basis[np.arange(len(a)), a, b] = basis[np.arange(len(a)), b, a] = 1.0
-    return basis
-
-
-@cache
-def _contraction(q: int) -> Floats:
-    """Return the matrix of `contracted`, of shape (n_pairs^2, n_pairs^2)."""
-    basis = _basis(q)
-    tensor = np.einsum("hda,pab,fbc,rcd->hfpr", basis, basis, basis, basis, optimize=True)
-    return np.asarray(tensor.reshape(len(basis) ** 2, len(basis) ** 2))
-
-
-@dataclass(frozen=True, eq=False)
-class _Products:
-    """Stores what a block of groups contributes to B, and products of its factors, at several G.
-
-    Attributes
-    ----------
-    log_det : ndarray of shape (n,)
-        Sum of log det T_j.
-    between : ndarray of shape (n, k + 1, k + 1)
-        Sum of C_j' T_j^-1 C_j.
-    cross : ndarray of shape (n, q, k + 1, n_block)
-        R_j' T_j^-1 C_j.
-    h : ndarray of shape (n, n_pairs, n_block)
-        H_j = R_j' T_j^-1 R_j at pairs.
-    """
-
-    log_det: Floats
-    between: Floats
-    cross: Floats
-    h: Floats
-
-
-def _products(rows: GroupRows, at: slice, factors: Floats) -> _Products:
-    """Return the products of a block of groups at several factors F of G.
-
-    The Cholesky factor of T_j = [I, R_j F] [I, R_j F]' is found by Givens rotations of [I, R_j F], because the squares of
-    large entries would cost digits.
-    """
-    z, xy = rows.z[:, :, at], rows.xy[:, :, at]
-    q, n_block = z.shape[1:]
-    n, rank = len(factors), factors.shape[2]
-    spread = factors.transpose(0, 2, 1)[:, None] @ z
-    lower = [[np.zeros((n, n_block)) if i != j else np.ones((n, n_block)) for j in range(i + 1)] for i in range(q)]
-    for column in range(rank):
-        x = [spread[:, i, column] for i in range(q)]
-        for i in range(q):
-            pivot = lower[i][i]
-            length = np.sqrt(pivot * pivot + x[i] * x[i])
-            cosine, sine = pivot / length, x[i] / length
-            lower[i][i] = length
-            for below in range(i + 1, q):
-                old = lower[below][i]
-                lower[below][i] = cosine * old + sine * x[below]
-                x[below] = cosine * x[below] - sine * old
-    both = np.concatenate([xy, z], axis=1)
-    white = np.empty((n, q, both.shape[1], n_block))
-    determinant = np.ones((n, n_block))
-    for i in range(q):
-        row = white[:, i]
-        row[:] = both[i]
-        for above in range(i):
-            row -= lower[i][above][:, None] * white[:, above]
-        row /= lower[i][i][:, None]
-        determinant = determinant * lower[i][i]
-    width = xy.shape[1]
-    fixed, turned = white[:, :, :width], white[:, :, width:]
-    cross = np.zeros((n, q, width, n_block))
-    for a in range(q):
-        for i in range(q):
-            cross[:, a] += turned[:, i, a, None] * fixed[:, i]
-    pairs = zip(*_pairs(q), strict=True)
-    h = np.stack([(turned[:, :, a] * turned[:, :, b]).sum(axis=1) for a, b in pairs], axis=1)
-    between = sum(fixed[:, i] @ fixed[:, i].transpose(0, 2, 1) for i in range(q))
-    return _Products(2.0 * np.log(determinant).sum(axis=1), between, cross, h)
-
-
-def products_of(rows: GroupRows, factor: Floats) -> tuple[Floats, Floats]:
-    """Return R_j' T_j^-1 C_j, of shape (q, k + 1, n_groups), and H_j, of shape (q, q, n_groups), at one factor of G."""
-    q, width, n_groups = rows.xy.shape
-    cross, h = np.empty((q, width, n_groups)), np.empty((q, q, n_groups))
-    a, b = _pairs(q)
-    step = max(1, _BLOCK_NUMBERS // max(1, q * width))
-    for start in range(0, n_groups, step):
-        at = slice(start, start + step)
-        part = _products(rows, at, factor[None])
-        cross[:, :, at] = part.cross[0]
-        h[a, b, at] = h[b, a, at] = part.h[0]
-    return cross, h
+        return np.asarray(products.reshape(n, -1) @ contraction_of(self.n_random)).reshape(products.shape)
 
 
 def _cholesky(matrices: Floats) -> Floats:
     """Return the lower Cholesky factors of matrices, which rounding may have left without one."""
     try:
-        return np.linalg.cholesky(matrices)
+        return np.asarray(np.linalg.cholesky(matrices), dtype=np.float64)
     except np.linalg.LinAlgError:
         factors = [unit_cholesky(matrix) for matrix in matrices]
         return np.stack([factor * length[:, None] for factor, length in factors])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -10,73 +10,21 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from .._typing import Floats, Method, WeightType
+from .._typing import Floats
 from ..moments._moments import Moments
 from ..moments._scatter import Scatter
-from ._fit import share
-from ._mixed_coordinates import GroupRows, RandomDesign
-from ._mixed_criterion import MixedCriterion, products_of
+from ._group_products import products_of
+from ._linalg import share
+from ._mixed_coordinates import GroupRows
+from ._mixed_criterion import MixedCriterion
 from ._mixed_optimum import MixedOptimum, minimise_mixed, tangents, without_random_effects
+from ._mixed_rows import RowPredictor
+from ._mixed_variances import directions_without_variance, kenward_roger_terms
+from ._options import MixedOptions
 from ._random_terms import INTERCEPT, RandomTerm
 
-# The most numbers in a block of rows for which predictions are computed.
-_BLOCK_NUMBERS = 1 << 18
-# Entries of a direction, relative to the largest, that are rounding.
-_ROUNDING = 1e-12
 # A residual variance, relative to the mean square of y, that is rounding.
 _NO_RESIDUAL = 1e-18
-
-
-@dataclass(frozen=True)
-class MixedOptions:
-    """Stores the parameters of a model on which its estimates depend, as they were in `fit`.
-
-    Attributes
-    ----------
-    terms : tuple of RandomTerm
-        Random terms of correlated coefficients, independent of each other.
-    method : {"reml", "ml"}
-        Restricted or full maximum likelihood.
-    fit_intercept : bool
-        Whether the model has a fixed intercept.
-    weight_type : {"frequency", "precision"}
-        Whether a weight counts copies of its row or divides its residual variance.
-    n_random_only : int
-        Number of last columns of x that have random coefficients, but no fixed effects.
-    """
-
-    terms: tuple[RandomTerm, ...]
-    method: Method = "reml"
-    fit_intercept: bool = True
-    weight_type: WeightType = "frequency"
-    n_random_only: int = 0
-
-    @property
-    def coefficients(self) -> tuple[str, ...]:
-        """Names of the random coefficients."""
-        return tuple(name for term in self.terms for name in term.coefficients)
-
-    def design(self, names: Sequence[str]) -> RandomDesign:
-        """Return which columns have random coefficients, by the names of all columns."""
-        columns: list[int | None] = []
-        blocks = []
-        for term in self.terms:
-            here = [None] * term.intercept + [list(names).index(name) for name in term.columns]
-            blocks.append(tuple(range(len(columns), len(columns) + len(here))))
-            columns += here
-        return RandomDesign(tuple(columns), tuple(blocks))
-
-    def criterion(self, scatter: Scatter, reml: bool | None = None) -> MixedCriterion:
-        """Return the criterion of a record; `reml` takes precedence over `method`."""
-        moments = scatter.moments
-        return MixedCriterion(
-            scatter,
-            self.design(moments.shown_names),
-            fit_intercept=self.fit_intercept,
-            n_predictors=moments.n_features - self.n_random_only,
-            reml=self.method == "reml" if reml is None else reml,
-            precision_weights=self.weight_type == "precision",
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +119,7 @@ class MixedEffectsFit:
     @property
     def _has_residual(self) -> bool:
         """Whether the residual variance is estimated, rather than 0."""
-        return self.boundary != "residual"
+        return not isinstance(self.boundary, str)
 
     @cached_property
     def _tangents(self) -> Floats:
@@ -223,35 +171,7 @@ class MixedEffectsFit:
         """
         if not self._has_residual:
             return None
-        criterion, evaluation, k = self.criterion, self.optimum.evaluation, self.rank
-        entries = self._free_entries()
-        basis = criterion.basis[entries]
-        g = self._relative_covariance()[criterion.pairs][entries]
-        by_entry = -np.einsum("pab,aibj->pij", basis, evaluation.sums.k[0][:, :k, :, :k])
-        q_ee = criterion.triple_products(self.optimum.factor, evaluation.root, basis)
-        p_sigma = -(np.eye(k) + np.tensordot(g, by_entry, 1))
-        q_es = -by_entry - np.tensordot(q_ee, g, axes=(1, 0))
-        q_se = -by_entry - np.tensordot(g, q_ee, 1)
-        q_ss = -p_sigma - np.tensordot(g, q_es, 1)
-        t_ee = criterion.traces_of_products(evaluation)[np.ix_(entries, entries)]
-        h = np.einsum("pab,ab->p", basis, evaluation.sums.h[0])
-        t_es = h - t_ee @ g
-        t_ss = self.n_observations - g @ h - g @ t_es
-        p = np.concatenate([by_entry, p_sigma[None]])
-        q = np.concatenate([np.concatenate([q_ee, q_es[:, None]], axis=1), np.append(q_se, q_ss[None], axis=0)[None]])
-        return p, q, np.block([[t_ee, t_es[:, None]], [t_es[None, :], np.array([[t_ss]])]])
-
-    def _free_entries(self) -> np.ndarray:
-        """Return the positions among the pairs of coordinates of the entries of G that are free."""
-        free = np.zeros((self.criterion.n_random,) * 2, dtype=bool)
-        for block in self.criterion.coordinates.blocks:
-            free[np.ix_(block, block)] = True
-        return np.flatnonzero(free[self.criterion.pairs])
-
-    def _relative_covariance(self) -> Floats:
-        """Return G in the coordinates."""
-        factor = self.optimum.factor
-        return np.asarray(factor @ factor.T)
+        return kenward_roger_terms(self.criterion, self.optimum)
 
     # ---- the estimates
 
@@ -278,24 +198,31 @@ class MixedEffectsFit:
         return np.asarray(self.optimum.evaluation.coefficients()[0])
 
     @cached_property
-    def _centred(self) -> tuple[float, np.ndarray]:
+    def centred(self) -> tuple[float, np.ndarray]:
         """The intercept at the centre (0 without one), and the fixed effects of the predictors."""
         here, leading = self.criterion.coordinates, int(self.options.fit_intercept)
         full = here.y_scale * (here.map @ (self._beta + here.crude))
         slopes = here.known_slopes[: self._n_predictors] + full[leading:]
-        if not leading:
-            return 0.0, slopes
-        return float(here.origin[-1] + full[0] + here.known_slopes @ here.z_origin), slopes
+        at_center = self.rest_at_center + here.known_slopes @ here.z_origin if leading else 0.0
+        return float(at_center), slopes
+
+    @property
+    def rest_at_center(self) -> float:
+        """The intercept at the centre of y less its known part; 0 without one."""
+        here = self.criterion.coordinates
+        if not self.options.fit_intercept:
+            return 0.0
+        return float(here.origin[-1] + here.y_scale * (here.map[0] @ (self._beta + here.crude)))
 
     @property
     def slopes(self) -> np.ndarray:
         """Fixed effects of the predictors."""
-        return self._centred[1]
+        return self.centred[1]
 
     @property
     def intercept(self) -> float:
         """Fixed intercept; 0 in a model without one."""
-        at_center, slopes = self._centred
+        at_center, slopes = self.centred
         return float(at_center - self._center @ slopes)
 
     @property
@@ -316,21 +243,16 @@ class MixedEffectsFit:
     @cached_property
     def boundary(self) -> dict[str, pd.DataFrame] | Literal["residual"] | None:
         """What has no variance: "residual"; or by factor, combinations of the random coefficients; or None."""
-        if self.criterion.residual_variance is not None or (self.criterion.exact_fit and not self.criterion.coordinates.outcome_constant):
+        if self.criterion.residual_variance is not None or (
+            self.criterion.exact_fit and not self.criterion.coordinates.outcome_constant
+        ):
             return "residual"
-        null = self.optimum.basis[:, self.optimum.roots == 0.0]
-        if not null.size:
-            return None
-        # v'b has no variance for v with T' v = n, where b = T b' and n'b' has none.
         kept = [at for at in range(len(self.options.coefficients)) if at not in self.criterion.coordinates.dropped_random]
-        directions = np.zeros((null.shape[1], len(self.options.coefficients)))
-        turn = self.turn_from_origin[kept]
-        directions[:, kept] = np.linalg.solve(turn.T, null).T
-        length = np.linalg.norm(np.linalg.inv(turn), axis=0)
-        weights = np.abs(directions[:, kept]) * (1.0 / np.where(length > 0, length, 1.0))
-        largest = directions[np.arange(len(directions)), np.array(kept)[weights.argmax(axis=1)]]
-        directions /= largest[:, None]
-        directions[np.abs(directions) < _ROUNDING * np.abs(directions).max(axis=1, keepdims=True)] = 0.0
+        found = directions_without_variance(self.optimum, self.turn_from_origin[kept])
+        if not len(found):
+            return None
+        directions = np.zeros((len(found), len(self.options.coefficients)))
+        directions[:, kept] = found
         index = pd.RangeIndex(1, len(directions) + 1)
         return {self.group_name: pd.DataFrame(directions, index=index, columns=list(self.options.coefficients))}
 
@@ -448,7 +370,7 @@ class MixedEffectsFit:
         return fit_mixed(self.scatter, replace(self.options, method="ml")).value
 
     def value_without(self, term: int, name: str) -> float:
-        """Return the least criterion of the model without one coefficient of a random term; least squares if none is left."""
+        """Return the least criterion without one coefficient of a random term; that of least squares if none is left."""
         left = []
         for at, each in enumerate(self.options.terms):
             intercept = each.intercept and not (at == term and name == INTERCEPT)
@@ -469,7 +391,7 @@ class MixedEffectsFit:
 
     @cached_property
     def _effects(self) -> tuple[Floats, Floats, Floats]:
-        """Random effects of the columns, counted from the origin of the coordinates, and what predictions need of each group.
+        """Random effects, and what predictions need of each group.
 
         Returns
         -------
@@ -503,127 +425,58 @@ class MixedEffectsFit:
         factor = self.optimum.factor[:, self.optimum.roots > 0]
         spread = np.einsum("abj,bc->jac", self._rows.z, factor)
         inner = np.eye(factor.shape[1]) + spread.transpose(0, 2, 1) @ spread
-        return np.asarray(self._unit_variance * (factor @ np.linalg.solve(inner, np.broadcast_to(factor.T, (len(inner), *factor.T.shape)))))
+        return np.asarray(
+            self._unit_variance * (factor @ np.linalg.solve(inner, np.broadcast_to(factor.T, (len(inner), *factor.T.shape))))
+        )
 
     # ---- rows
 
-    def _blocks(self, X: Any, n_rows: int) -> Iterator[tuple[slice, Floats, Floats]]:
-        """Yield blocks of rows: positions, predictors less the centre, and random columns in the coordinates."""
-        here = self.criterion.coordinates
-        n_features = self.scatter.n_features
-        about = np.where(here.design.with_intercept(), [0.0 if at is None else here.z_origin[at] for at in here.design.columns], 0.0)
-        step = max(1, _BLOCK_NUMBERS // (1 + n_features))
-        for start in range(0, n_rows, step):
-            at = slice(start, min(start + step, n_rows))
-            rows = np.zeros((at.stop - start, 0))
-            if X is not None:
-                rows = X[at].toarray() if hasattr(X, "toarray") else np.asarray(X[at], dtype=np.float64)
-            z = np.ones((len(rows), len(about)))
-            for i, column in enumerate(here.design.columns):
-                if column is not None:
-                    z[:, i] = rows[:, column] - about[i]
-            yield at, rows[:, : self._n_predictors] - self._center, z @ here.turn
+    @cached_property
+    def _predictor(self) -> RowPredictor:
+        """What the model says of rows."""
+        n_groups, k, q = len(self.labels), self.rank, self.criterion.n_random
+        effects, cross, h = self._effects
+        factor = self.optimum.factor
+        relative = factor @ factor.T
+        at_center, slopes = self.centred
+        # The codes -2 and -1 of unknown groups count from the end: their effects are 0, and as uncertain as Sigma.
+        unknown = np.broadcast_to(self._unit_variance * relative, (2, q, q))
+        return RowPredictor(
+            coordinates=self.criterion.coordinates,
+            rest_at_center=self.rest_at_center,
+            at_center=at_center,
+            slopes=slopes,
+            root=self._root,
+            effects=np.concatenate([effects[:n_groups], np.zeros((2, q))]),
+            cross=np.concatenate([cross[:n_groups], np.zeros((2, q, k))]),
+            h=np.concatenate([h[:n_groups], np.zeros((2, q, q))]),
+            conditional=np.concatenate([self._conditional[:n_groups], unknown]),
+            factor=factor,
+            residual_variance=self._unit_variance,
+            has_residual=self._has_residual,
+            directions=self._tangents,
+            covariance_derivatives=self.covariance_derivatives[: len(self._tangents)],
+        )
 
     def predict(self, X: Any, codes: np.ndarray) -> np.ndarray:
-        """Return predicted means of rows; the random effects of an unknown group are 0.
-
-        Parameters
-        ----------
-        X : ndarray or sparse matrix of shape (n_samples, n_features), or None
-            Predictors, and last the columns with random coefficients only.
-        codes : ndarray of shape (n_samples,)
-            Positions in `labels`, negative for unknown groups.
-
-        Returns
-        -------
-        mean : ndarray of shape (n_samples,)
-            In units of y.
-        """
-        at_center, slopes = self._centred
-        mean = np.full(len(codes), at_center)
-        effects = np.vstack([self._effects[0][: len(self.labels)], np.zeros((2, self.criterion.n_random))])
-        for at, fixed, z in self._blocks(X, len(codes)):
-            # The codes -2 and -1 of unknown groups count from the end.
-            mean[at] += fixed @ slopes + (z * effects[codes[at]]).sum(axis=1)
-        return mean
+        """Return predicted means of rows, as `RowPredictor.predict` does."""
+        return self._predictor.predict(X, codes)
 
     def residuals(self, X: Any, codes: np.ndarray, y: np.ndarray, *, conditional: bool = True) -> np.ndarray:
-        """Return y less its prediction, which includes the random effects if `conditional` is True."""
-        return np.asarray(y - self.predict(X, codes if conditional else np.full(len(codes), -1)))
+        """Return y less its prediction, as `RowPredictor.residuals` does."""
+        return self._predictor.residuals(X, codes if conditional else np.full(len(codes), -1), y)
 
     def random_variance(self, X: Any, n_rows: int) -> np.ndarray:
         """Return the variance z' Sigma z that the random coefficients give each row, in units of y squared."""
-        variance = np.empty(n_rows)
-        factor = np.sqrt(self._unit_variance) * self.optimum.factor
-        for at, _, z in self._blocks(X, n_rows):
-            variance[at] = ((z @ factor) ** 2).sum(axis=1)
-        return variance
+        return self._predictor.random_variance(X, n_rows)
 
     def prediction_variance(self, X: Any, codes: np.ndarray, *, gradient: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Return the variance of the predicted means of rows in their groups, and its derivatives.
-
-        With d = x - K_j' G z and S_j = I - G H_j, the variance is d' V d + sigma2 z' S_j G z; in a new group K_j and H_j are
-        0. With s = S_j' z, its derivative in a direction E of G is d' V_E d - 2 sigma2 d' B^-1 K_j' E s + sigma2 s' E s,
-        where V_E is the derivative of V. Its derivative in log sigma2 is the variance.
-
-        Parameters
-        ----------
-        X : ndarray or sparse matrix of shape (n_samples, n_features), or None
-            Predictors, and last the columns with random coefficients only.
-        codes : ndarray of shape (n_samples,)
-            Positions in `labels`; -1 or -2 for unknown groups.
-        gradient : bool, default=False
-            Whether to compute the derivatives.
-
-        Returns
-        -------
-        variance : ndarray of shape (n_samples,)
-            In units of y squared.
-        gradient : ndarray of shape (n_samples, n_variance_parameters)
-            The derivatives with respect to the variance parameters; of shape (n_samples, 0) without `gradient`.
-        """
-        n_groups, k, q = len(self.labels), self.rank, self.criterion.n_random
-        g, sigma2 = self._relative_covariance(), self._unit_variance
-        _, cross, h = self._effects
-        # The codes -2 and -1 of unknown groups count from the end.
-        cross = np.concatenate([cross[:n_groups], np.zeros((2, q, k))])
-        h = np.concatenate([h[:n_groups], np.zeros((2, q, q))])
-        conditional = np.concatenate([self._conditional[:n_groups], np.broadcast_to(sigma2 * g, (2, q, q))])
-        directions, by_entry = self._tangents, self.covariance_derivatives[:-1]
-        variance, derivatives = np.empty(len(codes)), np.zeros((len(codes), len(directions) if gradient else 0))
-        for at, fixed, z in self._blocks(X, len(codes)):
-            code = codes[at]
-            own = cross[code] * np.sqrt(sigma2)
-            d = self._whitened(fixed) - ((z @ g)[:, None, :] @ own)[:, 0]
-            variance[at] = (d * d).sum(axis=1) + ((z[:, None, :] @ conditional[code])[:, 0] * z).sum(axis=1)
-            if gradient:
-                s = z - (h[code] @ (z @ g)[:, :, None])[:, :, 0]
-                along = (own @ d[:, :, None])[:, :, 0]
-                for i, direction in enumerate(directions):
-                    derivatives[at, i] = ((d @ by_entry[i]) * d).sum(axis=1)
-                    derivatives[at, i] += (((sigma2 * s - 2.0 * along) @ direction) * s).sum(axis=1)
-        return variance, self._with_residual(derivatives, variance) if gradient else derivatives
+        """Return the variance of predicted means of rows, and its derivatives, as `RowPredictor` does."""
+        return self._predictor.prediction_variance(X, codes, gradient=gradient)
 
     def fixed_part_variance(self, X: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the variance x' V x of the fixed part of rows, and its derivatives, as `prediction_variance` does."""
-        by_entry = self.covariance_derivatives[:-1]
-        variance, derivatives = np.empty(n_rows), np.zeros((n_rows, len(by_entry)))
-        for at, fixed, _ in self._blocks(X, n_rows):
-            d = self._whitened(fixed)
-            variance[at] = (d * d).sum(axis=1)
-            for i, of_entry in enumerate(by_entry):
-                derivatives[at, i] = ((d @ of_entry) * d).sum(axis=1)
-        return variance, self._with_residual(derivatives, variance)
-
-    def _with_residual(self, derivatives: Floats, variance: Floats) -> Floats:
-        """Return derivatives of variances with those by log sigma2, the variances themselves, if sigma2 is not 0."""
-        return np.column_stack([derivatives, variance]) if self._has_residual else derivatives
-
-    def _whitened(self, fixed: Floats) -> Floats:
-        """Return the whitened contrasts (1, x) of rows of predictors less the centre."""
-        leading = int(self.options.fit_intercept)
-        white = fixed @ self._root[leading:]
-        return np.asarray(white + self._root[0] if leading else white)
+        """Return the variance x' V x of the fixed part of rows, and its derivatives."""
+        return self._predictor.fixed_part_variance(X, n_rows)
 
     def renamed(self, names: Sequence[str]) -> MixedEffectsFit:
         """Return the same fit with other names of the columns."""

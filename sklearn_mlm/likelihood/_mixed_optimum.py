@@ -109,9 +109,9 @@ def minimise_mixed(criterion: MixedCriterion) -> MixedOptimum:
     """Return the minimum of a criterion over all G that are positive semidefinite and 0 between blocks.
 
     The search is Newton's method on the entries of a factor of G in the basis of its eigenvectors, with the exact second
-    derivatives, in a trust region. A direction whose variance goes to 0 while the criterion would rise with it is dropped, so
-    that G is exactly singular. At the end the derivative on the dropped directions must be positive semidefinite; a direction
-    for which it is not comes back. The search has several starts if there are few groups.
+    derivatives, in a trust region. A direction whose variance goes to 0 while the criterion would rise with it is dropped,
+    so that G is exactly singular. At the end the derivative on the dropped directions must be positive semidefinite; a
+    direction for which it is not comes back. The search has several starts if there are few groups.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def _starts(criterion: MixedCriterion) -> list[Floats]:
         for a, b in criterion.pairs_in_blocks():
             rays = eye[a] + eye[b], eye[a] - eye[b]
             starts += [small + np.outer(ray, ray) for ray in rays]
-    return [np.linalg.cholesky(start) for start in starts]
+    return [np.asarray(np.linalg.cholesky(start), dtype=np.float64) for start in starts]
 
 
 @dataclass(frozen=True, eq=False)
@@ -385,6 +385,7 @@ def _returning(criterion: MixedCriterion, point: _Point, place: _Place) -> _Poin
         block = next(block for block in criterion.coordinates.blocks if np.abs(direction[list(block)]).any())
         empty = next(at for at in block if point.roots[at] == 0.0)
         factor[:, empty] = np.sqrt(variance) * direction
-        n_dropped = [count - (other is block) for count, other in zip(point.n_dropped(criterion), criterion.coordinates.blocks)]
-        return _Point.of(factor, criterion, n_dropped)
+        blocks = criterion.coordinates.blocks
+        counts = zip(point.n_dropped(criterion), blocks, strict=True)
+        return _Point.of(factor, criterion, [count - (other is block) for count, other in counts])
     return None

@@ -237,7 +237,9 @@ def _null_models(
     frame = pd.DataFrame({"groups": labels})
     if isinstance(baseline, GroupedRegressor):
         baseline = baseline.with_group_column("groups")
-    grouped = {name: model.with_group_column("groups") for name, model in models.items() if isinstance(model, GroupedRegressor)}
+    grouped = {
+        name: model.with_group_column("groups") for name, model in models.items() if isinstance(model, GroupedRegressor)
+    }
     return frame, grouped, baseline
 
 

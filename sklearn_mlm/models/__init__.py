@@ -6,4 +6,10 @@ from ._mixed_effects import MixedEffectsRegressor
 from ._random_intercept import RandomInterceptRegressor
 from ._summary import ModelSummary
 
-__all__ = ["DroppedColumnsWarning", "GroupsNotPassedWarning", "MixedEffectsRegressor", "ModelSummary", "RandomInterceptRegressor"]
+__all__ = [
+    "DroppedColumnsWarning",
+    "GroupsNotPassedWarning",
+    "MixedEffectsRegressor",
+    "ModelSummary",
+    "RandomInterceptRegressor",
+]

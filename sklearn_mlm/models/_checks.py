@@ -8,11 +8,12 @@ from typing import cast
 from sklearn.exceptions import ConvergenceWarning
 
 from ..likelihood._criterion import Criterion
-from ..likelihood._random_terms import INTERCEPT
 from ..likelihood._identification import unidentified
 from ..likelihood._mixed_criterion import MixedCriterion
-from ..likelihood._mixed_fit import MixedEffectsFit, MixedOptions
+from ..likelihood._mixed_fit import MixedEffectsFit
 from ..likelihood._mixed_optimum import Outcome
+from ..likelihood._options import MixedOptions
+from ..likelihood._random_terms import INTERCEPT
 from ..moments._grouped_moments import GroupedMoments
 
 # A warning is raised if the residual variance has fewer digits than this.

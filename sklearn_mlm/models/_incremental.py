@@ -11,21 +11,22 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from ..likelihood._fit import Fit
-from ..moments._grouped_moments import GroupedMoments
+from ..likelihood._mixed_fit import MixedEffectsFit
 from ..moments._labels import has_groups, warn_of_twins
 from ..moments._remainder import KnownPart
 from ._base import GroupedRegressor
 from ._checks import TooLittleError
 from ._groups_not_passed import FIT_WITHOUT_GROUPS, PASS_GROUPS, warn_of_missing_groups
 
-# Takes moments and a known part of y, reads the rows again and returns moments with the remainder of y.
-ReadAgain = Callable[[GroupedMoments, KnownPart], GroupedMoments]
+# Takes a record and a known part of y, reads the rows again and returns the record with the remainder of y.
+ReadAgain = Callable[[Any, KnownPart], Any]
 
 
 class IncrementalRegressor(GroupedRegressor):
-    """Base of the regressors that are fitted from moments, to which rows can be added.
+    """Base of the regressors that are fitted from a record of rows, to which rows can be added.
 
-    A subclass overrides the methods that raise NotImplementedError here.
+    The record is a `GroupedMoments` or a `GroupedScatter`. A subclass overrides the methods that raise NotImplementedError
+    here.
     """
 
     moments_: Any
@@ -38,15 +39,15 @@ class IncrementalRegressor(GroupedRegressor):
 
     def _read(
         self, X: Any, y: Any, groups: Any, sample_weight: Any, *, reset: bool = True, min_rows: int = 1
-    ) -> tuple[GroupedMoments, ReadAgain]:
-        """Return the moments of rows, and a function that reads them again. Only this method knows where the rows are."""
+    ) -> tuple[Any, ReadAgain]:
+        """Return the record of rows, and a function that reads them again. Only this method knows where the rows are."""
         raise NotImplementedError
 
-    def _store(self, moments: GroupedMoments, read_again: ReadAgain | None = None) -> Self:
-        """Fit to moments and set the fitted attributes; without `read_again` there are no rows to read again."""
+    def _store(self, moments: Any, read_again: ReadAgain | None = None) -> Self:
+        """Fit to a record and set the fitted attributes; without `read_again` there are no rows to read again."""
         raise NotImplementedError
 
-    def _set_random_effects(self, fit: Fit) -> None:
+    def _set_random_effects(self, fit: Fit | MixedEffectsFit) -> None:
         """Set the fit record, the groups and their random effects."""
         self.__dict__.pop("random_effects_", None)
         self.fit_, self.moments_ = fit, fit.known

@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from .._inputs import check_choice, column_names, name_of
+from .._inputs import check_choice, column_names
 from .._typing import CovarianceStructure, DegreesOfFreedom, Method, NewGroups, WeightType
-from ..likelihood._mixed_fit import MixedOptions, fit_of_mixed_criterion
-from ..likelihood._random_terms import RandomTerm, parse_random_effects
+from ..likelihood._mixed_fit import fit_of_mixed_criterion
+from ..likelihood._options import MixedOptions
+from ..likelihood._random_terms import RandomTerm
 from ..likelihood._second_reading import READINGS
 from ..moments._grouped_scatter import GroupedScatter, scatter_of
 from ..moments._labels import UNSEEN, has_groups, warn_of_twins
@@ -25,6 +26,7 @@ from ._checks import check_mixed, warn_of_peculiar_mixed_data
 from ._groups_not_passed import FIT_WITHOUT_GROUPS, PASS_GROUPS, warn_of_missing_groups
 from ._incremental import IncrementalRegressor, ReadAgain
 from ._label_checks import warn_of_peculiar_labels
+from ._random_columns import columns_outside, random_terms, split_groups
 from ._rows_in_memory import RowsInMemory, weighted_residuals
 from ._summary import ModelSummary, five_numbers, summarise_model
 
@@ -35,10 +37,6 @@ _CHOICES: dict[str, tuple[str | bool, ...]] = {
     "new_groups": NEW_GROUPS,
     "weight_type": get_args(WeightType),
 }
-_SEVERAL_FACTORS = (
-    "Models of several grouping factors are not covered: {}. Choose one factor; to take combinations of levels as groups, "
-    "make them a column of their own."
-)
 _MeanAndStd = tuple[np.ndarray, np.ndarray]
 
 
@@ -65,7 +63,8 @@ class MixedEffectsRegressor(IncrementalRegressor):
         between groups. "(0 + x | group)" leaves out the intercept, "(1 + x || group)" makes the coefficients independent,
         and terms can be joined by "+". Columns are named as in X (an array has x0, x1, ...); a column that is only in
         `groups`, if that is a frame, has random coefficients but no fixed effect. The factor is the name of the column of
-        `groups`, or of X, that holds the labels; if `groups` is an array, any name does. None is an intercept for each group.
+        `groups`, or of X, that holds the labels; if `groups` is an array, any name does. None is an intercept for each
+        group.
     covariance : {"full", "diagonal"}, default="full"
         Whether the coefficients of a term are correlated; "diagonal" is "||" in each term.
     method : {"reml", "ml"}, default="reml"
@@ -282,7 +281,7 @@ class MixedEffectsRegressor(IncrementalRegressor):
         """
         check_is_fitted(self)
         X, codes = self.locate(X, groups)
-        mean = self.fit_.predict(X, codes)
+        mean: np.ndarray = self.fit_.predict(X, codes)
         if self.new_groups == "nan":
             mean[codes == UNSEEN] = np.nan
         if not return_std:
@@ -379,7 +378,7 @@ class MixedEffectsRegressor(IncrementalRegressor):
     _more: tuple[str, ...] = ()
 
     @property
-    def group_feature(self) -> str | int | None:
+    def group_feature(self) -> str | int | None:  # type: ignore[override]
         """Name of the column of X that held the group labels in `fit`; None if X has none."""
         return self._group_key
 
@@ -397,25 +396,7 @@ class MixedEffectsRegressor(IncrementalRegressor):
 
     def _terms(self, groups: Any = None) -> list[RandomTerm]:
         """Return the random terms; without `random_effects`, an intercept for each group."""
-        if self.random_effects is None:
-            names = column_names(groups)
-            if names is not None and len(names) > 1:
-                raise ValueError(_SEVERAL_FACTORS.format(f"groups has {len(names)} columns"))
-            return [RandomTerm(name_of(groups) or "group", True, ())]
-        terms = parse_random_effects(self.random_effects)
-        factors = list(dict.fromkeys(term.factor for term in terms))
-        if len(factors) > 1:
-            raise ValueError(_SEVERAL_FACTORS.format(f"random_effects names {' and '.join(factors)}"))
-        seen: dict[str, RandomTerm] = {}
-        for term in terms:
-            for name in term.coefficients:
-                if name in seen:
-                    raise ValueError(
-                        f"random_effects={self.random_effects!r} has {name!r} in two terms, {seen[name]} and {term}: only "
-                        "the sum of its two variances is identified. Leave it out of one of them (0 for the intercept)."
-                    )
-                seen[name] = term
-        return terms
+        return random_terms(self.random_effects, groups)
 
     def _warn_of_no_groups(self) -> None:
         """Warn that no groups were passed."""
@@ -427,54 +408,22 @@ class MixedEffectsRegressor(IncrementalRegressor):
             check_choice(name, getattr(self, name), choices)
         self._terms()
 
-    def _split_groups(self, groups: Any, reset: bool) -> tuple[Any, pd.DataFrame | None]:
-        """Return the labels that a frame of groups holds, and the columns with random coefficients that are not in X."""
-        names = column_names(groups)
-        if names is None or isinstance(groups, str):
-            if self._more and not reset:
-                raise ValueError(f"groups must be a frame with the column(s) {', '.join(self._more)}, as in fit.")
-            return groups, None
-        factor = self._terms(groups)[0].factor
-        missing = [name for name in (factor, *self._more) if name not in list(names)]
-        labels = groups[factor] if factor in list(names) else None
-        if labels is None and self._group_key is None:
-            raise ValueError(
-                f"random_effects names the factor {factor!r}, which is a column neither of groups (which has "
-                f"{', '.join(map(repr, names))}) nor of X."
-            )
-        if any(name in missing for name in self._more):
-            raise ValueError(f"groups must be a frame with the column(s) {', '.join(self._more)}, as in fit.")
-        more = pd.DataFrame({name: np.asarray(groups[name], dtype=np.float64) for name in self._more})
-        return labels, more if self._more else None
-
-    def _columns_not_in(self, X: Any, groups: Any) -> tuple[str, ...]:
-        """Return the names of columns with random coefficients that are not in X but in groups."""
-        names = column_names(X)
-        shown = [f"x{at}" for at in range(np.shape(X)[1] if X is not None else 0)] if names is None else list(names)
-        in_groups = list(column_names(groups)) if column_names(groups) is not None else []
-        wanted = dict.fromkeys(name for term in self._terms(groups) for name in term.columns)
-        outside = [name for name in wanted if name not in shown]
-        for name in outside:
-            if name not in in_groups:
-                raise ValueError(
-                    f"random_effects names the column {name!r}, which is neither in X (which has "
-                    f"{', '.join(map(repr, shown[:12])) or 'no columns'}) nor in groups."
-                )
-        return tuple(outside)
+    def _split(self, groups: Any) -> tuple[Any, pd.DataFrame | None]:
+        """Return the labels that groups hold, and the columns with random coefficients that are not in X."""
+        return split_groups(groups, self._terms(groups)[0].factor, self._more, in_X=self._group_key is not None)
 
     def _check_rows(self, X: Any, y: Any, groups: Any, sample_weight: Any, **options: Any) -> GroupedRows:
         """Return the checked rows, with the columns that are not in X but have random coefficients at their end."""
         reset = options.get("reset", True)
         if reset:
-            self._group_key, self._more = self.group_column(X), self._columns_not_in(X, groups)
-            self._factor = self._terms(groups)[0].factor
+            self._group_key, self._more = self.group_column(X), columns_outside(X, groups, self._terms(groups))
         check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
-        labels, more = self._split_groups(groups, reset)
+        labels, more = self._split(groups)
         return super()._check_rows(X, y, labels, sample_weight, more=more, **options)
 
     def _validate_new_rows(self, X: Any, groups: Any) -> tuple[Any, Any, int]:
         """Return the columns of new rows, their groups and their number, checked."""
-        labels, more = self._split_groups(groups, False)
+        labels, more = self._split(groups)
         if X is None and more is not None and not len(self._slopes):
             return more.to_numpy(), labels, len(more)
         X, labels, n_samples = super()._validate_new_rows(X, labels)
@@ -493,8 +442,9 @@ class MixedEffectsRegressor(IncrementalRegressor):
         slopes = tuple(at for at, name in enumerate(names) if name in wanted)
         return scatter_of(rows, slopes), RowsInMemory(rows)
 
-    def _store(self, scatter: GroupedScatter, read_again: ReadAgain | None = None) -> Self:
-        """Fit to a record and set the fitted attributes."""
+    def _store(self, moments: GroupedScatter, read_again: ReadAgain | None = None) -> Self:
+        """Fit to a record and set the fitted attributes; without `read_again` there are no rows to read again."""
+        scatter = moments
         grouped = has_groups(scatter.labels)
         options = self._options(scatter)
         criterion = options.criterion(scatter)

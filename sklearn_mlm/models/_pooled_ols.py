@@ -22,7 +22,7 @@ class _WithoutGroups(GroupedRegressor):
 
     def predict(self, X: Any, groups: Any = None, return_std: bool = False) -> Any:
         """Predict without groups."""
-        return super().predict(X, "population", return_std)  # type: ignore[misc]
+        return super().predict(X, "population", return_std)
 
 
 class PooledOLS(_WithoutGroups, RandomInterceptRegressor):

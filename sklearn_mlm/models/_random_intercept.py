@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._inputs import check_choice
 from .._typing import DegreesOfFreedom, Method, NewGroups, WeightType
-from ..likelihood._fit import Fit, Options, fit_of_criterion
+from ..likelihood._fit import Fit, fit_of_criterion
+from ..likelihood._options import Options
 from ..likelihood._second_reading import READINGS
 from ..moments._grouped_moments import GroupedMoments, moments_of
 from ..moments._labels import has_groups, warn_of_twins

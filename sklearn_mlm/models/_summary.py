@@ -11,7 +11,7 @@ from .._tables import Report, Table, decimals, df_text, number_text, p_text
 from .._typing import DegreesOfFreedom, FittedModel, GroupedFit
 from ..inference._fits import grouped_fit_of
 from ..inference._fixed_effects import fixed_effects
-from ..likelihood._fit import share
+from ..likelihood._linalg import share
 from ..likelihood._random_terms import INTERCEPT
 
 _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
@@ -22,7 +22,9 @@ _DDF_NAMES = {
     "normal": "normal distribution",
 }
 
-_NO_GROUP_VARIANCE = "The estimated group variance is exactly 0: the model is least squares (what lme4 calls a singular fit)."
+_NO_GROUP_VARIANCE = (
+    "The estimated group variance is exactly 0: the model is least squares (what lme4 calls a singular fit)."
+)
 _NO_RESIDUAL = "The residual variance is exactly 0: the predictors and the groups determine y."
 
 
@@ -112,15 +114,15 @@ class ModelSummary:
         if correlations is None:
             labels = [(f"{self.group_name} (Intercept)",), ("residual",)]
             return Table("Variance components", columns, labels, cells, note)
-        labels = [(self.group_name, str(name)) for name in correlations.index] + [("residual", "")]
+        names = [(self.group_name, str(name)) for name in correlations.index] + [("residual", "")]
         n_columns = len(correlations) - 1
         for at, row in enumerate(cells):
-            known = correlations.to_numpy()[at, :at] if at < len(correlations) else []
+            known = correlations.to_numpy()[at, :at] if at < len(correlations) else np.zeros(0)
             row += ["" if np.isnan(value) else number_text(value, 3) for value in known] + [""] * (n_columns - len(known))
         columns += ["corr."] * min(n_columns, 1) + [""] * (n_columns - 1)
         used = [at for at in range(len(columns)) if at < 2 or any(row[at] for row in cells)]
         columns, cells = [columns[at] for at in used], [[row[at] for at in used] for row in cells]
-        return Table("Variance components", columns, labels, cells, f"{note}, averaged over the rows")
+        return Table("Variance components", columns, names, cells, f"{note}, averaged over the rows")
 
     def _effects(self) -> Table:
         """Return the table of fixed effects."""
@@ -203,7 +205,8 @@ def summarise_model(model: FittedModel, scaled_residuals: np.ndarray | None, ddf
 
 def correlations_of(fit: GroupedFit) -> pd.DataFrame:
     """Return the correlations of the random coefficients; NaN between independent ones, and for those without variance."""
-    names, correlations = [], np.full(fit.random_covariance.shape, np.nan)
+    names: list[str] = []
+    correlations = np.full(fit.random_covariance.shape, np.nan)
     for term in fit.random_terms:
         at = slice(len(names), len(names) + len(term.coefficients))
         names += term.coefficients
@@ -230,7 +233,8 @@ def _boundary_in_words(fit: GroupedFit) -> str | None:
         (directions,) = fit.boundary.values()
         null = int((directions[alive] != 0).any(axis=1).sum())
         if null and len(alive) == 2:
-            sign = "-1" if correlations.loc[alive[0], alive[1]] < 0 else "1"
+            correlation = float(correlations[alive[0]].to_dict()[alive[1]])
+            sign = "-1" if correlation < 0 else "1"
             found.append(f"the correlation of {alive[0]} and {alive[1]} is exactly {sign}")
         elif null:
             found.append(f"the covariance of {', '.join(alive)} has rank {len(alive) - null} of {len(alive)}")

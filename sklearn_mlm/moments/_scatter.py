@@ -278,11 +278,27 @@ class _Reader:
         # NumPy's error state belongs to a thread.
         with np.errstate(over="ignore", invalid="ignore"):
             for groups in blocks:
-                rest += self._read(groups, buffer)
+                _, left = self.read(groups, buffer)
+                rest += np.dot(left.T, left)
         return rest
 
-    def _read(self, groups: slice, buffer: Floats) -> Floats:
-        """Store the means and factors of a block of groups, and return the scatter that they leave."""
+    def read(self, groups: slice, buffer: Floats) -> tuple[np.ndarray, Floats]:
+        """Store the means and factors of a block of groups, and return what they leave of the rows.
+
+        Parameters
+        ----------
+        groups : slice
+            Codes of the groups.
+        buffer : ndarray of shape (n_rows, n_columns)
+            Room for the rows of these groups.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_rows,)
+            The group of each row, counted from the first of the block.
+        left : ndarray of shape (n_rows, n_columns)
+            What is left of the rows, times the roots of their weights; a part of the buffer.
+        """
         starts = self.first[groups.start : groups.stop + 1]
         positions, at = self.order[starts[0] : starts[-1]], list(self.slopes)
         n_groups, sizes = len(starts) - 1, np.diff(starts)
@@ -301,7 +317,40 @@ class _Reader:
         rounding = _ROUNDING_LENGTH * np.sqrt(total)[:, None] * np.abs(reference[:, at] + shifts[:, at])
         self.reference[groups] = reference
         self.factors[groups] = project_out(block, codes, n_groups, self.slopes, rounding)
-        return np.asarray(np.dot(block.T, block))
+        return codes, block
+
+
+def rests_of_groups(rows: GroupedRows, slopes: Sequence[int], center: np.ndarray) -> tuple[Floats, Floats]:
+    """Return what each group contributes to the rest of the record of rows, and the group means.
+
+    Parameters
+    ----------
+    rows : GroupedRows
+        The rows.
+    slopes : sequence of int
+        Positions of the slope columns.
+    center : ndarray of shape (n_columns,)
+        The centre of the record.
+
+    Returns
+    -------
+    rests : ndarray of shape (n_groups, n_columns, n_columns)
+        The contributions.
+    deviations : ndarray of shape (n_groups, n_columns)
+        The means less the centre.
+    """
+    numbers = Rows(predictors_as_numbers(rows.X), as_numbers(rows.y, "y"))
+    n_groups, width = len(rows.levels), numbers.n_columns
+    order, first = rows_by_group(rows.codes, n_groups)
+    reference, shifts, factors = *np.zeros((2, n_groups, width)), np.zeros((n_groups, len(slopes), width))
+    reader = _Reader(numbers, rows.weights, tuple(slopes), order, first, reference, shifts, factors)
+    rests = np.zeros((n_groups, width * width))
+    for groups in _blocks(first, max(1, block_rows(width) // width)):
+        buffer = np.empty((int(first[groups.stop] - first[groups.start]), width))
+        codes, left = reader.read(groups, buffer)
+        products = (left[:, :, None] * left[:, None, :]).reshape(len(left), -1)
+        add_by_group(products, codes, np.ones(len(codes)), np.arange(len(codes) + 1), rests[groups])
+    return rests.reshape(n_groups, width, width), (reference - center) + shifts
 
 
 def _blocks(first: np.ndarray, most: int) -> list[slice]:
@@ -330,7 +379,9 @@ def _pieces(rows: GroupedRows, most: int) -> np.ndarray | None:
     order, first = rows_by_group(rows.codes, n_groups)
     n_pieces = -(-sizes // most)
     codes = np.empty(len(rows), dtype=np.intp)
-    codes[order] = np.repeat(np.cumsum(n_pieces) - n_pieces, sizes) + (np.arange(len(rows)) - np.repeat(first[:-1], sizes)) // most
+    codes[order] = (
+        np.repeat(np.cumsum(n_pieces) - n_pieces, sizes) + (np.arange(len(rows)) - np.repeat(first[:-1], sizes)) // most
+    )
     return codes
 
 

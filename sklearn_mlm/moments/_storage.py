@@ -1,9 +1,9 @@
 """Moments to a file and back, in a documented format that holds nothing that could run.
 
 A file is a NumPy archive (.npz, not compressed). It holds the arrays of `Moments` by name, those of a remainder with the
-prefix "remainder_", those of a scatter with the prefix "scatter_", and "header": the UTF-8 bytes of a JSON object with the keys "format" ("sklearn-mlm moments"),
-"version" (1), "labels", "feature_names", "outcome_name", "sum_log_weight" and, if there are such, "remainder" and "slopes". The
-kind of the group labels is `header["labels"]["kind"]`:
+prefix "remainder_", those of a scatter with the prefix "scatter_", and "header": the UTF-8 bytes of a JSON object with the
+keys "format" ("sklearn-mlm moments"), "version" (1), "labels", "feature_names", "outcome_name", "sum_log_weight" and, if
+there are such, "remainder" and "slopes". The kind of the group labels is `header["labels"]["kind"]`:
 
 - "array": numbers and booleans, as the array "labels";
 - "time": dates and times or spans of time, as 64-bit integers in the array "labels", with "dtype" and "zone" in the header;

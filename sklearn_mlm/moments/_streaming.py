@@ -205,7 +205,8 @@ class _Pending(Generic[_Record]):
     """
 
     def __init__(self, read: Callable[[GroupedRows], _Record], merge: Callable[[list[_Record]], _Record]):
-        self._read, self._merge = read, merge
+        self._read = read
+        self._merge: Callable[[list[_Record]], _Record] = merge
         self.parts: list[_Record] = []
         self._n_merged = self._n_pending = 0
 

@@ -356,7 +356,7 @@ def test_models_that_are_not_fitted_or_have_no_groups_are_refused(display):
 
     with pytest.raises(NotFittedError):
         display.from_estimator(RandomInterceptRegressor())
-    with pytest.raises(TypeError, match=r"must be a RandomInterceptRegressor, or a pipeline .* found LinearRegression"):
+    with pytest.raises(TypeError, match=r"must be a model with random effects, or a pipeline .* found LinearRegression"):
         display.from_estimator(LinearRegression().fit([[1.0], [2.0]], [1.0, 2.0]))
 
 

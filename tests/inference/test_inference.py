@@ -20,7 +20,8 @@ from sklearn_mlm import (
     inference,
 )
 from sklearn_mlm.inference._fixed_effects import coefficient_table, variances_and_df
-from sklearn_mlm.likelihood._fit import Options, fit_moments
+from sklearn_mlm.likelihood._fit import fit_moments
+from sklearn_mlm.likelihood._options import Options
 
 
 def dense_satterthwaite(X, y, groups, tau2, sigma2, reml, contrasts):

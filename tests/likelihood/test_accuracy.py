@@ -7,7 +7,8 @@ from oracle import DIGITS, Dense, relative_error
 
 from sklearn_mlm import GroupedMoments, RandomInterceptRegressor
 from sklearn_mlm.datasets import load_dyestuff, load_sleepstudy
-from sklearn_mlm.likelihood._fit import Options, fit_moments
+from sklearn_mlm.likelihood._fit import fit_moments
+from sklearn_mlm.likelihood._options import Options
 
 
 def one_way_layout():

@@ -1,0 +1,94 @@
+"""`Options` and `MixedOptions`: the parameters of a model on which its estimates depend, as they were in `fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .._typing import Method, WeightType
+from ..moments._grouped_moments import GroupedMoments
+from ..moments._scatter import Scatter
+from ._criterion import Criterion
+from ._mixed_coordinates import RandomDesign
+from ._mixed_criterion import MixedCriterion
+from ._random_terms import RandomTerm
+
+
+@dataclass(frozen=True)
+class Options:
+    """Stores the parameters of a model on which its estimates depend, as they were in `fit`.
+
+    Attributes
+    ----------
+    method : {"reml", "ml"}
+        Restricted or full maximum likelihood.
+    fit_intercept : bool
+        Whether the model has a fixed intercept.
+    weight_type : {"frequency", "precision"}
+        Whether a weight counts copies of its row or divides its residual variance.
+    """
+
+    method: Method = "reml"
+    fit_intercept: bool = True
+    weight_type: WeightType = "frequency"
+
+    def criterion(self, moments: GroupedMoments, reml: bool | None = None) -> Criterion:
+        """Return the criterion of moments; `reml` takes precedence over `method`."""
+        return Criterion(
+            moments,
+            fit_intercept=self.fit_intercept,
+            reml=self.method == "reml" if reml is None else reml,
+            precision_weights=self.weight_type == "precision",
+        )
+
+
+@dataclass(frozen=True)
+class MixedOptions:
+    """Stores the parameters of a model on which its estimates depend, as they were in `fit`.
+
+    Attributes
+    ----------
+    terms : tuple of RandomTerm
+        Random terms of correlated coefficients, independent of each other.
+    method : {"reml", "ml"}
+        Restricted or full maximum likelihood.
+    fit_intercept : bool
+        Whether the model has a fixed intercept.
+    weight_type : {"frequency", "precision"}
+        Whether a weight counts copies of its row or divides its residual variance.
+    n_random_only : int
+        Number of last columns of x that have random coefficients, but no fixed effects.
+    """
+
+    terms: tuple[RandomTerm, ...]
+    method: Method = "reml"
+    fit_intercept: bool = True
+    weight_type: WeightType = "frequency"
+    n_random_only: int = 0
+
+    @property
+    def coefficients(self) -> tuple[str, ...]:
+        """Names of the random coefficients."""
+        return tuple(name for term in self.terms for name in term.coefficients)
+
+    def design(self, names: Sequence[str]) -> RandomDesign:
+        """Return which columns have random coefficients, by the names of all columns."""
+        columns: list[int | None] = []
+        blocks = []
+        for term in self.terms:
+            here = [None] * term.intercept + [list(names).index(name) for name in term.columns]
+            blocks.append(tuple(range(len(columns), len(columns) + len(here))))
+            columns += here
+        return RandomDesign(tuple(columns), tuple(blocks))
+
+    def criterion(self, scatter: Scatter, reml: bool | None = None) -> MixedCriterion:
+        """Return the criterion of a record; `reml` takes precedence over `method`."""
+        moments = scatter.moments
+        return MixedCriterion(
+            scatter,
+            self.design(moments.shown_names),
+            fit_intercept=self.fit_intercept,
+            n_predictors=moments.n_features - self.n_random_only,
+            reml=self.method == "reml" if reml is None else reml,
+            precision_weights=self.weight_type == "precision",
+        )

@@ -1,0 +1,110 @@
+"""The random terms of a model, the frame of groups, and columns with random coefficients that X does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .._inputs import column_names, name_of
+from ..likelihood._random_terms import RandomTerm, parse_random_effects
+
+_SEVERAL_FACTORS = (
+    "Models of several grouping factors are not covered: {}. Choose one factor; to take combinations of levels as groups, "
+    "make them a column of their own."
+)
+# An error names no more columns than this.
+_NAMED = 12
+
+
+def random_terms(random_effects: str | None, groups: Any = None) -> list[RandomTerm]:
+    """Return the random terms of the parameter `random_effects`; if it is None, an intercept for each group.
+
+    Raises
+    ------
+    ValueError
+        If the text is not in lmer's notation, there are several factors, or two terms have the same coefficient.
+    """
+    if random_effects is None:
+        names = column_names(groups)
+        if names is not None and len(names) > 1:
+            raise ValueError(_SEVERAL_FACTORS.format(f"groups has {len(names)} columns"))
+        return [RandomTerm(name_of(groups) or "group", True, ())]
+    terms = parse_random_effects(random_effects)
+    factors = list(dict.fromkeys(term.factor for term in terms))
+    if len(factors) > 1:
+        raise ValueError(_SEVERAL_FACTORS.format(f"random_effects names {' and '.join(factors)}"))
+    seen: dict[str, RandomTerm] = {}
+    for term in terms:
+        for name in term.coefficients:
+            if name in seen:
+                raise ValueError(
+                    f"random_effects={random_effects!r} has {name!r} in two terms, {seen[name]} and {term}: only the sum of "
+                    "its two variances is identified. Leave it out of one of them (0 for the intercept)."
+                )
+            seen[name] = term
+    return terms
+
+
+def columns_outside(X: Any, groups: Any, terms: Sequence[RandomTerm]) -> tuple[str, ...]:
+    """Return the names of columns with random coefficients that are not in X but in groups.
+
+    Raises
+    ------
+    ValueError
+        If a column is in neither.
+    """
+    names, of_groups = column_names(X), column_names(groups)
+    shown = [f"x{at}" for at in range(np.shape(X)[1] if X is not None else 0)] if names is None else list(names)
+    outside = tuple(dict.fromkeys(name for term in terms for name in term.columns if name not in shown))
+    for name in outside:
+        if of_groups is None or name not in list(of_groups):
+            raise ValueError(
+                f"random_effects names the column {name!r}, which is neither in X (which has "
+                f"{', '.join(map(repr, shown[:_NAMED])) or 'no columns'}) nor in groups."
+            )
+    return outside
+
+
+def split_groups(groups: Any, factor: str, more: Sequence[str], *, in_X: bool) -> tuple[Any, pd.DataFrame | None]:
+    """Return the labels that groups hold, and further columns of them.
+
+    Parameters
+    ----------
+    groups : array-like, data frame or None
+        Labels, or a frame with a column of labels.
+    factor : str
+        Name of that column.
+    more : sequence of str
+        Names of the further columns.
+    in_X : bool
+        Whether X has a column of labels.
+
+    Returns
+    -------
+    labels : array-like or None
+        The labels; None if groups have none.
+    columns : pandas.DataFrame or None
+        The further columns, if any.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing.
+    """
+    names = column_names(groups)
+    found = [] if names is None else list(names)
+    if any(name not in found for name in more):
+        raise ValueError(f"groups must be a frame with the column(s) {', '.join(more)}, as in fit.")
+    if names is None:
+        return groups, None
+    if factor not in found and not in_X:
+        raise ValueError(
+            f"random_effects names the factor {factor!r}, which is a column neither of groups (which has "
+            f"{', '.join(map(repr, found[:_NAMED]))}) nor of X."
+        )
+    labels = groups[factor] if factor in found else None
+    columns = pd.DataFrame({name: np.asarray(groups[name], dtype=np.float64) for name in more})
+    return labels, columns if more else None
