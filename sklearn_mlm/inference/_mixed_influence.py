@@ -57,7 +57,7 @@ def changes_without_groups(
     rests, deviations = rests_of_groups(rows, record.slopes, record.moments.center)
     check(record.moments, deviations, np.abs(rests.sum(axis=0) - record.rest).diagonal())
     logs = np.zeros(len(rows)) if rows.weights is None else np.log(rows.weights)
-    log_weights: Floats = np.bincount(rows.codes, logs, record.n_groups)
+    log_weights = np.bincount(rows.codes, logs, record.n_groups).astype(np.float64)
     after = np.zeros_like(rests)
     np.cumsum(rests[:0:-1], axis=0, out=after[-2::-1])
     before = np.zeros(rests.shape[1:])

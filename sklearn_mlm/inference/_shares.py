@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -14,23 +13,10 @@ from .._typing import FittedModel, GroupedFit
 from ..likelihood._fit import fit_moments
 from ..likelihood._linalg import share
 from ..likelihood._options import Options
-from ..moments._grouped_moments import GroupedMoments
 from ..moments._labels import MISSING
 from ._fits import GroupedModel, grouped_fit_of, last_step, locate_all
 
 IccKind = Literal["adjusted", "unadjusted"]
-
-
-def without_columns(moments: GroupedMoments) -> GroupedMoments:
-    """Return the moments of y alone."""
-    return replace(
-        moments,
-        center=moments.center[-1:],
-        deviations=moments.deviations[:, -1:],
-        within=moments.within[-1:, -1:],
-        feature_names=None,
-        remainder=None,
-    )
 
 
 def icc(model: GroupedModel, *, kind: IccKind = "adjusted", X: Any = None, groups: Any = None) -> float | np.ndarray:
@@ -237,7 +223,7 @@ def clustering_of(fit: GroupedFit) -> pd.Series:
     """Return what `clustering_report` does for a fit record."""
     sizes = fit.group_sizes(fit.moments)
     n = float(sizes.sum())
-    null = fit_moments(without_columns(fit.moments), Options(weight_type=fit.options.weight_type))
+    null = fit_moments(fit.moments.of_columns(()), Options(weight_type=fit.options.weight_type))
     # The residual variance of a row of average precision.
     precise = fit.options.weight_type == "precision"
     residual = null.residual_variance * (n / float(fit.moments.counts.sum()) if precise else 1.0)

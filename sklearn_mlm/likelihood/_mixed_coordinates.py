@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -165,6 +166,18 @@ class MixedCoordinates:
         best = np.where(self.within_slopes != 0, self.within_slopes + self.crude, self.crude)
         slopes[: self.n_predictors] += self.y_scale * (self.map @ best)[int(self.fit_intercept) :]
         return slopes
+
+    @cached_property
+    def turn_from_origin(self) -> Floats:
+        """The matrix that takes effects in the coordinates to effects of the columns, with the intercept at 0."""
+        shift, columns = np.eye(len(self.design.columns)), self.design.columns
+        for block in self.design.blocks:
+            intercepts = [at for at in block if columns[at] is None]
+            for at in block if intercepts else ():
+                column = columns[at]
+                if column is not None:
+                    shift[intercepts[0], at] = -self.z_origin[column]
+        return np.asarray(shift @ self.turn)
 
     def means_of_random_columns(self, scatter: Scatter) -> Floats:
         """Return the group means of the columns with random coefficients, of shape (n_groups, q)."""

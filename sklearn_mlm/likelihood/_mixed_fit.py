@@ -264,18 +264,10 @@ class MixedEffectsFit:
         tau2 = float(self.random_covariance[0, 0])
         return share(tau2, tau2 + self.residual_variance)
 
-    @cached_property
+    @property
     def turn_from_origin(self) -> Floats:
         """The matrix that takes effects in the coordinates to effects of the columns, with the intercept at 0."""
-        here = self.criterion.coordinates
-        shift = np.eye(len(here.design.columns))
-        for block in here.design.blocks:
-            intercepts = [at for at in block if here.design.columns[at] is None]
-            for at in block if intercepts else ():
-                column = here.design.columns[at]
-                if column is not None:
-                    shift[intercepts[0], at] = -here.z_origin[column]
-        return np.asarray(shift @ here.turn)
+        return self.criterion.coordinates.turn_from_origin
 
     @cached_property
     def random_covariance(self) -> Floats:
@@ -330,17 +322,7 @@ class MixedEffectsFit:
     @cached_property
     def predictors(self) -> Moments:
         """Moments of the columns that have fixed effects, and of y."""
-        moments = self.moments
-        chosen = [*range(self._n_predictors), moments.n_features]
-        names = moments.feature_names
-        return replace(
-            moments,
-            center=moments.center[chosen],
-            deviations=moments.deviations[:, chosen],
-            within=moments.within[np.ix_(chosen, chosen)],
-            feature_names=None if names is None else names[: self._n_predictors],
-            remainder=None,
-        )
+        return self.moments.of_columns(range(self._n_predictors))
 
     @property
     def random_terms(self) -> Sequence[RandomTerm]:

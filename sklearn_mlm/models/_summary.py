@@ -95,8 +95,9 @@ class ModelSummary:
         if self.scaled_residuals is not None:
             cells = [[number_text(value, 4) for value in self.scaled_residuals]]
             tables.insert(0, Table("Scaled residuals", ("Min", "1Q", "Median", "3Q", "Max"), [("",)], cells))
+        kind = "Random intercept" if self.correlations is None else "Mixed-effects"
         return Report(
-            title=f"{'Random intercept' if self.correlations is None else 'Mixed-effects'} model fitted by {'REML' if reml else 'maximum likelihood'}",
+            title=f"{kind} model fitted by {'REML' if reml else 'maximum likelihood'}",
             facts=facts,
             tables=tables,
             closing_title="",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -66,6 +67,18 @@ class Moments:
         """The grand mean of (x, y) and the scatter of each column about the mean, each of shape (n_features + 1,)."""
         mean = self.counts @ self.deviations / (self.counts.sum() or 1.0)
         return self.center + mean, self.within.diagonal() + self.counts @ (self.deviations - mean) ** 2
+
+    def of_columns(self, columns: Sequence[int]) -> Self:
+        """Return the moments of some columns of x, and y, without a remainder."""
+        chosen, names = [*columns, self.n_features], self.feature_names
+        return replace(
+            self,
+            center=self.center[chosen],
+            deviations=self.deviations[:, chosen],
+            within=self.within[np.ix_(chosen, chosen)],
+            feature_names=None if names is None or not len(columns) else tuple(names[at] for at in columns),
+            remainder=None,
+        )
 
     def named(self, groups_name: Any, outcome_name: str | None) -> Self:
         """Return the same moments with these names of the groups and of y."""

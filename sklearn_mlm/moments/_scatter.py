@@ -99,7 +99,7 @@ class Scatter:
 
 def slope_positions(slopes: Slopes, names: tuple[str, ...] | None, n_features: int) -> tuple[int, ...]:
     """Return the positions of slope columns, which may be names; raise a ValueError for one that is not there."""
-    chosen = [slopes] if isinstance(slopes, str | Integral) else list(slopes)
+    chosen: list[Any] = [slopes] if isinstance(slopes, str | int | Integral) else list(slopes)
     shown = names or tuple(f"x{i}" for i in range(n_features))
     found = []
     for slope in chosen:

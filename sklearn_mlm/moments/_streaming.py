@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -153,7 +154,7 @@ def read_scatter_batches(batches: Iterable[Batch], slopes: Slopes, verbose: int)
             rows = first.rows_of(batch, n_read)
             if pending is None:
                 at = slope_positions(slopes, batch.feature_names, rows.n_columns - 1)
-                pending = _Pending(lambda rows, at=at: read_scatter(rows, at), merge_scatters)
+                pending = _Pending(partial(read_scatter, slopes=at), merge_scatters)
             if len(rows):
                 n_kept += pending.add(batch, rows, n_read)
             n_read += len(rows)
@@ -205,7 +206,7 @@ class _Pending(Generic[_Record]):
     """
 
     def __init__(self, read: Callable[[GroupedRows], _Record], merge: Callable[[list[_Record]], _Record]):
-        self._read = read
+        self._read: Callable[[GroupedRows], _Record] = read
         self._merge: Callable[[list[_Record]], _Record] = merge
         self.parts: list[_Record] = []
         self._n_merged = self._n_pending = 0
