@@ -305,8 +305,10 @@ class GroupLinesDisplay(Display):
         title = fill(title, max(int(_LETTERS * width), 20))
         self.legend_ = self._above.legend(handles=handles, title=title, ncols=n_columns, **options, **place)
         for handle in self.legend_.legend_handles:
-            # The lines themselves may be pale.
+            # The lines themselves may be pale and thin.
             handle.set_alpha(1.0)
+            if kind == "together":
+                handle.set_linewidth(2.0)
 
     def _draw_panels(
         self, n_columns: int, scatter_kwargs: dict[str, Any] | None, line_kwargs: dict[str, Any] | None

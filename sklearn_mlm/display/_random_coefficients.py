@@ -33,8 +33,9 @@ from ._style import (
 
 # Up to so many groups have an arrow if `arrows` is None.
 _MOST_ARROWS = 100
-# The picture extends to this share of the own estimates, at least and at most to so many times the reach of all else.
-_OWN_SHARE, _REACH = 0.8, (1.05, 5.0)
+# The picture extends to all own estimates if they are within so many times the reach of estimates and regions; if not, to
+# this share of them, and to so many times this reach at most.
+_NEAR, _OWN_SHARE, _FARTHEST = 2.5, 0.8, 5.0
 # A share of variance below this is rounding: the coefficients lie on a line.
 _SINGULAR = 1e-9
 _ANGLES = 181
@@ -247,7 +248,10 @@ class RandomCoefficientsDisplay(Display):
             # Axes that are given may be narrow.
             n_columns = 2 if ax is None else 1
             options = {"frameon": False, "fontsize": "small", "borderaxespad": 0.3}
-            self.ax_.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=n_columns, **options)
+            place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": n_columns}
+            legend = self.ax_.legend(handles=handles, **place, **options)
+            # The points themselves may be too pale and small to recognise.
+            legend.legend_handles[0].set(alpha=1.0, sizes=[28.0])
         return self
 
     def _draw_groups(self, estimates: Floats, scatter_kwargs: dict[str, Any] | None) -> Any:
@@ -288,9 +292,12 @@ class RandomCoefficientsDisplay(Display):
         away = np.abs(own[known] - center)
         reach = self._reach
         if len(away):
-            least, most = _REACH
-            wide = np.quantile(away, _OWN_SHARE, axis=0)
-            reach = np.where(reach > 0, np.clip(wide, reach, most * reach), wide) * least
+            most, farthest = np.quantile(away, _OWN_SHARE, axis=0), away.max(axis=0)
+            wide = np.where(
+                farthest <= _NEAR * reach, farthest, np.where(reach > 0, np.minimum(most, _FARTHEST * reach), most)
+            )
+            # A margin, so that no point is on the edge.
+            reach = 1.05 * np.maximum(reach, wide)
         near = np.array(known)
         near[known] = (away <= reach).all(axis=1)
         beyond = f", {count(known.sum() - near.sum())} outside" if near.sum() < known.sum() else ""

@@ -18,6 +18,7 @@ from ..likelihood._least_squares_fit import LeastSquaresFit
 from ..likelihood._mixed_fit import MixedEffectsFit
 from ..likelihood._random_terms import INTERCEPT
 
+_GROUPED = "RandomInterceptRegressor or MixedEffectsRegressor"
 _NOT_OURS = "{} must be a {}, or a pipeline or search that ends in one; found {}."
 
 
@@ -128,9 +129,9 @@ def mixed_fit_of(model: FittedModel, name: str = "model") -> MixedFit:
     ValueError
         If the model was fitted without groups.
     """
-    fit = fit_of(model, name, "model with random effects")
+    fit = fit_of(model, name, _GROUPED)
     if isinstance(fit, LeastSquaresFit):
-        raise TypeError(_NOT_OURS.format(name, "model with random effects", type(model).__name__))
+        raise TypeError(_NOT_OURS.format(name, _GROUPED, type(model).__name__))
     if not getattr(fit, "grouped", True):
         raise ValueError(f"{name} was fitted without groups: there is no group variance. Fit it with groups=...")
     return fit

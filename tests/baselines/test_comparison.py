@@ -353,7 +353,10 @@ def test_an_effect_that_differs_from_group_to_group_is_found():
 
 def test_an_effect_that_is_the_same_everywhere_is_not_said_to_vary():
     rng = np.random.default_rng(1)
-    groups, X = np.repeat(np.arange(40), 10), pd.DataFrame({"x": rng.standard_normal(400), "level": np.repeat(rng.random(40), 10)})
+    groups, X = (
+        np.repeat(np.arange(40), 10),
+        pd.DataFrame({"x": rng.standard_normal(400), "level": np.repeat(rng.random(40), 10)}),
+    )
     y = rng.standard_normal(40)[groups] + X["x"] + rng.standard_normal(400)
     comparison = compare_with_ols(X, y, groups, random_state=0)
     assert list(comparison.slopes.index) == ["x"]

@@ -1,7 +1,12 @@
-"""What is asked of every picture: figures are closed, no text is cut off, and none lies over other text."""
+"""What is asked of every picture: figures are closed, no text is cut off, and none lies over other text; and models."""
 
 import matplotlib as mpl
+import numpy as np
+import pandas as pd
 import pytest
+
+from sklearn_mlm import MixedEffectsRegressor
+from sklearn_mlm.datasets import load_sleepstudy
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -50,3 +55,36 @@ def texts_of(axes):
             for at, label in zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True):
                 if low <= at <= high:
                     yield label
+
+
+@pytest.fixture(scope="session")
+def sleep_slopes():
+    """A model with an intercept and a slope for each subject, and its rows."""
+    X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
+    return MixedEffectsRegressor(random_effects="(1 + days | subject)").fit(X, y, groups=subject), X, y, subject
+
+
+@pytest.fixture(scope="session")
+def pupils():
+    """A model of two columns, one with a random slope, and its rows: groups of 1 to 12 rows, one of them of equal x."""
+    rng = np.random.default_rng(0)
+    school = np.repeat(np.arange(40), np.append([1, 1, 3], rng.integers(2, 13, 37)))
+    X = pd.DataFrame({"ses": rng.standard_normal(len(school)), "age": rng.integers(10, 15, len(school))})
+    X.loc[school == 2, "ses"] = 0.1
+    effects = rng.multivariate_normal([0.0, 0.0], [[4.0, 1.0], [1.0, 2.0]], 40)
+    y = 50.0 + effects[school, 0] + (3.0 + effects[school, 1]) * X["ses"] + 0.7 * X["age"] + rng.standard_normal(len(school))
+    groups = pd.Series([f"s{label:02}" for label in school], name="school")
+    model = MixedEffectsRegressor(random_effects="(1 + ses | school)").fit(X, y.rename("math"), groups=groups)
+    return model, X, y.rename("math"), groups
+
+
+@pytest.fixture(scope="session")
+def singular():
+    """A model whose estimated intercepts and slopes have the correlation -1 or 1, and its rows."""
+    rng = np.random.default_rng(3)
+    groups = np.repeat(np.arange(30), 6)
+    x = rng.standard_normal((180, 1))
+    y = rng.standard_normal(30)[groups] * (1.0 + 0.3 * x[:, 0]) + 2.0 * rng.standard_normal(180)
+    model = MixedEffectsRegressor(random_effects="(1 + x0 | group)").fit(x, y, groups=groups)
+    assert len(model.boundary_["group"]) == 1
+    return model, x, y, groups

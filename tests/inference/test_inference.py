@@ -80,7 +80,7 @@ def test_the_hessian_is_the_second_derivative_of_the_profile_where_sigma2_is_pro
 
 def test_the_derivatives_of_the_covariance_are_numerical_ones():
     X, y, groups = simulate(12, 6, 2)
-    fit = fit_moments(GroupedMoments.from_arrays(X, y, groups))
+    fit = fit_moments(GroupedMoments.from_arrays(X, y, groups), Options())
     criterion, ratio = fit.criterion(), fit.solution.ratio
     step = 1e-5 * ratio
     # B_XX^-1 alone: the covariance over sigma2, which is profiled out.
@@ -99,7 +99,7 @@ def test_at_the_boundaries():
         fit = replace(fit, solution=fit.criterion().solution(0.0), boundary="group")
         _, df = variances_and_df(fit, "satterthwaite", np.eye(3))
         np.testing.assert_allclose(df, len(y) - 3 if reml else len(y), rtol=1e-14)
-    fit = fit_moments(GroupedMoments.from_arrays(X, np.sin(groups), groups))
+    fit = fit_moments(GroupedMoments.from_arrays(X, np.sin(groups), groups), Options())
     assert fit.boundary == "residual"
     _, df = variances_and_df(fit, "satterthwaite", np.eye(3))
     np.testing.assert_allclose(df, [len(np.unique(groups)) - 2, np.nan, len(np.unique(groups)) - 2], rtol=1e-14)
@@ -395,7 +395,7 @@ def test_a_variance_of_one_row_is_refused(model, design):
 
 def test_models_that_are_not_mixed_are_refused(design):
     X, y, groups = design
-    with pytest.raises(TypeError, match=r"must be a RandomInterceptRegressor, or .*found ClusterRobustOLS"):
+    with pytest.raises(TypeError, match=r"must be a RandomInterceptRegressor or Mixed.*found ClusterRobustOLS"):
         inference.r2(ClusterRobustOLS().fit(X, y, groups))
     with pytest.warns(GroupsNotPassedWarning):
         without = RandomInterceptRegressor().fit(X, y)
