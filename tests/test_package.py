@@ -29,7 +29,7 @@ GROUND = ["_typing", "_inputs", "_progress", "_tables", "datasets"]
 PUBLIC = {
     "sklearn_mlm": sklearn_mlm.__all__,
     "sklearn_mlm.baselines": ["ClusterRobustOLS", "WithinOLS", "compare_with_ols"],
-    "sklearn_mlm.dask": ["DaskRandomInterceptRegressor"],
+    "sklearn_mlm.dask": ["DaskRandomInterceptRegressor", "read_scatter"],
     "sklearn_mlm.datasets": ["load_dyestuff", "load_sleepstudy", "make_schools"],
     "sklearn_mlm.display": [
         "ClusteringDisplay",
@@ -55,6 +55,7 @@ PUBLIC = {
         "predict_interval",
         "r2",
         "random_effects_table",
+        "random_effects_test",
         "random_intercept_test",
         "residual_variance_test",
         "variance_inflation",

@@ -52,7 +52,8 @@ def texts_of(axes):
         yield from (axes.title, axes._left_title, axes.xaxis.label, axes.yaxis.label)
         for axis in (axes.xaxis, axes.yaxis):
             low, high = sorted(axis.get_view_interval())
-            for at, label in zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True):
+            # Ticks without labels have none here.
+            for at, label in zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=False):
                 if low <= at <= high:
                     yield label
 

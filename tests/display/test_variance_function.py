@@ -34,7 +34,7 @@ def test_the_curves_are_those_of_the_covariance(pupils):
     np.testing.assert_allclose(display.icc, icc(model, X=rows))
     assert display.held == f"age = {X['age'].mean():.1f}"
     assert display.axes_[0].get_title(loc="left") == f"at {display.held}"
-    assert legend(display)[:3] == ["variance of math", f"within groups: σ² = {sigma2:.2f}", "between groups (school)"]
+    assert legend(display)[:3] == ["variance of math", f"within groups: σ² = {sigma2:.3f}", "between groups (school)"]
     assert [panel.get_xlabel() for panel in display.axes_] == ["ses", "ses"]
     assert display.axes_[0].get_ylabel() == "variance, in units of math squared"
 

@@ -240,8 +240,8 @@ def test_the_table_of_random_effects_has_a_row_for_each_coefficient(reference_mi
     np.testing.assert_allclose(table["sd"], np.ravel(sds), rtol=1e-9)
     variances = np.tile(np.diag(model.covariance_["Subject"]), 18)
     np.testing.assert_allclose(table["reliability"], 1 - table["sd"] ** 2 / variances)
-    totals = table["total"].unstack()
-    np.testing.assert_allclose(totals["Days"], model.coef_[0] + model.random_effects_["Days"])
+    totals = table["total"].xs("Days", level="coefficient")
+    np.testing.assert_allclose(totals, model.coef_[0] + model.random_effects_["Days"])
     assert (table["n"] == 10).all()
 
 
