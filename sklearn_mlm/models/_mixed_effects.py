@@ -148,7 +148,7 @@ class MixedEffectsRegressor(IncrementalRegressor):
     subject
     308             2.26  9.20
     309           -40.40 -8.62
-    >>> model.predict(X[:2], groups=["308", "someone new"]).round(1)
+    >>> model.predict(X[:2], groups=[308, 999]).round(1)
     array([253.7, 261.9])
     """
 
@@ -326,6 +326,26 @@ class MixedEffectsRegressor(IncrementalRegressor):
         >>> X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
         >>> model = MixedEffectsRegressor(random_effects="(1 + days | subject)").fit(X, y, groups=subject)
         >>> model.summary()
+        Mixed-effects model fitted by REML
+        REML criterion at convergence 1743.6, log-likelihood -871.81 (6 parameters), AIC 1755.6, BIC 1774.8
+        Number of observations 180, groups (subject) 18
+        <BLANKLINE>
+        Scaled residuals
+              Min       1Q  Median      3Q     Max
+          -3.9536  -0.4634  0.0231  0.4634  5.1793
+        <BLANKLINE>
+        Variance components
+                               variance  std. dev.  corr.
+        subject   (Intercept)     612.1      24.74
+                  days            35.07      5.922  0.066
+        residual                  654.9      25.59
+        Intraclass correlation 0.722, averaged over the rows
+        <BLANKLINE>
+        Fixed effects (Satterthwaite's degrees of freedom)
+                     estimate  std. error  df      t  p-value
+        (Intercept)   251.405       6.825  17  36.84   <0.001  ***
+        days           10.467       1.546  17   6.77   <0.001  ***
+        p < 0.001 ***, < 0.01 **, < 0.05 *, < 0.1 .
         """
         check_is_fitted(self)
         scaled = getattr(self, "_scaled_residuals", None)
