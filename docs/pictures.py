@@ -4,9 +4,15 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from sklearn_mlm import RandomInterceptRegressor
+from sklearn_mlm import MixedEffectsRegressor, RandomInterceptRegressor
 from sklearn_mlm.datasets import load_sleepstudy, make_schools
-from sklearn_mlm.display import ClusteringDisplay, DiagnosticsDisplay, FittedLineDisplay, RandomEffectsDisplay
+from sklearn_mlm.display import (
+    ClusteringDisplay,
+    DiagnosticsDisplay,
+    FittedLineDisplay,
+    GroupLinesDisplay,
+    RandomEffectsDisplay,
+)
 
 here = Path(__file__).parent
 pupils = make_schools(as_frame=True, random_state=0).frame
@@ -33,4 +39,10 @@ plt.close(figure)
 
 figure = DiagnosticsDisplay.from_estimator(model, X, y, subject).figure_
 figure.savefig(here / "diagnostics.png", dpi=80)
+plt.close(figure)
+
+slopes = MixedEffectsRegressor(random_effects="(1 + days | subject)").fit(X, y, groups=subject)
+shown = [335, 309, 330, 349, 372, 370, 337, 308]
+figure = GroupLinesDisplay.from_estimator(slopes, X, y, subject, feature="days", show_groups=shown).figure_
+figure.savefig(here / "slopes.png", dpi=120)
 plt.close(figure)

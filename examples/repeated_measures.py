@@ -5,7 +5,8 @@ Repeated measures
 Measurements of a person are rows of a group, and the group is the person: occasions are level 1, persons are level 2,
 and time is a predictor at level 1. Here 18 persons slept three hours a night, and their reaction times (in ms) were
 measured on ten days. A random intercept lets persons differ in their level. That they may also differ in how fast
-they get worse is not in the model; this script shows how to see it, and what it costs.
+they get worse is not in that model; this script shows how to see it, and what it costs. `random_slopes.py` goes on with
+the model that has it.
 
     python examples/repeated_measures.py --output figures
 """
@@ -140,7 +141,7 @@ table.index = [f"{who[0]}, the lowest slope", f"{who[1]}, the highest slope", "a
 print(table.to_string(), "\n")
 said = "A random intercept serves for the levels of persons and, with robust standard errors, for the mean trend. "
 said += "For trends of single persons, and for predictions beyond the days measured, slopes have to be random too, in "
-print(fill(f"{said}a model which this package does not have.", 100))
+print(fill(f"{said}as the script random_slopes.py lets them be.", 100))
 
 # %%
 # Figures

@@ -108,6 +108,22 @@ def test_the_baselines_of_the_shipped_data(project):
     )
 
 
+def test_random_slopes_from_start_to_finish(project, tmp_path):
+    result = run(project, "random_slopes.py", "--output", tmp_path / "figures")
+    assert result.returncode == 0, result.stderr
+    output = " ".join(result.stdout.split())
+    figures = [
+        *("slopes from -2.9 to 21.8", "REML criterion at convergence 1743.6", "days 35.07 5.922 0.066"),
+        *("standard deviation of 5.9", "sd(days) 3.93 9.15", "days 1786 42.84 2 2.793e-10"),
+        *("random slope 10.47 1.55 17.00", "Averaged over the rows: 0.72", "someone new 356 205 507"),
+        *("ses 0.772 1.648 0.319", "no more than chance"),
+    ]
+    at = 0
+    for figure in figures:
+        at = output.index(figure, at)
+    assert len(list((tmp_path / "figures").glob("*.png"))) == 4
+
+
 def test_the_baselines_of_a_file(project, tmp_path):
     path = tmp_path / "some.csv"
     rows = [f"{i % 7},{(i * i) % 11},g{i % 6}" for i in range(60)]

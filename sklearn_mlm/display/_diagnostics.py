@@ -214,7 +214,7 @@ class DiagnosticsDisplay(Display):
             residuals=scaled,
             variance_test=test,
             variance_inflation=inflation,
-            effects=RandomEffectsDisplay.undrawn(model, level) if len(inflation) < 2 else None,
+            effects=RandomEffectsDisplay._undrawn(model, level) if len(inflation) < 2 else None,
             expected_slope=slope,
             level=level,
             outcome_name=names_of(fit)[1],

@@ -194,10 +194,10 @@ class RandomEffectsDisplay(Display):
         'intercept of each school in math (EB estimate)'
         >>> plt.close(display.figure_)
         """
-        return cls.undrawn(model, level, coefficient).plot(ax, kind=kind, scale=scale, extremes=extremes, bins=bins)
+        return cls._undrawn(model, level, coefficient).plot(ax, kind=kind, scale=scale, extremes=extremes, bins=bins)
 
     @classmethod
-    def undrawn(cls, model: FittedModel, level: float = 0.95, coefficient: str | None = None) -> Self:
+    def _undrawn(cls, model: FittedModel, level: float = 0.95, coefficient: str | None = None) -> Self:
         """Return the display of a fitted model, not drawn.
 
         Parameters

@@ -16,9 +16,12 @@ from sklearn_mlm.datasets import load_dyestuff, load_sleepstudy, make_schools
 from sklearn_mlm.display import (
     ClusteringDisplay,
     CoefficientComparisonDisplay,
+    GroupLinesDisplay,
+    RandomCoefficientsDisplay,
     RandomEffectsDisplay,
     ShrinkageDisplay,
     VarianceDisplay,
+    VarianceFunctionDisplay,
 )
 
 mpl.use("Agg")
@@ -47,7 +50,7 @@ def comparison():
     return compare_with_ols(X, y, subject, random_state=0)
 
 
-def every_display(schools, null, comparison):
+def every_display(schools, null, comparison, slopes):
     """One call of each display, which takes the axes."""
     x, y, groups = schools["ses"], schools["math"], schools["school"]
     calls = {f"clustering_{lines}": (ClusteringDisplay.from_data, (x, y, groups), {"lines": lines}) for lines in
@@ -58,18 +61,28 @@ def every_display(schools, null, comparison):
     for kind in ("shares", "range", "profile"):
         calls[f"variance_{kind}"] = (VarianceDisplay.from_estimator, (null,), {"kind": kind})
     calls["coefficients"] = (CoefficientComparisonDisplay.from_comparison, (comparison,), {})
+    model, X, y, subject = slopes
+    for kind in ("panels", "together"):
+        options = {"feature": "days", "kind": kind}
+        calls[f"lines_{kind}"] = (GroupLinesDisplay.from_estimator, (model, X, y, subject), options)
+    calls["random_coefficients"] = (RandomCoefficientsDisplay.from_estimator, (model,), {})
+    calls["variance_function"] = (VarianceFunctionDisplay.from_estimator, (model, X, "days"), {})
+    calls["effects_of_slopes"] = (RandomEffectsDisplay.from_estimator, (model,), {"kind": "caterpillar"})
     return calls
 
 
 NAMES = [
     *("clustering_pooled", "clustering_group", "clustering_model", "effects_hist", "effects_caterpillar", "effects_qq"),
     *("shrinkage", "variance_shares", "variance_range", "variance_profile", "coefficients"),
+    *("lines_panels", "lines_together", "random_coefficients", "variance_function", "effects_of_slopes"),
 ]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_display_draws_into_the_axes_given_and_into_its_own_figure_otherwise(schools, null, comparison, name):
-    draw, arguments, options = every_display(schools, null, comparison)[name]
+def test_a_display_draws_into_the_axes_given_and_into_its_own_figure_otherwise(
+    schools, null, comparison, sleep_slopes, name
+):
+    draw, arguments, options = every_display(schools, null, comparison, sleep_slopes)[name]
     figure, (left, right) = plt.subplots(1, 2)
     display = draw(*arguments, **options, ax=right)
     assert display.ax_ is right
@@ -84,8 +97,8 @@ def test_a_display_draws_into_the_axes_given_and_into_its_own_figure_otherwise(s
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_cut_off_and_no_text_lies_over_other_text(schools, null, comparison, name, assert_legible):
-    draw, arguments, options = every_display(schools, null, comparison)[name]
+def test_nothing_is_cut_off_and_no_text_lies_over_other_text(schools, null, comparison, sleep_slopes, name, assert_legible):
+    draw, arguments, options = every_display(schools, null, comparison, sleep_slopes)[name]
     assert_legible(draw(*arguments, **options).figure_)
 
 
@@ -356,7 +369,7 @@ def test_models_that_are_not_fitted_or_have_no_groups_are_refused(display):
 
     with pytest.raises(NotFittedError):
         display.from_estimator(RandomInterceptRegressor())
-    with pytest.raises(TypeError, match=r"must be a model with random effects, or a pipeline .* found LinearRegression"):
+    with pytest.raises(TypeError, match=r"must be a RandomInterceptRegressor.*, or a pipeline .* found LinearRegression"):
         display.from_estimator(LinearRegression().fit([[1.0], [2.0]], [1.0, 2.0]))
 
 
@@ -489,12 +502,12 @@ def test_without_matplotlib_the_error_names_the_extra():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_display_looks_as_it_did(schools, null, comparison, name, tmp_path):
+def test_a_display_looks_as_it_did(schools, null, comparison, sleep_slopes, name, tmp_path):
     """Compare with a picture without its text, of which fonts differ from machine to machine.
 
     SKLEARN_MLM_NEW_BASELINES=1 draws the pictures to compare with anew: look at them before they are committed.
     """
-    draw, arguments, options = every_display(schools, null, comparison)[name]
+    draw, arguments, options = every_display(schools, null, comparison, sleep_slopes)[name]
     with mpl.style.context("default"):
         figure = draw(*arguments, **options).figure_
         for axes in figure.axes:
@@ -502,6 +515,7 @@ def test_a_display_looks_as_it_did(schools, null, comparison, name, tmp_path):
                 text.remove()
             axes.set(xlabel="", ylabel="")
             axes.set_title("", loc="left")
+            axes.set_title("")
             axes.tick_params(labelleft=False, labelright=False, labelbottom=False)
         path, expected = tmp_path / f"{name}.png", IMAGES / f"{name}.png"
         if os.environ.get("SKLEARN_MLM_NEW_BASELINES"):

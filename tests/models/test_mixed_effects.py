@@ -19,7 +19,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
-from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score, cross_validate
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -77,7 +77,8 @@ def assert_same_model(model, other, rtol=SAME):
     """Assert that two models have the same estimates, relative to the size of each kind."""
     size = np.abs(other.random_effects_.to_numpy()).max()
     np.testing.assert_allclose(model.variance_components_, other.variance_components_, rtol=rtol, atol=rtol * 1e-3)
-    np.testing.assert_allclose(sigma_of(model), sigma_of(other), rtol=0, atol=rtol * np.abs(sigma_of(other)).to_numpy().max())
+    sigma = sigma_of(other).to_numpy()
+    np.testing.assert_allclose(sigma_of(model), sigma, rtol=0, atol=rtol * np.abs(sigma).max())
     np.testing.assert_allclose(model.coef_, other.coef_, rtol=0, atol=rtol * max(1.0, np.abs(other.coef_).max(initial=0.0)))
     np.testing.assert_allclose(model.cov_fixed_, other.cov_fixed_, rtol=0, atol=rtol * np.abs(other.cov_fixed_).max())
     np.testing.assert_allclose([model.criterion_, model.bic_], [other.criterion_, other.bic_], rtol=rtol)
@@ -147,8 +148,8 @@ def test_a_fitted_model_holds_no_rows():
         g, x = np.repeat(np.arange(8), size), np.random.default_rng(0).standard_normal(8 * size)
         y = x + g % 3 + g * x + np.random.default_rng(1).standard_normal(8 * size)
         sizes.append(len(pickle.dumps(MixedEffectsRegressor(random_effects="(1 + x0 | g)").fit(x[:, None], y, groups=g))))
-    # What the searches tried is stored, but no row is.
-    assert abs(sizes[1] - sizes[0]) < 2_000
+    # What the searches tried is stored, of which there may be more; the rows would take 640 kB.
+    assert abs(sizes[1] - sizes[0]) < 10_000
 
 
 def test_attributes_have_their_kinds_and_names():
@@ -235,8 +236,8 @@ def test_every_form_of_x_y_and_groups_gives_the_same_model(form):
     column = {"polars": pl.Series, "pyarrow": pa.array, "lists": list, "pandas": pd.Series}.get(form, np.asarray)
     model = clone(plain).fit(FORMS[form](X), column(y), column(labels), column(np.ones(len(y))))
     assert_same_model(model, plain)
-    expected, found = plain.predict(X, labels, return_std=True), model.predict(FORMS[form](X), column(labels), return_std=True)
-    np.testing.assert_allclose(found, expected, rtol=SAME)
+    found = model.predict(FORMS[form](X), column(labels), return_std=True)
+    np.testing.assert_allclose(found, plain.predict(X, labels, return_std=True), rtol=SAME)
     named = form in {"pandas", "nullable pandas", "pandas on pyarrow", "polars", "pyarrow"}
     assert hasattr(model, "feature_names_in_") == named
 
@@ -382,6 +383,7 @@ def test_sparse_x_is_never_made_dense(monkeypatch):
 
     monkeypatch.setattr("sklearn_mlm.moments._rows._MIN_BLOCK_ROWS", 64)
     monkeypatch.setattr("sklearn_mlm.moments._rows._BLOCK_BYTES", 0)
+    monkeypatch.setattr("sklearn_mlm.likelihood._mixed_rows._BLOCK_NUMBERS", 64 * 5)
     monkeypatch.setattr(sparse.csr_array, "toarray", watched)
     assert_same_model(model.fit(X, y, groups=groups), dense)
     assert 0 < max(largest) <= 64 < X.shape[0]
@@ -511,9 +513,13 @@ def test_routing_passes_groups_to_fit_predict_and_score(random_effects):
         assert requests.fit.requests["groups"] is True
         assert requests.predict.requests["groups"] is True
         scores = cross_validate(model, X, y, params={"groups": groups}, cv=3)["test_score"]
+        by_hand = []
+        for train, test in KFold(3).split(X):
+            fitted = clone(model).fit(X.iloc[train], y.iloc[train], groups.iloc[train])
+            by_hand.append(fitted.score(X.iloc[test], y.iloc[test], groups.iloc[test]))
         explicit = clone(model).set_fit_request(groups=True).set_predict_request(groups=True).set_score_request(groups=True)
         np.testing.assert_array_equal(cross_validate(explicit, X, y, params={"groups": groups}, cv=3)["test_score"], scores)
-    assert scores.mean() > 0.4
+    np.testing.assert_allclose(scores, by_hand, rtol=SAME)
 
 
 @pytest.mark.parametrize("form", ["labels", "column of X", "pipeline", "frame"])
@@ -546,8 +552,8 @@ def test_inference_names_the_columns_of_a_pipeline_that_passes_arrays_on():
     tests = inference.random_effects_test(large)
     # Neither the likelihood nor the meaning of "no slope" depends on the origin or the unit of x.
     np.testing.assert_allclose(tests["chi2"].iloc[1], inference.random_effects_test(fit(frame))["chi2"].iloc[1], rtol=1e-8)
-    of_scaled, plain = inference.likelihood_ratio_test(small, large), inference.likelihood_ratio_test(fit(frame, "(1 | g)"), fit(frame))
-    np.testing.assert_allclose(of_scaled["chi2"], plain["chi2"], rtol=1e-8)
+    plain = inference.likelihood_ratio_test(fit(frame, "(1 | g)"), fit(frame))
+    np.testing.assert_allclose(inference.likelihood_ratio_test(small, large)["chi2"], plain["chi2"], rtol=1e-8)
 
 
 # ---- predictions
@@ -662,18 +668,20 @@ def test_without_groups_it_is_least_squares_and_says_how_to_pass_them(random_eff
 
 
 @pytest.mark.filterwarnings("ignore:.*depend on the columns:UserWarning", "ignore:The search for the optimum")
-@pytest.mark.parametrize("size", [1, 4, 23, 10_000])
+@pytest.mark.parametrize("size", [1, 5, 17, 10_000])
 @pytest.mark.parametrize("random_effects", [INSIDE, OUTSIDE, APART])
 def test_whatever_the_rows_are_cut_into_the_model_is_that_of_all_of_them(random_effects, size):
-    frame = rows()
+    # Every call solves the model once.
+    frame = rows(5, seed=2)
     X, y, groups = parts_of(frame, random_effects)
     weights = np.random.default_rng(1).integers(0, 4, len(y)).astype(float)
     parts = MixedEffectsRegressor(random_effects=random_effects)
     for start in range(0, len(y), size):
         for at in (slice(start, start + size), slice(0, 0)):
             assert parts.partial_fit(X[at], y[at], groups[at], weights[at]) is parts
-    assert_same_model(parts, fit(frame, random_effects, weights))
-    np.testing.assert_allclose(predict(parts, frame), predict(fit(frame, random_effects, weights), frame), rtol=0, atol=1e-10)
+    whole = fit(frame, random_effects, weights)
+    assert_same_model(parts, whole)
+    np.testing.assert_allclose(predict(parts, frame), predict(whole, frame), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("weight_type", ["frequency", "precision"])
@@ -772,7 +780,7 @@ def test_bad_records_are_refused():
 
 BAD_PARTS = {
     "NaN in y": (lambda X, y, g: (X, y.where(y.index > 0), g), "y has 1 missing"),
-    "NaN in X": (lambda X, y, g: (X.mask(X.index == 3), y, g), "Column 'x' of X has 1 missing"),
+    "NaN in X": (lambda X, y, g: (X.assign(x=X["x"].where(X.index != 3)), y, g), "Column 'x' of X has 1 missing"),
     "fewer columns": (lambda X, y, g: (X[["x"]], y, g), "feature names"),
     "other names": (lambda X, y, g: (X.rename(columns={"w": "v"}), y, g), "feature names"),
     "no X": (lambda X, y, g: (None, y, g), r"X is None, but before it had 2 column\(s\)"),
@@ -841,7 +849,8 @@ def test_effects_follow_new_rows_and_new_groups_and_nothing_else_changes(random_
         expected.loc[label] = sigma @ Z[at].T @ np.linalg.solve(V, left[at])
     assert list(model.groups_) == list(expected.index)
     np.testing.assert_allclose(model.random_effects_, expected, rtol=0, atol=1e-10)
-    np.testing.assert_allclose(predict(model, frame) - (frame["y"] - left), (Z * expected.loc[frame["g"]]).sum(axis=1), atol=1e-10)
+    of_groups = predict(model, frame) - (frame["y"] - left)
+    np.testing.assert_allclose(of_groups, (Z * expected.loc[frame["g"]]).sum(axis=1), atol=1e-10)
 
 
 def test_updates_of_one_row_each_are_one_update_and_a_later_partial_fit_uses_all_rows():
@@ -896,7 +905,8 @@ def test_a_parameter_set_after_fit_changes_nothing_that_was_estimated(change, ra
 def test_a_parameter_set_after_fit_counts_in_the_next_fit():
     frame = rows()
     model = fit(frame).set_params(method="ml", fit_intercept=False, random_effects="(1 + w || g)")
-    assert_same_model(model.fit(*parts_of(frame, INSIDE)), fit(frame, "(1 + w || g)", method="ml", fit_intercept=False), 1e-15)
+    expected = fit(frame, "(1 + w || g)", method="ml", fit_intercept=False)
+    assert_same_model(model.fit(*parts_of(frame, INSIDE)), expected, 1e-15)
     model = fit(frame.iloc[:30]).set_params(method="ml", covariance="diagonal")
     model.partial_fit(*parts_of(frame.iloc[30:], INSIDE))
     assert_same_model(model, fit(frame, INSIDE, method="ml", covariance="diagonal"))
@@ -949,7 +959,7 @@ def test_one_random_intercept_is_the_answer_of_the_random_intercept_model(design
         np.testing.assert_allclose(ours["df"], theirs["df"], rtol=1e-11)
         np.testing.assert_allclose(ours["std_error"], theirs["std_error"], rtol=digits)
     for kind in ("observation", "group_mean", "population_mean"):
-        ours, theirs = inference.predict_interval(model, X, groups, kind=kind), inference.predict_interval(small, X, groups, kind=kind)
+        ours, theirs = (inference.predict_interval(m, X, groups, kind=kind) for m in (model, small))
         # The random intercept model takes these df from a central difference.
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-8 * np.abs(theirs.to_numpy()).max())
     np.testing.assert_allclose(inference.r2(model), inference.r2(small), rtol=0, atol=digits)
@@ -1086,8 +1096,9 @@ def test_random_effects_on_real_data_are_those_of_lme4(real, name):
         size = np.maximum(np.abs(term["condval"]).max(axis=0), 1e-3 * np.sqrt(case.unit[at]))
         ours = effects.loc[term["levels"], term["columns"]].to_numpy()
         np.testing.assert_allclose((ours - term["condval"]) / size, 0.0, atol=digits)
-        sums = np.maximum(term["checksums"]["sum_abs"], size)
-        np.testing.assert_allclose((np.abs(effects[term["columns"]]).sum() - term["checksums"]["sum_abs"]) / sums, 0, atol=digits)
+        sums = term["checksums"]["sum_abs"]
+        difference = np.abs(effects[term["columns"]]).sum().to_numpy() - sums
+        np.testing.assert_allclose(difference / np.maximum(sums, size), 0.0, atol=digits)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -1273,13 +1284,16 @@ def test_a_slope_of_what_is_constant_within_groups_is_identified_by_three_values
 @pytest.mark.parametrize(
     ("weight_type", "method", "criterion", "residual", "sigma", "coefficients"),
     [
-        ("precision", "reml", 89.7586236589, 0.809036436938, [0.657990795, 0.1245144358, 0.4708317492], [5.227157582842, -0.348300169968]),
-        ("precision", "ml", 88.1592019353, 0.814336335574, [0.5585221828, 0.1153402733, 0.4070724208], [5.223712627215, -0.348251820427]),
-        ("frequency", "reml", 120.2450996143, 0.240478469451, [0.8080193408, 0.1010871779, 0.5369592422], [5.245510102211, -0.347794403079]),
-        ("frequency", "ml", 118.6751759582, 0.240546284523, [0.7110090055, 0.0909476832, 0.4740976223], [5.244516680259, -0.347844496163]),
+        ("precision", "reml", 89.7586236589, 0.809036436938, [0.657990795, 0.1245144358, 0.4708317492], (0, 1)),
+        ("precision", "ml", 88.1592019353, 0.814336335574, [0.5585221828, 0.1153402733, 0.4070724208], (2, 3)),
+        ("frequency", "reml", 120.2450996143, 0.240478469451, [0.8080193408, 0.1010871779, 0.5369592422], (4, 5)),
+        ("frequency", "ml", 118.6751759582, 0.240546284523, [0.7110090055, 0.0909476832, 0.4740976223], (6, 7)),
     ],
-)  # fmt: skip
+)
 def test_weights_are_precisions_or_copies(weight_type, method, criterion, residual, sigma, coefficients):
+    values = [5.227157582842, -0.348300169968, 5.223712627215, -0.348251820427]
+    values += [5.245510102211, -0.347794403079, 5.244516680259, -0.347844496163]
+    coefficients = [values[at] for at in coefficients]
     frame = weighted()
     model = of_x(frame, sample_weight=frame["w"], weight_type=weight_type, method=method)
     assert_answer(model, criterion, residual, sigma, coefficients)
@@ -1339,7 +1353,9 @@ def test_the_order_of_rows_and_the_names_of_groups_make_no_difference(random_eff
     np.testing.assert_allclose(effects, plain.random_effects_, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize(("x_unit", "z_unit", "y_unit"), [(1e-8, 1.0, 1e8), (1e6, 1e-6, 1.0), (1.0, 1e8, 1e-30), (3.0, 7.0, 1e40)])
+@pytest.mark.parametrize(
+    ("x_unit", "z_unit", "y_unit"), [(1e-8, 1.0, 1e8), (1e6, 1e-6, 1.0), (1.0, 1e8, 1e-30), (3.0, 7.0, 1e40)]
+)
 @pytest.mark.parametrize("random_effects", TERMS)
 def test_units_make_no_difference(random_effects, x_unit, z_unit, y_unit):
     frame = rows()
@@ -1350,7 +1366,8 @@ def test_units_make_no_difference(random_effects, x_unit, z_unit, y_unit):
     biggest = np.sqrt(np.outer(np.diag(sigma_of(plain)), np.diag(sigma_of(plain))))
     difference = sigma_of(model).to_numpy() * np.outer(unit, unit) - sigma_of(plain).to_numpy()
     np.testing.assert_allclose(difference / np.where(biggest > 0, biggest, 1.0), 0.0, atol=SAME)
-    np.testing.assert_allclose(np.array(predict(model, scaled, return_std=True)) / y_unit, predict(plain, frame, return_std=True), rtol=1e-10)
+    found = np.array(predict(model, scaled, return_std=True)) / y_unit
+    np.testing.assert_allclose(found, predict(plain, frame, return_std=True), rtol=1e-10)
     for ddf in ("satterthwaite", "kenward_roger"):
         ours, theirs = inference.fixed_effects(model, ddf=ddf), inference.fixed_effects(plain, ddf=ddf)
         np.testing.assert_allclose(ours[["df", "t"]], theirs[["df", "t"]], rtol=1e-10)
@@ -1397,7 +1414,8 @@ def test_frequency_weights_are_copies_of_rows(random_effects, method, convert):
     for other in (copied, dropped):
         assert_same_model(weighted, other)
         for ddf in ("satterthwaite", "kenward_roger") if method == "reml" else ("satterthwaite",):
-            np.testing.assert_allclose(inference.fixed_effects(weighted, ddf=ddf), inference.fixed_effects(other, ddf=ddf), rtol=1e-9)
+            tables = [inference.fixed_effects(one, ddf=ddf) for one in (weighted, other)]
+            np.testing.assert_allclose(*tables, rtol=1e-9)
         np.testing.assert_allclose(inference.r2(weighted), inference.r2(other), rtol=1e-10)
 
 
@@ -1426,9 +1444,10 @@ def test_a_combination_of_the_columns_that_is_added_to_y_is_added_to_the_coeffic
 def test_the_basis_of_correlated_coefficients_makes_no_difference():
     frame = rows()
     plain = fit(frame, "(1 + x + z | g)")
-    turned = fit(frame.assign(z=2 * frame["z"] - frame["x"] + 5), "(1 + x + z | g)")
+    other = frame.assign(z=2 * frame["z"] - frame["x"] + 5)
+    turned = fit(other, "(1 + x + z | g)")
     np.testing.assert_allclose(turned.criterion_, plain.criterion_, rtol=1e-12)
-    np.testing.assert_allclose(predict(turned, frame.assign(z=2 * frame["z"] - frame["x"] + 5)), predict(plain, frame), atol=1e-9)
+    np.testing.assert_allclose(predict(turned, other), predict(plain, frame), atol=1e-9)
     np.testing.assert_allclose(inference.fixed_effects(turned), inference.fixed_effects(plain), rtol=1e-8)
 
 
@@ -1517,9 +1536,11 @@ def test_degrees_of_freedom_are_those_of_dense_algebra(random_effects, ddf):
             adjusted, df = dense.kenward_roger(G, contrast, blocks)
             np.testing.assert_allclose(table["std_error"].iloc[at] ** 2, adjusted[at, at], rtol=1e-8)
         np.testing.assert_allclose(table["df"].iloc[at], df, rtol=1e-7)
-    test = inference.contrast_test(model, "x + 2 * w", ddf=ddf)
-    expected = dense.satterthwaite(G, [0, 1, 2], blocks, stratum=True) if ddf == "satterthwaite" else dense.kenward_roger(G, [0, 1, 2], blocks)[1]
-    np.testing.assert_allclose(test["df"], expected, rtol=1e-7)
+    expected = {
+        "satterthwaite": lambda: dense.satterthwaite(G, [0, 1, 2], blocks, stratum=True),
+        "kenward_roger": lambda: dense.kenward_roger(G, [0, 1, 2], blocks)[1],
+    }
+    np.testing.assert_allclose(inference.contrast_test(model, "x + 2 * w", ddf=ddf)["df"], expected[ddf](), rtol=1e-7)
     terms = inference.term_tests(model, ddf=ddf)
     np.testing.assert_allclose(terms["F"], table["t"].iloc[1:] ** 2, rtol=1e-10)
     np.testing.assert_allclose(terms["p_value"], table["p_value"].iloc[1:], rtol=1e-8)
