@@ -76,8 +76,8 @@ covariance = model.covariance_["subject"]
 sd = np.sqrt(np.diag(covariance))
 slope = model.coef_[0]
 say(
-    f"On average reaction times rise by {slope:.1f} ms a day. Slopes have a standard deviation of {sd[1]:.1f}, so that 95% of "
-    f"persons have a slope between {slope - 1.96 * sd[1]:.1f} and {slope + 1.96 * sd[1]:.1f}. Where a person starts says "
+    f"On average reaction times rise by {slope:.1f} ms a day. Slopes have a standard deviation of {sd[1]:.1f}, so that 95% "
+    f"of persons have a slope between {slope - 1.96 * sd[1]:.1f} and {slope + 1.96 * sd[1]:.1f}. Where a person starts says "
     f"little about the slope: the correlation is {covariance.iloc[0, 1] / sd.prod():.2f}."
 )
 limits = confidence_intervals(model)
@@ -129,8 +129,8 @@ table = pd.DataFrame({"day": days["days"], "ICC": icc(model, X=days)})
 print(table.to_string(index=False, float_format="{:.2f}".format))
 shares = r2(model)
 say(
-    f"Averaged over the rows: {icc(model):.2f}. The days explain {shares['marginal']:.0%} of the variance of reaction times, "
-    f"and with the lines of persons {shares['conditional']:.0%}."
+    f"Averaged over the rows: {icc(model):.2f}. The days explain {shares['marginal']:.0%} of the variance of reaction "
+    f"times, and with the lines of persons {shares['conditional']:.0%}."
 )
 
 # %%
@@ -159,9 +159,10 @@ low, high = confidence_intervals(varying).loc["sd(ses)"]
 p_value = random_effects_test(varying).loc["ses", "p_value"]
 say(
     f"The slopes of schools have an estimated standard deviation of {comparison.slopes.loc['ses', 'sd']:.2f}, with a 95% "
-    f"interval from {low:.2f} to {high:.2f}, about a mean of {varying.coef_[0]:.2f} (p = {p_value:.2f}). That is no more than "
-    "chance: the random intercept model describes these schools, and is easier to report. If a question is about the effect "
-    "itself, keep a slope that theory expects to vary, even if the test is not significant: the standard error allows for it."
+    f"interval from {low:.2f} to {high:.2f}, about a mean of {varying.coef_[0]:.2f} (p = {p_value:.2f}). That is no more "
+    "than chance: the random intercept model describes these schools, and is easier to report. If a question is about the "
+    "effect itself, keep a slope that theory expects to vary, even if the test is not significant: the standard error allows "
+    "for it."
 )
 
 # %%
