@@ -67,6 +67,9 @@ class LinesOfGroups:
         used = used[np.argsort(codes[used], kind="stable")]
         self._codes, self._x, self._y, self._weights = codes[used], x[used], outcome[used], weights[used]
         self._of_rows, self._of_grid = self._columns(held, used)
+        singular = np.linalg.svd(self._of_grid - self._of_grid.mean(axis=0), compute_uv=False)
+        # A group determines a line if its columns have the rank of those of the grid.
+        self._rank = int((singular > _DEPENDENT * singular[0]).sum())
 
     @property
     def present(self) -> Positions:
@@ -93,8 +96,7 @@ class LinesOfGroups:
         rounding = _ROUNDING * np.linalg.norm(root) * np.abs(columns).max(axis=0)
         centred[:, np.linalg.norm(centred, axis=0) <= rounding] = 0.0
         slopes, _, rank, _ = np.linalg.lstsq(centred, root[:, 0] * (y - level), rcond=_DEPENDENT)
-        whole = np.linalg.matrix_rank(self._of_grid - self._of_grid.mean(axis=0), rtol=_DEPENDENT)
-        return level + (self._of_grid - middle) @ slopes if rank == whole else nothing
+        return level + (self._of_grid - middle) @ slopes if rank == self._rank else nothing
 
     def points(self, shown: Positions) -> pd.DataFrame:
         """Return the rows of some groups: "x", the adjusted "y", and "group", the position among the groups."""

@@ -338,20 +338,23 @@ class MixedCriterion:
         """Return Gamma and the second derivatives from sums over groups; `free` is r2 times the weight of its change."""
         k, reml = self.rank, float(self.reml)
         free = free[:, None, None]
-        of_y = sums.k[:, :, k, :, k]
-        n_sum = np.trace(sums.k[:, :, :k, :, :k], axis1=2, axis2=4)
-        slope = sums.h - reml * n_sum - free * of_y
+        (a, b), n, q = self.pairs, len(free), self.n_random
+        # For each pair, sum_j K_j' E K_j with g_j as the last column of K_j: C_E, v_E and rho_E.
+        of_pairs = self.basis.reshape(-1, q * q) @ sums.k.transpose(0, 1, 3, 2, 4).reshape(n, q * q, -1)
+        of_pairs = of_pairs.reshape(n, len(a), k + 1, k + 1)
+        c, v, rho = of_pairs[:, :, :k, :k], of_pairs[:, :, :k, k], of_pairs[:, :, k, k]
+        twice = np.where(a == b, 1.0, 2.0)
+        at_pairs = sums.h[:, a, b] - (reml * c.trace(axis1=2, axis2=3) + free[:, 0] * rho) / twice
+        slope = np.empty((n, q, q))
+        slope[:, a, b] = slope[:, b, a] = at_pairs
         # Second derivatives by pairs: tr(H E Phi E') needs the sums of products of all entries of H and Phi.
-        phi = sums.hh - 2.0 * reml * sums.hn - 2.0 * free * sums.hg
-        hessian = -self.contracted(phi)
-        v = np.einsum("pab,naibw->npiw", self.basis, sums.k[:, :, :, :, k:])[:, :, :k, 0]
-        rho = np.einsum("pab,nab->np", self.basis, of_y)
+        hessian = -self.contracted(sums.hh - 2.0 * reml * sums.hn - 2.0 * free * sums.hg)
         hessian -= 2.0 * free * (v @ v.transpose(0, 2, 1))
         if self.residual_variance is None:
             hessian -= free * rho[:, :, None] * rho[:, None, :]
         if self.reml:
-            c = np.einsum("pab,naibj->npij", self.basis, sums.k[:, :, :k, :, :k]).reshape(*rho.shape, k * k)
-            hessian -= c @ c.transpose(0, 2, 1)
+            flat = c.reshape(n, len(a), k * k)
+            hessian -= flat @ flat.transpose(0, 2, 1)
         return slope, (hessian + hessian.transpose(0, 2, 1)) / 2
 
     def traces_of_products(self, evaluation: Evaluation) -> Floats:

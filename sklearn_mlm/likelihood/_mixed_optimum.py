@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,8 @@ _NO_MULTIPLIER = 1e-12
 _AT_SADDLE, _NEGATIVE = 1e-8, 1e-7
 # A step is taken if the criterion falls by this share of what the quadratic model expects, or by no more than rounding.
 _ENOUGH = 1e-4
+# Curvatures below this share of the largest are rounding.
+_NO_CURVATURE, _TINY = 1e-14, float(np.finfo(np.float64).tiny)
 _ROUNDING = 64 * np.finfo(np.float64).eps
 
 
@@ -183,8 +186,13 @@ class _Point:
     @classmethod
     def of(cls, factor: Floats, criterion: MixedCriterion, n_dropped: list[int]) -> _Point:
         """Return the point of a factor, of which so many directions of each block have no variance."""
+        blocks = criterion.coordinates.blocks
+        if len(blocks) == 1:
+            basis, roots, _ = np.linalg.svd(factor)
+            roots[len(roots) - n_dropped[0] :] = 0.0
+            return cls(basis, roots)
         basis, roots = np.zeros_like(factor), np.zeros(len(factor))
-        for block, dropped in zip(criterion.coordinates.blocks, n_dropped, strict=True):
+        for block, dropped in zip(blocks, n_dropped, strict=True):
             at = np.array(block)
             vectors, values, _ = np.linalg.svd(factor[at][:, at])
             basis[at[:, None], at], roots[at] = vectors, values
@@ -249,6 +257,10 @@ class _Model(NamedTuple):
         Eigenvalues of the Hessian, ascending.
     vectors : ndarray of shape (n_entries, n_entries)
         Its eigenvectors.
+    sizes : ndarray of shape (n_entries,)
+        The eigenvalues in absolute value, none of them 0.
+    decrement : float
+        Newton's decrement.
     """
 
     rows: np.ndarray
@@ -256,17 +268,8 @@ class _Model(NamedTuple):
     gradient: Floats
     curvature: Floats
     vectors: Floats
-
-    @property
-    def sizes(self) -> Floats:
-        """Curvatures in absolute value, none of them 0."""
-        size = np.abs(self.curvature)
-        return np.asarray(np.maximum(size, 1e-14 * size.max(initial=0.0) + np.finfo(np.float64).tiny))
-
-    @property
-    def decrement(self) -> float:
-        """Newton's decrement."""
-        return float((self.gradient**2 / self.sizes).sum())
+    sizes: Floats
+    decrement: float
 
 
 def _search(criterion: MixedCriterion, start: Floats) -> Generator[_Point, _Place, _End]:
@@ -320,14 +323,16 @@ def _model(criterion: MixedCriterion, point: _Point, place: _Place) -> _Model:
     """
     basis, roots = point.basis, point.roots
     rows, columns, directions = tangents(criterion, basis, roots)
-    gradient = np.einsum("iab,ab->i", directions, place.slope)
+    gradient = directions.reshape(len(rows), -1) @ place.slope.ravel()
     a, b = criterion.pairs
     at_pairs = directions[:, a, b]
     turned = basis.T @ place.slope @ basis
     hessian = at_pairs @ place.hessian @ at_pairs.T
-    hessian += 2.0 * turned[np.ix_(rows, rows)] * (columns[:, None] == columns)
+    hessian += 2.0 * turned[rows[:, None], rows] * (columns[:, None] == columns)
     curvature, vectors = np.linalg.eigh(hessian)
-    return _Model(rows, columns, vectors.T @ gradient, curvature, vectors)
+    gradient, sizes = vectors.T @ gradient, np.abs(curvature)
+    sizes = np.maximum(sizes, _NO_CURVATURE * sizes.max(initial=0.0) + _TINY)
+    return _Model(rows, columns, gradient, curvature, vectors, sizes, float((gradient * gradient / sizes).sum()))
 
 
 def tangents(criterion: MixedCriterion, basis: Floats, roots: Floats) -> tuple[np.ndarray, np.ndarray, Floats]:
@@ -349,11 +354,18 @@ def tangents(criterion: MixedCriterion, basis: Floats, roots: Floats) -> tuple[n
     directions : ndarray of shape (n_entries, q, q)
         Symmetric matrices.
     """
-    entries = [(a, b) for block in criterion.coordinates.blocks for i, b in enumerate(block) if roots[b] for a in block[i:]]
-    rows, columns = np.array(entries, dtype=np.intp).reshape(-1, 2).T
+    rows, columns = _entries(criterion.coordinates.blocks, tuple((roots > 0).tolist()))
     left, right = basis[:, rows].T * roots[columns, None], basis[:, columns].T
     directions = left[:, :, None] * right[:, None, :]
     return rows, columns, directions + directions.transpose(0, 2, 1)
+
+
+@lru_cache(maxsize=256)
+def _entries(blocks: tuple[tuple[int, ...], ...], alive: tuple[bool, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows and columns of the free entries of a change of the factor."""
+    entries = [(a, b) for block in blocks for i, b in enumerate(block) if alive[b] for a in block[i:]]
+    rows, columns = np.array(entries, dtype=np.intp).reshape(-1, 2).T
+    return rows, columns
 
 
 def _droppable(point: _Point, place: _Place, decrement: float, share: float) -> int | None:

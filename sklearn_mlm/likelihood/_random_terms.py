@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 INTERCEPT = "(Intercept)"
 """Name of the intercept in tables, as in lmer."""
@@ -74,12 +75,18 @@ def parse_random_effects(text: str) -> list[RandomTerm]:
     """
     if not isinstance(text, str):
         raise ValueError(f"random_effects must be a text such as {_EXAMPLE}, or None; found {text!r}.")
+    return list(_parsed(text))
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> tuple[RandomTerm, ...]:
+    """Return the random terms of a text; a fit asks for them several times."""
     parser = _Parser(text)
     terms = [parser.term()]
     while not parser.at_end():
         parser.expect("+")
         terms.append(parser.term())
-    return terms
+    return tuple(terms)
 
 
 class _Parser:

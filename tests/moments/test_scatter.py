@@ -60,9 +60,8 @@ def textbook(X, y, groups, slopes, weights=None):
 
 
 def lengths(scatter):
-    """Length of each column about its group means, or 1."""
-    squares = scatter.moments.within.diagonal()
-    return np.sqrt(np.where(squares > 0, squares, 1.0))
+    """Length of each column about its mean; of a column that is constant in its groups, merging leaves rounding of that."""
+    return np.sqrt(np.where(scatter.n_groups, scatter.moments.total_scatter[1], 1.0))
 
 
 def assert_same_scatter(found, expected, rtol=RTOL):
@@ -72,9 +71,9 @@ def assert_same_scatter(found, expected, rtol=RTOL):
     assert_has(found, expected.factors, expected.rest, rtol)
 
 
-def assert_has(found, factors, rest, rtol=RTOL):
-    """Assert that a record has these factors and this rest, up to rounding."""
-    length = lengths(found)
+def assert_has(found, factors, rest, rtol=RTOL, length=None):
+    """Assert that a record has these factors and this rest, up to rounding of columns of some length, by default its own."""
+    length = lengths(found) if length is None else length
     np.testing.assert_allclose((found.factors - factors) / length, 0.0, atol=rtol)
     np.testing.assert_allclose((found.rest - rest) / np.outer(length, length), 0.0, atol=rtol)
 
@@ -171,7 +170,7 @@ def test_a_slope_that_depends_on_another_in_some_groups_has_rows_of_zeros_there(
     scatter = GroupedScatter.from_arrays(X, y, groups, slopes=(0, 1))
     even, enough = np.arange(20) % 2 == 0, scatter.moments.n_rows > 2
     assert not scatter.factors[even, 1].any()
-    assert (scatter.factors[~even & enough, 1, 1] > 0.1).all()
+    assert (scatter.factors[~even & enough, 1, 1] > 0.01).all()
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -190,7 +189,7 @@ def test_a_column_of_a_group_that_is_far_from_the_others_costs_no_digits():
     X = np.round(X * 2**12) / 2**12
     near = GroupedScatter.from_arrays(X, y, groups, slopes=(0, 1))
     far = GroupedScatter.from_arrays(X + 2.0**30 * (groups == 3)[:, None], y, groups, slopes=(0, 1))
-    assert_has(far, near.factors, near.rest)
+    assert_has(far, near.factors, near.rest, length=lengths(near))
 
 
 def test_what_varies_by_rounding_alone_does_not_vary():
@@ -209,9 +208,10 @@ def test_what_groups_contribute_to_the_rest_adds_up_to_it():
     rests, deviations = rests_of_groups(grouped_rows(X, y, groups, weights), (0, 1), scatter.moments.center)
     np.testing.assert_allclose(rests.sum(axis=0), scatter.rest, atol=1e-12)
     np.testing.assert_allclose(deviations, scatter.moments.deviations, atol=1e-13)
-    one = groups == 7
+    largest = int(scatter.moments.n_rows.argmax())
+    one = groups == largest
     expected = textbook(X[one], y[one], groups[one], (0, 1), weights[one])[1]
-    np.testing.assert_allclose(rests[7], expected, atol=1e-12)
+    np.testing.assert_allclose(rests[largest], expected, atol=1e-12)
     assert np.abs(expected).max() > 0.1
 
 
@@ -250,10 +250,10 @@ def test_slopes_may_be_names_or_positions():
     assert GroupedScatter.from_arrays(X, y, groups, slopes=np.int64(2)).slopes == (2,)
 
 
-@pytest.mark.parametrize("slopes", ["d", 4, -5, 1.0, True, ["a", None], [[0]]])
+@pytest.mark.parametrize("slopes", ["d", 4, -5, 1.0, True, ["a", None], [[0]], "x0"])
 def test_slopes_that_x_does_not_have_are_refused_by_value(slopes):
     X, y, groups = design()
-    frame = pd.DataFrame(X, columns=["a", "b", "c", "a"])
+    frame = pd.DataFrame(X, columns=["a", "b", "c", "d "])
     for read in (
         lambda: GroupedScatter.from_arrays(frame, y, groups, slopes=slopes),
         lambda: GroupedScatter.from_batches([(frame, y, groups)], slopes=slopes),
