@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from .._typing import Floats
-from ._mixed_coordinates import GroupRows
+from ._group_factors import GroupRows
 
 # Numbers of a block of groups, which fit into cache.
 BLOCK_NUMBERS = 1 << 15
@@ -129,6 +129,17 @@ def group_products(rows: GroupRows, at: slice, factors: Floats) -> GroupProducts
     for i in range(q):
         between += fixed[:, i] @ fixed[:, i].transpose(0, 2, 1)
     return GroupProducts(2.0 * np.log(determinant).sum(axis=1), between, cross, h)
+
+
+def gradients_of(rows: GroupRows, factor: Floats, contrast: np.ndarray) -> Floats:
+    """Return R_j' T_j^-1 C_j times a contrast, of shape (q, n_groups), at one factor of G."""
+    q, width, n_groups = rows.xy.shape
+    gradients = np.empty((q, n_groups))
+    step = max(1, BLOCK_NUMBERS // max(1, q * width))
+    for start in range(0, n_groups, step):
+        at = slice(start, start + step)
+        gradients[:, at] = contrast @ group_products(rows, at, factor[None]).cross[0]
+    return gradients
 
 
 def products_of(rows: GroupRows, factor: Floats) -> tuple[Floats, Floats]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from .._typing import Floats
 from ..moments._moments import rounding_scatter
-from ..moments._scatter import Scatter, project_out
+from ..moments._scatter import Scatter
+from ._group_factors import GroupFactors, GroupRows, RandomDesign
 from ._linalg import (
     DEPENDENT,
     SMALL_REST,
@@ -19,48 +20,6 @@ from ._linalg import (
     submatrix,
     zero_columns,
 )
-
-
-@dataclass(frozen=True)
-class RandomDesign:
-    """Stores which columns have random coefficients, and which of these are correlated.
-
-    Attributes
-    ----------
-    columns : tuple of int or None
-        The position among the columns of x of each random coefficient's column; None for the intercept.
-    blocks : tuple of tuple of int
-        Positions of the coefficients in each block of correlated ones.
-    """
-
-    columns: tuple[int | None, ...]
-    blocks: tuple[tuple[int, ...], ...]
-
-    def with_intercept(self) -> np.ndarray:
-        """Return whether the block of each coefficient has the intercept, so that its column may be centred."""
-        found = np.zeros(len(self.columns), dtype=bool)
-        for block in self.blocks:
-            found[list(block)] = any(self.columns[at] is None for at in block)
-        return found
-
-
-@dataclass(frozen=True, eq=False)
-class GroupRows:
-    """Stores the triangular factor of each group's rows in the coordinates, with the groups along the last axis.
-
-    Attributes
-    ----------
-    z : ndarray of shape (q, q, n_groups)
-        R_j, the factor of the columns with random coefficients.
-    xy : ndarray of shape (q, k + 1, n_groups)
-        C_j, the fixed columns and y along the same unit vectors.
-    left : ndarray of shape (k + 1, k + 1)
-        Scatter of the fixed columns and y along other vectors than these, and not in the rest of the record.
-    """
-
-    z: Floats
-    xy: Floats
-    left: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,8 +140,7 @@ class MixedCoordinates:
 
     def means_of_random_columns(self, scatter: Scatter) -> Floats:
         """Return the group means of the columns with random coefficients, of shape (n_groups, q)."""
-        base = _base(scatter, self, self.design)
-        return np.asarray(base.z[:, 0] / np.sqrt(scatter.moments.counts)[:, None] @ self.turn)
+        return np.asarray(self._factors(scatter).means() @ self.turn)
 
     def rows_of(self, scatter: Scatter) -> GroupRows:
         """Return the groups of another record of the same columns in these coordinates."""
@@ -190,71 +148,11 @@ class MixedCoordinates:
         change[:-1, :-1], change[-1, -1] = self.map, 1.0 / self.y_scale
         change[:, -1] -= change[:, :-1] @ self.crude
         record, _ = scatter.about_slopes(self.known_slopes)
-        return _group_rows(_base(record, self, self.design), change, self.turn)
+        return self._factors(record).rows(change, self.turn)
 
-
-@dataclass(frozen=True, eq=False)
-class _Base:
-    """Stores the rows of each group's triangular factor, before any change of columns.
-
-    Attributes
-    ----------
-    xy : ndarray of shape (n_groups, n_slopes + 1, n_coefficients + 1)
-        The products of the columns (1, x, y), less the origin, with the unit vectors.
-    z : ndarray of shape (n_groups, n_slopes + 1, n_random)
-        The same of the columns with random coefficients.
-    """
-
-    xy: Floats
-    z: Floats
-
-
-@dataclass(frozen=True, eq=False)
-class _Origins:
-    """Stores the points from which columns are counted."""
-
-    fit_intercept: bool
-    n_predictors: int
-    origin: np.ndarray
-    z_origin: np.ndarray
-
-
-def _base(scatter: Scatter, origins: _Origins | MixedCoordinates, design: RandomDesign) -> _Base:
-    """Return the triangular factors of the groups of a record, with the columns counted from the origins."""
-    moments, factors = scatter.moments, scatter.factors
-    leading, n_predictors = int(origins.fit_intercept), origins.n_predictors
-    length = np.sqrt(moments.counts)
-    chosen = [*range(n_predictors), moments.n_features]
-    shape = (moments.n_groups, factors.shape[1] + 1)
-    xy = np.zeros((*shape, leading + len(chosen)))
-    xy[:, 0, :leading] = length[:, None]
-    xy[:, 0, leading:] = (moments.deviations + (moments.center - origins.origin))[:, chosen] * length[:, None]
-    xy[:, 1:, leading:] = factors[:, :, chosen]
-    z = np.zeros((*shape, len(design.columns)))
-    centred = design.with_intercept()
-    for at, column in enumerate(design.columns):
-        if column is None:
-            z[:, 0, at] = length
-        else:
-            about = origins.z_origin[column] if centred[at] else 0.0
-            z[:, 0, at] = (moments.deviations[:, column] + (moments.center[column] - about)) * length
-            z[:, 1:, at] = factors[:, :, column]
-    return _Base(xy, z)
-
-
-def _group_rows(base: _Base, change: Floats, turn: Floats) -> GroupRows:
-    """Return rows of groups after a change of the fixed columns and a turn of those with random coefficients."""
-    xy, z = base.xy @ change, base.z @ turn
-    q, width = z.shape[2], xy.shape[2]
-    left = np.zeros((width, width))
-    if q < z.shape[1]:
-        # There are more unit vectors than random coefficients: what is orthogonal to these coefficients belongs to the rest.
-        n_groups, n_vectors = z.shape[:2]
-        rows = np.concatenate([xy, z], axis=2).reshape(n_groups * n_vectors, -1)
-        codes = np.repeat(np.arange(n_groups), n_vectors)
-        factors = project_out(rows, codes, n_groups, range(width, width + q), np.zeros((n_groups, q)))
-        left, xy, z = rows[:, :width].T @ rows[:, :width], factors[:, :, :width], factors[:, :, width:]
-    return GroupRows(np.ascontiguousarray(z.transpose(1, 2, 0)), np.ascontiguousarray(xy.transpose(1, 2, 0)), left)
+    def _factors(self, scatter: Scatter) -> GroupFactors:
+        """Return the factors of the groups of a record."""
+        return GroupFactors(scatter, self.design, self.fit_intercept, self.n_predictors, self.origin, self.z_origin)
 
 
 def mixed_coordinates(
@@ -292,10 +190,15 @@ def mixed_coordinates(
     moments, leading = record.moments, int(fit_intercept)
     n_predictors = moments.n_features if n_predictors is None else n_predictors
     mean = moments.center + moments.counts @ moments.deviations / float(moments.counts.sum())
-    origins = _Origins(fit_intercept, n_predictors, mean if leading else np.zeros_like(mean), mean[:-1])
-    base = _base(record, origins, design)
-    turn, blocks, dropped_random = _turn(base.z, design)
-    total, rest, scale = _scaled(record, origins, base, _group_rows(base, np.eye(base.xy.shape[2]), turn).left)
+    origin = mean if leading else np.zeros_like(mean)
+    factors = GroupFactors(record, design, fit_intercept, n_predictors, origin, mean[:-1])
+    of_xy, of_z = factors.products()
+    turn, blocks, dropped_random = _turn(of_z / max(moments.n_groups, 1), design)
+    left = np.zeros_like(of_xy)
+    if turn.shape[1] <= len(record.slopes):
+        # The groups have more unit vectors than random coefficients.
+        left = factors.rows(np.eye(len(of_xy)), turn).left
+    total, rest, scale = _scaled(factors, of_xy, left)
     noise = 0.0 if remainder is None else remainder.noise / scale[-1] ** 2
 
     kept = independent_columns(total[:-1, :-1])
@@ -312,7 +215,7 @@ def mixed_coordinates(
     within = turned[:-1, :-1].copy()
     zero_columns(within, ~is_within)
     change /= scale[:, None]
-    rows = _group_rows(base, change, turn)
+    rows = factors.rows(change, turn)
     nothing_left = bool(total[-1, -1] == 0.0)
     crude = np.zeros(len(kept))
     y_squares = float((rows.xy[:, -1] ** 2).sum())
@@ -329,8 +232,8 @@ def mixed_coordinates(
         fit_intercept=fit_intercept,
         n_predictors=n_predictors,
         known_slopes=known_slopes,
-        origin=origins.origin,
-        z_origin=origins.z_origin,
+        origin=origin,
+        z_origin=factors.z_origin,
         map=change[:-1, :-1],
         crude=crude,
         turn=turn,
@@ -352,17 +255,16 @@ def mixed_coordinates(
     )
 
 
-def _scaled(record: Scatter, origins: _Origins, base: _Base, left: Floats) -> tuple[Floats, Floats, Floats]:
+def _scaled(factors: GroupFactors, of_groups: Floats, left: Floats) -> tuple[Floats, Floats, Floats]:
     """Return the total scatter of the columns (1, x, y), their rest, both of columns of unit length, and the lengths.
 
     Columns whose scatter is the rounding of their values are 0.
     """
-    moments, leading = record.moments, int(origins.fit_intercept)
-    chosen = [*range(origins.n_predictors), moments.n_features]
+    record, chosen, leading = factors.scatter, factors.chosen, int(factors.fit_intercept)
+    moments = record.moments
     total_weight = float(moments.counts.sum())
     own = np.pad(record.rest[np.ix_(chosen, chosen)], (leading, 0))
-    flat = base.xy.reshape(-1, len(own))
-    total, rest = own + flat.T @ flat, own + left
+    total, rest = own + of_groups, own + left
     noise = np.zeros(len(total))
     mean = moments.center + moments.counts @ moments.deviations / total_weight
     noise[leading:] = rounding_scatter(total_weight, mean[chosen], total.diagonal()[leading:])
@@ -385,7 +287,7 @@ def _halved_products(rows: GroupRows) -> Floats:
     return np.asarray(white.T @ white)
 
 
-def _turn(z: Floats, design: RandomDesign) -> tuple[Floats, tuple[tuple[int, ...], ...], tuple[int, ...]]:
+def _turn(gram: Floats, design: RandomDesign) -> tuple[Floats, tuple[tuple[int, ...], ...], tuple[int, ...]]:
     """Return the turn of the columns with random coefficients, the blocks of coordinates, and the columns left out.
 
     In each block the mean of R_j' R_j is the identity after the turn. A column that depends on those before it in all groups
@@ -393,8 +295,8 @@ def _turn(z: Floats, design: RandomDesign) -> tuple[Floats, tuple[tuple[int, ...
 
     Parameters
     ----------
-    z : ndarray of shape (n_groups, n_vectors, n_random)
-        The columns with random coefficients along the unit vectors of each group.
+    gram : ndarray of shape (n_random, n_random)
+        The mean over groups of the products of the columns with random coefficients.
     design : RandomDesign
         The random coefficients.
 
@@ -407,8 +309,6 @@ def _turn(z: Floats, design: RandomDesign) -> tuple[Floats, tuple[tuple[int, ...
     left_out : tuple of int
         Positions of the columns left out.
     """
-    flat = z.reshape(-1, z.shape[2])
-    gram = flat.T @ flat / max(len(z), 1)
     columns: list[Floats] = []
     blocks: list[tuple[int, ...]] = []
     left_out: list[int] = []

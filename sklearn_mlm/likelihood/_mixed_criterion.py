@@ -16,9 +16,10 @@ from ..moments._moments import Moments
 from ..moments._remainder import KnownPart
 from ..moments._scatter import Scatter
 from ..moments._threads import threads
+from ._group_factors import RandomDesign
 from ._group_products import BLOCK_NUMBERS, GroupProducts, PairSums, basis_of, contraction_of, group_products, pairs_of
 from ._linalg import unit_cholesky
-from ._mixed_coordinates import RandomDesign, mixed_coordinates
+from ._mixed_coordinates import mixed_coordinates
 
 # The smallest r2, relative to the scatter of y. A smaller r2 is rounding, and the square of its inverse would overflow.
 _LEAST_R2 = 1e-100

@@ -13,12 +13,12 @@ import pandas as pd
 from .._typing import Floats
 from ..moments._moments import Moments
 from ..moments._scatter import Scatter
-from ._group_products import products_of
+from ._group_factors import GroupRows
+from ._group_products import gradients_of, products_of
 from ._linalg import share
-from ._mixed_coordinates import GroupRows
 from ._mixed_criterion import MixedCriterion
 from ._mixed_optimum import MixedOptimum, minimise_mixed, tangents, without_random_effects
-from ._mixed_rows import RowPredictor
+from ._mixed_rows import GroupUncertainty, RowPredictor
 from ._mixed_variances import directions_without_variance, kenward_roger_terms
 from ._options import MixedOptions
 from ._random_terms import INTERCEPT, RandomTerm
@@ -372,29 +372,16 @@ class MixedEffectsFit:
         return here.rows if self.known is self.scatter else here.rows_of(self.known)
 
     @cached_property
-    def _effects(self) -> tuple[Floats, Floats, Floats]:
-        """Random effects, and what predictions need of each group.
-
-        Returns
-        -------
-        effects : ndarray of shape (n_groups, q)
-            Random effects in the coordinates, in units of y.
-        cross : ndarray of shape (n_groups, q, k)
-            K_j, in columns in which the fixed effects are uncorrelated.
-        h : ndarray of shape (n_groups, q, q)
-            H_j.
-        """
-        factor, here, k = self.optimum.factor, self.criterion.coordinates, self.rank
-        cross, h = products_of(self._rows, factor)
-        gradients = np.tensordot(cross, np.append(-self._beta, 1.0), axes=(1, 0))
-        effects = here.y_scale * (factor @ (factor.T @ gradients)).T
-        fixed = np.tensordot(self.optimum.evaluation.root[0, :k, :k], cross[:, :k], axes=(1, 1))
-        return effects, np.ascontiguousarray(fixed.transpose(2, 1, 0)), np.ascontiguousarray(h.transpose(2, 0, 1))
+    def _effects(self) -> Floats:
+        """Random effects in the coordinates, of shape (n_groups, q), in units of y."""
+        factor, contrast = self.optimum.factor, np.append(-self._beta, 1.0)
+        gradients = gradients_of(self._rows, factor, contrast)
+        return np.asarray(self.criterion.coordinates.y_scale * (factor @ (factor.T @ gradients)).T)
 
     @cached_property
     def random_effects(self) -> np.ndarray:
         """Empirical-Bayes estimates of the random coefficients, of shape (n_groups, n_random)."""
-        return np.asarray((self._effects[0] @ self.turn_from_origin.T)[: len(self.labels)])
+        return np.asarray((self._effects @ self.turn_from_origin.T)[: len(self.labels)])
 
     @cached_property
     def conditional_covariances(self) -> Floats:
@@ -415,29 +402,35 @@ class MixedEffectsFit:
 
     @cached_property
     def _predictor(self) -> RowPredictor:
-        """What the model says of rows."""
-        n_groups, k, q = len(self.labels), self.rank, self.criterion.n_random
-        effects, cross, h = self._effects
-        factor = self.optimum.factor
-        relative = factor @ factor.T
+        """What the model says of rows; the codes -2 and -1 of unknown groups count from the end."""
         at_center, slopes = self.centred
-        # The codes -2 and -1 of unknown groups count from the end: their effects are 0, and as uncertain as Sigma.
-        unknown = np.broadcast_to(self._unit_variance * relative, (2, q, q))
+        effects = self._effects[: len(self.labels)]
         return RowPredictor(
             coordinates=self.criterion.coordinates,
             rest_at_center=self.rest_at_center,
             at_center=at_center,
             slopes=slopes,
             root=self._root,
-            effects=np.concatenate([effects[:n_groups], np.zeros((2, q))]),
-            cross=np.concatenate([cross[:n_groups], np.zeros((2, q, k))]),
-            h=np.concatenate([h[:n_groups], np.zeros((2, q, q))]),
-            conditional=np.concatenate([self._conditional[:n_groups], unknown]),
-            factor=factor,
+            effects=np.concatenate([effects, np.zeros((2, effects.shape[1]))]),
+            factor=self.optimum.factor,
             residual_variance=self._unit_variance,
             has_residual=self._has_residual,
             directions=self._tangents,
             covariance_derivatives=self.covariance_derivatives[: len(self._tangents)],
+        )
+
+    @cached_property
+    def _uncertainty(self) -> GroupUncertainty:
+        """How uncertain the random effects are; those of unknown groups are as uncertain as Sigma."""
+        n_groups, k, factor = len(self.labels), self.rank, self.optimum.factor
+        q = len(factor)
+        cross, h = products_of(self._rows, factor)
+        cross = np.tensordot(self.optimum.evaluation.root[0, :k, :k], cross[:, :k], axes=(1, 1)).transpose(2, 1, 0)
+        unknown = np.broadcast_to(self._unit_variance * (factor @ factor.T), (2, q, q))
+        return GroupUncertainty(
+            cross=np.concatenate([cross[:n_groups], np.zeros((2, q, k))]),
+            h=np.concatenate([h.transpose(2, 0, 1)[:n_groups], np.zeros((2, q, q))]),
+            conditional=np.concatenate([self._conditional[:n_groups], unknown]),
         )
 
     def predict(self, X: Any, codes: np.ndarray) -> np.ndarray:
@@ -454,7 +447,7 @@ class MixedEffectsFit:
 
     def prediction_variance(self, X: Any, codes: np.ndarray, *, gradient: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Return the variance of predicted means of rows, and its derivatives, as `RowPredictor` does."""
-        return self._predictor.prediction_variance(X, codes, gradient=gradient)
+        return self._predictor.prediction_variance(X, codes, self._uncertainty, gradient=gradient)
 
     def fixed_part_variance(self, X: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the variance x' V x of the fixed part of rows, and its derivatives."""

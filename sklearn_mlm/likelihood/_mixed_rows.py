@@ -17,6 +17,25 @@ _BLOCK_NUMBERS = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
+class GroupUncertainty:
+    """Stores how uncertain the random effects of groups are, with two groups more at the end for rows of unknown groups.
+
+    Attributes
+    ----------
+    cross : ndarray of shape (n_groups + 2, q, k)
+        K_j, in columns in which the fixed effects are uncorrelated.
+    h : ndarray of shape (n_groups + 2, q, q)
+        H_j.
+    conditional : ndarray of shape (n_groups + 2, q, q)
+        Conditional covariances of the random effects.
+    """
+
+    cross: Floats
+    h: Floats
+    conditional: Floats
+
+
+@dataclass(frozen=True, eq=False)
 class RowPredictor:
     """Stores what predictions of rows need, with two groups more at the end for rows of unknown groups.
 
@@ -32,12 +51,6 @@ class RowPredictor:
         Root of the covariance of the fixed effects, with the intercept at the centre.
     effects : ndarray of shape (n_groups + 2, q)
         Random effects in the coordinates, in units of y.
-    cross : ndarray of shape (n_groups + 2, q, k)
-        K_j, in columns in which the fixed effects are uncorrelated.
-    h : ndarray of shape (n_groups + 2, q, q)
-        H_j.
-    conditional : ndarray of shape (n_groups + 2, q, q)
-        Conditional covariances of the random effects.
     factor : ndarray of shape (q, q)
         A factor of G.
     residual_variance : float
@@ -56,9 +69,6 @@ class RowPredictor:
     slopes: np.ndarray
     root: Floats
     effects: Floats
-    cross: Floats
-    h: Floats
-    conditional: Floats
     factor: Floats
     residual_variance: float
     has_residual: bool
@@ -121,7 +131,9 @@ class RowPredictor:
             variance[at] = ((z @ root) ** 2).sum(axis=1)
         return variance
 
-    def prediction_variance(self, X: Any, codes: np.ndarray, *, gradient: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    def prediction_variance(
+        self, X: Any, codes: np.ndarray, groups: GroupUncertainty, *, gradient: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the variance of the predicted means of rows in their groups, and its derivatives.
 
         With d = x - K_j' G z and S_j = I - G H_j, the variance is d' V d + sigma2 z' S_j G z; in a new group K_j and H_j are
@@ -134,6 +146,8 @@ class RowPredictor:
             Predictors, and last the columns with random coefficients only.
         codes : ndarray of shape (n_samples,)
             Positions of the groups; -1 or -2 for unknown ones.
+        groups : GroupUncertainty
+            How uncertain the random effects are.
         gradient : bool, default=False
             Whether to compute the derivatives.
 
@@ -148,11 +162,11 @@ class RowPredictor:
         variance, derivatives = np.empty(len(codes)), np.zeros((len(codes), n_entries if gradient else 0))
         for at, fixed, z in self._blocks(X, len(codes)):
             code = codes[at]
-            own = self.cross[code] * np.sqrt(sigma2)
+            own = groups.cross[code] * np.sqrt(sigma2)
             d = self._whitened(fixed) - ((z @ g)[:, None, :] @ own)[:, 0]
-            variance[at] = (d * d).sum(axis=1) + ((z[:, None, :] @ self.conditional[code])[:, 0] * z).sum(axis=1)
+            variance[at] = (d * d).sum(axis=1) + ((z[:, None, :] @ groups.conditional[code])[:, 0] * z).sum(axis=1)
             if gradient:
-                s = z - (self.h[code] @ (z @ g)[:, :, None])[:, :, 0]
+                s = z - (groups.h[code] @ (z @ g)[:, :, None])[:, :, 0]
                 along = (own @ d[:, :, None])[:, :, 0]
                 for i, direction in enumerate(self.directions):
                     derivatives[at, i] = ((d @ self.covariance_derivatives[i]) * d).sum(axis=1)

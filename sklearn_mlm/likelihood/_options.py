@@ -9,7 +9,7 @@ from .._typing import Method, WeightType
 from ..moments._grouped_moments import GroupedMoments
 from ..moments._scatter import Scatter
 from ._criterion import Criterion
-from ._mixed_coordinates import RandomDesign
+from ._group_factors import RandomDesign
 from ._mixed_criterion import MixedCriterion
 from ._random_terms import RandomTerm
 

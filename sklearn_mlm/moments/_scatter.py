@@ -198,16 +198,16 @@ def read_scatter(rows: GroupedRows, slopes: Sequence[int]) -> Scatter:
     n_rows = np.bincount(rows.codes, minlength=n_groups)
     counts = n_rows.astype(np.float64) if rows.weights is None else np.bincount(rows.codes, rows.weights, n_groups)
     check_total_weight(counts)
-    reference, shifts = np.zeros((2, n_groups, width))
-    factors, rest = np.zeros((n_groups, len(slopes), width)), np.zeros((width, width))
+    deviations, factors = np.zeros((n_groups, width)), np.zeros((n_groups, len(slopes), width))
     order, first = rows_by_group(rows.codes, n_groups)
-    read = _Reader(numbers, rows.weights, tuple(slopes), order, first, reference, shifts, factors)
+    center, rest = np.zeros(width), np.zeros((width, width))
+    if n_groups:
+        center = central_value(numbers.at(order[first[:-1]][:SAMPLE]))
+    read = _Reader(numbers, rows.weights, tuple(slopes), order, first, center, deviations, factors)
     with np.errstate(over="ignore", invalid="ignore"):
         for part in _in_threads(read, _blocks(first, block_rows(width)), len(rows) * width):
             rest += part
-        center = central_value(reference[:SAMPLE]) if n_groups else np.zeros(width)
         within = rest + np.einsum("jra,jrb->ab", factors, factors, optimize=True)
-        deviations = shifts + (reference - center)
     if not (np.isfinite(within.diagonal()).all() and np.isfinite(deviations.sum())):
         raise_not_finite(rows.columns_to_check(), rows.first_row)
     moments = Moments(
@@ -248,8 +248,10 @@ class _Reader:
         Positions of the slope columns.
     order, first : ndarray
         The rows group by group, as `rows_by_group` returns them.
-    reference, shifts : ndarray of shape (n_groups, n_columns)
-        Receive a row of each group, and the group means less that row.
+    center : ndarray of shape (n_columns,)
+        A central value of each column.
+    deviations : ndarray of shape (n_groups, n_columns)
+        Receives the group means less the centre.
     factors : ndarray of shape (n_groups, n_slopes, n_columns)
         Receives the factors.
     """
@@ -261,13 +263,13 @@ class _Reader:
         slopes: tuple[int, ...],
         order: np.ndarray,
         first: np.ndarray,
-        reference: Floats,
-        shifts: Floats,
+        center: np.ndarray,
+        deviations: Floats,
         factors: Floats,
     ):
         self.rows, self.weights, self.slopes = rows, weights, slopes
         self.order, self.first = order, first
-        self.reference, self.shifts, self.factors = reference, shifts, factors
+        self.center, self.deviations, self.factors = center, deviations, factors
 
     def __call__(self, blocks: Sequence[slice]) -> Floats:
         """Read blocks of groups, and return the scatter that the groups' means and factors leave."""
@@ -305,7 +307,8 @@ class _Reader:
         codes = np.repeat(np.arange(n_groups), sizes)
         block = buffer[: len(positions)]
         self.rows.read(positions, np.zeros(block.shape[1]), block)
-        reference, shifts = block[starts[:-1] - starts[0]], self.shifts[groups]
+        reference = block[starts[:-1] - starts[0]]
+        shifts = np.zeros_like(reference)
         block -= reference.take(codes, axis=0, mode="clip")
         weights = np.ones(len(codes)) if self.weights is None else self.weights[positions]
         total = sizes if self.weights is None else np.bincount(codes, weights, n_groups)
@@ -315,7 +318,7 @@ class _Reader:
         if self.weights is not None:
             block *= np.sqrt(weights)[:, None]
         rounding = _ROUNDING_LENGTH * np.sqrt(total)[:, None] * np.abs(reference[:, at] + shifts[:, at])
-        self.reference[groups] = reference
+        self.deviations[groups] = (reference - self.center) + shifts
         self.factors[groups] = project_out(block, codes, n_groups, self.slopes, rounding)
         return codes, block
 
@@ -342,15 +345,15 @@ def rests_of_groups(rows: GroupedRows, slopes: Sequence[int], center: np.ndarray
     numbers = Rows(predictors_as_numbers(rows.X), as_numbers(rows.y, "y"))
     n_groups, width = len(rows.levels), numbers.n_columns
     order, first = rows_by_group(rows.codes, n_groups)
-    reference, shifts, factors = *np.zeros((2, n_groups, width)), np.zeros((n_groups, len(slopes), width))
-    reader = _Reader(numbers, rows.weights, tuple(slopes), order, first, reference, shifts, factors)
+    deviations, factors = np.zeros((n_groups, width)), np.zeros((n_groups, len(slopes), width))
+    reader = _Reader(numbers, rows.weights, tuple(slopes), order, first, center, deviations, factors)
     rests = np.zeros((n_groups, width * width))
     for groups in _blocks(first, max(1, block_rows(width) // width)):
         buffer = np.empty((int(first[groups.stop] - first[groups.start]), width))
         codes, left = reader.read(groups, buffer)
         products = (left[:, :, None] * left[:, None, :]).reshape(len(left), -1)
         add_by_group(products, codes, np.ones(len(codes)), np.arange(len(codes) + 1), rests[groups])
-    return rests.reshape(n_groups, width, width), (reference - center) + shifts
+    return rests.reshape(n_groups, width, width), deviations
 
 
 def _blocks(first: np.ndarray, most: int) -> list[slice]:
