@@ -12,7 +12,7 @@ from ..likelihood._mixed_fit import fit_of_mixed_criterion
 from ..likelihood._options import MixedOptions
 from ..likelihood._random_terms import RandomTerm
 from ..moments._rows import GroupedRows
-from ..moments._scatter import read_scatter
+from ..moments._scatter_reading import read_scatter
 
 # The most predictors that are tried, each of which takes a reading of the rows.
 _MOST = 6

@@ -347,9 +347,12 @@ def _axes_of(covariance: Floats) -> tuple[Floats, int]:
     """
     sd = np.sqrt(np.maximum(covariance.diagonal(), 0.0))
     unit = np.where(sd > 0, sd, 1.0)
-    values, vectors = np.linalg.eigh(covariance / np.outer(unit, unit))
+    correlation = covariance / np.outer(unit, unit)
+    values, vectors = np.linalg.eigh(correlation)
     kept = values > _SINGULAR
-    return unit[:, None] * vectors[:, kept] * np.sqrt(values[kept]), int(kept.sum())
+    # Where the dashes of an ellipse start must not depend on rounding, as the eigenvectors do.
+    root = np.linalg.cholesky(correlation) if kept.all() else vectors[:, kept] * np.sqrt(values[kept])
+    return unit[:, None] * root, int(kept.sum())
 
 
 def _edge_of(root: Floats, rank: int) -> Floats:

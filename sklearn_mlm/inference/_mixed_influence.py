@@ -16,7 +16,8 @@ from ..moments._moments import Moments
 from ..moments._reading import rest_of
 from ..moments._remainder import KnownPart
 from ..moments._rows import GroupedRows
-from ..moments._scatter import Scatter, rests_of_groups
+from ..moments._scatter import Scatter
+from ..moments._scatter_reading import rests_of_groups
 
 
 def changes_without_groups(

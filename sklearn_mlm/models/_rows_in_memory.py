@@ -12,7 +12,8 @@ from ..likelihood._mixed_fit import MixedEffectsFit
 from ..moments._reading import with_remainder
 from ..moments._remainder import KnownPart
 from ..moments._rows import GroupedRows
-from ..moments._scatter import Scatter, scatter_with_remainder
+from ..moments._scatter import Scatter
+from ..moments._scatter_reading import scatter_with_remainder
 from ._summary import five_numbers
 
 # Quantiles are kept of the residuals of at most this many rows: they cost 5% of a fit of 1,000 rows, 18% of one of 10,000,

@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike
 from .._inputs import name_of
 from ._grouped_moments import GroupedMoments, UserBatch, check_pyarrow
 from ._rows import GroupedRows, check_containers, checked_arrays, grouped_rows
-from ._scatter import Scatter, Slopes, merge_scatters, read_scatter, slope_positions
+from ._scatter import Scatter, Slopes, slope_positions
+from ._scatter_merging import merge_scatters
+from ._scatter_reading import read_scatter
 from ._storage import FileLike, Paths, load_scatter, save_scatter
 from ._streaming import checked_batch, read_scatter_batches
 

@@ -29,12 +29,16 @@ from ._rows import (
     in_rows,
     predictors_as_numbers,
 )
-from ._scatter import Scatter, Slopes, merge_scatters, read_scatter, slope_positions
+from ._scatter import Scatter, Slopes, slope_positions
+from ._scatter_merging import merge_scatters
+from ._scatter_reading import read_scatter
 
 _Record = TypeVar("_Record", Moments, Scatter)
 
 # Pending parts are merged once they hold more groups than this.
 _WORTH_MERGING = 1 << 16
+# Records of each group's own products are merged so many at a time, because that costs less than the same one by one.
+_MERGED_AT_ONCE = 4
 
 
 class Batch(NamedTuple):
@@ -154,7 +158,7 @@ def read_scatter_batches(batches: Iterable[Batch], slopes: Slopes, verbose: int)
             rows = first.rows_of(batch, n_read)
             if pending is None:
                 at = slope_positions(slopes, batch.feature_names, rows.n_columns - 1)
-                pending = _Pending(partial(read_scatter, slopes=at), merge_scatters)
+                pending = _Pending(partial(read_scatter, slopes=at), merge_scatters, _MERGED_AT_ONCE)
             if len(rows):
                 n_kept += pending.add(batch, rows, n_read)
             n_read += len(rows)
@@ -200,12 +204,13 @@ class _First:
 
 
 class _Pending(Generic[_Record]):
-    """Records of batches, merged once they have more groups than the result of the last merge.
+    """Records of batches, merged once they have some times as many groups as the result of the last merge.
 
     So every row is merged only a few times.
     """
 
-    def __init__(self, read: Callable[[GroupedRows], _Record], merge: Callable[[list[_Record]], _Record]):
+    def __init__(self, read: Callable[[GroupedRows], _Record], merge: Callable[[list[_Record]], _Record], times: int = 1):
+        self._times = times
         self._read: Callable[[GroupedRows], _Record] = read
         self._merge: Callable[[list[_Record]], _Record] = merge
         self.parts: list[_Record] = []
@@ -226,7 +231,7 @@ class _Pending(Generic[_Record]):
             )
             self.parts.append(self._read(checked))
         self._n_pending += self.parts[-1].n_groups
-        if self._n_pending > max(self._n_merged, _WORTH_MERGING):
+        if self._n_pending > max(self._times * self._n_merged, _WORTH_MERGING):
             self.parts = [self._merge(self.parts)]
             self._n_pending, self._n_merged = 0, self.parts[0].n_groups
         return len(checked)

@@ -18,7 +18,7 @@ from sklearn_mlm import GroupedMoments, GroupedScatter, MixedEffectsRegressor, R
 from sklearn_mlm.moments import _scatter
 from sklearn_mlm.moments._remainder import KnownPart
 from sklearn_mlm.moments._rows import grouped_rows
-from sklearn_mlm.moments._scatter import rests_of_groups, scatter_with_remainder
+from sklearn_mlm.moments._scatter_reading import rests_of_groups, scatter_with_remainder
 from sklearn_mlm.moments._threads import Pool
 
 # Rounding of a few hundred rows, relative to the length of each column.
