@@ -54,6 +54,10 @@ class MixedProfile:
 
     # ---- limits
 
+    def sd_excess(self, at: int, value: float) -> float:
+        """Return by how much the criterion, given the standard deviation of a coefficient, exceeds the ceiling of limits."""
+        return self._minimum(self._order(at), value, None, None)[0]
+
     def sd_limits(self, at: int) -> tuple[float, float]:
         """Return the limits of the standard deviation of a random coefficient."""
         order = self._order(at)

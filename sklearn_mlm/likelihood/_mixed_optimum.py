@@ -323,7 +323,7 @@ def _model(criterion: MixedCriterion, point: _Point, place: _Place) -> _Model:
     """
     basis, roots = point.basis, point.roots
     rows, columns, directions = tangents(criterion, basis, roots)
-    gradient = directions.reshape(len(rows), -1) @ place.slope.ravel()
+    gradient = directions.reshape(len(rows), place.slope.size) @ place.slope.ravel()
     a, b = criterion.pairs
     at_pairs = directions[:, a, b]
     turned = basis.T @ place.slope @ basis
