@@ -25,9 +25,7 @@ def coefficients_of(fit: GroupedFit) -> tuple[str, ...]:
 
 def fixed_effects_of(fit: GroupedFit) -> list[float]:
     """Return the fixed effects of the columns with random coefficients; 0 for a column that has none."""
-    slopes = [float(slope) for slope in fit.slopes]
-    columns = _columns_of(fit) if isinstance(fit, MixedEffectsFit) else (None,)
-    return [fit.intercept if at is None else slopes[at] if at < len(slopes) else 0.0 for at in columns]
+    return [float(part) for part in fit.fixed_parts] if isinstance(fit, MixedEffectsFit) else [fit.intercept]
 
 
 def coefficient_text(name: str, outcome_name: str, *, absolute: bool, of: str = "") -> str:

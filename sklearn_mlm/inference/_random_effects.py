@@ -71,8 +71,7 @@ def _of_coefficients(fit: MixedEffectsFit, level: float) -> pd.DataFrame:
     """Return the table of the random coefficients of each group."""
     names, n_groups = list(fit.options.coefficients), len(fit.labels)
     sd = np.sqrt(np.maximum(fit.conditional_covariances.diagonal(axis1=1, axis2=2), 0.0))
-    fixed = dict(zip(fit.names, fit.coefficients, strict=True))
-    total = fit.random_effects + np.array([fixed.get(name, 0.0) for name in names])
+    total = fit.random_effects + fit.fixed_parts
     with np.errstate(invalid="ignore", divide="ignore"):
         reliability = 1.0 - sd**2 / fit.random_covariance.diagonal()
     half = half_width(level, sd)

@@ -325,6 +325,13 @@ class MixedEffectsFit:
         return self.moments.of_columns(range(self._n_predictors))
 
     @property
+    def fixed_parts(self) -> np.ndarray:
+        """The fixed effect of the column of each random coefficient, 0 if there is none, of shape (n_random,)."""
+        columns, slopes = self.criterion.design.columns, self.slopes
+        fixed = [self.intercept if at is None else slopes[at] if at < len(slopes) else 0.0 for at in columns]
+        return np.array(fixed)
+
+    @property
     def random_terms(self) -> Sequence[RandomTerm]:
         """The random terms of correlated coefficients."""
         return self.options.terms
@@ -455,8 +462,10 @@ class MixedEffectsFit:
 
     def renamed(self, names: Sequence[str]) -> MixedEffectsFit:
         """Return the same fit with other names of the columns."""
-        scatter = self.scatter.renamed(names)
-        return replace(self, scatter=scatter, known=scatter if self.known is self.scatter else self.known.renamed(names))
+        scatter, of_old = self.scatter.renamed(names), dict(zip(self.moments.shown_names, names, strict=True))
+        known = scatter if self.known is self.scatter else self.known.renamed(names)
+        terms = [replace(term, columns=tuple(of_old[name] for name in term.columns)) for term in self.options.terms]
+        return replace(self, scatter=scatter, known=known, options=replace(self.options, terms=tuple(terms)))
 
 
 def fit_of_mixed_criterion(criterion: MixedCriterion, options: MixedOptions, *, grouped: bool = True) -> MixedEffectsFit:
