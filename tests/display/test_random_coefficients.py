@@ -220,8 +220,8 @@ def test_a_pipeline_is_taken_as_it_is(sleep_slopes):
     display = RandomCoefficientsDisplay.from_estimator(model, scale="absolute")
     expected = RandomCoefficientsDisplay.from_estimator(plain)
     spread = X["days"].std(ddof=0)
-    np.testing.assert_allclose(display.estimates["x0"] / spread, expected.estimates["days"], rtol=1e-5)
-    np.testing.assert_allclose(display.own["x0"] / spread, expected.own["days"], rtol=1e-7)
+    np.testing.assert_allclose(display.estimates["days"] / spread, expected.estimates["days"], rtol=1e-5)
+    np.testing.assert_allclose(display.own["days"] / spread, expected.own["days"], rtol=1e-7)
     np.testing.assert_allclose(display.fixed_effects[1] / spread, plain.coef_[0])
 
 
