@@ -235,6 +235,7 @@ class MixedEffectsRegressor(IncrementalRegressor):
             for name in ("n_features_in_", "feature_names_in_"):
                 self.__dict__.pop(name, None)
             self._group_key, self._group_position, self._more = None, None, ()
+            self._factor = self._terms()[0].factor
             self.n_features_in_ = moments.n_features
             names = moments.moments.feature_names
             if names is not None:
@@ -395,6 +396,8 @@ class MixedEffectsRegressor(IncrementalRegressor):
 
     # ---- parts of the methods above
 
+    # As in `fit`: the name of the factor, and of columns of groups that have random coefficients.
+    _factor: str
     _more: tuple[str, ...] = ()
 
     @property
@@ -430,13 +433,15 @@ class MixedEffectsRegressor(IncrementalRegressor):
 
     def _split(self, groups: Any) -> tuple[Any, pd.DataFrame | None]:
         """Return the labels that groups hold, and the columns with random coefficients that are not in X."""
-        return split_groups(groups, self._terms(groups)[0].factor, self._more, in_X=self._group_key is not None)
+        return split_groups(groups, self._factor, self._more, in_X=self._group_key is not None)
 
     def _check_rows(self, X: Any, y: Any, groups: Any, sample_weight: Any, **options: Any) -> GroupedRows:
         """Return the checked rows, with the columns that are not in X but have random coefficients at their end."""
         reset = options.get("reset", True)
         if reset:
-            self._group_key, self._more = self.group_column(X), columns_outside(X, groups, self._terms(groups))
+            terms = self._terms(groups)
+            self._factor = terms[0].factor
+            self._group_key, self._more = self.group_column(X), columns_outside(X, groups, terms)
         check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
         labels, more = self._split(groups)
         return super()._check_rows(X, y, labels, sample_weight, more=more, **options)
