@@ -46,7 +46,7 @@ def contrast_test(
 
     Parameters
     ----------
-    model : RandomInterceptRegressor
+    model : RandomInterceptRegressor or MixedEffectsRegressor
         A fitted model, or a pipeline or search that ends in one.
     L : str, dict, list of them, array-like of shape (k,) or (n_contrasts, k), or data frame
         The combinations, in one of these forms:
@@ -133,7 +133,7 @@ def term_tests(
 
     Parameters
     ----------
-    model : RandomInterceptRegressor
+    model : RandomInterceptRegressor or MixedEffectsRegressor
         A fitted model, or a pipeline or search that ends in one.
     terms : dict, default=None
         For each term the names of its columns, such as ``{"machine": ["machine_B", "machine_C"]}``, or contrasts in one of

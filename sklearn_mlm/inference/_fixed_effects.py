@@ -27,7 +27,7 @@ def fixed_effects(model: FittedModel, *, ddf: DegreesOfFreedom = "satterthwaite"
 
     Parameters
     ----------
-    model : RandomInterceptRegressor, ClusterRobustOLS or WithinOLS
+    model : RandomInterceptRegressor, MixedEffectsRegressor, ClusterRobustOLS or WithinOLS
         A fitted model, or a pipeline or search that ends in one. The least-squares models have their own degrees of freedom
         and ignore `ddf`.
     ddf : {"satterthwaite", "kenward_roger", "residual", "normal"}, default="satterthwaite"
@@ -50,7 +50,8 @@ def fixed_effects(model: FittedModel, *, ddf: DegreesOfFreedom = "satterthwaite"
 
     Notes
     -----
-    At the boundary tau2 = 0, Satterthwaite's df are N - k, because one variance is left to estimate; Kenward and Roger's
+    If the covariance of random coefficients is singular, Satterthwaite's df are those of the model with as many random
+    coefficients as its rank, whose combinations are estimated too, as in lmerTest. At the boundary tau2 = 0, Satterthwaite's df are N - k, because one variance is left to estimate; Kenward and Roger's
     follow from their formula, as in pbkrtest. At sigma2 = 0, both are the degrees of freedom between groups.
 
     Examples

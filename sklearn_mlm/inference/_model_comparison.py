@@ -29,9 +29,9 @@ def likelihood_ratio_test(*models: FittedModel, **named: FittedModel) -> pd.Data
 
     Parameters
     ----------
-    *models : RandomInterceptRegressor
+    *models : RandomInterceptRegressor or MixedEffectsRegressor
         Two or more fitted models, or pipelines or searches that end in one, in any order.
-    **named : RandomInterceptRegressor
+    **named : RandomInterceptRegressor or MixedEffectsRegressor
         Further models, under the names that the table shows for them.
 
     Returns
@@ -46,7 +46,7 @@ def likelihood_ratio_test(*models: FittedModel, **named: FittedModel) -> pd.Data
     Raises
     ------
     TypeError
-        If there are fewer than two models, or one is not a random intercept model.
+        If there are fewer than two models, or one is not a mixed model of this package.
     ValueError
         If the models have different rows or groups or are not nested, or if one of them leaves no residual within groups, so
         that its full likelihood has no maximum.
@@ -130,9 +130,9 @@ def compare_models(*models: FittedModel, **named: FittedModel) -> pd.DataFrame:
 
     Parameters
     ----------
-    *models : RandomInterceptRegressor
+    *models : RandomInterceptRegressor or MixedEffectsRegressor
         Fitted models, or pipelines or searches that end in one.
-    **named : RandomInterceptRegressor
+    **named : RandomInterceptRegressor or MixedEffectsRegressor
         Further models, under the names that the table shows for them.
 
     Returns
@@ -150,7 +150,7 @@ def compare_models(*models: FittedModel, **named: FittedModel) -> pd.DataFrame:
     Raises
     ------
     TypeError
-        If there is no model, or one is not a random intercept model.
+        If there is no model, or one is not a mixed model of this package.
     ValueError
         If the models have different rows, groups or outcomes, or if a full likelihood has no maximum.
 
@@ -207,7 +207,7 @@ def glance(model: FittedModel) -> pd.DataFrame:
 
     Parameters
     ----------
-    model : RandomInterceptRegressor
+    model : RandomInterceptRegressor or MixedEffectsRegressor
         A fitted model, or a pipeline or search that ends in one.
 
     Returns

@@ -44,7 +44,7 @@ def predict_interval(
 
     Parameters
     ----------
-    model : RandomInterceptRegressor
+    model : RandomInterceptRegressor or MixedEffectsRegressor
         A fitted model, or a pipeline or search that ends in one.
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
         Predictors, as in `predict`.

@@ -81,7 +81,7 @@ def r2(model: GroupedModel, X: Any = None, groups: ArrayLike | None = None) -> p
 
     Parameters
     ----------
-    model : RandomInterceptRegressor
+    model : RandomInterceptRegressor or MixedEffectsRegressor
         A fitted model, or a pipeline or search that ends in one.
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features), default=None
         Predictors of the rows of `fit`. They matter only if the weights are precisions. The variance of the fixed part then
@@ -190,7 +190,7 @@ def clustering_report(model: FittedModel) -> pd.Series:
 
     Parameters
     ----------
-    model : RandomInterceptRegressor
+    model : RandomInterceptRegressor or MixedEffectsRegressor
         A fitted model, or a pipeline or search that ends in one.
 
     Returns
