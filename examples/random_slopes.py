@@ -160,9 +160,9 @@ p_value = random_effects_test(varying).loc["ses", "p_value"]
 say(
     f"The slopes of schools have an estimated standard deviation of {comparison.slopes.loc['ses', 'sd']:.2f}, with a 95% "
     f"interval from {low:.2f} to {high:.2f}, about a mean of {varying.coef_[0]:.2f} (p = {p_value:.2f}). That is no more "
-    "than chance: the random intercept model describes these schools, and is easier to report. If a question is about the "
-    "effect itself, keep a slope that theory expects to vary, even if the test is not significant: the standard error allows "
-    "for it."
+    "than chance: the random intercept model describes these schools, and is easier to report. If a question is about "
+    "the effect itself, keep a slope that theory expects to vary, even if the test is not significant: the standard error "
+    "allows for it."
 )
 
 # %%

@@ -51,8 +51,9 @@ def fixed_effects(model: FittedModel, *, ddf: DegreesOfFreedom = "satterthwaite"
     Notes
     -----
     If the covariance of random coefficients is singular, Satterthwaite's df are those of the model with as many random
-    coefficients as its rank, whose combinations are estimated too, as in lmerTest. At the boundary tau2 = 0, Satterthwaite's df are N - k, because one variance is left to estimate; Kenward and Roger's
-    follow from their formula, as in pbkrtest. At sigma2 = 0, both are the degrees of freedom between groups.
+    coefficients as its rank, whose combinations are estimated too, as in lmerTest. For a random intercept with tau2 = 0 they
+    are N - k, because one variance is left to estimate; Kenward and Roger's follow from their formula, as in pbkrtest. At
+    sigma2 = 0, both are the degrees of freedom between groups.
 
     Examples
     --------
