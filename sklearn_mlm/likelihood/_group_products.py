@@ -59,7 +59,7 @@ def basis_of(q: int) -> Floats:
 def contraction_of(q: int) -> Floats:
     """Return the matrix of `contracted`, of shape (n_pairs^2, n_pairs^2)."""
     basis = basis_of(q)
-    tensor = np.einsum("hda,pab,fbc,rcd->hfpr", basis, basis, basis, basis, optimize=True)
+    tensor = np.einsum("xda,pab,fbc,rcd->xfpr", basis, basis, basis, basis, optimize=True)
     return np.asarray(tensor.reshape(len(basis) ** 2, len(basis) ** 2))
 
 
