@@ -234,7 +234,7 @@ class MixedProfile:
         """Return the criterion, and its derivatives by the factor L of Sigma and by the logarithm of sigma2."""
         criterion, scale = self._criterion, self._criterion.coordinates.y_scale * np.sqrt(residual)
         factor = self._to_coordinates @ lower / scale
-        there = criterion.at_residual_variance(residual * criterion.n_observations).evaluate(factor[None])
+        there = criterion.at_residual_variance(residual).evaluate(factor[None])
         slope = there.slope[0]
         by_factor = 2.0 * self._to_coordinates.T @ slope @ factor / scale
         by_log = criterion.degrees_of_freedom - float(there.r2[0]) / residual - float((slope @ factor * factor).sum())

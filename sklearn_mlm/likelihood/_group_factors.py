@@ -55,6 +55,11 @@ class GroupRows:
     xy: Floats
     left: Floats
 
+    @property
+    def n_determined(self) -> int:
+        """The number of random coefficients, over all groups, that rows of the group determine."""
+        return int(np.count_nonzero((self.z != 0).any(axis=1)))
+
 
 @dataclass(frozen=True, eq=False)
 class GroupFactors:

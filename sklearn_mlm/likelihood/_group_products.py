@@ -131,6 +131,42 @@ def group_products(rows: GroupRows, at: slice, factors: Floats) -> GroupProducts
     return GroupProducts(2.0 * np.log(determinant).sum(axis=1), between, cross, h)
 
 
+def between_at(rows: GroupRows, variances: np.ndarray) -> Floats:
+    """Return sum_j C_j' T_j^-1 C_j, of shape (k + 1, k + 1), at a diagonal G."""
+    q, width, n_groups = rows.xy.shape
+    factors, total = np.diag(np.sqrt(variances))[None], np.zeros((width, width))
+    step = max(1, BLOCK_NUMBERS // max(1, q * width))
+    for start in range(0, n_groups, step):
+        total += group_products(rows, slice(start, start + step), factors).between[0]
+    return total
+
+
+def crude_variances(rows: GroupRows, residual_variance: float) -> Floats:
+    """Return crude estimates of the diagonal of G by moments, all of them positive.
+
+    The expected squares of R_j' c_j, where c_j is y along the unit vectors of group j, are sigma2 (M_j + M_j G M_j) with
+    M_j = R_j' R_j.
+
+    Parameters
+    ----------
+    rows : GroupRows
+        The groups.
+    residual_variance : float
+        The residual variance; if it is 0, the mean square of y stands for it.
+
+    Returns
+    -------
+    variances : ndarray of shape (q,)
+        The estimates, at least 0.1.
+    """
+    crossed = np.einsum("iaj,ij->aj", rows.z, rows.xy[:, -1])
+    products = (rows.z * rows.z).sum(axis=0)
+    if residual_variance <= 0:
+        residual_variance = float((rows.xy[:, -1] ** 2).sum()) / max(rows.n_determined, 1) or 1.0
+    excess = (crossed**2).sum(axis=1) / residual_variance - products.sum(axis=1)
+    return np.asarray(np.clip(excess / (products**2).sum(axis=1), 0.1, 1e20))
+
+
 def gradients_of(rows: GroupRows, factor: Floats, contrast: np.ndarray) -> Floats:
     """Return R_j' T_j^-1 C_j times a contrast, of shape (q, n_groups), at one factor of G."""
     q, width, n_groups = rows.xy.shape

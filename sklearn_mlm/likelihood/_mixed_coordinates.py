@@ -11,6 +11,7 @@ from .._typing import Floats
 from ..moments._moments import rounding_scatter
 from ..moments._scatter import Scatter
 from ._group_factors import GroupFactors, GroupRows, RandomDesign
+from ._group_products import between_at, crude_variances
 from ._linalg import (
     DEPENDENT,
     SMALL_REST,
@@ -156,7 +157,12 @@ class MixedCoordinates:
 
 
 def mixed_coordinates(
-    scatter: Scatter, design: RandomDesign, *, fit_intercept: bool, n_predictors: int | None = None
+    scatter: Scatter,
+    design: RandomDesign,
+    *,
+    fit_intercept: bool,
+    n_predictors: int | None = None,
+    residual_variance: float | None = None,
 ) -> MixedCoordinates:
     """Return the coordinates in which the criterion of a record is computed.
 
@@ -170,6 +176,8 @@ def mixed_coordinates(
         Whether the model has a fixed intercept.
     n_predictors : int or None, default=None
         Number of leading columns of x that have fixed effects; None for all.
+    residual_variance : float or None, default=None
+        The residual variance for the crude fit, in units of the scatter of y; None estimates it.
 
     Returns
     -------
@@ -182,8 +190,8 @@ def mixed_coordinates(
     2. Columns that depend on the columns before them are dropped.
     3. Columns that, given others, depend on those with random coefficients in every group are turned so that their rest is
        exactly zero.
-    4. A crude fit is subtracted from y: generalised least squares as if the coefficients of each group varied as much as
-       its rows leave them uncertain.
+    4. A crude fit is subtracted from y: generalised least squares at crude estimates of the variances, so that what is left
+       is about as large as the residuals of the optimum, and the criterion keeps its digits.
     """
     remainder = scatter.moments.remainder
     record, known_slopes = scatter.about_slopes()
@@ -222,9 +230,15 @@ def mixed_coordinates(
     if nothing_left:
         rows.xy[:, -1] = 0.0
     else:
-        between = _halved_products(rows)
-        crude = solve_positive(within + between[:-1, :-1], turned[:-1, -1] + between[:-1, -1])
-        rows.xy[:, -1] -= np.tensordot(crude, rows.xy[:, :-1], axes=(0, 1))
+        free = max(int(moments.n_rows.sum()) - rows.n_determined - len(inside), 1)
+        noise_variance = residual / free if residual_variance is None else residual_variance
+        variances = np.ones(turn.shape[1])
+        for _ in range(2):
+            between = between_at(rows, variances)
+            step = solve_positive(within + between[:-1, :-1], within @ (slopes - crude) + between[:-1, -1])
+            crude += step
+            rows.xy[:, -1] -= np.tensordot(step, rows.xy[:, :-1], axes=(0, 1))
+            variances = crude_variances(rows, noise_variance)
     left_out = np.ones(len(scale) - 1, dtype=bool)
     left_out[kept] = False
     return MixedCoordinates(
@@ -277,14 +291,6 @@ def _scaled(factors: GroupFactors, of_groups: Floats, left: Floats) -> tuple[Flo
     scale = np.sqrt(np.where(total.diagonal() > 0, total.diagonal(), 1.0))
     both = np.outer(scale, scale)
     return total / both, rest / both, scale
-
-
-def _halved_products(rows: GroupRows) -> Floats:
-    """Return sum_j C_j' (I + R_j R_j')^-1 C_j."""
-    z, xy = rows.z.transpose(2, 0, 1), rows.xy.transpose(2, 0, 1)
-    lower = np.linalg.cholesky(np.eye(z.shape[1]) + z @ z.transpose(0, 2, 1))
-    white = np.linalg.solve(lower, xy).reshape(-1, xy.shape[2])
-    return np.asarray(white.T @ white)
 
 
 def _turn(gram: Floats, design: RandomDesign) -> tuple[Floats, tuple[tuple[int, ...], ...], tuple[int, ...]]:

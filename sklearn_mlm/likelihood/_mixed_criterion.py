@@ -17,12 +17,25 @@ from ..moments._remainder import KnownPart
 from ..moments._scatter import Scatter
 from ..moments._threads import threads
 from ._group_factors import RandomDesign
-from ._group_products import BLOCK_NUMBERS, GroupProducts, PairSums, basis_of, contraction_of, group_products, pairs_of
+from ._group_products import (
+    BLOCK_NUMBERS,
+    GroupProducts,
+    PairSums,
+    basis_of,
+    contraction_of,
+    crude_variances,
+    group_products,
+    pairs_of,
+)
 from ._linalg import unit_cholesky
 from ._mixed_coordinates import mixed_coordinates
 
 # The smallest r2, relative to the scatter of y. A smaller r2 is rounding, and the square of its inverse would overflow.
 _LEAST_R2 = 1e-100
+# Rounding of a sum, relative to its terms.
+_ROUNDING = 32 * np.finfo(np.float64).eps
+# A residual variance, relative to the mean square of y, that is rounding.
+_NO_RESIDUAL = 1e-18
 # Squares, relative to those of y, that are rounding after an exact fit.
 _EXACT = 1e-20
 # The fewest numbers of all groups that are worth threads.
@@ -51,6 +64,8 @@ class Evaluation:
         The inverse of the Cholesky factor of B, whose last row is (-beta, 1) divided by the root of r2.
     sums : PairSums
         Sums over groups from which the derivatives and inference are made.
+    noise : ndarray of shape (n,)
+        Rounding of the criterion.
     """
 
     value: Floats
@@ -59,12 +74,15 @@ class Evaluation:
     r2: Floats
     root: Floats
     sums: PairSums
+    noise: Floats
 
     def at(self, position: int) -> Evaluation:
         """Return the evaluation at one of the covariances."""
         here = slice(position, position + 1)
         sums = PairSums(*(getattr(self.sums, field.name)[here] for field in fields(PairSums)))
-        return Evaluation(self.value[here], self.slope[here], self.hessian[here], self.r2[here], self.root[here], sums)
+        parts = (self.value, self.slope, self.hessian, self.r2, self.root)
+        value, slope, hessian, r2, root = (part[here] for part in parts)
+        return Evaluation(value, slope, hessian, r2, root, sums, self.noise[here])
 
     def coefficients(self) -> Floats:
         """Return beta in the coordinates, of shape (n, k)."""
@@ -100,6 +118,8 @@ class MixedCriterion:
         Whether the likelihood is the restricted one.
     precision_weights : bool, default=False
         Whether a weight divides the residual variance of its row. False means that a weight counts copies of its row.
+    residual_variance : float or None, default=None
+        A fixed residual variance, in units of the scatter of y; None takes the best one at each G.
 
     Attributes
     ----------
@@ -125,12 +145,19 @@ class MixedCriterion:
         n_predictors: int | None = None,
         reml: bool = True,
         precision_weights: bool = False,
+        residual_variance: float | None = None,
     ):
         moments = scatter.moments
         self.scatter, self.design, self.reml = scatter, design, reml
-        self.residual_variance: float | None = None
+        self.residual_variance, self._precision_weights = residual_variance, precision_weights
         self.n_observations = float(moments.n_rows.sum() if precision_weights else moments.counts.sum())
-        self.coordinates = mixed_coordinates(scatter, design, fit_intercept=fit_intercept, n_predictors=n_predictors)
+        self.coordinates = mixed_coordinates(
+            scatter,
+            design,
+            fit_intercept=fit_intercept,
+            n_predictors=n_predictors,
+            residual_variance=residual_variance,
+        )
         self.degrees_of_freedom = self.n_observations - (self.rank if reml else 0)
         self._sum_log_weight = moments.sum_log_weight if precision_weights else 0.0
 
@@ -167,14 +194,18 @@ class MixedCriterion:
     @property
     def within_degrees_of_freedom(self) -> int:
         """Number of rows, less the random coefficients that their groups determine and the fixed effects in the rest."""
-        determined = np.count_nonzero((self.coordinates.rows.z != 0).any(axis=1))
         inside = np.count_nonzero(self.coordinates.within.diagonal())
-        return int(self.moments.n_rows.sum()) - int(determined) - int(inside)
+        return int(self.moments.n_rows.sum()) - self.coordinates.rows.n_determined - int(inside)
 
     @property
     def unbounded(self) -> bool:
         """Whether random and fixed effects determine y, so that the criterion falls without bound as sigma2 goes to 0."""
         return self.coordinates.within_residual_zero and self.within_degrees_of_freedom > 0
+
+    @property
+    def may_be_unbounded(self) -> bool:
+        """Whether some covariance of the random coefficients might leave no residual, because the rest of y is 0."""
+        return self.coordinates.within_residual_zero and self.residual_variance is None
 
     @cached_property
     def exact_fit(self) -> bool:
@@ -195,36 +226,39 @@ class MixedCriterion:
             return None
         return self.moments.known_part(slopes) if self.coordinates.fit_intercept else KnownPart(slopes, 0.0)
 
-    def at_residual_variance(self, share: float) -> MixedCriterion:
-        """Return the criterion at a fixed residual variance, this share of the mean square of y.
+    def at_residual_variance(self, residual_variance: float) -> MixedCriterion:
+        """Return the criterion at a fixed residual variance, in units of the scatter of y, in the same coordinates.
 
         It is then -2 log-likelihood with sigma2 given, with D log(2 pi sigma2) + r2 / sigma2 in place of
         D (1 + log(2 pi r2 / D)).
         """
         fixed = copy(self)
-        fixed.residual_variance = share / self.n_observations
+        fixed.residual_variance = residual_variance
         for name in ("_constant", "at_zero"):
             fixed.__dict__.pop(name, None)
         return fixed
+
+    def without_residual(self) -> MixedCriterion:
+        """Return the criterion at a residual variance that is rounding, in coordinates for it."""
+        here = self.coordinates
+        return MixedCriterion(
+            self.scatter,
+            self.design,
+            fit_intercept=here.fit_intercept,
+            n_predictors=here.n_predictors,
+            reml=self.reml,
+            precision_weights=self._precision_weights,
+            residual_variance=_NO_RESIDUAL / self.n_observations,
+        )
 
     def pairs_in_blocks(self) -> list[tuple[int, int]]:
         """Return the pairs a < b of random coefficients that are correlated."""
         return [(a, b) for block in self.coordinates.blocks for i, a in enumerate(block) for b in block[i + 1 :]]
 
     def crude_variances(self) -> Floats:
-        """Return an estimate of the diagonal of G by moments: positive, and exact for neither groups nor rows.
-
-        The scatter of R_j' c_j, where c_j is y in the unit vectors of group j, is sigma2 (M_j + M_j G M_j) with
-        M_j = R_j' R_j on average.
-        """
-        rows, here = self.coordinates.rows, self.coordinates
-        crossed = np.einsum("iaj,ij->aj", rows.z, rows.xy[:, -1])
-        products = (rows.z * rows.z).sum(axis=0)
-        residual = self.residual_variance or here.within_residual / max(self.within_degrees_of_freedom, 1)
-        if residual <= 0:
-            residual = float((rows.xy[:, -1] ** 2).sum()) / max(self.n_observations, 1.0) or 1.0
-        excess = (crossed**2).sum(axis=1) / residual - products.sum(axis=1)
-        return np.asarray(np.clip(excess / (products**2).sum(axis=1), 0.1, 1e20))
+        """Return crude estimates of the diagonal of G, all of them positive."""
+        residual = self.coordinates.within_residual / max(self.within_degrees_of_freedom, 1)
+        return crude_variances(self.coordinates.rows, self.residual_variance or residual)
 
     @cached_property
     def _constant(self) -> float:
@@ -294,7 +328,9 @@ class MixedCriterion:
         if self.reml:
             value = value + 2.0 * half_log_det
         slope, hessian = self._derivatives(sums, free)
-        return Evaluation(value, slope, hessian, r2, root, sums)
+        # r2 is a sum of terms as large as the squares of y, and each of them has its rounding.
+        of_terms = free * (between[:, -1, -1] + self._augmented[-1, -1]) / r2
+        return Evaluation(value, slope, hessian, r2, root, sums, _ROUNDING * (np.abs(value) + of_terms))
 
     def _root(self, between: Floats) -> tuple[Floats, Floats, Floats]:
         """Return L^-1 for the Cholesky factor L of B, r2, and half of log det B_XX, for each of several G.

@@ -23,9 +23,6 @@ from ._mixed_variances import directions_without_variance, kenward_roger_terms
 from ._options import MixedOptions
 from ._random_terms import INTERCEPT, RandomTerm
 
-# A residual variance, relative to the mean square of y, that is rounding.
-_NO_RESIDUAL = 1e-18
-
 
 @dataclass(frozen=True, eq=False)
 class MixedEffectsFit:
@@ -492,7 +489,7 @@ def fit_of_mixed_criterion(criterion: MixedCriterion, options: MixedOptions, *, 
         optimum = without_random_effects(criterion)
     else:
         if criterion.unbounded:
-            criterion = criterion.at_residual_variance(_NO_RESIDUAL)
+            criterion = criterion.without_residual()
         optimum = minimise_mixed(criterion)
     return MixedEffectsFit(options, criterion.scatter, criterion.scatter, criterion, optimum, grouped)
 

@@ -18,13 +18,15 @@ _FEW_GROUPS = 30
 _MOST_STEPS = 200
 # Newton's decrement, in units of the criterion: at the first, the point is the minimum to rounding; below the second, a
 # decrement that no longer falls is rounding.
-_CONVERGED, _STALLED = 1e-24, 1e-12
+_CONVERGED, _STALLED = 1e-24, 1e-9
 # A direction is dropped if its variance is less than this share of the largest, or of the residual variance, once the
 # decrement is below the second number.
 _DROPPED, _SETTLED = 1e-5, 1e-2
 # After a dropped direction has come back, only this share is dropped.
 _DROPPED_AGAIN = 1e-12
 _MOST_RETURNS = 4
+# If no rest of y bounds the criterion from below, it falls without bound once r2 is less than this share of y squared.
+_UNBOUNDED = 1e-10
 # A multiplier below this share of the information is rounding.
 _NO_MULTIPLIER = 1e-12
 # At a decrement below the first number, an eigenvalue below this share of the largest makes a point a saddle.
@@ -33,7 +35,6 @@ _AT_SADDLE, _NEGATIVE = 1e-8, 1e-7
 _ENOUGH = 1e-4
 # Curvatures below this share of the largest are rounding.
 _NO_CURVATURE, _TINY = 1e-14, float(np.finfo(np.float64).tiny)
-_ROUNDING = 64 * np.finfo(np.float64).eps
 
 
 class Outcome(Enum):
@@ -221,12 +222,13 @@ class _Place(NamedTuple):
     hessian: Floats
     evaluation: Evaluation
     position: int
+    noise: float
 
     @classmethod
     def of(cls, evaluation: Evaluation, position: int) -> _Place:
         """Return what an evaluation says of one of its points."""
-        value = float(evaluation.value[position])
-        return cls(value, evaluation.slope[position], evaluation.hessian[position], evaluation, position)
+        value, noise = float(evaluation.value[position]), float(evaluation.noise[position])
+        return cls(value, evaluation.slope[position], evaluation.hessian[position], evaluation, position, noise)
 
     @property
     def information(self) -> float:
@@ -256,7 +258,7 @@ class _Model(NamedTuple):
     curvature : ndarray of shape (n_entries,)
         Eigenvalues of the Hessian, ascending.
     vectors : ndarray of shape (n_entries, n_entries)
-        Its eigenvectors.
+        Its eigenvectors, as changes of the entries.
     sizes : ndarray of shape (n_entries,)
         The eigenvalues in absolute value, none of them 0.
     decrement : float
@@ -277,19 +279,21 @@ def _search(criterion: MixedCriterion, start: Floats) -> Generator[_Point, _Plac
     blocks = criterion.coordinates.blocks
     point = _Point.of(start, criterion, [0] * len(blocks))
     place = yield point
-    radius = max(1.0, float(np.linalg.norm(point.roots)))
+    radius = 1.0
     last, n_returns = np.inf, 0
     for n_steps in range(1, _MOST_STEPS):
         model = _model(criterion, point, place)
         decrement = model.decrement
-        rounding = _ROUNDING * abs(place.value)
+        if criterion.may_be_unbounded and place.evaluation.r2[place.position] < _UNBOUNDED:
+            return _End(point, place._replace(value=-np.inf), n_steps, decrement, Outcome.UNBOUNDED)
+        rounding = place.noise
         dropped = _droppable(point, place, decrement, _DROPPED_AGAIN if n_returns else _DROPPED)
         if dropped is not None:
             point = _Point(point.basis, np.where(np.arange(len(point.roots)) == dropped, 0.0, point.roots))
             place, last = (yield point), np.inf
             continue
         saddle = decrement < _AT_SADDLE and model.curvature.min(initial=0.0) < -_NEGATIVE * model.sizes.max(initial=1.0)
-        if not saddle and (decrement <= _CONVERGED or (decrement <= _STALLED and decrement >= last / 4.0)):
+        if not saddle and (decrement <= _CONVERGED or (decrement <= max(_STALLED, place.noise) and decrement >= last / 4.0)):
             returning = _returning(criterion, point, place) if n_returns < _MOST_RETURNS else None
             if returning is None:
                 return _End(point, place, n_steps, decrement, Outcome.MINIMUM)
@@ -320,19 +324,23 @@ def _model(criterion: MixedCriterion, point: _Point, place: _Place) -> _Model:
 
     A change E of the factor U diag(s), which becomes U (diag(s) + E), changes G by U (s E' + E s + E E') U'. E is lower
     trapezoidal in each block, so that it does not turn the factor without changing G, and leaves dropped directions alone.
+    Its rows are counted in units of s, or of 1 where s is less, so that large and small variances are found alike.
     """
     basis, roots = point.basis, point.roots
     rows, columns, directions = tangents(criterion, basis, roots)
+    units = np.maximum(roots, 1.0)[rows]
+    directions = directions * units[:, None, None]
     gradient = directions.reshape(len(rows), place.slope.size) @ place.slope.ravel()
     a, b = criterion.pairs
     at_pairs = directions[:, a, b]
     turned = basis.T @ place.slope @ basis
     hessian = at_pairs @ place.hessian @ at_pairs.T
-    hessian += 2.0 * turned[rows[:, None], rows] * (columns[:, None] == columns)
+    hessian += 2.0 * turned[rows[:, None], rows] * (columns[:, None] == columns) * units * units[:, None]
     curvature, vectors = np.linalg.eigh(hessian)
     gradient, sizes = vectors.T @ gradient, np.abs(curvature)
     sizes = np.maximum(sizes, _NO_CURVATURE * sizes.max(initial=0.0) + _TINY)
-    return _Model(rows, columns, gradient, curvature, vectors, sizes, float((gradient * gradient / sizes).sum()))
+    decrement = float((gradient * gradient / sizes).sum())
+    return _Model(rows, columns, gradient, curvature, vectors * units[:, None], sizes, decrement)
 
 
 def tangents(criterion: MixedCriterion, basis: Floats, roots: Floats) -> tuple[np.ndarray, np.ndarray, Floats]:

@@ -79,7 +79,13 @@ def check_mixed(criterion: MixedCriterion, options: MixedOptions, grouped: bool)
 
 
 def warn_of_peculiar_mixed_data(fit: MixedEffectsFit) -> None:
-    """Warn of dropped columns, of random coefficients left out, of a constant outcome, and of a search without an end."""
+    """Warn of dropped columns, of random coefficients left out, of a constant outcome, and of a search without an end.
+
+    Raises
+    ------
+    TooLittleError
+        If the likelihood has no maximum.
+    """
     warn_of_dropped_columns(fit.criterion, stacklevel=4)
     here, names = fit.criterion.coordinates, fit.options.coefficients
     if here.dropped_random:
@@ -89,6 +95,12 @@ def warn_of_peculiar_mixed_data(fit: MixedEffectsFit) -> None:
             "group their columns depend on those of the coefficients before them. Name fewer columns in random_effects.",
             DroppedColumnsWarning,
             stacklevel=4,
+        )
+    if fit.optimum.trials and fit.optimum.best.outcome is Outcome.UNBOUNDED:
+        raise TooLittleError(
+            "The rows do not identify the variances: some covariance of the random coefficients leaves no residual, and the "
+            "likelihood grows without bound as the residual variance goes to 0. There are too few rows for so many "
+            "coefficients: let fewer of them vary, or fit more rows in each group."
         )
     if here.outcome_constant:
         warnings.warn("y is constant: all variances are 0.", stacklevel=4)

@@ -103,7 +103,7 @@ def test_wald_limits_are_those_of_the_information_matrix(model):
         matrix = np.array([[parameters[0], parameters[1]], [parameters[1], parameters[2]]])
         residual = parameters[3] / scale**2
         factor = np.linalg.solve(fit.turn_from_origin, np.linalg.cholesky(matrix)) / np.sqrt(parameters[3])
-        there = criterion.at_residual_variance(residual * criterion.n_observations)
+        there = criterion.at_residual_variance(residual)
         return there.value(factor)
 
     best = np.array([covariance[0, 0], covariance[0, 1], covariance[1, 1], fit.residual_variance])

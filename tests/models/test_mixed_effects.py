@@ -1338,6 +1338,20 @@ def test_the_lowest_of_several_optima_is_found_where_x_does_not_vary_within_grou
     assert of_x(frame).criterion_ == pytest.approx(84.77165238749362, abs=1e-8)
 
 
+def test_the_lowest_of_several_optima_is_found_without_a_fixed_intercept():
+    # The random intercepts take the mean of 100, so that their variance is some 10,000 times the residual's.
+    r = RS(6)
+    within, values, between = np.repeat(r.rand(31) < 0.5, 3), r.randn(93), np.repeat(r.randn(31), 3)
+    r.randn(62)
+    x = np.where(within, values, between).round(1)
+    y = (100 + x + r.randn(93)).round(1)
+    for method, criterion in (("reml", 547.9349527906861), ("ml", 546.3440040677967)):
+        model = MixedEffectsRegressor(random_effects="(1 + x0 | g)", fit_intercept=False, method=method)
+        model.fit(x[:, None], y, groups=np.repeat(np.arange(31), 3))
+        # The dense criterion has lost four digits at such a ratio of variances.
+        assert model.criterion_ <= criterion + 1e-7
+
+
 # ---- metamorphic relations
 
 
