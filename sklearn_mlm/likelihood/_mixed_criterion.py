@@ -192,10 +192,10 @@ class MixedCriterion:
         return self.scatter.moments
 
     @property
-    def within_degrees_of_freedom(self) -> int:
-        """Number of rows, less the random coefficients that their groups determine and the fixed effects in the rest."""
+    def within_degrees_of_freedom(self) -> float:
+        """N, less the random coefficients that their groups determine and the fixed effects in the rest."""
         inside = np.count_nonzero(self.coordinates.within.diagonal())
-        return int(self.moments.n_rows.sum()) - self.coordinates.rows.n_determined - int(inside)
+        return self.n_observations - self.coordinates.rows.n_determined - int(inside)
 
     @property
     def unbounded(self) -> bool:

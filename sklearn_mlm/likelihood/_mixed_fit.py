@@ -396,11 +396,11 @@ class MixedEffectsFit:
     def _conditional(self) -> Floats:
         """Conditional covariances in the coordinates: sigma2 F (I + F' R_j' R_j F)^-1 F'."""
         factor = self.optimum.factor[:, self.optimum.roots > 0]
-        spread = np.einsum("abj,bc->jac", self._rows.z, factor)
-        inner = np.eye(factor.shape[1]) + spread.transpose(0, 2, 1) @ spread
-        return np.asarray(
-            self._unit_variance * (factor @ np.linalg.solve(inner, np.broadcast_to(factor.T, (len(inner), *factor.T.shape))))
-        )
+        _, values, turn = np.linalg.svd(np.einsum("abj,bc->jac", self._rows.z, factor))
+        shares = np.ones((len(turn), factor.shape[1]))
+        shares[:, : values.shape[1]] += values**2
+        spread = factor @ turn.transpose(0, 2, 1)
+        return np.asarray(self._unit_variance * ((spread / shares[:, None]) @ spread.transpose(0, 2, 1)))
 
     # ---- rows
 

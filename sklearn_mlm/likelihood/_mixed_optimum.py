@@ -16,6 +16,8 @@ from ._mixed_criterion import Evaluation, MixedCriterion
 # Up to this many groups, the criterion often has several minima, and the search has several starts.
 _FEW_GROUPS = 30
 _MOST_STEPS = 200
+# Where the search for a criterion without bound starts, as a multiple of the identity.
+_FAR_OUT = 1e6
 # Newton's decrement, in units of the criterion: at the first, the point is the minimum to rounding; below the second, a
 # decrement that no longer falls is rounding.
 _CONVERGED, _STALLED = 1e-24, 1e-9
@@ -162,18 +164,21 @@ def _starts(criterion: MixedCriterion) -> list[Floats]:
     """Return factors of relative covariances to start from, in the coordinates.
 
     The first has a crude estimate of each variance. If there are few groups, there are also multiples of the identity, each
-    direction large alone, and both correlations of each pair of directions in a block.
+    direction large alone, and both correlations of each pair of directions in a block. If the criterion may fall without
+    bound, it might do so beyond a minimum; one search starts far out.
     """
     eye = np.eye(criterion.n_random)
     starts = [np.diag(criterion.crude_variances())]
     if criterion.n_groups <= _FEW_GROUPS:
-        starts += [scale * eye for scale in (1.0, 0.03, 30.0, 1e-3)]
+        starts += [scale * eye for scale in (1.0, 0.03, 30.0, 1e-3, 1e3)]
         small = 0.03 * eye
         if len(eye) > 1:
             starts += [small + 30.0 * np.outer(row, row) for row in eye]
         for a, b in criterion.pairs_in_blocks():
             rays = eye[a] + eye[b], eye[a] - eye[b]
             starts += [small + np.outer(ray, ray) for ray in rays]
+    if criterion.may_be_unbounded:
+        starts.append(_FAR_OUT * eye)
     return [np.asarray(np.linalg.cholesky(start), dtype=np.float64) for start in starts]
 
 

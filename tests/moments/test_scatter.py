@@ -15,7 +15,7 @@ from designs import assert_same, assert_same_fit, simulate
 from scipy import sparse
 
 from sklearn_mlm import GroupedMoments, GroupedScatter, MixedEffectsRegressor, RandomInterceptRegressor
-from sklearn_mlm.moments import _scatter
+from sklearn_mlm.moments import _scatter_merging, _scatter_reading, _streaming
 from sklearn_mlm.moments._remainder import KnownPart
 from sklearn_mlm.moments._rows import grouped_rows
 from sklearn_mlm.moments._scatter_reading import rests_of_groups, scatter_with_remainder
@@ -286,12 +286,10 @@ def test_batches_have_the_record_of_their_rows(size, weighted):
 def test_batches_are_merged_as_they_come(monkeypatch):
     X, y, groups = design()
     expected = GroupedScatter.from_arrays(X, y, groups, slopes=(0, 1))
-    merged = []
-    whole = _scatter.merge_scatters
-    monkeypatch.setattr("sklearn_mlm.moments._streaming._WORTH_MERGING", 30)
-    monkeypatch.setattr(
-        "sklearn_mlm.moments._streaming.merge_scatters", lambda parts: merged.append(len(parts)) or whole(parts)
-    )
+    merged, whole = [], _streaming.merge_scatters
+    monkeypatch.setattr(_streaming, "_WORTH_MERGING", 30)
+    monkeypatch.setattr(_streaming, "_MERGED_AT_ONCE", 1)
+    monkeypatch.setattr(_streaming, "merge_scatters", lambda parts: merged.append(len(parts)) or whole(parts))
     batches = [(X[i::9], y[i::9], groups[i::9]) for i in range(9)]
     assert_same_scatter(GroupedScatter.from_batches(batches, slopes=(0, 1)), expected, 1e-12)
     assert len(merged) > 2
@@ -348,9 +346,9 @@ def test_groups_with_many_rows_are_read_in_pieces(monkeypatch, most, weighted):
     labels = np.array([f"s{group}" for group in groups])
     expected = GroupedScatter.from_arrays(X, y, labels, weights, slopes=(0, 1))
     read = []
-    pieces = _scatter._pieces
-    monkeypatch.setattr(_scatter, "_MAX_NUMBERS", most * 5)
-    monkeypatch.setattr(_scatter, "_pieces", lambda rows, n: read.append(pieces(rows, n)) or read[-1])
+    pieces = _scatter_reading._pieces
+    monkeypatch.setattr(_scatter_reading, "_MAX_NUMBERS", most * 5)
+    monkeypatch.setattr(_scatter_reading, "_pieces", lambda rows, n: read.append(pieces(rows, n)) or read[-1])
     assert_same_scatter(GroupedScatter.from_arrays(X, y, labels, weights, slopes=(0, 1)), expected, 1e-12)
     assert np.bincount(read[0]).max() == most
 
@@ -369,9 +367,9 @@ def test_blocks_and_threads_make_no_difference_beyond_rounding(monkeypatch, weig
             pool.map = lambda read, blocks: mapped(read, shares.append([len(share) for share in blocks]) or blocks)
             yield pool
 
-    monkeypatch.setattr(_scatter, "block_rows", lambda width: 10)
+    monkeypatch.setattr(_scatter_reading, "block_rows", lambda width: 10)
     assert_same_scatter(GroupedScatter.from_arrays(X, y, groups, weights, slopes=(0, 1)), alone)
-    monkeypatch.setattr(_scatter, "threads", three)
+    monkeypatch.setattr(_scatter_reading, "threads", three)
     assert_same_scatter(GroupedScatter.from_arrays(X, y, groups, weights, slopes=(0, 1)), alone)
     assert len(shares[0]) == 3
     assert min(shares[0]) > 2
@@ -423,6 +421,14 @@ def test_merging_parts_that_split_groups_gives_the_whole(slopes, weighted):
         # Each merge of two parts of a group adds its rounding.
         for merged in (GroupedScatter.merge(parts), GroupedScatter.merge(*reversed(parts)), sum(parts)):
             assert_same_scatter(merged, whole, 1e-12)
+
+
+def test_merging_in_blocks_of_groups_makes_no_difference(monkeypatch):
+    rows = design(5)
+    parts = parts_of(rows, np.arange(2, len(rows[1]), 3))
+    at_once = GroupedScatter.merge(parts)
+    monkeypatch.setattr(_scatter_merging, "block_rows", lambda width: 5)
+    assert_same_scatter(GroupedScatter.merge(parts), at_once, 1e-14)
 
 
 def test_merging_is_associative_and_has_an_identity():
