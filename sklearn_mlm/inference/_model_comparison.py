@@ -185,7 +185,8 @@ def compare_models(*models: FittedModel, **named: FittedModel) -> pd.DataFrame:
     values = np.array([fit.value for fit in fits.values()]) if same else _deviances(fits)
     n_parameters = np.array([fit.n_parameters for fit in fits.values()])
     aic = values + 2 * n_parameters
-    weights = np.exp(-(aic - aic.min()) / 2)
+    # Models without residual have an infinite likelihood; they share all of the weight.
+    weights = np.exp(-(aic - aic.min()) / 2) if np.isfinite(aic.min()) else (aic == aic.min()).astype(np.float64)
     methods = [("REML" if same else "ML (refitted)") if fit.reml else "ML" for fit in fits.values()]
     table = pd.DataFrame(
         {

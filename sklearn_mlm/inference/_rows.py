@@ -74,7 +74,7 @@ def residuals(
     return RowsOfModel(model, X, y, of).residuals(kind, scaled, sample_weight)
 
 
-def augment(model: GroupedModel, X: Any, y: ArrayLike | None = None, groups: ArrayLike | None = None) -> pd.DataFrame:
+def augment(model: GroupedModel, X: Any, y: ArrayLike | None = None, groups: Any = None) -> pd.DataFrame:
     """Return the rows with what the model says of each, one column for each quantity.
 
     Parameters
@@ -125,7 +125,8 @@ def augment(model: GroupedModel, X: Any, y: ArrayLike | None = None, groups: Arr
     if y is not None:
         table[fit.outcome_name if fit.outcome_name not in table else f".{fit.outcome_name}"] = rows.y
     if groups is not None and not isinstance(groups, str):
-        table[fit.group_name if fit.group_name not in table else f".{fit.group_name}"] = as_labels(groups)
+        labels = groups if column_names(groups) is None else groups[fit.group_name]
+        table[fit.group_name if fit.group_name not in table else f".{fit.group_name}"] = as_labels(labels)
     sigma = np.sqrt(fit.residual_variance)
     table[".fitted"] = np.where(rows.is_nan, np.nan, fit.predict(rows.X, rows.codes))
     table[".fixed"] = fit.predict(rows.X, np.full(len(rows.y), MISSING))

@@ -251,6 +251,12 @@ class MixedCriterion:
             residual_variance=_NO_RESIDUAL / self.n_observations,
         )
 
+    @property
+    def random_means_are_fixed(self) -> bool:
+        """Whether each column with a random coefficient has a fixed effect too."""
+        here = self.coordinates
+        return all(here.fit_intercept if at is None else at < here.n_predictors for at in self.design.columns)
+
     def pairs_in_blocks(self) -> list[tuple[int, int]]:
         """Return the pairs a < b of random coefficients that are correlated."""
         return [(a, b) for block in self.coordinates.blocks for i, a in enumerate(block) for b in block[i + 1 :]]
@@ -424,7 +430,7 @@ class MixedCriterion:
             for at, h in enumerate(part.h[0]):
                 sums[at] += (fixed * h) @ fixed.T
         full = np.empty((q, q, q, k, q, k))
-        full[a, b] = full[b, a] = sums.reshape(-1, q, k, q, k)
+        full[a, b] = full[b, a] = sums.reshape(len(a), q, k, q, k)
         return np.asarray(np.einsum("pab,rcd,bcaidj->prij", basis, basis, full, optimize=True))
 
     def contracted(self, products: Floats) -> Floats:

@@ -17,7 +17,7 @@ from ._group_factors import GroupRows
 from ._group_products import gradients_of, products_of
 from ._linalg import share
 from ._mixed_criterion import MixedCriterion
-from ._mixed_optimum import MixedOptimum, minimise_mixed, tangents, without_random_effects
+from ._mixed_optimum import MixedOptimum, minimise_with_limit, tangents, without_random_effects
 from ._mixed_rows import GroupUncertainty, RowPredictor
 from ._mixed_variances import directions_without_variance, kenward_roger_terms
 from ._options import MixedOptions
@@ -92,8 +92,8 @@ class MixedEffectsFit:
 
     @property
     def n_variance_parameters(self) -> int:
-        """Number of variances and covariances, sigma2 included, whether they are at a boundary or not."""
-        n_free = sum(len(term.coefficients) * (len(term.coefficients) + 1) // 2 for term in self.options.terms)
+        """Number of variances and covariances, sigma2 included, at a boundary or not, without those that are left out."""
+        n_free = sum(len(block) * (len(block) + 1) // 2 for block in self.criterion.coordinates.blocks)
         return 1 + n_free * self.grouped
 
     @property
@@ -240,9 +240,7 @@ class MixedEffectsFit:
     @cached_property
     def boundary(self) -> dict[str, pd.DataFrame] | Literal["residual"] | None:
         """What has no variance: "residual"; or by factor, combinations of the random coefficients; or None."""
-        if self.criterion.residual_variance is not None or (
-            self.criterion.exact_fit and not self.criterion.coordinates.outcome_constant
-        ):
+        if self.criterion.residual_variance is not None:
             return "residual"
         kept = [at for at in range(len(self.options.coefficients)) if at not in self.criterion.coordinates.dropped_random]
         found = directions_without_variance(self.optimum, self.turn_from_origin[kept])
@@ -280,8 +278,8 @@ class MixedEffectsFit:
 
     @property
     def value(self) -> float:
-        """The criterion: -2 (restricted) log-likelihood with all constants, as in lme4; -inf if sigma2 is 0."""
-        if not self._has_residual or self.criterion.exact_fit:
+        """The criterion: -2 (restricted) log-likelihood with all constants, as in lme4; -inf if it falls without bound."""
+        if self.criterion.exact_fit or (not self._has_residual and self.criterion.unbounded):
             return -np.inf
         return float(self.optimum.evaluation.value[0])
 
@@ -488,9 +486,7 @@ def fit_of_mixed_criterion(criterion: MixedCriterion, options: MixedOptions, *, 
     if not grouped or criterion.exact_fit:
         optimum = without_random_effects(criterion)
     else:
-        if criterion.unbounded:
-            criterion = criterion.without_residual()
-        optimum = minimise_mixed(criterion)
+        criterion, optimum = minimise_with_limit(criterion)
     return MixedEffectsFit(options, criterion.scatter, criterion.scatter, criterion, optimum, grouped)
 
 

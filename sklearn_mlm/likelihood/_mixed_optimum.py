@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
@@ -13,11 +13,10 @@ import numpy as np
 from .._typing import Floats
 from ._mixed_criterion import Evaluation, MixedCriterion
 
-# Up to this many groups, the criterion often has several minima, and the search has several starts.
-_FEW_GROUPS = 30
+# Up to this many groups, the criterion often has several minima, and the search has several starts. The second number is
+# for random coefficients without a fixed effect, whose mean the variance has to take.
+_FEW_GROUPS, _FEW_WITHOUT_MEAN = 30, 300
 _MOST_STEPS = 200
-# Where the search for a criterion without bound starts, as a multiple of the identity.
-_FAR_OUT = 1e6
 # Newton's decrement, in units of the criterion: at the first, the point is the minimum to rounding; below the second, a
 # decrement that no longer falls is rounding.
 _CONVERGED, _STALLED = 1e-24, 1e-9
@@ -35,8 +34,10 @@ _NO_MULTIPLIER = 1e-12
 _AT_SADDLE, _NEGATIVE = 1e-8, 1e-7
 # A step is taken if the criterion falls by this share of what the quadratic model expects, or by no more than rounding.
 _ENOUGH = 1e-4
-# Curvatures below this share of the largest are rounding.
-_NO_CURVATURE, _TINY = 1e-14, float(np.finfo(np.float64).tiny)
+# Curvatures below this share of the largest are rounding; the second number keeps steps along flat directions finite.
+_NO_CURVATURE, _TINY = 1e-14, 1e-100
+# Below this, the derivative by log sigma2 of a criterion without residual is rounding: it is a whole number.
+_NO_FALL = 0.5
 
 
 class Outcome(Enum):
@@ -154,6 +155,47 @@ def minimise_mixed(criterion: MixedCriterion) -> MixedOptimum:
     return MixedOptimum(best.point.basis, best.point.roots, evaluation, np.concatenate(multipliers), trials)
 
 
+def minimise_with_limit(criterion: MixedCriterion) -> tuple[MixedCriterion, MixedOptimum]:
+    """Return the minimum of a criterion, or its limit as the residual variance goes to 0 if that is lower.
+
+    There is such a limit if the random effects, or the fixed effects with them, leave nothing of y.
+
+    Parameters
+    ----------
+    criterion : MixedCriterion
+        The criterion.
+
+    Returns
+    -------
+    criterion : MixedCriterion
+        The criterion, or the one at a residual variance that is rounding.
+    optimum : MixedOptimum
+        Its minimum.
+    """
+    limit = criterion.without_residual() if criterion.may_be_unbounded else criterion
+    if criterion.unbounded:
+        return limit, minimise_mixed(limit)
+    optimum = minimise_mixed(criterion)
+    limit_variance = limit.residual_variance
+    if limit_variance is None or optimum.best.outcome is Outcome.UNBOUNDED:
+        return criterion, optimum
+    there = minimise_mixed(limit)
+    if not there.evaluation.value[0] < optimum.evaluation.value[0] - optimum.evaluation.noise[0]:
+        return criterion, optimum
+    # With Sigma fixed, G is proportional to 1 / sigma2, and the derivative by log sigma2 is a whole number.
+    evaluation = there.evaluation
+    fall = limit.degrees_of_freedom - float(evaluation.r2[0]) / limit_variance + _fall(there.factor, evaluation.slope[0])
+    if fall > _NO_FALL:
+        unbounded = replace(there.best, value=-np.inf, outcome=Outcome.UNBOUNDED)
+        return limit, replace(there, trials=[*there.trials, unbounded])
+    return limit, there
+
+
+def _fall(factor: Floats, slope: Floats) -> float:
+    """Return by how much a criterion falls per unit of log G, at G = F F' with the derivative `slope`."""
+    return -float(np.vdot(factor, slope @ factor))
+
+
 def without_random_effects(criterion: MixedCriterion) -> MixedOptimum:
     """Return G = 0 as the optimum, for rows without groups."""
     q = criterion.n_random
@@ -164,12 +206,11 @@ def _starts(criterion: MixedCriterion) -> list[Floats]:
     """Return factors of relative covariances to start from, in the coordinates.
 
     The first has a crude estimate of each variance. If there are few groups, there are also multiples of the identity, each
-    direction large alone, and both correlations of each pair of directions in a block. If the criterion may fall without
-    bound, it might do so beyond a minimum; one search starts far out.
+    direction large alone, and both correlations of each pair of directions in a block.
     """
     eye = np.eye(criterion.n_random)
     starts = [np.diag(criterion.crude_variances())]
-    if criterion.n_groups <= _FEW_GROUPS:
+    if criterion.n_groups <= (_FEW_GROUPS if criterion.random_means_are_fixed else _FEW_WITHOUT_MEAN):
         starts += [scale * eye for scale in (1.0, 0.03, 30.0, 1e-3, 1e3)]
         small = 0.03 * eye
         if len(eye) > 1:
@@ -177,8 +218,6 @@ def _starts(criterion: MixedCriterion) -> list[Floats]:
         for a, b in criterion.pairs_in_blocks():
             rays = eye[a] + eye[b], eye[a] - eye[b]
             starts += [small + np.outer(ray, ray) for ray in rays]
-    if criterion.may_be_unbounded:
-        starts.append(_FAR_OUT * eye)
     return [np.asarray(np.linalg.cholesky(start), dtype=np.float64) for start in starts]
 
 
@@ -289,7 +328,11 @@ def _search(criterion: MixedCriterion, start: Floats) -> Generator[_Point, _Plac
     for n_steps in range(1, _MOST_STEPS):
         model = _model(criterion, point, place)
         decrement = model.decrement
-        if criterion.may_be_unbounded and place.evaluation.r2[place.position] < _UNBOUNDED:
+        if (
+            criterion.may_be_unbounded
+            and place.evaluation.r2[place.position] < _UNBOUNDED
+            and _fall(point.factor, place.slope) > _NO_FALL
+        ):
             return _End(point, place._replace(value=-np.inf), n_steps, decrement, Outcome.UNBOUNDED)
         rounding = place.noise
         dropped = _droppable(point, place, decrement, _DROPPED_AGAIN if n_returns else _DROPPED)

@@ -110,7 +110,7 @@ class RowPredictor:
         """
         mean = np.full(len(codes), self.at_center)
         for at, fixed, z in self._blocks(X, len(codes)):
-            mean[at] += fixed @ self.slopes + (z * self.effects[codes[at]]).sum(axis=1)
+            mean[at] += fixed @ self.slopes + self._random_part(z, codes[at])
         return mean
 
     def residuals(self, X: Any, codes: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -121,15 +121,19 @@ class RowPredictor:
         left = rests(X, y, KnownPart(here.known_slopes, self.rest_at_center))
         change = self.slopes - here.known_slopes[: here.n_predictors]
         for at, fixed, z in self._blocks(X, len(codes)):
-            left[at] -= fixed @ change + (z * self.effects[codes[at]]).sum(axis=1)
+            left[at] -= fixed @ change + self._random_part(z, codes[at])
         return left
+
+    def _random_part(self, z: Floats, codes: np.ndarray) -> np.ndarray:
+        """Return the effects of the rows' groups; 0 in unknown groups, whose columns may be unknown too."""
+        return np.where(codes < 0, 0.0, (z * self.effects[codes]).sum(axis=1))
 
     def random_variance(self, X: Any, n_rows: int) -> np.ndarray:
         """Return the variance z' Sigma z that the random coefficients give each row, in units of y squared."""
         variance, root = np.empty(n_rows), np.sqrt(self.residual_variance) * self.factor
         for at, _, z in self._blocks(X, n_rows):
             variance[at] = ((z @ root) ** 2).sum(axis=1)
-        return variance
+        return _known(variance)
 
     def prediction_variance(
         self, X: Any, codes: np.ndarray, groups: GroupUncertainty, *, gradient: bool = False
@@ -171,7 +175,7 @@ class RowPredictor:
                 for i, direction in enumerate(self.directions):
                     derivatives[at, i] = ((d @ self.covariance_derivatives[i]) * d).sum(axis=1)
                     derivatives[at, i] += (((sigma2 * s - 2.0 * along) @ direction) * s).sum(axis=1)
-        return variance, self._with_residual(derivatives, variance) if gradient else derivatives
+        return _known(variance), self._with_residual(derivatives, variance) if gradient else derivatives
 
     def fixed_part_variance(self, X: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the variance x' V x of the fixed part of rows, and its derivatives, as `prediction_variance` does."""
@@ -192,3 +196,13 @@ class RowPredictor:
         leading = len(self.root) - fixed.shape[1]
         white = fixed @ self.root[leading:]
         return np.asarray(white + self.root[0] if leading else white)
+
+
+def _known(variance: np.ndarray) -> np.ndarray:
+    """Return variances, or raise if columns with random coefficients are unknown."""
+    if np.isnan(variance).any():
+        raise ValueError(
+            "The standard deviation of a row depends on columns that X does not have: pass groups as a frame with the "
+            "columns that random_effects names, as in fit. Labels may be missing in it."
+        )
+    return variance

@@ -260,6 +260,11 @@ def _labels(models: dict[str, BaseEstimator], X: Any, y: Any, groups: Any) -> pd
             raise ValueError(
                 "groups is None, and the model's group_feature names no column of X: pass groups, one label for each row."
             )
+    names = column_names(groups)
+    if names is not None:
+        parts = (part for model in models.values() for part in parts_of(model) if isinstance(part, GroupedRegressor))
+        factors = [factor for part in parts if (factor := part.group_column(groups)) in list(names)]
+        groups = groups[factors[0]] if factors else groups[names[0]] if len(names) == 1 else groups
     # The labels get the index of X, because models refuse groups with another order of the index.
     index = X.index if isinstance(X, pd.DataFrame | pd.Series) and len(X) == len(y) else None
     return pd.Series(as_labels(groups, len(y)), index=index, name=name_of(groups))

@@ -55,6 +55,12 @@ def check_mixed(criterion: MixedCriterion, options: MixedOptions, grouped: bool)
     check_rows(criterion, grouped)
     if not grouped or criterion.coordinates.outcome_constant:
         return
+    if not criterion.n_random:
+        names = ", ".join(map(repr, options.coefficients))
+        raise ValueError(
+            f"No coefficient can vary between groups: every column that random_effects names ({names}) is 0 in all rows, or "
+            "rounding beside its values. Name another column, or let the intercept vary."
+        )
     found = unidentified(criterion)
     if found is None:
         return
@@ -78,14 +84,18 @@ def check_mixed(criterion: MixedCriterion, options: MixedOptions, grouped: bool)
     )
 
 
-def warn_of_peculiar_mixed_data(fit: MixedEffectsFit) -> None:
-    """Warn of dropped columns, of random coefficients left out, of a constant outcome, and of a search without an end.
+def check_maximum(fit: MixedEffectsFit) -> None:
+    """Raise a TooLittleError if the likelihood has no maximum."""
+    if fit.optimum.trials and fit.optimum.best.outcome is Outcome.UNBOUNDED:
+        raise TooLittleError(
+            "The rows do not identify the variances: some covariance of the random coefficients leaves no residual, and the "
+            "likelihood grows without bound as the residual variance goes to 0. There are too few rows for so many "
+            "coefficients: let fewer of them vary, or fit more rows in each group."
+        )
 
-    Raises
-    ------
-    TooLittleError
-        If the likelihood has no maximum.
-    """
+
+def warn_of_peculiar_mixed_data(fit: MixedEffectsFit) -> None:
+    """Warn of dropped columns, of random coefficients left out, of a constant outcome, and of a search without an end."""
     warn_of_dropped_columns(fit.criterion, stacklevel=4)
     here, names = fit.criterion.coordinates, fit.options.coefficients
     if here.dropped_random:
@@ -95,12 +105,6 @@ def warn_of_peculiar_mixed_data(fit: MixedEffectsFit) -> None:
             "group their columns depend on those of the coefficients before them. Name fewer columns in random_effects.",
             DroppedColumnsWarning,
             stacklevel=4,
-        )
-    if fit.optimum.trials and fit.optimum.best.outcome is Outcome.UNBOUNDED:
-        raise TooLittleError(
-            "The rows do not identify the variances: some covariance of the random coefficients leaves no residual, and the "
-            "likelihood grows without bound as the residual variance goes to 0. There are too few rows for so many "
-            "coefficients: let fewer of them vary, or fit more rows in each group."
         )
     if here.outcome_constant:
         warnings.warn("y is constant: all variances are 0.", stacklevel=4)

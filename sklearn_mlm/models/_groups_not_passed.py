@@ -11,12 +11,11 @@ FIT_WITHOUT_GROUPS = "was given no groups, so the model is ordinary least square
 PREDICT_WITHOUT_GROUPS = (
     "predict was given no groups, so every row gets the population prediction, without the effect of its group. Pass "
     "predict(X, groups=...), or groups='population' if that is meant. scikit-learn's scorers and cross_val_predict pass "
-    "none: name the column of labels by group_feature, or see help(sklearn_mlm.GroupsNotPassedWarning)."
+    "none: leave the labels in a column of X, or see help(sklearn_mlm.GroupsNotPassedWarning)."
 )
-PASS_GROUPS = (
-    "Pass fit(X, y, groups=...), or name the column of X that holds the labels by group_feature; "
-    "help(sklearn_mlm.GroupsNotPassedWarning) says which way suits scikit-learn's tools."
-)
+_WAYS = "help(sklearn_mlm.GroupsNotPassedWarning) says which way suits scikit-learn's tools."
+PASS_GROUPS = f"Pass fit(X, y, groups=...), or name the column of X that holds the labels by group_feature; {_WAYS}"
+PASS_GROUPS_OF_FACTOR = f"Pass fit(X, y, groups=...), or leave the column that random_effects names in X; {_WAYS}"
 
 _MARK = "sklearn_mlm has warned of missing groups: {}"
 

@@ -22,8 +22,8 @@ from ..moments._grouped_scatter import GroupedScatter, scatter_of
 from ..moments._labels import UNSEEN, has_groups, warn_of_twins
 from ..moments._rows import GroupedRows, as_outcome, as_weights, check_containers
 from ._base import NEW_GROUPS, with_columns
-from ._checks import check_mixed, warn_of_peculiar_mixed_data
-from ._groups_not_passed import FIT_WITHOUT_GROUPS, PASS_GROUPS, warn_of_missing_groups
+from ._checks import check_maximum, check_mixed, warn_of_peculiar_mixed_data
+from ._groups_not_passed import FIT_WITHOUT_GROUPS, PASS_GROUPS_OF_FACTOR, warn_of_missing_groups
 from ._incremental import IncrementalRegressor, ReadAgain
 from ._label_checks import warn_of_peculiar_labels
 from ._random_columns import columns_outside, random_terms, split_groups
@@ -236,6 +236,7 @@ class MixedEffectsRegressor(IncrementalRegressor):
                 self.__dict__.pop(name, None)
             self._group_key, self._group_position, self._more = None, None, ()
             self._factor = self._terms()[0].factor
+            self._random = frozenset(name for term in self._terms() for name in term.columns)
             self.n_features_in_ = moments.n_features
             names = moments.moments.feature_names
             if names is not None:
@@ -396,8 +397,9 @@ class MixedEffectsRegressor(IncrementalRegressor):
 
     # ---- parts of the methods above
 
-    # As in `fit`: the name of the factor, and of columns of groups that have random coefficients.
+    # As in `fit`: the name of the factor, of the columns with random coefficients, and of those that X does not have.
     _factor: str
+    _random: frozenset[str]
     _more: tuple[str, ...] = ()
 
     @property
@@ -423,7 +425,7 @@ class MixedEffectsRegressor(IncrementalRegressor):
 
     def _warn_of_no_groups(self) -> None:
         """Warn that no groups were passed."""
-        warn_of_missing_groups(f"fit {FIT_WITHOUT_GROUPS} {PASS_GROUPS}")
+        warn_of_missing_groups(f"fit {FIT_WITHOUT_GROUPS} {PASS_GROUPS_OF_FACTOR}")
 
     def _check_parameters(self) -> None:
         """Raise a ValueError for a parameter that is not one of its choices."""
@@ -442,16 +444,21 @@ class MixedEffectsRegressor(IncrementalRegressor):
             terms = self._terms(groups)
             self._factor = terms[0].factor
             self._group_key, self._more = self.group_column(X), columns_outside(X, groups, terms)
+            self._random = frozenset(name for term in terms for name in term.columns)
         check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
         labels, more = self._split(groups)
         return super()._check_rows(X, y, labels, sample_weight, more=more, **options)
 
     def _validate_new_rows(self, X: Any, groups: Any) -> tuple[Any, Any, int]:
         """Return the columns of new rows, their groups and their number, checked."""
-        labels, more = self._split(groups)
+        # Rows without labels have no random effects, and need no columns for them.
+        unlabelled = groups is None and self._group_key is None and X is not None
+        labels, more = (None, None) if unlabelled else self._split(groups)
         if X is None and more is not None and not len(self._slopes):
             return more.to_numpy(), labels, len(more)
         X, labels, n_samples = super()._validate_new_rows(X, labels)
+        if unlabelled and self._more:
+            more = pd.DataFrame(np.nan, index=range(n_samples), columns=list(self._more))
         if more is not None:
             X, _ = with_columns(X, None, more)
         return X, labels, n_samples
@@ -463,8 +470,7 @@ class MixedEffectsRegressor(IncrementalRegressor):
         rows = self._check_rows(X, y, groups, sample_weight, reset=reset, min_rows=min_rows)
         n_features = 0 if rows.X is None else rows.X.shape[1]
         names = rows.feature_names or tuple(f"x{at}" for at in range(n_features))
-        wanted = {name for term in self._terms(groups) for name in term.columns}
-        slopes = tuple(at for at, name in enumerate(names) if name in wanted)
+        slopes = tuple(at for at, name in enumerate(names) if name in self._random)
         return scatter_of(rows, slopes), RowsInMemory(rows)
 
     def _store(self, moments: GroupedScatter, read_again: ReadAgain | None = None) -> Self:
@@ -480,6 +486,7 @@ class MixedEffectsRegressor(IncrementalRegressor):
             criterion = options.criterion(read_again(scatter, known))
         check_mixed(criterion, options, grouped)
         fit = fit_of_mixed_criterion(criterion, options, grouped=grouped)
+        check_maximum(fit)
         self._scaled_residuals = None
         for name in ("variance_components_", "covariance_"):
             self.__dict__.pop(name, None)

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import issparse
 
 from .._inputs import column_names, name_of
 from ..likelihood._random_terms import RandomTerm, parse_random_effects
+from ..moments._complaints import Column, complaint
+from ..moments._rows import as_numbers
 
 _SEVERAL_FACTORS = (
     "Models of several grouping factors are not covered: {}. Choose one factor; to take combinations of levels as groups, "
@@ -38,6 +41,11 @@ def random_terms(random_effects: str | None, groups: Any = None) -> list[RandomT
         raise ValueError(_SEVERAL_FACTORS.format(f"random_effects names {' and '.join(factors)}"))
     seen: dict[str, RandomTerm] = {}
     for term in terms:
+        if term.factor in term.columns:
+            raise ValueError(
+                f"random_effects={random_effects!r} lets the coefficient of {term.factor!r} vary between the groups of "
+                f"{term.factor!r}, in which it is constant. Name another column, or another factor."
+            )
         for name in term.coefficients:
             if name in seen:
                 raise ValueError(
@@ -56,8 +64,9 @@ def columns_outside(X: Any, groups: Any, terms: Sequence[RandomTerm]) -> tuple[s
     ValueError
         If a column is in neither.
     """
-    names, of_groups = column_names(X), column_names(groups)
-    shown = [f"x{at}" for at in range(np.shape(X)[1] if X is not None else 0)] if names is None else list(names)
+    of_groups, shown = column_names(groups), _names_of_columns(X)
+    if shown is None:
+        return ()
     outside = tuple(dict.fromkeys(name for term in terms for name in term.columns if name not in shown))
     for name in outside:
         if of_groups is None or name not in list(of_groups):
@@ -66,6 +75,18 @@ def columns_outside(X: Any, groups: Any, terms: Sequence[RandomTerm]) -> tuple[s
                 f"{', '.join(map(repr, shown[:_NAMED])) or 'no columns'}) nor in groups."
             )
     return outside
+
+
+def _names_of_columns(X: Any) -> list[str] | None:
+    """Return the names of the columns of X, as scikit-learn takes them or x0, x1, ...; None if X is not two-dimensional."""
+    names = column_names(X)
+    if names is not None and all(isinstance(name, str) for name in names):
+        return list(names)
+    try:
+        shape = (0, 0) if X is None else X.shape if issparse(X) else np.asarray(X).shape
+    except ValueError:
+        return None
+    return [f"x{at}" for at in range(shape[1])] if len(shape) == 2 else None
 
 
 def split_groups(groups: Any, factor: str, more: Sequence[str], *, in_X: bool) -> tuple[Any, pd.DataFrame | None]:
@@ -105,6 +126,17 @@ def split_groups(groups: Any, factor: str, more: Sequence[str], *, in_X: bool) -
             f"random_effects names the factor {factor!r}, which is a column neither of groups (which has "
             f"{', '.join(map(repr, found[:_NAMED]))}) nor of X."
         )
+    for name in (factor, *more):
+        if found.count(name) > 1:
+            raise ValueError(
+                f"groups has {found.count(name)} columns with the name {name!r}; random_effects needs one column."
+            )
     labels = groups[factor] if factor in found else None
-    columns = pd.DataFrame({name: np.asarray(groups[name], dtype=np.float64) for name in more})
-    return labels, columns if more else None
+    if not more:
+        return labels, None
+    complaint_or_none = complaint(Column("X", f"Column {name!r} of groups", groups[name]) for name in more)
+    if complaint_or_none is not None:
+        raise complaint_or_none
+    return labels, pd.DataFrame(
+        {name: as_numbers(np.asarray(groups[name]), f"{name!r} of groups") for name in more}, dtype=float
+    )

@@ -361,18 +361,6 @@ def test_columns_that_depend_on_others_have_neither_coefficient_nor_variance():
     np.testing.assert_allclose(fit.value, narrow.value, rtol=1e-12)
 
 
-@pytest.mark.xfail(raises=ValueError, reason="without any random column that is not 0, there are no arrays to stack")
-def test_a_random_column_of_zeros_alone_leaves_least_squares():
-    X, y, groups = rows(3)
-    X[:, 0] = 0.0
-    terms = (RandomTerm("g", False, ("x0",)),)
-    fit = fit_mixed(GroupedScatter.from_arrays(X, y, groups, slopes=0), MixedOptions(terms))
-    design = np.column_stack([np.ones(len(y)), X[:, 1:]])
-    beta, (rss,) = np.linalg.lstsq(design, y, rcond=None)[:2]
-    np.testing.assert_allclose(fit.coefficients, [beta[0], 0.0, *beta[1:]], rtol=1e-11)
-    np.testing.assert_allclose(fit.residual_variance, rss / (len(y) - 3), rtol=1e-12)
-
-
 def test_without_groups_the_model_is_least_squares():
     case = CASES["REML"]
     fit = fit_of_mixed_criterion(case.fit.criterion, case.options, grouped=False)
@@ -428,6 +416,23 @@ def test_predictions_do_not_depend_on_where_x_is_zero(distance):
     np.testing.assert_allclose(far.prediction_variance(X + distance, codes)[0], variances, rtol=1e-14 * distance + 1e-11)
     np.testing.assert_allclose(far.random_variance(X + distance, len(y)), near.random_variance(X, len(y)), rtol=1e-8)
     np.testing.assert_allclose(far.random_variances[0], near.random_variances[0], rtol=1e-8)
+
+
+def test_a_new_group_has_the_variance_of_its_slope_too():
+    """The figures are those of dense algebra, to the digits that are written down."""
+    rng, sizes = np.random.RandomState(32), [5, 3, 4, 2, 5, 4, 3, 4]
+    groups, x = np.repeat(np.arange(8), sizes), np.concatenate([np.arange(size) * 1.0 for size in sizes])
+    y = (12 + 0.9 * x + (rng.randn(8) * 1.8)[groups] + (rng.randn(8) * 0.7)[groups] * x + 0.9 * rng.randn(30)).round(2)
+    fit = fit_mixed(GroupedScatter.from_arrays(x[:, None], y, groups, slopes=0), MixedOptions(BOTH))
+    assert abs(fit.value - 103.8323584088) < 1e-9
+    at, codes = np.array([[1.0], [6.0], [1.0], [6.0]]), np.array([0, 3, -1, -1])
+    variance, _ = fit.prediction_variance(at, codes)
+    means = [13.1844643245, 20.8287139649, 14.3737791988, 19.7260520270]
+    np.testing.assert_allclose(fit.predict(at, codes), means, rtol=0, atol=1e-8)
+    errors = [0.4052254412, 3.6367032422, 1.0901451314, 4.5898013154]
+    np.testing.assert_allclose(np.sqrt(variance), errors, rtol=0, atol=1e-8)
+    with_residual = [1.1015882338, 3.7782137910, 1.4958961816, 4.7027189044]
+    np.testing.assert_allclose(np.sqrt(variance + fit.residual_variance), with_residual, rtol=0, atol=1e-8)
 
 
 # ---- lme4 and its companions

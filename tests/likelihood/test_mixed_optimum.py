@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn_mlm import GroupedScatter, MixedEffectsRegressor, RandomInterceptRegressor
 from sklearn_mlm.likelihood import _mixed_optimum
 from sklearn_mlm.likelihood._mixed_fit import fit_mixed
-from sklearn_mlm.likelihood._mixed_optimum import Outcome, without_random_effects
+from sklearn_mlm.likelihood._mixed_optimum import Outcome, minimise_mixed, without_random_effects
 from sklearn_mlm.likelihood._options import MixedOptions
 from sklearn_mlm.likelihood._random_terms import RandomTerm
 
@@ -204,13 +204,14 @@ def test_balanced_groups_have_the_estimates_of_the_closed_form(name, method):
         assert_certified(fit)
 
 
-@pytest.mark.xfail(reason="r2 and B are sums of squares, of which little is left where G is large and singular")
-@pytest.mark.parametrize("eigenvalues", [[1e6, 20.0], [1e8, 0.5]], ids=str)
-def test_variances_that_are_very_large_beside_the_residual_cost_no_digits(eigenvalues):
-    Z, y = balanced(eigenvalues)
-    fit = fitted_balanced(Z, y)
+@METHOD
+@pytest.mark.parametrize(("eigenvalues", "digits"), [([1e6, 20.0], 1e-6), ([1e6, 0.5], 1e-6), ([1e8, 0.5], 1e-4)])
+def test_variances_that_are_very_large_beside_the_residual_cost_few_digits(eigenvalues, digits, method):
+    # What rounds are sums of squares as large as the eigenvalues, and the error of the optimum is the root of that.
+    Z, y = balanced(eigenvalues, method == "reml")
+    fit = fitted_balanced(Z, y, method)
     assert fit.optimum.best.outcome is Outcome.MINIMUM
-    np.testing.assert_allclose(fit.residual_variance, closed_form(Z, y)[1], rtol=1e-9)
+    np.testing.assert_allclose(fit.residual_variance, closed_form(Z, y, method == "reml")[1], rtol=digits)
 
 
 def test_a_correlation_of_one_is_exact_and_one_near_it_is_not_rounded():
@@ -279,6 +280,88 @@ def test_independent_coefficients_have_the_optimum_of_the_oracle_over_the_diagon
     assert_certified(fit)
 
 
+@METHOD
+@pytest.mark.parametrize("tau", [(2.0, 0.0), (0.0, 0.0), (0.3, 0.0)])
+def test_one_random_intercept_has_the_optimum_of_the_random_intercept_model(tau, method):
+    X, y, groups = lines(4, 12, tau)
+    fit, plain = fitted(X, y, groups, (), method), RandomInterceptRegressor(method=method).fit(X, y, groups=groups)
+    np.testing.assert_allclose(fit.value, plain.criterion_, rtol=1e-13)
+    variances = plain.variance_components_
+    np.testing.assert_allclose(fit.random_covariance[0, 0], variances["group"], rtol=1e-11)
+    np.testing.assert_allclose(fit.residual_variance, variances["residual"], rtol=1e-12)
+    np.testing.assert_allclose(fit.coefficients, [plain.intercept_, *plain.coef_], rtol=1e-11)
+    np.testing.assert_allclose(fit.random_effects[:, 0], plain.random_effects_, rtol=1e-10)
+    np.testing.assert_allclose(fit.covariance, plain.cov_fixed_, rtol=1e-10)
+
+
+WEIGHTED = {
+    ("precision", "reml"): (
+        89.7586236589,
+        0.809036436938,
+        [0.657990795, 0.1245144358, 0.4708317492],
+        [5.227157582842, -0.348300169968],
+    ),
+    ("precision", "ml"): (
+        88.1592019353,
+        0.814336335574,
+        [0.5585221828, 0.1153402733, 0.4070724208],
+        [5.223712627215, -0.348251820427],
+    ),
+    ("frequency", "reml"): (
+        120.2450996143,
+        0.240478469451,
+        [0.8080193408, 0.1010871779, 0.5369592422],
+        [5.245510102211, -0.347794403079],
+    ),
+    ("frequency", "ml"): (
+        118.6751759582,
+        0.240546284523,
+        [0.7110090055, 0.0909476832, 0.4740976223],
+        [5.244516680259, -0.347844496163],
+    ),
+}
+
+
+@pytest.mark.parametrize(("weight_type", "method"), WEIGHTED)
+def test_weights_have_either_meaning(weight_type, method):
+    """The figures are those of dense algebra; lme4 agrees, with repeated rows for weights that count."""
+    rng, groups = np.random.RandomState(52), np.repeat(np.arange(9), 3)
+    x, weights = np.tile([-1.0, 0, 2], 9), np.tile([2, 1, 3, 1, 1, 2, 4, 1, 1], 3)
+    effects = rng.randn(9)[groups] * 1.2 + (rng.randn(9) * 0.6)[groups] * x
+    y = (5 - 0.6 * x + effects + rng.randn(27) / np.sqrt(weights)).round(2)
+    fit = fitted(x[:, None], y, groups, method=method, weights=weights, weight_type=weight_type)
+    value, residual, covariance, coefficients = WEIGHTED[weight_type, method]
+    assert abs(fit.value - value) < 1e-9
+    assert abs(fit.residual_variance - residual) < 1e-11
+    np.testing.assert_allclose(fit.random_covariance[[0, 0, 1], [0, 1, 1]], covariance, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(fit.coefficients, coefficients, rtol=0, atol=1e-11)
+    if weight_type == "precision":
+        # Their unit is that of the residual variance.
+        other = fitted(x[:, None], y, groups, method=method, weights=10.0 * weights, weight_type=weight_type)
+        np.testing.assert_allclose(other.random_covariance, fit.random_covariance, rtol=1e-10)
+        np.testing.assert_allclose(other.residual_variance, 10.0 * fit.residual_variance, rtol=1e-10)
+        np.testing.assert_allclose(other.value, fit.value, rtol=1e-12)
+
+
+def test_levels_of_a_factor_may_have_coefficients_of_their_own():
+    """Three kinds in each of eight groups, two rows a cell; the figures are those of dense algebra."""
+    rng, groups, kind = np.random.RandomState(21), np.repeat(np.arange(8), 6), np.tile(np.repeat([0, 1, 2], 2), 8)
+    effects = rng.randn(8, 3) @ np.array([[1, 0.6, 0.2], [0, 0.8, 0.5], [0, 0, 0.9]])
+    y = (5 + np.array([0, 1, 3.0])[kind] + effects[groups, kind] + 0.7 * rng.randn(48)).round(2)
+    # Fixed effects of two levels, and random ones of these and of the last column.
+    X, names = np.eye(3)[kind][:, [0, 1, 2]], ("x0", "x1", "x2")
+    full = fitted(X, y, groups, names, intercept=False, n_random_only=1)
+    assert abs(full.value - 108.5414981383) < 1e-9
+    assert abs(full.residual_variance - 0.32293125) < 1e-8
+    variances = [0.4698558036, 0.2627325893, 1.2932446429]
+    np.testing.assert_allclose(full.random_covariance.diagonal(), variances, atol=1e-9)
+    others = full.random_covariance[[0, 0, 1], [1, 2, 2]]
+    np.testing.assert_allclose(others, [0.2088321429, 0.6363375, 0.5276169643], atol=1e-9)
+    apart = fitted(X, y, groups, names, intercept=False, independent=True, n_random_only=1)
+    assert abs(apart.value - 116.8519301914) < 1e-9
+    np.testing.assert_allclose(apart.random_covariance.diagonal(), variances, atol=1e-9)
+
+
 # ---- several optima
 
 
@@ -338,6 +421,35 @@ def test_of_several_optima_the_best_is_found(seed, independent, method, ranks):
     assert_certified(fit)
 
 
+MISSED = pytest.mark.xfail(reason="the scan of the random intercept model finds a lower minimum than the starts")
+INTERCEPTS = [(54, "ml"), (709, "reml"), (1030, "ml"), (1290, "ml"), (1544, "ml"), (2745, "reml")]
+INTERCEPTS += [pytest.param(1038, "ml", marks=MISSED), pytest.param(1242, "reml", marks=MISSED)]
+
+
+@pytest.mark.parametrize(("seed", "method"), INTERCEPTS)
+def test_of_several_optima_of_one_random_intercept_the_best_is_found(seed, method):
+    X, y, groups = small(seed)
+    fit, plain = fitted(X, y, groups, (), method), RandomInterceptRegressor(method=method).fit(X, y, groups=groups)
+    assert abs(fit.value - plain.criterion_) < 1e-10
+    assert len({round(trial.value, 3) for trial in fit.optimum.trials}) > 1
+
+
+def test_a_search_leaves_a_stationary_point_that_is_no_minimum(monkeypatch):
+    # Of one random intercept, with a minimum at 0 and one inside, the criterion has a maximum between.
+    criterion = fitted(*small(1290), (), "ml").criterion
+    grid = np.exp(np.linspace(-6.0, 3.0, 400))[:, None, None]
+    slopes = criterion.evaluate(grid).slope[:, 0, 0]
+    (at,) = np.flatnonzero((slopes[:-1] > 0) & (slopes[1:] < 0))
+    low, high = grid[at : at + 2]
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if criterion.evaluate(middle[None]).slope > 0 else (low, middle)
+    monkeypatch.setattr(_mixed_optimum, "_starts", lambda criterion: [low])
+    (trial,) = minimise_mixed(criterion).trials
+    assert trial.outcome is Outcome.MINIMUM
+    assert trial.value < criterion.value(low) - 0.01
+
+
 # ---- 50 digits
 
 
@@ -347,7 +459,7 @@ def far_from_zero():
 
 
 def two_optima():
-    """The design of next_rooms.md, S1: the better optimum has a correlation of one."""
+    """Rows with two optima: the better one has a correlation of one, and a start at the identity leads to the other."""
     X = np.array([3.0, -2, -1, 0, 0, 1, -1, 1, -3, -2, -2, -2, 1, -2, 3, 2, 0, -2, 3, 3])[:, None]
     y = [0.5, 0.4, 0.6, -0.4, 0.3, 0.6, 0.5, 0.3, -0.1, 1.7, 1.9, 3.8, -0.2, -0.6, 2.5, 1.8, 1.0, -0.2, -0.5, -1.5]
     return X, np.array(y), np.repeat(np.arange(7), [2, 3, 4, 3, 2, 3, 3])
@@ -404,10 +516,11 @@ def test_the_better_of_two_optima_is_certified_in_50_digits():
 
 
 def test_few_groups_have_several_starts_and_many_have_one():
-    assert [len(fitted(*lines(n_groups=n_groups)).optimum.trials) for n_groups in (30, 31)] == [9, 1]
-    of_terms = [len(fitted(*lines(), **options).optimum.trials) for options in ({"names": ()}, {"independent": True})]
-    assert of_terms == [5, 7]
-    assert len(fitted(*lines(), ("x0", "x1")).optimum.trials) == 14
+    few, many = (len(fitted(*lines(n_groups=n_groups)).optimum.trials) for n_groups in (30, 31))
+    assert (few > 5, many) == (True, 1)
+    # Directions alone and correlations of pairs add to multiples of the identity.
+    assert len(fitted(*lines(), ()).optimum.trials) < len(fitted(*lines(), independent=True).optimum.trials) < few
+    assert len(fitted(*lines(), ("x0", "x1")).optimum.trials) > few
 
 
 def test_trials_tell_how_each_search_ended():

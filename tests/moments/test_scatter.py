@@ -173,6 +173,15 @@ def test_a_slope_that_depends_on_another_in_some_groups_has_rows_of_zeros_there(
     assert (scatter.factors[~even & enough, 1, 1] > 0.01).all()
 
 
+def test_nor_does_a_multiple_of_a_slope_whose_rounding_is_all_that_is_left_of_it():
+    groups = np.repeat(np.arange(50), 5)
+    x = np.random.default_rng(2).standard_normal(50)[groups] * np.tile([-2.0, -1.0, 0.0, 1.0, 2.0], 50)
+    scatter = GroupedScatter.from_arrays(np.column_stack([x, x / 3]), x**2, groups, slopes=(0, 1))
+    # The means are 0, so that the rounding of the values is less than that of their multiples.
+    assert scatter.factors[:, 0].any(axis=1).all()
+    assert not scatter.factors[:, 1].any()
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_columns_far_from_zero_have_the_record_of_those_near_it(weighted):
     X, y, groups = design(n_groups=12)
