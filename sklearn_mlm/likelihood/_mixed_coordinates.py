@@ -229,7 +229,7 @@ def mixed_coordinates(
     y_squares = float((rows.xy[:, -1] ** 2).sum())
     if nothing_left:
         rows.xy[:, -1] = 0.0
-    else:
+    elif turn.shape[1]:
         free = max(int(moments.n_rows.sum()) - rows.n_determined - len(inside), 1)
         noise_variance = residual / free if residual_variance is None else residual_variance
         variances = np.ones(turn.shape[1])

@@ -270,10 +270,10 @@ class MixedCriterion:
     def _constant(self) -> float:
         """Part of the criterion that does not depend on G."""
         free = self.degrees_of_freedom
-        if self.residual_variance is None:
-            constant = free * (1.0 + np.log(2.0 * np.pi / free))
-        else:
+        if self.residual_variance is not None:
             constant = free * np.log(2.0 * np.pi * self.residual_variance)
+        else:
+            constant = free * (1.0 + np.log(2.0 * np.pi / free)) if free else 0.0
         constant += 2.0 * free * np.log(self.coordinates.y_scale) - self._sum_log_weight
         return float(constant + 2.0 * self.coordinates.log_scale * self.reml)
 
@@ -426,7 +426,7 @@ class MixedCriterion:
         rows, step = self.coordinates.rows, max(1, BLOCK_NUMBERS // max(1, q * (k + 1)))
         for start in range(0, self.n_groups, step):
             part = group_products(rows, slice(start, start + step), factor[None])
-            fixed = (root[0, :k] @ part.cross[0]).reshape(q * k, -1)
+            fixed = (root[0, :k] @ part.cross[0]).reshape(q * k, part.cross.shape[-1])
             for at, h in enumerate(part.h[0]):
                 sums[at] += (fixed * h) @ fixed.T
         full = np.empty((q, q, q, k, q, k))

@@ -319,6 +319,8 @@ def _about_shape(X: Any, y: Any) -> ValueError | None:
             f"{'' if name is None else f' ({name!r})'}. If it is the only predictor, pass X.to_frame(). Otherwise check "
             f"{ORDER_OF_ARGUMENTS}."
         )
+    if isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1 and X.size and isinstance(X[0], list | tuple):
+        return ValueError("X must have rows of one length, with a column for each predictor; found rows of several lengths.")
     if X is not None and y is not None and np.ndim(X) == 1 and np.ndim(y) == 2:
         return ValueError(f"X has one dimension and y has two. Check {ORDER_OF_ARGUMENTS}.")
     return None

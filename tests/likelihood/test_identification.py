@@ -123,8 +123,6 @@ def test_with_restricted_likelihood_groups_with_fixed_effects_of_their_own_are_r
         fitted(data, "(1 | g) + (0 + x | g)", ["x", *columns])
 
 
-@pytest.mark.xfail(raises=np.linalg.LinAlgError, reason="the criterion has no curvature at one of the starts: a step is NaN")
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_with_full_likelihood_groups_with_fixed_effects_of_their_own_have_no_variance():
     data, columns = dummies(constant_within([0, 1, 2]))
     model = fitted(data, "(1 | g)", columns, method="ml")
