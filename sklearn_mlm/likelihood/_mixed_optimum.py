@@ -17,6 +17,8 @@ from ._mixed_criterion import Evaluation, MixedCriterion
 # for random coefficients without a fixed effect, whose mean the variance has to take.
 _FEW_GROUPS, _FEW_WITHOUT_MEAN = 30, 300
 _MOST_STEPS = 200
+# Where searches start, as multiples of the identity, and of the variance of a single coefficient.
+_SCALES, _SCALES_OF_ONE = (1.0, 0.03, 30.0, 1e-3, 1e3), (1.0, 0.1, 10.0, 0.03, 30.0, 0.3, 3.0, 1e-3, 1e3)
 # Newton's decrement, in units of the criterion: at the first, the point is the minimum to rounding; below the second, a
 # decrement that no longer falls is rounding.
 _CONVERGED, _STALLED = 1e-24, 1e-9
@@ -146,7 +148,9 @@ def minimise_mixed(criterion: MixedCriterion) -> MixedOptimum:
     found = [end for end in ends if end is not None]
     best = min(found, key=lambda end: end.place.value)
     trials = [
-        Trial(start, end.place.value, int(np.count_nonzero(end.point.roots)), end.n_steps, end.decrement, end.outcome)
+        Trial(
+            start @ start.T, end.place.value, int(np.count_nonzero(end.point.roots)), end.n_steps, end.decrement, end.outcome
+        )
         for start, end in zip(starts, found, strict=True)
     ]
     slope = best.place.slope
@@ -180,7 +184,7 @@ def minimise_with_limit(criterion: MixedCriterion) -> tuple[MixedCriterion, Mixe
     if limit_variance is None or optimum.best.outcome is Outcome.UNBOUNDED:
         return criterion, optimum
     there = minimise_mixed(limit)
-    if not there.evaluation.value[0] < optimum.evaluation.value[0] - optimum.evaluation.noise[0]:
+    if not there.evaluation.value[0] < optimum.evaluation.value[0]:
         return criterion, optimum
     # With Sigma fixed, G is proportional to 1 / sigma2, and the derivative by log sigma2 is a whole number.
     evaluation = there.evaluation
@@ -211,7 +215,7 @@ def _starts(criterion: MixedCriterion) -> list[Floats]:
     eye = np.eye(criterion.n_random)
     starts = [np.diag(criterion.crude_variances())]
     if criterion.n_groups <= (_FEW_GROUPS if criterion.random_means_are_fixed else _FEW_WITHOUT_MEAN):
-        starts += [scale * eye for scale in (1.0, 0.03, 30.0, 1e-3, 1e3)]
+        starts += [scale * eye for scale in (_SCALES_OF_ONE if len(eye) == 1 else _SCALES)]
         small = 0.03 * eye
         if len(eye) > 1:
             starts += [small + 30.0 * np.outer(row, row) for row in eye]

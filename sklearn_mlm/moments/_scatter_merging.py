@@ -127,6 +127,8 @@ def _merged_block(
     means *= np.sqrt(weights)[:, None]
     deviations += shifts
     rows = np.concatenate([means[:, None], scatter.factors[parts]], axis=1).reshape(-1, means.shape[1])
-    rounding = ROUNDING_LENGTH * np.sqrt(total)[:, None] * np.abs(deviations + moments.center)[:, at]
+    # The parts' means have been rounded once more than their values: about the common centre.
+    size = np.abs(deviations + moments.center)[:, at] + np.abs(moments.center[at])
+    rounding = ROUNDING_LENGTH * np.sqrt(total)[:, None] * size
     factors = project_out(rows, np.repeat(codes, len(at) + 1), n_groups, scatter.slopes, rounding)
     return deviations, factors, rows.T @ rows

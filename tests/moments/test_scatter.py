@@ -463,7 +463,6 @@ def test_merging_single_rows_keeps_what_is_constant_in_a_group_out_of_the_factor
     assert merged.rest[2, 2] == merged.rest[0, 0] == 0.0
 
 
-@pytest.mark.xfail(reason="what is rounding is decided by the size of the group's values, not by that of the parts' centres")
 def test_merging_keeps_a_small_constant_slope_out_of_the_factors():
     parts = [
         GroupedScatter.from_arrays([[far], [0.1]], [1.0, y], ["a", "b"], slopes=0) for far, y in ((3.0, 2.0), (9.0, 5.0))
