@@ -141,7 +141,7 @@ class MixedEffectsRegressor(IncrementalRegressor):
     >>> model = MixedEffectsRegressor(random_effects="(1 + days | subject)").fit(X, y, groups=subject)
     >>> model.covariance_["subject"].round(2)
                  (Intercept)   days
-    (Intercept)       612.10   9.60
+    (Intercept)       612.09   9.60
     days                9.60  35.07
     >>> model.random_effects_.head(2).round(2)
              (Intercept)  days
