@@ -294,7 +294,20 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         return moments, lambda moments, known: replace(moments, remainder=read(known)[1].remainder)
 
     def partitions(self, X: Any, y: Any, groups: Any, sample_weight: Any, *, reset: bool = True) -> Parts:
-        """Return collections, divided into partitions of the same rows, and set the attributes of columns."""
+        """Return collections, divided into partitions of the same rows, and set the attributes of columns.
+
+        Parameters
+        ----------
+        X, y, groups, sample_weight : dask collection or None
+            As in `fit`.
+        reset : bool, default=True
+            Whether the columns may differ from those of earlier calls.
+
+        Returns
+        -------
+        parts : Parts
+            The partitions.
+        """
         arguments = {"X": X, "y": y, "groups": groups, "sample_weight": sample_weight}
         any_lazy()
         check_lazy(arguments)
@@ -303,7 +316,24 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         return partition(arguments)
 
     def reduce(self, parts: Parts, read: Callable[..., Any], merge: Callable[[Sequence[Any]], Any], *arguments: Any) -> Any:
-        """Return what `merge` makes of the results of `read`, a function of a local model, arguments and rows."""
+        """Return what `merge` makes of the results of `read` for each partition.
+
+        Parameters
+        ----------
+        parts : Parts
+            The partitions, as `partitions` returns them.
+        read : callable
+            A function of a local model, its arguments and the rows of a partition.
+        merge : callable
+            A function of a list of results, which returns one of the same kind.
+        *arguments : object
+            Further arguments of `read`.
+
+        Returns
+        -------
+        result : object
+            The merged result.
+        """
         each = self._map_partitions(read, parts, self._task_model(), *arguments)
         return self._compute(merge_by_tree(merge, each), parts)
 

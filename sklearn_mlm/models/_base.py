@@ -122,7 +122,18 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
         return self.group_feature
 
     def with_group_column(self, name: str) -> Self:
-        """Return an unfitted copy that takes the group labels from the column of X with this name."""
+        """Return an unfitted copy that takes the group labels from the column of X with this name.
+
+        Parameters
+        ----------
+        name : str
+            The name of the column.
+
+        Returns
+        -------
+        copy : GroupedRegressor
+            The unfitted copy.
+        """
         copy: Self = clone(self).set_params(group_feature=name)
         return copy
 

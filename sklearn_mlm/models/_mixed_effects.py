@@ -408,13 +408,35 @@ class MixedEffectsRegressor(IncrementalRegressor):
         return self._group_key
 
     def group_column(self, X: Any) -> str | None:
-        """Return the name of the grouping factor if X has a column of that name, and None if not."""
+        """Return the name of the grouping factor if X has a column of that name, and None if not.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
+            The data.
+
+        Returns
+        -------
+        name : str or None
+            The name.
+        """
         names = column_names(X)
         factor = self._terms()[0].factor if self.random_effects is not None else None
         return factor if factor is not None and names is not None and list(names).count(factor) == 1 else None
 
     def with_group_column(self, name: str) -> Self:
-        """Return an unfitted copy that takes the group labels from the column of X with this name."""
+        """Return an unfitted copy that takes the group labels from the column of X with this name.
+
+        Parameters
+        ----------
+        name : str
+            The name of the column.
+
+        Returns
+        -------
+        copy : MixedEffectsRegressor
+            The unfitted copy.
+        """
         terms = " + ".join(str(replace(term, factor=name)) for term in self._terms())
         copy: Self = clone(self).set_params(random_effects=terms)
         return copy

@@ -69,7 +69,18 @@ class Moments:
         return self.center + mean, self.within.diagonal() + self.counts @ (self.deviations - mean) ** 2
 
     def of_columns(self, columns: Sequence[int]) -> Self:
-        """Return the moments of some columns of x, and y, without a remainder."""
+        """Return the moments of some columns of x, and y, without a remainder.
+
+        Parameters
+        ----------
+        columns : sequence of int
+            Positions of the columns of x.
+
+        Returns
+        -------
+        moments : Moments
+            The moments.
+        """
         chosen, names = [*columns, self.n_features], self.feature_names
         return replace(
             self,
@@ -81,7 +92,20 @@ class Moments:
         )
 
     def named(self, groups_name: Any, outcome_name: str | None) -> Self:
-        """Return the same moments with these names of the groups and of y."""
+        """Return the same moments with these names of the groups and of y.
+
+        Parameters
+        ----------
+        groups_name : hashable or None
+            Name of the group labels.
+        outcome_name : str or None
+            Name of y.
+
+        Returns
+        -------
+        moments : Moments
+            The moments.
+        """
         return replace(self, labels=self.labels.rename(groups_name), outcome_name=outcome_name)
 
     def about_slopes(self, slopes: np.ndarray | None = None) -> tuple[Self, np.ndarray]:

@@ -67,7 +67,20 @@ class Scatter:
         return self.moments.n_features
 
     def about_slopes(self, slopes: np.ndarray | None = None) -> tuple[Self, np.ndarray]:
-        """Return the record of (x, y - x'b), and b; the slopes b are by default those of the remainder, or 0."""
+        """Return the record of (x, y - x'b), and b.
+
+        Parameters
+        ----------
+        slopes : ndarray of shape (n_features,) or None, default=None
+            The slopes b; None takes those of the remainder, or 0 without one.
+
+        Returns
+        -------
+        scatter : Scatter
+            The record, without a remainder.
+        slopes : ndarray of shape (n_features,)
+            The slopes b.
+        """
         known = np.zeros(self.n_features) if self.moments.remainder is None else self.moments.remainder.slopes
         moments, b = self.moments.about_slopes(slopes)
         to_rest = np.eye(self.n_features + 1)
@@ -78,11 +91,35 @@ class Scatter:
         return replace(self, moments=moments, factors=factors, rest=rest), b
 
     def named(self, groups_name: Any, outcome_name: str | None) -> Self:
-        """Return the same record with these names of the groups and of y."""
+        """Return the same record with these names of the groups and of y.
+
+        Parameters
+        ----------
+        groups_name : hashable or None
+            Name of the group labels.
+        outcome_name : str or None
+            Name of y.
+
+        Returns
+        -------
+        scatter : Scatter
+            The record.
+        """
         return replace(self, moments=self.moments.named(groups_name, outcome_name))
 
     def renamed(self, names: Sequence[str]) -> Self:
-        """Return the same record with other names of the columns of x."""
+        """Return the same record with other names of the columns of x.
+
+        Parameters
+        ----------
+        names : sequence of str
+            A name for each column.
+
+        Returns
+        -------
+        scatter : Scatter
+            The record.
+        """
         return replace(self, moments=replace(self.moments, feature_names=tuple(names)))
 
 
