@@ -214,7 +214,7 @@ def _texts(name: str, column: pd.Series, digits: list[int | None] | None) -> lis
     if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
         return [str(value) for value in column]
     values = column.to_numpy(dtype=np.float64)
-    if name.startswith("p_value"):
+    if name.startswith("p_"):
         return [p_text(value) for value in values]
     if name.startswith("df"):
         return [df_text(value) for value in values]

@@ -155,8 +155,12 @@ def random_effects_test(model: FittedModel) -> pd.DataFrame:
         raise ValueError("The model leaves no residual (sigma2 = 0): the likelihood has no maximum to compare with.")
     rows = {}
     for at, term in enumerate(fit.options.terms):
+        size = sum((at, name) not in fit.coefficients_left_out for name in term.coefficients)
         for name in term.coefficients:
-            value, size = fit.value_without(at, name), len(term.coefficients)
+            if (at, name) in fit.coefficients_left_out:
+                rows[name] = {"criterion": fit.value, "chi2": np.nan, "df": 0, "p_value": np.nan, "p_naive": np.nan}
+                continue
+            value = fit.value_without(at, name)
             chi2 = max(value - fit.value, 0.0)
             naive = float(stats.chi2.sf(chi2, size))
             rows[name] = {

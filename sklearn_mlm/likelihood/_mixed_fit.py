@@ -353,12 +353,18 @@ class MixedEffectsFit:
             return self.value
         return fit_mixed(self.scatter, replace(self.options, method="ml")).value
 
+    @property
+    def coefficients_left_out(self) -> list[tuple[int, str]]:
+        """Terms and names of the random coefficients that depend on those before them, and have no variance."""
+        names = [(at, name) for at, term in enumerate(self.options.terms) for name in term.coefficients]
+        return [names[at] for at in self.criterion.coordinates.dropped_random]
+
     def value_without(self, term: int, name: str) -> float:
         """Return the least criterion without one coefficient of a random term; that of least squares if none is left."""
-        left = []
+        left, out = [], {*self.coefficients_left_out, (term, name)}
         for at, each in enumerate(self.options.terms):
-            intercept = each.intercept and not (at == term and name == INTERCEPT)
-            columns = tuple(column for column in each.columns if at != term or column != name)
+            intercept = each.intercept and (at, INTERCEPT) not in out
+            columns = tuple(column for column in each.columns if (at, column) not in out)
             if intercept or columns:
                 left.append(replace(each, intercept=intercept, columns=columns))
         if left:

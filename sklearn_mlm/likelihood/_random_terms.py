@@ -75,6 +75,11 @@ def parse_random_effects(text: str) -> list[RandomTerm]:
     """
     if not isinstance(text, str):
         raise ValueError(f"random_effects must be a text such as {_EXAMPLE}, or None; found {text!r}.")
+    if "~" in text.split("`")[0]:
+        raise ValueError(
+            f"random_effects must hold random terms alone, such as {_EXAMPLE}; found the formula {text!r}. Every column of "
+            "X has a fixed effect, and y is the outcome."
+        )
     return list(_parsed(text))
 
 
@@ -148,6 +153,7 @@ class _Parser:
 
     def term(self) -> RandomTerm:
         """Return the next term."""
+        start = self._peek()[2]
         self.expect("(")
         intercept, columns, sign = True, [], "+"
         if self._next_is("-"):
@@ -161,7 +167,7 @@ class _Parser:
                 raise self._error("cannot be taken away: only -1 leaves something out", at)
             else:
                 name = self._name("0, 1 or the name of a column")
-                if self._next_is(":", "*", "^", "/"):
+                if self._next_is(":", "*", "^", "/") or (self._peek()[1] == "(" and self._peek()[0] == "sign"):
                     raise self._error("is not covered: name a column of the product instead", self._peek()[2])
                 if name in columns:
                     raise self._error("occurs twice in its term", at)
@@ -174,7 +180,7 @@ class _Parser:
             raise self._error("is not covered: a model has one grouping factor, named by one column", self._peek()[2])
         self.expect(")")
         if not intercept and not columns:
-            raise self._error("has no coefficient that varies", self._peek()[2])
+            raise self._error("lets no coefficient vary", start)
         return RandomTerm(factor, intercept, tuple(columns), sign == "|")
 
 

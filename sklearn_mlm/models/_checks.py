@@ -77,10 +77,11 @@ def check_mixed(criterion: MixedCriterion, options: MixedOptions, grouped: bool)
     else:
         reason = f"different covariances of {terms} give y the same covariance"
     groups = options.terms[0].factor
+    advice = ", or make them independent with ||" if any(len(block) > 1 for block in criterion.coordinates.blocks) else ""
     raise TooLittleError(
         f"The rows do not identify the variances: {reason}. The groups of {groups} have too few rows, or too few distinct "
         "values of the columns whose coefficients vary, or the fixed effects already determine the differences between "
-        "groups. Let fewer coefficients vary, or make them independent with ||."
+        f"groups. Let fewer coefficients vary{advice}."
     )
 
 

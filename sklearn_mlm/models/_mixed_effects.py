@@ -447,7 +447,8 @@ class MixedEffectsRegressor(IncrementalRegressor):
 
     def _warn_of_no_groups(self) -> None:
         """Warn that no groups were passed."""
-        warn_of_missing_groups(f"fit {FIT_WITHOUT_GROUPS} {PASS_GROUPS_OF_FACTOR}")
+        missing = "" if self.random_effects is None else f" X has no column {self._factor!r}, which random_effects names."
+        warn_of_missing_groups(f"fit {FIT_WITHOUT_GROUPS}{missing} {PASS_GROUPS_OF_FACTOR}")
 
     def _check_parameters(self) -> None:
         """Raise a ValueError for a parameter that is not one of its choices."""
@@ -469,7 +470,12 @@ class MixedEffectsRegressor(IncrementalRegressor):
             self._random = frozenset(name for term in terms for name in term.columns)
         check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
         labels, more = self._split(groups)
-        return super()._check_rows(X, y, labels, sample_weight, more=more, **options)
+        try:
+            return super()._check_rows(X, y, labels, sample_weight, more=more, **options)
+        except ValueError as error:
+            if labels is None and self._group_key is None and self.random_effects is not None:
+                error.add_note(f"There are no groups: X has no column {self._factor!r}, which random_effects names.")
+            raise
 
     def _validate_new_rows(self, X: Any, groups: Any) -> tuple[Any, Any, int]:
         """Return the columns of new rows, their groups and their number, checked."""

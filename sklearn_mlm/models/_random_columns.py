@@ -72,9 +72,16 @@ def columns_outside(X: Any, groups: Any, terms: Sequence[RandomTerm]) -> tuple[s
         if of_groups is None or name not in list(of_groups):
             raise ValueError(
                 f"random_effects names the column {name!r}, which is neither in X (which has "
-                f"{', '.join(map(repr, shown[:_NAMED])) or 'no columns'}) nor in groups."
+                f"{', '.join(map(repr, shown[:_NAMED])) or 'no columns'}) nor in groups.{_of_pipelines(shown)}"
             )
     return outside
+
+
+def _of_pipelines(names: list[str]) -> str:
+    """Return what to do if the names look like those that a step of a pipeline has made; empty if not."""
+    if names and all(name == f"x{at}" for at, name in enumerate(names)):
+        return ' In a pipeline, set_output(transform="pandas") keeps the names of columns.'
+    return " ColumnTransformer(verbose_feature_names_out=False) keeps names." if any("__" in name for name in names) else ""
 
 
 def _names_of_columns(X: Any) -> list[str] | None:

@@ -70,7 +70,7 @@ def as_labels(groups: ArrayLike, n_samples: int | None = None) -> Labels:
     if isinstance(groups, str):
         raise ValueError(
             f"groups must hold one label per row; found the string {groups!r}. To name the column of X that holds the "
-            f"labels, set group_feature={groups!r}."
+            f'labels, set group_feature={groups!r}, or random_effects="(1 | {groups})" of a MixedEffectsRegressor.'
         )
     if "GroupBy" in type(groups).__name__:
         key = getattr(groups, "keys", None)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sklearn_mlm import MixedEffectsRegressor, RandomInterceptRegressor, inference
+from sklearn_mlm import DroppedColumnsWarning, MixedEffectsRegressor, RandomInterceptRegressor, inference
 from sklearn_mlm.datasets import load_sleepstudy
 
 SLEEPSTUDY = "(1 + days | subject)"
@@ -332,3 +332,18 @@ def test_influence_takes_the_rows_of_the_fit_only(model, sleepstudy):
         inference.influence(model, X, y + 1.0, subject)
     with pytest.raises(ValueError, match="influence needs the rows"):
         inference.influence(model, X.iloc[:-1], y.iloc[:-1], subject.iloc[:-1])
+
+
+def test_coefficients_that_are_left_out_do_not_take_the_place_of_the_one_that_is_tested():
+    X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
+    expected = inference.random_effects_test(
+        MixedEffectsRegressor(random_effects="(1 + days | s)").fit(X, y, groups=subject)
+    )
+    model = MixedEffectsRegressor(random_effects="(1 + days + twice | s)")
+    with pytest.warns(DroppedColumnsWarning):
+        model.fit(X.assign(twice=2.0 * X["days"]), y, groups=subject)
+    table = inference.random_effects_test(model)
+    np.testing.assert_allclose(table.loc[["(Intercept)", "days"]], expected, rtol=1e-9)
+    assert table.loc["twice", "df"] == 0
+    assert np.isnan(table.loc["twice", "p_value"])
+    assert set(inference.format_table(table)["p_naive"]) == {"<0.001", "-"}

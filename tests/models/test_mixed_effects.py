@@ -660,6 +660,8 @@ def test_without_groups_it_is_least_squares_and_says_how_to_pass_them(random_eff
     np.testing.assert_allclose(model.variance_components_["residual"], rest, rtol=1e-12)
     assert (model.variance_components_[:-1] == 0).all()
     assert model.n_groups_ == len(model.random_effects_) == 0
+    # A factor that is misspelt is named.
+    assert ("X has no column 'g'" in str(caught[0].message)) == (random_effects is not None)
     # The model has no parameter of the name that the random intercept model has for the column of labels.
     assert "group_feature" not in str(caught[0].message)
 
