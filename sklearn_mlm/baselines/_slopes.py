@@ -49,6 +49,8 @@ def slopes_between_groups(rows: GroupedRows, fit: Fit, first: pd.Series) -> pd.D
         if criterion.coordinates.dropped_random or unidentified(criterion) is not None or criterion.unbounded:
             continue
         mixed = fit_of_mixed_criterion(criterion, options)
+        if mixed.has_no_maximum:
+            continue
         chi2 = max(fit.value - mixed.value, 0.0)
         sd = float(np.sqrt(mixed.random_covariance[1, 1]))
         table.loc[name] = [sd, chi2, mixture_p_value(chi2, 2)]

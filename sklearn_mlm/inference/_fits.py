@@ -106,8 +106,10 @@ def fit_of(model: FittedModel, name: str = "model", kind: str = "model of this p
         raise TypeError(_NOT_OURS.format(name, kind, type(model).__name__ + ends))
     fit: MixedFit | LeastSquaresFit = last.fit_
     names = None if last is model or hasattr(last, "feature_names_in_") else _names_of_columns(model)
-    if names and isinstance(fit, Fit | MixedEffectsFit) and len(names) == fit.moments.n_features:
-        return fit.renamed(names)
+    if names and isinstance(fit, Fit | MixedEffectsFit):
+        # Columns that are only in groups keep their names.
+        names = [*names, *fit.moments.shown_names[fit.predictors.n_features :]]
+        return fit.renamed(names) if len(names) == fit.moments.n_features else fit
     if names and isinstance(fit, LeastSquaresFit):
         leading = [INTERCEPT] if INTERCEPT in fit.names else []
         return replace(fit, names=[*leading, *names]) if len(leading + names) == len(fit.names) else fit

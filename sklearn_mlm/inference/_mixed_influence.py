@@ -52,10 +52,10 @@ def changes_without_groups(
         A row for each of these groups, with the columns that `influence` describes.
     """
     record, known = fit.scatter.about_slopes()
-    remainder = fit.moments.remainder
+    remainder, center = fit.moments.remainder, record.moments.center.copy()
     if remainder is not None:
-        rows = rest_of(rows, KnownPart(remainder.slopes, remainder.center))
-    rests, deviations = rests_of_groups(rows, record.slopes, record.moments.center)
+        rows, center[-1] = rest_of(rows, KnownPart(remainder.slopes, remainder.center)), 0.0
+    rests, deviations = rests_of_groups(rows, record.slopes, center)
     check(record.moments, deviations, np.abs(rests.sum(axis=0) - record.rest).diagonal())
     logs = np.zeros(len(rows)) if rows.weights is None else np.log(rows.weights)
     log_weights = np.bincount(rows.codes, logs, record.n_groups).astype(np.float64)

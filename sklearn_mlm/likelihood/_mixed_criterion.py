@@ -34,7 +34,7 @@ from ._mixed_coordinates import mixed_coordinates
 _LEAST_R2 = 1e-100
 # Rounding of a sum, relative to its terms.
 _ROUNDING = 32 * np.finfo(np.float64).eps
-# A residual variance, relative to the mean square of y, that is rounding.
+# A residual variance, relative to the mean square of y, that is rounding; the default of `without_residual`.
 _NO_RESIDUAL = 1e-18
 # Squares, relative to those of y, that are rounding after an exact fit.
 _EXACT = 1e-20
@@ -238,8 +238,8 @@ class MixedCriterion:
             fixed.__dict__.pop(name, None)
         return fixed
 
-    def without_residual(self) -> MixedCriterion:
-        """Return the criterion at a residual variance that is rounding, in coordinates for it."""
+    def without_residual(self, share: float = _NO_RESIDUAL) -> MixedCriterion:
+        """Return the criterion at a residual variance that is this share of y's mean square, in coordinates for it."""
         here = self.coordinates
         return MixedCriterion(
             self.scatter,
@@ -248,7 +248,7 @@ class MixedCriterion:
             n_predictors=here.n_predictors,
             reml=self.reml,
             precision_weights=self._precision_weights,
-            residual_variance=_NO_RESIDUAL / self.n_observations,
+            residual_variance=share / self.n_observations,
         )
 
     @property

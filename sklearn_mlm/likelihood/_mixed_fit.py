@@ -17,7 +17,7 @@ from ._group_factors import GroupRows
 from ._group_products import gradients_of, products_of
 from ._linalg import share
 from ._mixed_criterion import MixedCriterion
-from ._mixed_optimum import MixedOptimum, minimise_with_limit, tangents, without_random_effects
+from ._mixed_optimum import MixedOptimum, Outcome, minimise_with_limit, tangents, without_random_effects
 from ._mixed_rows import GroupUncertainty, RowPredictor
 from ._mixed_variances import directions_without_variance, kenward_roger_terms
 from ._options import MixedOptions
@@ -279,9 +279,14 @@ class MixedEffectsFit:
     @property
     def value(self) -> float:
         """The criterion: -2 (restricted) log-likelihood with all constants, as in lme4; -inf if it falls without bound."""
-        if self.criterion.exact_fit or (not self._has_residual and self.criterion.unbounded):
+        if self.criterion.exact_fit or (not self._has_residual and self.criterion.unbounded) or self.has_no_maximum:
             return -np.inf
         return float(self.optimum.evaluation.value[0])
+
+    @property
+    def has_no_maximum(self) -> bool:
+        """Whether the likelihood grows without bound as sigma2 goes to 0, so that there are no estimates."""
+        return bool(self.optimum.trials) and self.optimum.best.outcome is Outcome.UNBOUNDED
 
     @property
     def aic(self) -> float:

@@ -38,8 +38,10 @@ _AT_SADDLE, _NEGATIVE = 1e-8, 1e-7
 _ENOUGH = 1e-4
 # Curvatures below this share of the largest are rounding; the second number keeps steps along flat directions finite.
 _NO_CURVATURE, _TINY = 1e-14, 1e-100
-# Below this, the derivative by log sigma2 of a criterion without residual is rounding: it is a whole number.
+# If the criterion falls without bound as sigma2 goes to 0, it falls by a whole number per unit of log sigma2.
 _NO_FALL = 0.5
+# Residual variances, relative to the mean square of y, on the way to 0, and their ratio.
+_SMALLER_RESIDUALS, _RATIO = (1e-4, 1e-6, 1e-8, 1e-10, 1e-12), 1e-2
 
 
 class Outcome(Enum):
@@ -68,6 +70,8 @@ class Trial:
         Newton's decrement at the end, in units of the criterion.
     outcome : Outcome
         How the search ended.
+    factor : ndarray of shape (q, q)
+        The factor of G at the end.
     """
 
     start: Floats
@@ -76,6 +80,7 @@ class Trial:
     n_steps: int
     decrement: float
     outcome: Outcome
+    factor: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +119,7 @@ class MixedOptimum:
         return min(self.trials, key=lambda trial: trial.value)
 
 
-def minimise_mixed(criterion: MixedCriterion) -> MixedOptimum:
+def minimise_mixed(criterion: MixedCriterion, starts: list[Floats] | None = None) -> MixedOptimum:
     """Return the minimum of a criterion over all G that are positive semidefinite and 0 between blocks.
 
     The search is Newton's method on the entries of a factor of G in the basis of its eigenvectors, with the exact second
@@ -126,13 +131,15 @@ def minimise_mixed(criterion: MixedCriterion) -> MixedOptimum:
     ----------
     criterion : MixedCriterion
         The criterion.
+    starts : list of ndarray of shape (q, q) or None, default=None
+        Factors of relative covariances to start from, in the coordinates.
 
     Returns
     -------
     optimum : MixedOptimum
         The lowest minimum that was found.
     """
-    starts = _starts(criterion)
+    starts = _starts(criterion) if starts is None else starts
     searches = [_search(criterion, start) for start in starts]
     ends: list[_End | None] = [None] * len(searches)
     wanted = {at: next(search) for at, search in enumerate(searches)}
@@ -147,16 +154,17 @@ def minimise_mixed(criterion: MixedCriterion) -> MixedOptimum:
                 del wanted[at]
     found = [end for end in ends if end is not None]
     best = min(found, key=lambda end: end.place.value)
-    trials = [
-        Trial(
-            start @ start.T, end.place.value, int(np.count_nonzero(end.point.roots)), end.n_steps, end.decrement, end.outcome
-        )
-        for start, end in zip(starts, found, strict=True)
-    ]
+    trials = [_trial(start, end) for start, end in zip(starts, found, strict=True)]
     slope = best.place.slope
     multipliers = [np.linalg.eigvalsh(null.T @ slope @ null) for null in best.point.null_spaces(criterion)]
     evaluation = best.place.evaluation.at(best.place.position)
     return MixedOptimum(best.point.basis, best.point.roots, evaluation, np.concatenate(multipliers), trials)
+
+
+def _trial(start: Floats, end: _End) -> Trial:
+    """Return the record of a search."""
+    rank = int(np.count_nonzero(end.point.roots))
+    return Trial(start @ start.T, end.place.value, rank, end.n_steps, end.decrement, end.outcome, end.point.factor)
 
 
 def minimise_with_limit(criterion: MixedCriterion) -> tuple[MixedCriterion, MixedOptimum]:
@@ -176,23 +184,24 @@ def minimise_with_limit(criterion: MixedCriterion) -> tuple[MixedCriterion, Mixe
     optimum : MixedOptimum
         Its minimum.
     """
-    limit = criterion.without_residual() if criterion.may_be_unbounded else criterion
     if criterion.unbounded:
+        limit = criterion.without_residual()
         return limit, minimise_mixed(limit)
     optimum = minimise_mixed(criterion)
-    limit_variance = limit.residual_variance
-    if limit_variance is None or optimum.best.outcome is Outcome.UNBOUNDED:
+    if not criterion.may_be_unbounded or optimum.best.outcome is Outcome.UNBOUNDED:
         return criterion, optimum
+    values, factors = [], None
+    for share in _SMALLER_RESIDUALS:
+        there = minimise_mixed(criterion.without_residual(share), factors)
+        values.append(there.best.value)
+        # With Sigma fixed, G is proportional to 1 / sigma2.
+        factors = [trial.factor / np.sqrt(_RATIO) for trial in there.trials]
+    if values[-2] - values[-1] > -_NO_FALL * np.log(_RATIO):
+        unbounded = replace(optimum.best, value=-np.inf, outcome=Outcome.UNBOUNDED)
+        return criterion, replace(optimum, trials=[*optimum.trials, unbounded])
+    limit = criterion.without_residual()
     there = minimise_mixed(limit)
-    if not there.evaluation.value[0] < optimum.evaluation.value[0]:
-        return criterion, optimum
-    # With Sigma fixed, G is proportional to 1 / sigma2, and the derivative by log sigma2 is a whole number.
-    evaluation = there.evaluation
-    fall = limit.degrees_of_freedom - float(evaluation.r2[0]) / limit_variance + _fall(there.factor, evaluation.slope[0])
-    if fall > _NO_FALL:
-        unbounded = replace(there.best, value=-np.inf, outcome=Outcome.UNBOUNDED)
-        return limit, replace(there, trials=[*there.trials, unbounded])
-    return limit, there
+    return (limit, there) if there.best.value < optimum.best.value else (criterion, optimum)
 
 
 def _fall(factor: Floats, slope: Floats) -> float:

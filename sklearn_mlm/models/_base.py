@@ -223,8 +223,11 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
         self.__dict__.pop("feature_names_in_", None)
         self.n_features_in_ = 0
 
-    def _validate_new_rows(self, X: Any, groups: Any) -> tuple[Any, Any, int]:
-        """Return the predictors of new rows (None if there are none), their groups and their number, checked."""
+    def _validate_new_rows(self, X: Any, groups: Any, *, population: bool = False) -> tuple[Any, Any, int]:
+        """Return the predictors of new rows (None if there are none), their groups and their number, checked.
+
+        With `population`, the groups are not needed.
+        """
         check_containers(X=X, groups=groups)
         if X is None:
             if len(self._slopes):
@@ -268,7 +271,7 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
             Positions in `groups_`; -1 for a group that `fit` has not seen, and -2 for a row without a label.
         """
         population = isinstance(groups, str) and groups == POPULATION
-        X, groups, n_samples = self._validate_new_rows(X, None if population else groups)
+        X, groups, n_samples = self._validate_new_rows(X, None if population else groups, population=population)
         if not population and groups is not None:
             return X, self._encode(groups, n_samples)
         if not population and self.n_groups_:

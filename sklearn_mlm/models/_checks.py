@@ -87,7 +87,7 @@ def check_mixed(criterion: MixedCriterion, options: MixedOptions, grouped: bool)
 
 def check_maximum(fit: MixedEffectsFit) -> None:
     """Raise a TooLittleError if the likelihood has no maximum."""
-    if fit.optimum.trials and fit.optimum.best.outcome is Outcome.UNBOUNDED:
+    if fit.has_no_maximum:
         raise TooLittleError(
             "The rows do not identify the variances: some covariance of the random coefficients leaves no residual, and the "
             "likelihood grows without bound as the residual variance goes to 0. There are too few rows for so many "

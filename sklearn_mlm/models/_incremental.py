@@ -14,6 +14,7 @@ from ..likelihood._fit import Fit
 from ..likelihood._mixed_fit import MixedEffectsFit
 from ..moments._labels import has_groups, warn_of_twins
 from ..moments._remainder import KnownPart
+from ..moments._scatter import Scatter
 from ._base import GroupedRegressor
 from ._checks import TooLittleError
 from ._groups_not_passed import FIT_WITHOUT_GROUPS, PASS_GROUPS, warn_of_missing_groups
@@ -181,8 +182,8 @@ class IncrementalRegressor(GroupedRegressor):
 
 def _added(before: Any, new: Any, read_again: ReadAgain, outcome_name: str | None) -> Any:
     """Return the merged record of old and new rows, with the remainder and the group name of the old record, if any."""
-    remainder = getattr(before, "remainder", None)
-    if remainder is not None and new.n_groups and new.n_features == before.n_features:
-        new = read_again(new, new.known_part(remainder.slopes))
+    old, moments = (record.moments if isinstance(record, Scatter) else record for record in (before, new))
+    if old.remainder is not None and new.n_groups and new.n_features == before.n_features:
+        new = read_again(new, moments.known_part(old.remainder.slopes))
     merged = before.merge(new)
     return merged.named(merged.labels.name or before.labels.name, outcome_name)

@@ -477,10 +477,10 @@ class MixedEffectsRegressor(IncrementalRegressor):
                 error.add_note(f"There are no groups: X has no column {self._factor!r}, which random_effects names.")
             raise
 
-    def _validate_new_rows(self, X: Any, groups: Any) -> tuple[Any, Any, int]:
+    def _validate_new_rows(self, X: Any, groups: Any, *, population: bool = False) -> tuple[Any, Any, int]:
         """Return the columns of new rows, their groups and their number, checked."""
         # Rows without labels have no random effects, and need no columns for them.
-        unlabelled = groups is None and self._group_key is None and X is not None
+        unlabelled = groups is None and X is not None and (population or self._group_key is None)
         labels, more = (None, None) if unlabelled else self._split(groups)
         if X is None and more is not None and not len(self._slopes):
             return more.to_numpy(), labels, len(more)
