@@ -264,7 +264,7 @@ class _Columns(NamedTuple):
     @classmethod
     def of(cls, fit: MixedEffectsFit, turn: Floats) -> _Columns:
         """Return the columns whose effects are those in the coordinates times the transpose of a matrix."""
-        to_coordinates: Floats = np.linalg.inv(turn)
+        to_coordinates = np.asarray(np.linalg.inv(turn), dtype=np.float64)
         sigma = np.sqrt(fit.residual_variance)
         factor = sigma * (turn @ fit.optimum.factor)
         covariance = factor @ factor.T

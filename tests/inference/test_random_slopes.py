@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_mlm import DroppedColumnsWarning, MixedEffectsRegressor, RandomInterceptRegressor, inference
 from sklearn_mlm.datasets import load_sleepstudy
@@ -347,3 +349,107 @@ def test_coefficients_that_are_left_out_do_not_take_the_place_of_the_one_that_is
     assert table.loc["twice", "df"] == 0
     assert np.isnan(table.loc["twice", "p_value"])
     assert set(inference.format_table(table)["p_naive"]) == {"<0.001", "-"}
+
+
+# ---- the same model in other words: shifted predictors, and outcomes that they explain nearly all of
+
+
+@pytest.mark.parametrize("shift", [20.0, 100.0, 2000.0])
+def test_profile_limits_of_slopes_and_residual_do_not_depend_on_the_origin(sleepstudy, model, shift):
+    X, y, subject = sleepstudy
+    moved = MixedEffectsRegressor(random_effects=SLEEPSTUDY).fit(X + shift, y, groups=subject)
+    plain, found = inference.confidence_intervals(model), inference.confidence_intervals(moved)
+    same = ["sd(days)", "sd(residual)"]
+    np.testing.assert_allclose(found.loc[same], plain.loc[same], rtol=2e-6)
+    # Far from the origin, the intercept is the slope times the distance, and the limits of the rest follow from it.
+    lower, upper = found.loc["cor(Intercept, days)"]
+    estimate = moved.covariance_["subject"].to_numpy()
+    assert -1.0 < lower < estimate[0, 1] / np.sqrt(estimate[0, 0] * estimate[1, 1]) < upper < -0.9
+
+
+def test_profile_limits_of_a_correlation_are_where_a_dense_profile_has_them(sleepstudy):
+    X, y, subject = sleepstudy
+    moved = MixedEffectsRegressor(random_effects=SLEEPSTUDY).fit(X + 20.0, y, groups=subject)
+    np.testing.assert_allclose(
+        inference.confidence_intervals(moved).loc["cor(Intercept, days)"], [-0.99387, -0.92754], atol=2e-5
+    )
+
+
+@pytest.fixture(scope="module")
+def explained():
+    """Rows, an outcome, and the same outcome plus a large multiple of the first column."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(12), 6)
+    X, effects = rng.normal(size=(72, 2)), rng.normal(size=(12, 2))
+    y = 1 + X @ [2.0, 0.5] + effects[groups, 0] + effects[groups, 1] * X[:, 1] + 0.3 * rng.normal(size=72)
+    return X, groups, y
+
+
+@pytest.mark.parametrize("slope", [1e3, 1e7])
+@pytest.mark.parametrize("method", ["profile", None])
+def test_limits_keep_their_digits_if_a_predictor_explains_nearly_everything(explained, slope, method):
+    X, groups, y = explained
+    plain, steep = (
+        MixedEffectsRegressor(random_effects="(1 + x1 | g)").fit(X, y + k * X[:, 0], groups) for k in (0.0, slope)
+    )
+    expected = inference.confidence_intervals(plain, method=method)
+    expected.loc["x0"] += slope
+    np.testing.assert_allclose(inference.confidence_intervals(steep, method=method), expected, rtol=1e-5, atol=1e-12)
+
+
+def test_influence_does_not_depend_on_what_a_predictor_explains(explained):
+    X, groups, y = explained
+    tables = [
+        inference.influence(MixedEffectsRegressor(random_effects="(1 + x1 | g)").fit(X, outcome, groups), X, outcome, groups)
+        for outcome in (y, y + 1e3 * X[:, 0])
+    ]
+    np.testing.assert_allclose(tables[1], tables[0], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("slope", [1e3, 1e7])
+def test_parts_of_rows_keep_their_digits_if_a_predictor_explains_nearly_everything(explained, slope):
+    X, groups, y = explained
+    outcome, part = y + slope * X[:, 0], np.arange(len(y)) % 2 == 0
+    whole = MixedEffectsRegressor(random_effects="(1 + x1 | g)").fit(X, outcome, groups)
+    parts = MixedEffectsRegressor(random_effects="(1 + x1 | g)").fit(X[part], outcome[part], groups[part])
+    updated = MixedEffectsRegressor(random_effects="(1 + x1 | g)").fit(X[part], outcome[part], groups[part])
+    updated.update_random_effects(X[~part], outcome[~part], groups[~part])
+    assert len(updated.random_effects_) == 12
+    parts.partial_fit(X[~part], outcome[~part], groups[~part])
+    np.testing.assert_allclose(parts.variance_components_, whole.variance_components_, rtol=1e-8)
+
+
+def test_profile_limits_beside_a_redundant_column_are_those_without_it(explained):
+    X, groups, y = explained
+    twice = np.column_stack([X[:, 0], 2.0 * X[:, 0]])
+    with pytest.warns(DroppedColumnsWarning):
+        model = MixedEffectsRegressor(random_effects="(1 | g)").fit(twice, y, groups)
+    plain = MixedEffectsRegressor(random_effects="(1 | g)").fit(X[:, :1], y, groups)
+    table = inference.confidence_intervals(model, method="profile")
+    np.testing.assert_allclose(table.drop(index="x1"), inference.confidence_intervals(plain, method="profile"), rtol=1e-6)
+    assert table.loc["x1"].isna().all()
+
+
+def test_refits_without_a_maximum_are_refused():
+    # Restricted likelihood has a maximum for these rows, and full likelihood has none.
+    sizes = np.random.default_rng(34)
+    groups = np.repeat(np.arange(6), sizes.integers(1, 3, 6))
+    x = sizes.normal(size=len(groups))
+    y = x + sizes.normal(size=6)[groups] + sizes.normal(size=len(groups))
+    with pytest.raises(ValueError, match="likelihood grows without bound"):
+        MixedEffectsRegressor(random_effects="(1 + x0 | g)", method="ml").fit(x[:, None], y, groups)
+    small, large = (
+        MixedEffectsRegressor(random_effects=text).fit(x[:, None], y, groups) for text in ("(1 | g)", "(1 + x0 | g)")
+    )
+    with pytest.raises(ValueError, match="has no maximum"):
+        inference.likelihood_ratio_test(small, large)
+    with pytest.raises(ValueError, match="has no maximum"):
+        inference.confidence_intervals(large, method="profile")
+
+
+def test_columns_of_groups_keep_their_names_in_pipelines(explained):
+    X, groups, y = explained
+    frame = pd.DataFrame(X, columns=["x", "z"])
+    steps = make_pipeline(StandardScaler(), MixedEffectsRegressor(random_effects="(1 + q | g)"))
+    steps.fit(frame, y, mixedeffectsregressor__groups=pd.DataFrame({"g": groups, "q": X[:, 1]}))
+    assert list(inference.fixed_effects(steps).index) == ["(Intercept)", "x", "z"]

@@ -369,6 +369,21 @@ def test_predictions_of_the_population_need_no_column_outside_x():
     np.testing.assert_allclose(table["prediction"], fixed, rtol=SAME)
 
 
+def test_predictions_of_the_population_need_no_column_outside_x_if_x_has_the_labels():
+    frame = rows()
+    X, y, _ = parts_of(frame, OUTSIDE)
+    with_labels = X.assign(g=frame["g"])
+    model = MixedEffectsRegressor(random_effects=OUTSIDE).fit(with_labels, y, frame[["z"]])
+    fixed = model.intercept_ + X.to_numpy() @ model.coef_[:2]
+    np.testing.assert_allclose(model.predict(with_labels, "population"), fixed, rtol=SAME)
+    table = inference.predict_interval(model, with_labels, "population", kind="population_mean")
+    np.testing.assert_allclose(table["prediction"], fixed, rtol=SAME)
+    with pytest.raises(ValueError, match=r"frame with the column\(s\) z"):
+        model.predict(with_labels)
+    with pytest.raises(ValueError, match="depends on columns that X does not have"):
+        model.predict(with_labels, "population", return_std=True)
+
+
 def test_sparse_x_is_never_made_dense(monkeypatch):
     X, y, groups = simulate(40, 30, 4, level_2=False)
     X = sparse.csr_array(np.where(np.random.default_rng(0).random(X.shape) < 0.3, X, 0.0))
