@@ -107,7 +107,7 @@ def random_effects_test(model: FittedModel) -> pd.DataFrame:
 
     The model is fitted again without each of the coefficients in turn, by its own likelihood, restricted or full: the fixed
     effects stay the same, so that restricted likelihoods can be compared. An intercept is tested too, beside slopes; that is
-    rarely a question of interest.
+    rarely a question of interest. A model of a single coefficient is compared with least squares.
 
     Parameters
     ----------
@@ -120,14 +120,15 @@ def random_effects_test(model: FittedModel) -> pd.DataFrame:
         Indexed by the random coefficient that is left out, with the columns "criterion" (of the model without it), "chi2"
         (the likelihood-ratio statistic), "df" (the number of variances and covariances that are left out), "p_value" (from
         the mixture of chi-squared distributions with df - 1 and df degrees of freedom, which allows for the boundary), and
-        "p_naive" (from chi-squared with df degrees of freedom, as R's ranova has it, which is too large).
+        "p_naive" (from chi-squared with df degrees of freedom, as R's ranova has it, which is too large). A coefficient that
+        the model has left out has no test.
 
     Raises
     ------
     TypeError
         If `model` is not a `MixedEffectsRegressor`.
     ValueError
-        If the model leaves no residual, or has one random coefficient only and no rest to compare with.
+        If the model leaves no residual.
 
     References
     ----------

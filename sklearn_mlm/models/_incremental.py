@@ -65,7 +65,8 @@ class IncrementalRegressor(GroupedRegressor):
 
         The model is that of one `fit` to all rows, however they are cut into parts and ordered. The model is not fitted
         until the rows identify it: two groups, one of which has two rows, and more rows than fixed effects; until then their
-        moments are kept. Every call solves the model once, so that `GroupedMoments.from_batches` is faster for many parts.
+        moments are kept. Every call solves the model once, so that `GroupedMoments.from_batches` is faster for many parts, and
+        `GroupedScatter.from_batches` for those of a model with slopes.
 
         Parameters
         ----------
@@ -74,13 +75,13 @@ class IncrementalRegressor(GroupedRegressor):
         y : array-like of shape (n_samples,)
             Outcome.
         groups : array-like of shape (n_samples,), default=None
-            Group label of each row, of known or new groups. Several calls may hold rows of the same group.
+            Group label of each row, of known or new groups, as in `fit`. Several calls may hold rows of the same group.
         sample_weight : array-like of shape (n_samples,), default=None
             Row weights.
 
         Returns
         -------
-        self : RandomInterceptRegressor
+        self : RandomInterceptRegressor or MixedEffectsRegressor
             The model of all rows. If the call fails, the model does not change.
 
         Raises
@@ -147,7 +148,7 @@ class IncrementalRegressor(GroupedRegressor):
 
         Returns
         -------
-        self : RandomInterceptRegressor
+        self : RandomInterceptRegressor or MixedEffectsRegressor
             The updated model. If the call fails, the model does not change.
 
         Raises

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal, Self, get_args, overload
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from .._inputs import check_choice, column_names
+from .._inputs import check_choice
 from .._typing import CovarianceStructure, DegreesOfFreedom, Method, NewGroups, WeightType
 from ..likelihood._mixed_fit import fit_of_mixed_criterion
 from ..likelihood._options import MixedOptions
@@ -20,13 +18,12 @@ from ..likelihood._random_terms import RandomTerm
 from ..likelihood._second_reading import READINGS
 from ..moments._grouped_scatter import GroupedScatter, scatter_of
 from ..moments._labels import UNSEEN, has_groups, warn_of_twins
-from ..moments._rows import GroupedRows, as_outcome, as_weights, check_containers
-from ._base import NEW_GROUPS, with_columns
+from ..moments._rows import as_outcome, as_weights, check_containers
+from ._base import NEW_GROUPS
 from ._checks import check_maximum, check_mixed, warn_of_peculiar_mixed_data
-from ._groups_not_passed import FIT_WITHOUT_GROUPS, PASS_GROUPS_OF_FACTOR, warn_of_missing_groups
-from ._incremental import IncrementalRegressor, ReadAgain
+from ._factor_regressor import FactorRegressor
+from ._incremental import ReadAgain
 from ._label_checks import warn_of_peculiar_labels
-from ._random_columns import columns_outside, random_terms, split_groups
 from ._rows_in_memory import RowsInMemory, weighted_residuals
 from ._summary import ModelSummary, five_numbers, summarise_model
 
@@ -40,7 +37,7 @@ _CHOICES: dict[str, tuple[str | bool, ...]] = {
 _MeanAndStd = tuple[np.ndarray, np.ndarray]
 
 
-class MixedEffectsRegressor(IncrementalRegressor):
+class MixedEffectsRegressor(FactorRegressor):
     """Linear regression whose intercept and slopes vary between groups: the linear mixed model of one grouping factor.
 
     The model for the rows of group j is
@@ -397,99 +394,11 @@ class MixedEffectsRegressor(IncrementalRegressor):
 
     # ---- parts of the methods above
 
-    # As in `fit`: the name of the factor, of the columns with random coefficients, and of those that X does not have.
-    _factor: str
-    _random: frozenset[str]
-    _more: tuple[str, ...] = ()
-
-    @property
-    def group_feature(self) -> str | int | None:  # type: ignore[override]
-        """Name of the column of X that held the group labels in `fit`; None if X has none."""
-        return self._group_key
-
-    def group_column(self, X: Any) -> str | None:
-        """Return the name of the grouping factor if X has a column of that name, and None if not.
-
-        Parameters
-        ----------
-        X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
-            The data.
-
-        Returns
-        -------
-        name : str or None
-            The name.
-        """
-        names = column_names(X)
-        factor = self._terms()[0].factor if self.random_effects is not None else None
-        return factor if factor is not None and names is not None and list(names).count(factor) == 1 else None
-
-    def with_group_column(self, name: str) -> Self:
-        """Return an unfitted copy that takes the group labels from the column of X with this name.
-
-        Parameters
-        ----------
-        name : str
-            The name of the column.
-
-        Returns
-        -------
-        copy : MixedEffectsRegressor
-            The unfitted copy.
-        """
-        terms = " + ".join(str(replace(term, factor=name)) for term in self._terms())
-        copy: Self = clone(self).set_params(random_effects=terms)
-        return copy
-
-    def _terms(self, groups: Any = None) -> list[RandomTerm]:
-        """Return the random terms; without `random_effects`, an intercept for each group."""
-        return random_terms(self.random_effects, groups)
-
-    def _warn_of_no_groups(self) -> None:
-        """Warn that no groups were passed."""
-        missing = "" if self.random_effects is None else f" X has no column {self._factor!r}, which random_effects names."
-        warn_of_missing_groups(f"fit {FIT_WITHOUT_GROUPS}{missing} {PASS_GROUPS_OF_FACTOR}")
-
     def _check_parameters(self) -> None:
         """Raise a ValueError for a parameter that is not one of its choices."""
         for name, choices in _CHOICES.items():
             check_choice(name, getattr(self, name), choices)
         self._terms()
-
-    def _split(self, groups: Any) -> tuple[Any, pd.DataFrame | None]:
-        """Return the labels that groups hold, and the columns with random coefficients that are not in X."""
-        return split_groups(groups, self._factor, self._more, in_X=self._group_key is not None)
-
-    def _check_rows(self, X: Any, y: Any, groups: Any, sample_weight: Any, **options: Any) -> GroupedRows:
-        """Return the checked rows, with the columns that are not in X but have random coefficients at their end."""
-        reset = options.get("reset", True)
-        if reset:
-            terms = self._terms(groups)
-            self._factor = terms[0].factor
-            self._group_key, self._more = self.group_column(X), columns_outside(X, groups, terms)
-            self._random = frozenset(name for term in terms for name in term.columns)
-        check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
-        labels, more = self._split(groups)
-        try:
-            return super()._check_rows(X, y, labels, sample_weight, more=more, **options)
-        except ValueError as error:
-            if labels is None and self._group_key is None and self.random_effects is not None:
-                error.add_note(f"There are no groups: X has no column {self._factor!r}, which random_effects names.")
-            raise
-
-    def _validate_new_rows(self, X: Any, groups: Any, *, population: bool = False) -> tuple[Any, Any, int]:
-        """Return the columns of new rows, their groups and their number, checked."""
-        # Rows without labels have no random effects, and need no columns for them.
-        unlabelled = groups is None and X is not None and (population or self._group_key is None)
-        labels, more = (None, None) if unlabelled else self._split(groups)
-        if X is None and more is not None and not len(self._slopes):
-            return more.to_numpy(), labels, len(more)
-        X, labels, n_samples = super()._validate_new_rows(X, labels)
-        if unlabelled and self._more:
-            more = pd.DataFrame(np.nan, index=range(n_samples), columns=list(self._more))
-        if more is not None:
-            X, _ = with_columns(X, None, more)
-        return X, labels, n_samples
 
     def _read(
         self, X: Any, y: Any, groups: Any, sample_weight: Any, *, reset: bool = True, min_rows: int = 1
