@@ -65,8 +65,8 @@ class IncrementalRegressor(GroupedRegressor):
 
         The model is that of one `fit` to all rows, however they are cut into parts and ordered. The model is not fitted
         until the rows identify it: two groups, one of which has two rows, and more rows than fixed effects; until then their
-        moments are kept. Every call solves the model once, so that `GroupedMoments.from_batches` is faster for many parts, and
-        `GroupedScatter.from_batches` for those of a model with slopes.
+        moments are kept. Every call solves the model once, so that `GroupedMoments.from_batches` is faster for many parts,
+        and `GroupedScatter.from_batches` for those of a model with slopes.
 
         Parameters
         ----------
