@@ -197,7 +197,7 @@ def mixed_coordinates(
     record, known_slopes = scatter.about_slopes()
     moments, leading = record.moments, int(fit_intercept)
     n_predictors = moments.n_features if n_predictors is None else n_predictors
-    mean = moments.center + moments.counts @ moments.deviations / float(moments.counts.sum())
+    mean = moments.grand_mean
     origin = mean if leading else np.zeros_like(mean)
     factors = GroupFactors(record, design, fit_intercept, n_predictors, origin, mean[:-1])
     of_xy, of_z = factors.products()
@@ -280,8 +280,7 @@ def _scaled(factors: GroupFactors, of_groups: Floats, left: Floats) -> tuple[Flo
     own = np.pad(record.rest[np.ix_(chosen, chosen)], (leading, 0))
     total, rest = own + of_groups, own + left
     noise = np.zeros(len(total))
-    mean = moments.center + moments.counts @ moments.deviations / total_weight
-    noise[leading:] = rounding_scatter(total_weight, mean[chosen], total.diagonal()[leading:])
+    noise[leading:] = rounding_scatter(total_weight, moments.grand_mean[chosen], total.diagonal()[leading:])
     zero_columns(total, total.diagonal() <= noise)
     zero_columns(rest, rest.diagonal() <= noise)
     if leading:

@@ -201,16 +201,21 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
             names = tuple(name for at, name in enumerate(names) if at != self._group_position)
         if more is not None:
             X, names = with_columns(X, names, more)
-        return grouped_rows(
-            X,
-            y,
-            groups,
-            sample_weight,
-            feature_names=names,
-            outcome_name=outcome_name,
-            group_position=self._group_position,
-            some=min_rows > 0,
-        )
+        try:
+            return grouped_rows(
+                X,
+                y,
+                groups,
+                sample_weight,
+                feature_names=names,
+                outcome_name=outcome_name,
+                group_position=self._group_position,
+                some=min_rows > 0,
+            )
+        except ValueError as error:
+            if self._group_position is not None:
+                error.add_note(f"The groups are the column {key!r} of X, unless groups are passed too.")
+            raise
 
     def _check_no_predictors(self, y: ArrayLike | None, groups: ArrayLike | None, reset: bool) -> None:
         """Raise a ValueError if X must not be None, and otherwise record that there are no columns."""

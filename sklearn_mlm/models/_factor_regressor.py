@@ -75,10 +75,10 @@ class FactorRegressor(IncrementalRegressor):
         """Return the random terms; without `random_effects`, an intercept for each group."""
         return random_terms(self.random_effects, groups)
 
-    def _warn_of_no_groups(self) -> None:
-        """Warn that no groups were passed."""
+    def _warn_of_no_groups(self, method: str) -> None:
+        """Warn that no groups were passed to a method."""
         missing = "" if self.random_effects is None else f" X has no column {self._factor!r}, which random_effects names."
-        warn_of_missing_groups(f"fit {FIT_WITHOUT_GROUPS}{missing} {PASS_GROUPS_OF_FACTOR}")
+        warn_of_missing_groups(f"{method} {FIT_WITHOUT_GROUPS}{missing} {PASS_GROUPS_OF_FACTOR}")
 
     def _split(self, groups: Any) -> tuple[Any, pd.DataFrame | None]:
         """Return the labels that groups hold, and the columns with random coefficients that are not in X."""

@@ -48,6 +48,10 @@ class IncrementalRegressor(GroupedRegressor):
         """Fit to a record and set the fitted attributes; without `read_again` there are no rows to read again."""
         raise NotImplementedError
 
+    def _warn_of_no_groups(self, method: str) -> None:
+        """Warn that no groups were passed to a method."""
+        warn_of_missing_groups(f"{method} {FIT_WITHOUT_GROUPS} {PASS_GROUPS}")
+
     def _set_random_effects(self, fit: Fit | MixedEffectsFit) -> None:
         """Set the fit record, the groups and their random effects."""
         self.__dict__.pop("random_effects_", None)
@@ -116,7 +120,7 @@ class IncrementalRegressor(GroupedRegressor):
                 moments = _added(before, moments, read_again, moments.outcome_name or before.outcome_name)
                 warn_of_twins(before.labels, moments.labels, stacklevel=2)
             elif not grouped:
-                warn_of_missing_groups(f"partial_fit {FIT_WITHOUT_GROUPS} {PASS_GROUPS}")
+                self._warn_of_no_groups("partial_fit")
             try:
                 return self._store(moments)
             except TooLittleError:

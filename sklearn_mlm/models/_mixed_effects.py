@@ -196,7 +196,7 @@ class MixedEffectsRegressor(FactorRegressor):
         with self._unchanged_on_error():
             scatter, read_again = self._read(X, y, groups, sample_weight)
             if not has_groups(scatter.labels):
-                self._warn_of_no_groups()
+                self._warn_of_no_groups("fit")
             warn_of_twins(scatter.labels[:0], scatter.labels, stacklevel=2)
             self._store(scatter, read_again)
             if isinstance(read_again, RowsInMemory):

@@ -17,7 +17,7 @@ class _WithoutGroups(GroupedRegressor):
         """Return the checked rows without their groups."""
         return super()._check_rows(X, y, groups, sample_weight, **options).without_groups()
 
-    def _warn_of_no_groups(self) -> None:
+    def _warn_of_no_groups(self, method: str) -> None:
         """Do not warn, because the groups are left out on purpose."""
 
     def predict(self, X: Any, groups: Any = None, return_std: bool = False) -> Any:

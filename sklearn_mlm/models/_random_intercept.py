@@ -21,7 +21,6 @@ from ..moments._labels import has_groups, warn_of_twins
 from ..moments._rows import as_outcome, as_weights, check_containers
 from ._base import NEW_GROUPS
 from ._checks import check_groups, check_rows, warn_of_peculiar_data
-from ._groups_not_passed import FIT_WITHOUT_GROUPS, PASS_GROUPS, warn_of_missing_groups
 from ._incremental import IncrementalRegressor, ReadAgain
 from ._label_checks import warn_of_peculiar_labels
 from ._rows_in_memory import RowsInMemory, weighted_residuals
@@ -192,7 +191,7 @@ class RandomInterceptRegressor(IncrementalRegressor):
         with self._unchanged_on_error():
             moments, read_again = self._read(X, y, groups, sample_weight)
             if not has_groups(moments.labels):
-                self._warn_of_no_groups()
+                self._warn_of_no_groups("fit")
             warn_of_twins(moments.labels[:0], moments.labels, stacklevel=2)
             self._store(moments, read_again)
             if isinstance(read_again, RowsInMemory):
@@ -411,10 +410,6 @@ class RandomInterceptRegressor(IncrementalRegressor):
         return pd.Series(self._effects, index=self.groups_, name="random_effect")
 
     # ---- parts of the methods above
-
-    def _warn_of_no_groups(self) -> None:
-        """Warn that no groups were passed."""
-        warn_of_missing_groups(f"fit {FIT_WITHOUT_GROUPS} {PASS_GROUPS}")
 
     def _check_parameters(self) -> None:
         """Raise a ValueError for a parameter that is not one of its choices."""

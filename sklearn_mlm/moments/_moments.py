@@ -63,6 +63,12 @@ class Moments:
         return self.feature_names or tuple(f"x{i}" for i in range(self.n_features))
 
     @property
+    def grand_mean(self) -> np.ndarray:
+        """Mean of (x, y) over all rows, of shape (n_features + 1,); the center if there are none."""
+        mean: np.ndarray = self.center + self.counts @ self.deviations / (self.counts.sum() or 1.0)
+        return mean
+
+    @property
     def total_scatter(self) -> tuple[np.ndarray, np.ndarray]:
         """The grand mean of (x, y) and the scatter of each column about the mean, each of shape (n_features + 1,)."""
         mean = self.counts @ self.deviations / (self.counts.sum() or 1.0)

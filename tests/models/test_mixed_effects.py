@@ -743,7 +743,9 @@ def test_until_the_rows_identify_the_model_it_is_not_fitted_and_nothing_is_lost(
     X, y, groups = parts_of(frame, INSIDE)
     model = MixedEffectsRegressor(random_effects=INSIDE)
     for at in (slice(0, 0), slice(0, 1), slice(1, 3)):
-        model.partial_fit(X[at], y[at], groups[at])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            model.partial_fit(X[at], y[at], groups[at])
         with pytest.raises(NotFittedError):
             model.predict(X, groups)
     assert model.moments_.moments.n_rows.tolist() == [3]
@@ -1635,3 +1637,27 @@ def test_intervals_of_predictions_hold_what_their_kind_says():
     fixed = inference.predict_interval(model, X, kind="population_mean")
     table = inference.contrast_test(model, np.column_stack([np.ones(3), X[:3]]), joint=False)
     np.testing.assert_allclose(fixed.iloc[:3], table[["estimate", "ci_lower", "ci_upper"]], rtol=1e-8)
+
+
+def test_an_error_about_labels_says_which_column_of_x_they_are():
+    frame = rows()
+    labels = frame["g"].where(frame.index > 2)
+    with pytest.raises(ValueError, match=r"groups has 3 missing label\(s\)") as caught:
+        MixedEffectsRegressor(random_effects=INSIDE).fit(frame[["x", "w"]].assign(g=labels), frame["y"])
+    assert caught.value.__notes__ == ["The groups are the column 'g' of X, unless groups are passed too."]
+    # A factor that X does not have is named beside what is wrong with the columns that it has.
+    with pytest.raises(ValueError, match="Column 'g' of X must hold numbers") as caught:
+        MixedEffectsRegressor(random_effects="(1 + x | h)").fit(frame[["x", "w", "g"]], frame["y"])
+    assert caught.value.__notes__ == ["There are no groups: X has no column 'h', which random_effects names."]
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_without_groups_the_warning_names_the_method_and_the_factor(method):
+    frame = rows()
+    model = MixedEffectsRegressor(random_effects="(1 + x | school)")
+    said = (
+        f"^{method} was given no groups, so the model is ordinary least squares. X has no column 'school', which "
+        r"random_effects names. Pass fit\(X, y, groups=...\), or leave the column that random_effects names in X;"
+    )
+    with pytest.warns(GroupsNotPassedWarning, match=said):
+        getattr(model, method)(frame[["x", "w"]], frame["y"])
