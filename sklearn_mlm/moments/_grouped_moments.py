@@ -176,7 +176,9 @@ class GroupedMoments(Moments):
         ----------
         source : table
             Any object with an Arrow C stream, such as a pyarrow table or reader, a DuckDB relation or a polars frame; a
-            pandas frame; or a pyarrow dataset. If the source can leave out columns, only the columns named are read.
+            pandas frame; or a pyarrow dataset. If the source can leave out columns, only the columns named are read. A
+            dataset of large Parquet files needs ``ParquetFileFormat(pre_buffer=False)`` as its format, because pyarrow keeps
+            each file in memory otherwise; `from_parquet` sees to that.
         x : str, iterable of str or None
             Names of the predictors. None or an empty list means that there are no predictors.
         y, groups : str
@@ -277,6 +279,9 @@ class GroupedMoments(Moments):
         an integer, and text otherwise, so that "01" and "1" are different labels. As a predictor, "01" is the number 1.
         Names are decoded as URLs are, and "__HIVE_DEFAULT_PARTITION__" is a missing value. If a file holds the column too,
         its values take precedence over the name of its folder.
+
+        **Memory** is that of a few batches, however large a local file is. pyarrow keeps a remote file in memory while it
+        reads it; so write remote data to several files.
 
         Examples
         --------

@@ -17,7 +17,10 @@ from ._storage import Paths
 
 _UNITS = ("day", "s", "ms", "us", "ns")
 _NUMBERS = {"integer", "floating", "decimal", "boolean"}
-_FORMAT = ds.ParquetFileFormat()
+# With buffering, pyarrow keeps all it has read of a file until the end of that file (its issue 39808), in return for fewer
+# requests, which only remote files are slow to answer.
+_FORMAT = ds.ParquetFileFormat(pre_buffer=False)
+_REMOTE_FORMAT = ds.ParquetFileFormat(pre_buffer=True)
 
 
 class _FileColumns(NamedTuple):
@@ -92,7 +95,7 @@ def _batches(
         dataset = ds.FileSystemDataset.from_paths(
             [columns.file.path for columns in part],
             schema=found,
-            format=_FORMAT,
+            format=_FORMAT if isinstance(part[0].file.filesystem, LocalFileSystem) else _REMOTE_FORMAT,
             filesystem=part[0].file.filesystem,
             partitions=[_partition(columns.values, values) for columns in part],
         )

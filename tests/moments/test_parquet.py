@@ -14,6 +14,8 @@ from designs import assert_same
 
 from sklearn_mlm import GroupedMoments
 from sklearn_mlm.moments import _parquet_files
+from sklearn_mlm.moments._arrow import Names
+from sklearn_mlm.moments._parquet import open_parquet
 from sklearn_mlm.moments._parquet_files import _visible_files, _walk, find_files
 
 BIG = 2**60
@@ -156,6 +158,22 @@ def test_files_of_several_file_systems_are_read_together(orders, monkeypatch):
     assert labels_of("far://school=01", groups="school") == {"01": 2}
     with pytest.raises(FileNotFoundError, match="There is no file or folder 'b'"):
         read(["far://a", "far://b"])
+
+
+def test_a_large_file_is_not_kept_in_memory(tmp_path):
+    rng = np.random.default_rng(0)
+    schema = pa.schema([("x", pa.float64()), ("y", pa.float64()), ("g", pa.int64())])
+    with pq.ParquetWriter(tmp_path / "large.parquet", schema, compression="none", use_dictionary=False) as file:
+        for _ in range(40):
+            x, y = rng.normal(size=(2, 50_000))
+            file.write_table(pa.table({"x": x, "y": y, "g": rng.integers(9, size=50_000)}, schema))
+    before, held, n_rows = pa.total_allocated_bytes(), [], 0
+    for batch in open_parquet(tmp_path / "large.parquet", Names(("x",), "y", "g", None)):
+        n_rows += len(batch)
+        held.append(pa.total_allocated_bytes() - before)
+    assert n_rows == 2_000_000
+    # Many batches of so small a file are read ahead; but what has been read is not held.
+    assert held[-1] < 0.1 * (tmp_path / "large.parquet").stat().st_size
 
 
 def test_a_file_that_is_no_parquet_file_is_named(orders):
