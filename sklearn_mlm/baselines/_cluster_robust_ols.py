@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import Any, Self, get_args
 
@@ -11,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from .._inputs import check_choice
+from .._inputs import check_choice, warn_caller
 from .._typing import CovarianceType
 from ..likelihood._criterion import Criterion
 from ..likelihood._least_squares_fit import LeastSquaresFit
@@ -186,7 +185,7 @@ class ClusterRobustOLS(GroupedRegressor):
             df[dropped] = np.nan
             single_group = np.zeros(len(df), dtype=bool)
             if criterion.degrees_of_freedom <= 0:
-                warnings.warn(NO_DF, stacklevel=2)
+                warn_caller(NO_DF)
                 covariance, df = np.full_like(covariance, np.nan), np.full_like(df, np.nan)
             elif robust and criterion.exact_fit:
                 # Without residuals, all variances are 0.
@@ -203,7 +202,7 @@ class ClusterRobustOLS(GroupedRegressor):
                 names, values = (INTERCEPT, *names), np.append(self.intercept_, values)
             self.fit_ = LeastSquaresFit(names, values, covariance, df, dropped)
             self.n_groups_ = n_groups if grouped else 0
-            warn_of_dropped_columns(criterion, stacklevel=2)
+            warn_of_dropped_columns(criterion)
             self._warn_of_single_groups([names[i] for i in np.flatnonzero(single_group)])
             return self
 
@@ -235,9 +234,8 @@ class ClusterRobustOLS(GroupedRegressor):
     def _warn_of_single_groups(self, names: list[str]) -> None:
         """Warn of coefficients that rest on a single group."""
         if names:
-            warnings.warn(
+            warn_caller(
                 f"The coefficient(s) of {', '.join(names)} rest on one group in part: that part of their variance cannot "
                 "be estimated from how groups differ, and their standard errors are NaN. Drop columns that single out a "
                 "group, or use RandomInterceptRegressor, which estimates how much groups vary from all of them.",
-                stacklevel=3,
             )

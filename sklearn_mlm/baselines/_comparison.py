@@ -265,7 +265,7 @@ def compare(rows: GroupedRows, folds: Folds, known: KnownPart, options: Options)
     fit = fit_of_criterion(criterion, options)
     warn_of_peculiar_data(criterion, fit.identified)
     warn_of_peculiar_labels(moments, None)
-    warn_of_twins(moments.labels[:0], moments.labels, stacklevel=3)
+    warn_of_twins(moments.labels[:0], moments.labels)
     clustering = clustering_of(replace(fit, moments=moments.about_slopes(-known.slopes)[0]))
     n = clustering["n"]
     table, test = _within_between(moments, options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from .._inputs import check_choice
+from .._inputs import check_choice, warn_caller
 from .._typing import NewGroups
 from ..likelihood._least_squares_fit import LeastSquaresFit
 from ..likelihood._second_reading import read_about_known
@@ -130,7 +129,7 @@ class WithinOLS(GroupedRegressor):
             self.intercept_ = known.intercept + estimate.intercept
             self.cov_fixed_ = estimate.covariance
             if free <= 0:
-                warnings.warn(NO_DF, stacklevel=2)
+                warn_caller(NO_DF)
             self.df_ = np.where(estimate.identified & (free > 0), free, np.nan)
             absorbed = np.flatnonzero(~estimate.identified)
             self.fit_ = LeastSquaresFit(moments.shown_names, self._slopes, self.cov_fixed_, self.df_, absorbed)
@@ -170,8 +169,7 @@ class WithinOLS(GroupedRegressor):
     def _warn_of_absorbed(self, names: list[str]) -> None:
         """Warn of columns that the groups' intercepts absorb."""
         if names:
-            warnings.warn(
+            warn_caller(
                 f"{', '.join(names)}: constant in every group, or within groups dependent on the columns before. The "
                 "coefficient is 0 because rows of the same group cannot identify it.",
-                stacklevel=3,
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
@@ -12,14 +11,15 @@ import numpy as np
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
 
+from .._inputs import warn_caller
 from .._typing import DegreesOfFreedom, Method, NewGroups, WeightType
 from ..models._base import POPULATION
 from ..models._group_column import split_group_column
 from ..models._groups_not_passed import PREDICT_WITHOUT_GROUPS, warn_of_missing_groups
 from ..models._incremental import ReadAgain
 from ..models._random_intercept import RandomInterceptRegressor, moments_for
-from ..models._rows_in_memory import weighted_residuals
-from ..models._summary import ModelSummary, five_numbers, summarise_model
+from ..models._rows_in_memory import scaled_quantiles, weighted_residuals
+from ..models._summary import ModelSummary, summarise_model
 from ..moments._grouped_moments import GroupedMoments
 from ..moments._labels import as_labels, label_kind
 from ..moments._remainder import KnownPart
@@ -170,7 +170,7 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         if not any_lazy(X, groups):
             return super().predict(X, groups, return_std)
         check_is_fitted(self)
-        rows = self._check_new_rows({"X": X, "groups": groups}, stacklevel=2)
+        rows = self._check_new_rows({"X": X, "groups": groups})
         parts = partition(rows)
         model = self.to_local() if return_std else self._task_model(_MEAN_ATTRIBUTES)
         return as_arrays(self._map_partitions(_predict, parts, model, return_std), parts.lengths, 1 + return_std)
@@ -198,7 +198,7 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
             return super().score(X, y, groups, sample_weight)
         check_is_fitted(self)
         rows = {"X": X, "y": y, "groups": groups, "sample_weight": sample_weight}
-        parts = partition(self._check_new_rows(rows, stacklevel=2))
+        parts = partition(self._check_new_rows(rows))
         each = self._map_partitions(_errors, parts, self._task_model(_MEAN_ATTRIBUTES))
         n_rows, _, _, scatter, squared_error = self._compute(merge_by_tree(_merge_errors, each), parts)
         if n_rows < 2:
@@ -239,12 +239,11 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
             return super().summary(X, y, groups, sample_weight=sample_weight, ddf=ddf)
         check_is_fitted(self)
         rows = {"X": X, "y": y, "groups": groups, "sample_weight": sample_weight}
-        parts = partition(self._check_new_rows(rows, stacklevel=2))
+        parts = partition(self._check_new_rows(rows))
         weight_type = self.fit_.options.weight_type
         each = self._map_partitions(_residuals, parts, self._task_model(_MEAN_ATTRIBUTES), weight_type)
         residuals = self._compute(merge_by_tree(np.concatenate, each), parts)
-        sigma = float(np.sqrt(self.fit_.residual_variance))
-        return summarise_model(self, five_numbers(residuals / sigma) if sigma > 0 and len(residuals) else None, ddf)
+        return summarise_model(self, scaled_quantiles(residuals, self.fit_), ddf)
 
     def to_local(self) -> RandomInterceptRegressor:
         """Return the model as a `RandomInterceptRegressor`, which needs no Dask.
@@ -337,7 +336,7 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
         each = self._map_partitions(read, parts, self._task_model(), *arguments)
         return self._compute(merge_by_tree(merge, each), parts)
 
-    def _check_new_rows(self, arguments: dict[str, Any], stacklevel: int) -> dict[str, Any]:
+    def _check_new_rows(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments of a prediction, checked without their rows; warn if groups are missing or unknown."""
         check_lazy(arguments)
         X, groups = arguments["X"], arguments["groups"]
@@ -355,21 +354,19 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
             warn_of_missing_groups(PREDICT_WITHOUT_GROUPS)
             return {**arguments, "groups": POPULATION}  # so that the workers do not warn again
         if labels is not None:
-            self._warn_of_another_type(labels, stacklevel + 1)
+            self._warn_of_another_type(labels)
         return arguments
 
-    def _warn_of_another_type(self, labels: Any, stacklevel: int) -> None:
+    def _warn_of_another_type(self, labels: Any) -> None:
         """Warn, before anything is computed, if the type of the labels shows that none of them is known."""
         labels = as_labels(labels)
         if str(labels.dtype) == "category":
             return
         found, known = label_kind(labels), label_kind(self.groups_)
         if {found, known} == {"number", "string"}:
-            warnings.warn(
+            warn_caller(
                 f"None of the groups is known: their labels have another type ({found}) than those of fit ({known}), as 1 "
                 "and '1' have. Every row is predicted as a row of a new group.",
-                UserWarning,
-                stacklevel=stacklevel + 1,
             )
 
     def _task_model(self, names: tuple[str, ...] = ()) -> RandomInterceptRegressor:

@@ -73,7 +73,7 @@ def read_scatter(
         raise ValueError(f"Found no rows in the {len(parts.pieces)} partition(s). Pass at least one.")
     if not scatter.n_groups:
         raise ValueError(NO_WEIGHT)
-    warn_of_twins(scatter.labels[:0], scatter.labels, stacklevel=2)
+    warn_of_twins(scatter.labels[:0], scatter.labels)
     record: GroupedScatter = scatter
     return record
 

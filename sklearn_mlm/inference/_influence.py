@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -379,20 +378,18 @@ def _warn_of_gaps(table: pd.DataFrame, names: Sequence[str]) -> None:
     """Warn of figures that are NaN: of groups without which nothing can be estimated, or a coefficient cannot."""
     nothing = table["residual_variance"].isna()
     if nothing.any():
-        warnings.warn(
+        warn_caller(
             f"Without {_groups_named(table.index[nothing])}, the variances cannot be estimated: too few groups or rows are "
             "left. The figures are NaN.",
-            stacklevel=3,
         )
     columns = table.loc[~nothing, [f"dfbetas {name}" for name in names]].isna()
     columns = columns.loc[:, ~columns.all()]
     some = columns.any(axis=1)
     if some.any():
         lost = [name.removeprefix("dfbetas ") for name in columns.columns[columns.any()]]
-        warnings.warn(
+        warn_caller(
             f"Without {_groups_named(columns.index[some])}, there is no estimate of {_listed(lost)}: no other group tells "
             "the column from the rest. Cook's distance and covratio are NaN.",
-            stacklevel=3,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -10,10 +11,44 @@ from ..moments._grouped_moments import GroupedMoments, moments_of
 from ..moments._reading import rest_of, with_remainder
 from ..moments._remainder import KnownPart
 from ..moments._rows import GroupedRows
+from ._criterion import Criterion
 from ._linalg import independent_columns, solve_positive, submatrix
+from ._mixed_criterion import MixedCriterion
+
+_Criterion = TypeVar("_Criterion", Criterion, MixedCriterion)
 
 # If large slopes of nearly collinear columns cancel, their first estimate may be too inexact for one reading to be enough.
-READINGS = 2
+_READINGS = 2
+
+
+def criterion_of_rest(
+    criterion: _Criterion, record: Any, options: Any, read_again: Callable[[Any, KnownPart], Any]
+) -> _Criterion:
+    """Return the criterion of a record whose rows are read again, less the part of y that predictors explain.
+
+    Parameters
+    ----------
+    criterion : Criterion or MixedCriterion
+        The criterion of the record.
+    record : GroupedMoments or GroupedScatter
+        The record.
+    options : Options or MixedOptions
+        The parameters of the model.
+    read_again : callable
+        Takes the record and a known part, reads the rows again and returns the record with the remainder of y.
+
+    Returns
+    -------
+    criterion : Criterion or MixedCriterion
+        The criterion of the record with the remainder; the same criterion if y has lost no digits.
+    """
+    for _ in range(_READINGS):
+        known = criterion.known_part()
+        if known is None:
+            break
+        record = read_again(record, known)
+        criterion = options.criterion(record)
+    return criterion
 
 
 def read_about_known(
@@ -40,7 +75,7 @@ def read_about_known(
         The part that was subtracted; zero if nothing is known, or if the rest within groups is rounding.
     """
     known, left, rest = KnownPart(np.zeros(moments.n_features), 0.0), rows, moments
-    for _ in range(READINGS):
+    for _ in range(_READINGS):
         more = find(rest)
         if more is None:
             break

@@ -307,7 +307,7 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
             )
         elif self.n_groups_ and unseen.any():
             new = pd.Index(pd.unique(pd.Series(groups)[unseen]))
-            warn_of_twins(self.groups_, self.groups_.append(new), stacklevel=4)
+            warn_of_twins(self.groups_, self.groups_.append(new))
         return codes
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import cast
 
 from sklearn.exceptions import ConvergenceWarning
 
+from .._inputs import warn_caller
 from ..likelihood._criterion import Criterion
 from ..likelihood._identification import unidentified
 from ..likelihood._mixed_criterion import MixedCriterion
@@ -97,39 +97,36 @@ def check_maximum(fit: MixedEffectsFit) -> None:
 
 def warn_of_peculiar_mixed_data(fit: MixedEffectsFit) -> None:
     """Warn of dropped columns, of random coefficients left out, of a constant outcome, and of a search without an end."""
-    warn_of_dropped_columns(fit.criterion, stacklevel=4)
+    warn_of_dropped_columns(fit.criterion)
     here, names = fit.criterion.coordinates, fit.options.coefficients
     if here.dropped_random:
         left_out = [names[at] for at in here.dropped_random]
-        warnings.warn(
+        warn_caller(
             f"The random coefficient(s) {', '.join(left_out)} of {fit.group_name} are left out, with variance 0: in every "
             "group their columns depend on those of the coefficients before them. Name fewer columns in random_effects.",
             DroppedColumnsWarning,
-            stacklevel=4,
         )
     if here.outcome_constant:
-        warnings.warn("y is constant: all variances are 0.", stacklevel=4)
+        warn_caller("y is constant: all variances are 0.")
     elif fit.optimum.trials and fit.optimum.best.outcome is not Outcome.MINIMUM:
-        warnings.warn(
+        warn_caller(
             f"The search for the optimum ended with {fit.optimum.best.outcome.value}. Rescale the columns, or let fewer "
             "coefficients vary; fit_.optimum.trials tells what was tried.",
             ConvergenceWarning,
-            stacklevel=4,
         )
 
 
-def warn_of_dropped_columns(criterion: Criterion | MixedCriterion, stacklevel: int) -> None:
+def warn_of_dropped_columns(criterion: Criterion | MixedCriterion) -> None:
     """Warn of columns that depend on those before them, by name."""
     dropped = [criterion.moments.shown_names[i] for i in criterion.coordinates.dropped]
     if dropped:
         more = f" and {len(dropped) - _NAMED} more" if len(dropped) > _NAMED else ""
-        warnings.warn(
+        warn_caller(
             f"{len(dropped)} redundant column(s) of X get the coefficient 0. They depend on the columns before them or are "
             f"constant: {', '.join(dropped[:_NAMED])}{more}. Predictions are not affected. Of dummy columns, "
             'OneHotEncoder(drop="first") or pd.get_dummies(drop_first=True) leaves out the redundant one; drop other such '
             "columns to silence this warning.",
             DroppedColumnsWarning,
-            stacklevel=stacklevel + 1,
         )
 
 
@@ -182,24 +179,20 @@ def check_rows(criterion: Criterion | MixedCriterion, grouped: bool) -> None:
 
 def warn_of_peculiar_data(criterion: Criterion, identified: bool) -> None:
     """Warn of dropped columns, lost digits, a constant outcome, and a group variance that is not identified."""
-    warn_of_dropped_columns(criterion, stacklevel=4)
+    warn_of_dropped_columns(criterion)
     here, rest = criterion.coordinates, criterion.moments.remainder
     exact = here.within_residual_zero and rest is not None and rest.lost == 0.0
     digits = here.digits(criterion.within_degrees_of_freedom)
     if digits < _ENOUGH_DIGITS and not (here.outcome_constant or exact):
-        warnings.warn(
+        warn_caller(
             f"The predictors explain nearly all of y within groups: the moments hold about {digits:.0f} digits of "
             "the rest, and so do the variances and standard errors. Fit the rows themselves with fit(X, y, groups), which "
             "reads them a second time, or subtract a known part from y first.",
-            stacklevel=4,
         )
     if here.outcome_constant:
-        warnings.warn(
-            "y is constant: both variance components are 0 and the intraclass correlation is undefined (NaN).", stacklevel=4
-        )
+        warn_caller("y is constant: both variance components are 0 and the intraclass correlation is undefined (NaN).")
     elif not identified:
-        warnings.warn(
+        warn_caller(
             "The likelihood is the same at every group variance: the fixed effects leave nothing to tell the group variance "
             "from the residual variance. The estimate is 0; fit fewer columns or more rows.",
-            stacklevel=4,
         )

@@ -10,14 +10,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from .._typing import DegreesOfFreedom
 from ..likelihood._fit import Fit
 from ..likelihood._mixed_fit import MixedEffectsFit
 from ..moments._labels import has_groups, warn_of_twins
 from ..moments._remainder import KnownPart
+from ..moments._rows import as_outcome, as_weights, check_containers
 from ..moments._scatter import Scatter
 from ._base import GroupedRegressor
 from ._checks import TooLittleError
 from ._groups_not_passed import FIT_WITHOUT_GROUPS, PASS_GROUPS, warn_of_missing_groups
+from ._rows_in_memory import RowsInMemory, scaled_quantiles, weighted_residuals
+from ._summary import ModelSummary, summarise_model
 
 # Takes a record and a known part of y, reads the rows again and returns the record with the remainder of y.
 ReadAgain = Callable[[Any, KnownPart], Any]
@@ -33,6 +37,7 @@ class IncrementalRegressor(GroupedRegressor):
     moments_: Any
     fit_: Any
     _effects: np.ndarray
+    _scaled_residuals: np.ndarray | None = None
 
     def _check_parameters(self) -> None:
         """Raise a ValueError for a parameter that is not one of its choices."""
@@ -57,6 +62,32 @@ class IncrementalRegressor(GroupedRegressor):
         self.__dict__.pop("random_effects_", None)
         self.fit_, self.moments_ = fit, fit.known
         self.groups_, self.n_groups_, self._effects = fit.labels, len(fit.labels), fit.random_effects
+
+    def _fit_rows(self, X: Any, y: Any, groups: Any, sample_weight: Any) -> Self:
+        """Fit to rows; if that fails, the model does not change."""
+        self._check_parameters()
+        with self._unchanged_on_error():
+            moments, read_again = self._read(X, y, groups, sample_weight)
+            if not has_groups(moments.labels):
+                self._warn_of_no_groups("fit")
+            warn_of_twins(moments.labels[:0], moments.labels)
+            self._store(moments, read_again)
+            if isinstance(read_again, RowsInMemory):
+                self._scaled_residuals = read_again.scaled_residuals(self.fit_)
+            return self
+
+    def _summary_of_rows(self, X: Any, y: Any, groups: Any, sample_weight: Any, ddf: DegreesOfFreedom) -> ModelSummary:
+        """Return the summary of the model, with the scaled residuals of rows, or without y of those of `fit`."""
+        check_is_fitted(self)
+        scaled = self._scaled_residuals
+        if y is not None:
+            check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
+            residuals = self.fit_.residuals(*self.locate(X, groups), as_outcome(y))
+            if sample_weight is not None:
+                weights = as_weights(sample_weight, len(residuals))
+                residuals = weighted_residuals(residuals, weights, self.fit_.options.weight_type)
+            scaled = scaled_quantiles(residuals, self.fit_)
+        return summarise_model(self, scaled, ddf)
 
     def __sklearn_is_fitted__(self) -> bool:
         """Return whether there are estimates; moments of too few rows to identify the model are not a fit."""
@@ -118,7 +149,7 @@ class IncrementalRegressor(GroupedRegressor):
                         f"partial_fit was given {now}, but earlier calls had {earlier}. Pass groups in all calls or in none."
                     )
                 moments = _added(before, moments, read_again, moments.outcome_name or before.outcome_name)
-                warn_of_twins(before.labels, moments.labels, stacklevel=2)
+                warn_of_twins(before.labels, moments.labels)
             elif not grouped:
                 self._warn_of_no_groups("partial_fit")
             try:
@@ -180,7 +211,7 @@ class IncrementalRegressor(GroupedRegressor):
                 without = "no groups were passed" if self.n_groups_ else "the model was fitted without groups"
                 raise ValueError(f"There are no random effects to update: {without}. Pass groups to fit and to this method.")
             merged = _added(self.moments_, moments, read_again, self.moments_.outcome_name)
-            warn_of_twins(self.groups_, merged.labels, stacklevel=2)
+            warn_of_twins(self.groups_, merged.labels)
             self._set_random_effects(replace(self.fit_, known=merged))
         return self
 

@@ -15,17 +15,16 @@ from .._typing import CovarianceStructure, DegreesOfFreedom, Method, NewGroups, 
 from ..likelihood._mixed_fit import fit_of_mixed_criterion
 from ..likelihood._options import MixedOptions
 from ..likelihood._random_terms import RandomTerm
-from ..likelihood._second_reading import READINGS
+from ..likelihood._second_reading import criterion_of_rest
 from ..moments._grouped_scatter import GroupedScatter, scatter_of
 from ..moments._labels import UNSEEN, has_groups, warn_of_twins
-from ..moments._rows import as_outcome, as_weights, check_containers
 from ._base import NEW_GROUPS
 from ._checks import check_maximum, check_mixed, warn_of_peculiar_mixed_data
 from ._factor_regressor import FactorRegressor
 from ._incremental import ReadAgain
 from ._label_checks import warn_of_peculiar_labels
-from ._rows_in_memory import RowsInMemory, weighted_residuals
-from ._summary import ModelSummary, five_numbers, summarise_model
+from ._rows_in_memory import RowsInMemory
+from ._summary import ModelSummary
 
 _CHOICES: dict[str, tuple[str | bool, ...]] = {
     "covariance": get_args(CovarianceStructure),
@@ -192,16 +191,7 @@ class MixedEffectsRegressor(FactorRegressor):
             If values or labels are missing, lengths differ, `random_effects` cannot be understood or names no column, or the
             data do not identify the variances.
         """
-        self._check_parameters()
-        with self._unchanged_on_error():
-            scatter, read_again = self._read(X, y, groups, sample_weight)
-            if not has_groups(scatter.labels):
-                self._warn_of_no_groups("fit")
-            warn_of_twins(scatter.labels[:0], scatter.labels, stacklevel=2)
-            self._store(scatter, read_again)
-            if isinstance(read_again, RowsInMemory):
-                self._scaled_residuals = read_again.scaled_residuals(self.fit_)
-            return self
+        return self._fit_rows(X, y, groups, sample_weight)
 
     def fit_moments(self, moments: GroupedScatter) -> Self:
         """Fit from a record instead of rows; its source, and the number of parts it was read in, make no difference.
@@ -238,7 +228,7 @@ class MixedEffectsRegressor(FactorRegressor):
             names = moments.moments.feature_names
             if names is not None:
                 self.feature_names_in_ = np.array(names, dtype=object)
-            warn_of_twins(moments.labels[:0], moments.labels, stacklevel=2)
+            warn_of_twins(moments.labels[:0], moments.labels)
             return self._store(moments)
 
     @overload
@@ -346,17 +336,7 @@ class MixedEffectsRegressor(FactorRegressor):
         days           10.467       1.546  17   6.77   <0.001  ***
         p < 0.001 ***, < 0.01 **, < 0.05 *, < 0.1 .
         """
-        check_is_fitted(self)
-        scaled = getattr(self, "_scaled_residuals", None)
-        if y is not None:
-            check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
-            residuals = self.fit_.residuals(*self.locate(X, groups), as_outcome(y))
-            if sample_weight is not None:
-                weights = as_weights(sample_weight, len(residuals))
-                residuals = weighted_residuals(residuals, weights, self.fit_.options.weight_type)
-            sigma = float(np.sqrt(self.fit_.residual_variance))
-            scaled = five_numbers(residuals / sigma) if sigma > 0 and len(residuals) else None
-        return summarise_model(self, scaled, ddf)
+        return self._summary_of_rows(X, y, groups, sample_weight, ddf)
 
     @cached_property
     def variance_components_(self) -> pd.Series:
@@ -416,11 +396,8 @@ class MixedEffectsRegressor(FactorRegressor):
         grouped = has_groups(scatter.labels)
         options = self._options(scatter)
         criterion = options.criterion(scatter)
-        for _ in range(READINGS):
-            known = criterion.known_part()
-            if read_again is None or known is None:
-                break
-            criterion = options.criterion(read_again(scatter, known))
+        if read_again is not None:
+            criterion = criterion_of_rest(criterion, scatter, options, read_again)
         check_mixed(criterion, options, grouped)
         fit = fit_of_mixed_criterion(criterion, options, grouped=grouped)
         check_maximum(fit)

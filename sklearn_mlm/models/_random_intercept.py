@@ -15,16 +15,15 @@ from .._inputs import check_choice
 from .._typing import DegreesOfFreedom, Method, NewGroups, WeightType
 from ..likelihood._fit import Fit, fit_of_criterion
 from ..likelihood._options import Options
-from ..likelihood._second_reading import READINGS
+from ..likelihood._second_reading import criterion_of_rest
 from ..moments._grouped_moments import GroupedMoments, moments_of
 from ..moments._labels import has_groups, warn_of_twins
-from ..moments._rows import as_outcome, as_weights, check_containers
 from ._base import NEW_GROUPS
 from ._checks import check_groups, check_rows, warn_of_peculiar_data
 from ._incremental import IncrementalRegressor, ReadAgain
 from ._label_checks import warn_of_peculiar_labels
-from ._rows_in_memory import RowsInMemory, weighted_residuals
-from ._summary import ModelSummary, five_numbers, summarise_model
+from ._rows_in_memory import RowsInMemory
+from ._summary import ModelSummary
 
 _CHOICES: dict[str, tuple[str | bool, ...]] = {
     "method": get_args(Method),
@@ -187,16 +186,7 @@ class RandomInterceptRegressor(IncrementalRegressor):
             If values or labels are missing, lengths differ, there is only one group, every group is a single row, or there
             are no more rows than fixed effects.
         """
-        self._check_parameters()
-        with self._unchanged_on_error():
-            moments, read_again = self._read(X, y, groups, sample_weight)
-            if not has_groups(moments.labels):
-                self._warn_of_no_groups("fit")
-            warn_of_twins(moments.labels[:0], moments.labels, stacklevel=2)
-            self._store(moments, read_again)
-            if isinstance(read_again, RowsInMemory):
-                self._scaled_residuals = read_again.scaled_residuals(self.fit_)
-            return self
+        return self._fit_rows(X, y, groups, sample_weight)
 
     def fit_moments(self, moments: GroupedMoments) -> Self:
         """Fit from moments instead of rows; their source, and the number of parts it was read in, make no difference.
@@ -242,7 +232,7 @@ class RandomInterceptRegressor(IncrementalRegressor):
                 self.n_features_in_ = moments.n_features
                 if moments.feature_names is not None:
                     self.feature_names_in_ = np.array(moments.feature_names, dtype=object)
-            warn_of_twins(moments.labels[:0], moments.labels, stacklevel=2)
+            warn_of_twins(moments.labels[:0], moments.labels)
             return self._store(moments)
 
     @overload
@@ -352,17 +342,7 @@ class RandomInterceptRegressor(IncrementalRegressor):
         days          10.4673      0.8042   161  13.02   <0.001  ***
         p < 0.001 ***, < 0.01 **, < 0.05 *, < 0.1 .
         """
-        check_is_fitted(self)
-        scaled = getattr(self, "_scaled_residuals", None)
-        if y is not None:
-            check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
-            residuals = self.fit_.residuals(*self.locate(X, groups), as_outcome(y))
-            if sample_weight is not None:
-                weights = as_weights(sample_weight, len(residuals))
-                residuals = weighted_residuals(residuals, weights, self.fit_.options.weight_type)
-            sigma = float(np.sqrt(self.fit_.residual_variance))
-            scaled = five_numbers(residuals / sigma) if sigma > 0 and len(residuals) else None
-        return summarise_model(self, scaled, ddf)
+        return self._summary_of_rows(X, y, groups, sample_weight, ddf)
 
     @overload
     def criterion(self, variance_ratio: float) -> float: ...
@@ -431,12 +411,8 @@ class RandomInterceptRegressor(IncrementalRegressor):
         check_groups(moments, grouped, options.weight_type, _IF_DROPPED if isinstance(self._group_key, Integral) else "")
         criterion = options.criterion(moments)
         check_rows(criterion, grouped)
-        for _ in range(READINGS):
-            known = criterion.known_part()
-            if read_again is None or known is None:
-                break
-            moments = read_again(moments, known)
-            criterion = options.criterion(moments)
+        if read_again is not None:
+            criterion = criterion_of_rest(criterion, moments, options, read_again)
         fit = fit_of_criterion(criterion, options, grouped=grouped)
         self._scaled_residuals = None
         self._set_estimates(fit)

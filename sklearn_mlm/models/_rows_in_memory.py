@@ -35,13 +35,19 @@ class RowsInMemory:
 
     def scaled_residuals(self, fit: Fit | MixedEffectsFit) -> np.ndarray | None:
         """Return the five quantiles of the scaled residuals; None without groups or residuals, or of many rows."""
-        rows, sigma = self.rows, float(np.sqrt(fit.residual_variance))
-        if sigma == 0 or not fit.grouped or max(len(rows), fit.n_observations) > _SUMMARISED_ROWS:
+        rows = self.rows
+        if not fit.residual_variance > 0 or not fit.grouped or max(len(rows), fit.n_observations) > _SUMMARISED_ROWS:
             return None
         residuals = fit.residuals(rows.X, rows.codes, rows.y)
         if rows.weights is not None:
             residuals = weighted_residuals(residuals, rows.weights, fit.options.weight_type)
-        return five_numbers(residuals) / sigma
+        return scaled_quantiles(residuals, fit)
+
+
+def scaled_quantiles(residuals: np.ndarray, fit: Fit | MixedEffectsFit) -> np.ndarray | None:
+    """Return five quantiles of residuals in standard deviations of the residual; None if there are none, or it is 0."""
+    sigma = float(np.sqrt(fit.residual_variance))
+    return five_numbers(residuals) / sigma if sigma > 0 and len(residuals) else None
 
 
 def weighted_residuals(residuals: np.ndarray, weights: np.ndarray, weight_type: WeightType) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import suppress
 from enum import Enum
 from numbers import Integral
@@ -13,6 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from pandas.api.extensions import ExtensionArray, ExtensionDtype
+
+from .._inputs import warn_caller
 
 Labels = np.ndarray | ExtensionArray
 """The label of each row, in an array that pandas can factorize."""
@@ -345,7 +346,7 @@ def label_kind(labels: Labels | pd.Index) -> str:
     return "number" if kind in ("integer", "floating", "mixed-integer-float") else kind
 
 
-def warn_of_twins(known: pd.Index, labels: pd.Index, stacklevel: int) -> None:
+def warn_of_twins(known: pd.Index, labels: pd.Index) -> None:
     """Warn if levels include both a number and its text, such as 1 and "1" or "01", because batches differ in type.
 
     Parameters
@@ -354,8 +355,6 @@ def warn_of_twins(known: pd.Index, labels: pd.Index, stacklevel: int) -> None:
         The levels before the last rows were added; if none is new, there is no warning.
     labels : pandas.Index of shape (n_groups,)
         All levels.
-    stacklevel : int
-        As `warnings.warn` takes it in the caller.
     """
     if labels.dtype != object or len(known) == len(labels) or label_kind(labels) == "string":
         return
@@ -366,11 +365,9 @@ def warn_of_twins(known: pd.Index, labels: pd.Index, stacklevel: int) -> None:
     values = pd.to_numeric(pd.Series(strings), errors="coerce")
     twins = strings[strings.isin(others.map(str)) | values.isin(numbers)]
     if len(twins):
-        warnings.warn(
+        warn_caller(
             f"{len(twins)} label(s) of groups are strings of labels of another type, as {twins[0]!r} is, and are treated as "
             "different groups. Pass labels of one type.",
-            UserWarning,
-            stacklevel=stacklevel + 1,
         )
 
 

@@ -129,7 +129,7 @@ def read_batches(batches: Iterable[Batch], verbose: int, lasting: bool) -> Momen
             pending.parts.append(replace(accumulator.finish(), feature_names=names))
         moments = merge(pending.parts)
     refuse_vanishing_squares(moments)
-    warn_of_twins(moments.labels[:0], moments.labels, stacklevel=3)
+    warn_of_twins(moments.labels[:0], moments.labels)
     return moments.named(first.groups_name, first.outcome_name)
 
 
@@ -168,7 +168,7 @@ def read_scatter_batches(batches: Iterable[Batch], slopes: Slopes, verbose: int)
         empty = grouped_rows(np.zeros((0, n_features)), np.zeros(0), [], feature_names=names)
         return read_scatter(empty, slope_positions(slopes, names, n_features))
     scatter = merge_scatters(pending.parts)
-    warn_of_twins(scatter.labels[:0], scatter.labels, stacklevel=3)
+    warn_of_twins(scatter.labels[:0], scatter.labels)
     return scatter.named(first.groups_name, first.outcome_name)
 
 
