@@ -134,8 +134,12 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
         copy : GroupedRegressor
             The unfitted copy.
         """
-        copy: Self = clone(self).set_params(group_feature=name)
+        copy: Self = clone(self).set_params(**self._parameters_for_group_column(name))
         return copy
+
+    def _parameters_for_group_column(self, name: str) -> dict[str, Any]:
+        """Return the parameters that take the labels from the column of X with this name."""
+        return {"group_feature": name}
 
     def _check_group_feature(self) -> None:
         """Raise a ValueError if `group_feature` is not the name or the position of a column, or None."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import clone
 
 from .._inputs import column_names
 from ..likelihood._random_terms import RandomTerm
@@ -54,22 +53,9 @@ class FactorRegressor(IncrementalRegressor):
         factor = self._terms()[0].factor if self.random_effects is not None else None
         return factor if factor is not None and names is not None and list(names).count(factor) == 1 else None
 
-    def with_group_column(self, name: str) -> Self:
-        """Return an unfitted copy that takes the group labels from the column of X with this name.
-
-        Parameters
-        ----------
-        name : str
-            The name of the column.
-
-        Returns
-        -------
-        copy : FactorRegressor
-            The unfitted copy.
-        """
-        terms = " + ".join(str(replace(term, factor=name)) for term in self._terms())
-        copy: Self = clone(self).set_params(random_effects=terms)
-        return copy
+    def _parameters_for_group_column(self, name: str) -> dict[str, Any]:
+        """Return the random terms of the factor with this name."""
+        return {"random_effects": " + ".join(str(replace(term, factor=name)) for term in self._terms())}
 
     def _terms(self, groups: Any = None) -> list[RandomTerm]:
         """Return the random terms; without `random_effects`, an intercept for each group."""

@@ -164,7 +164,7 @@ class Moments:
         known : KnownPart
             The slopes, and the intercept for which the mean of the rest is 0 up to rounding of its terms.
         """
-        mean, _ = self.total_scatter
+        mean = self.grand_mean
         return KnownPart(slopes, float(mean[-1] - mean[:-1] @ slopes))
 
 

@@ -37,16 +37,69 @@ def read_rows(rows: GroupedRows) -> Moments:
     ValueError
         If X, y or the sum of the weights is not finite, or the square of a value overflows or vanishes in a double.
     """
-    codes, weights, n_groups = rows.codes, rows.weights, len(rows.levels)
-    numbers = Rows(predictors_as_numbers(rows.X), as_numbers(rows.y, "y"))
-    n_rows = np.bincount(codes, minlength=n_groups)
-    counts = n_rows.astype(np.float64) if weights is None else np.bincount(codes, weights, n_groups)
-    check_total_weight(counts)
-    if len(codes):
-        center, deviations, within = within_and_between(numbers, codes, counts, weights)
+    numbers, n_rows, counts = numbers_and_counts(rows)
+    if len(rows):
+        center, deviations, within = within_and_between(numbers, rows.codes, counts, rows.weights)
     else:
         width = numbers.n_columns
         center, deviations, within = np.zeros(width), np.zeros((0, width)), np.zeros((width, width))
+    return checked_moments(rows, numbers, n_rows, counts, center, deviations, within)
+
+
+def numbers_and_counts(rows: GroupedRows) -> tuple[Rows, np.ndarray, np.ndarray]:
+    """Return the columns of rows, the number of rows of each group, and the sum of their weights.
+
+    Parameters
+    ----------
+    rows : GroupedRows
+        The rows.
+
+    Returns
+    -------
+    numbers : Rows
+        The columns (x, y).
+    n_rows : ndarray of shape (n_groups,)
+        Numbers of rows.
+    counts : ndarray of shape (n_groups,)
+        Sums of weights.
+
+    Raises
+    ------
+    ValueError
+        If all weights sum to infinity.
+    """
+    numbers, n_groups = Rows(predictors_as_numbers(rows.X), as_numbers(rows.y, "y")), len(rows.levels)
+    n_rows = np.bincount(rows.codes, minlength=n_groups)
+    counts = n_rows.astype(np.float64) if rows.weights is None else np.bincount(rows.codes, rows.weights, n_groups)
+    check_total_weight(counts)
+    return numbers, n_rows, counts
+
+
+def checked_moments(
+    rows: GroupedRows,
+    numbers: Rows,
+    n_rows: np.ndarray,
+    counts: np.ndarray,
+    center: np.ndarray,
+    deviations: np.ndarray,
+    within: np.ndarray,
+) -> Moments:
+    """Return the moments that were read from rows; raise a ValueError if values are not finite or squares vanish.
+
+    Parameters
+    ----------
+    rows : GroupedRows
+        The rows.
+    numbers, n_rows, counts
+        What `numbers_and_counts` returns of them.
+    center, deviations, within : ndarray
+        The attributes of `Moments`.
+
+    Returns
+    -------
+    moments : Moments
+        The moments.
+    """
     if not (np.isfinite(within.diagonal()).all() and np.isfinite(deviations.sum())):
         raise_not_finite(rows.columns_to_check(), rows.first_row)
     moments = Moments(
@@ -56,7 +109,7 @@ def read_rows(rows: GroupedRows) -> Moments:
         center=center,
         deviations=deviations,
         within=within,
-        sum_log_weight=0.0 if weights is None else float(np.log(weights).sum()),
+        sum_log_weight=0.0 if rows.weights is None else float(np.log(rows.weights).sum()),
         feature_names=rows.feature_names,
         outcome_name=rows.outcome_name,
     )

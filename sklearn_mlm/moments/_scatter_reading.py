@@ -10,9 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .._typing import Floats
-from ._complaints import raise_not_finite
-from ._moments import Moments
-from ._reading import check_total_weight, refuse_vanishing_squares, rest_of, with_remainder
+from ._reading import checked_moments, numbers_and_counts, rest_of, with_remainder
 from ._remainder import KnownPart
 from ._rows import GroupedRows, Rows, as_numbers, block_rows, predictors_as_numbers, rows_by_group
 from ._scatter import ROUNDING_LENGTH, Scatter, project_out, runs_of_groups
@@ -50,7 +48,7 @@ def read_scatter(rows: GroupedRows, slopes: Sequence[int]) -> Scatter:
     ValueError
         As in `read_rows`.
     """
-    numbers = Rows(predictors_as_numbers(rows.X), as_numbers(rows.y, "y"))
+    numbers, n_rows, counts = numbers_and_counts(rows)
     n_groups, width = len(rows.levels), numbers.n_columns
     pieces = _pieces(rows, max(1, _MAX_NUMBERS // width))
     if pieces is not None:
@@ -59,9 +57,6 @@ def read_scatter(rows: GroupedRows, slopes: Sequence[int]) -> Scatter:
         codes[pieces] = rows.codes
         moments = replace(in_pieces.moments, labels=rows.levels.take(codes))
         return merged_groups(replace(in_pieces, moments=moments), codes, rows.levels)
-    n_rows = np.bincount(rows.codes, minlength=n_groups)
-    counts = n_rows.astype(np.float64) if rows.weights is None else np.bincount(rows.codes, rows.weights, n_groups)
-    check_total_weight(counts)
     deviations, factors = np.zeros((n_groups, width)), np.zeros((n_groups, len(slopes), width))
     order, first = rows_by_group(rows.codes, n_groups)
     center, rest = np.zeros(width), np.zeros((width, width))
@@ -72,20 +67,7 @@ def read_scatter(rows: GroupedRows, slopes: Sequence[int]) -> Scatter:
         for part in _in_threads(read, runs_of_groups(first, block_rows(width)), len(rows) * width):
             rest += part
         within = rest + np.einsum("jra,jrb->ab", factors, factors, optimize=True)
-    if not (np.isfinite(within.diagonal()).all() and np.isfinite(deviations.sum())):
-        raise_not_finite(rows.columns_to_check(), rows.first_row)
-    moments = Moments(
-        labels=rows.levels,
-        counts=counts,
-        n_rows=n_rows,
-        center=center,
-        deviations=deviations,
-        within=(within + within.T) / 2,
-        sum_log_weight=0.0 if rows.weights is None else float(np.log(rows.weights).sum()),
-        feature_names=rows.feature_names,
-        outcome_name=rows.outcome_name,
-    )
-    refuse_vanishing_squares(moments, numbers)
+    moments = checked_moments(rows, numbers, n_rows, counts, center, deviations, (within + within.T) / 2)
     return Scatter(moments, tuple(slopes), factors, (rest + rest.T) / 2)
 
 
