@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -208,21 +209,11 @@ def mixed_coordinates(
         left = factors.rows(np.eye(len(of_xy)), turn).left
     total, rest, scale = _scaled(factors, of_xy, left)
     noise = 0.0 if remainder is None else remainder.noise / scale[-1] ** 2
-
     kept = independent_columns(total[:-1, :-1])
-    rotation, is_within = separate_between_columns(submatrix(rest, kept))
-    change = np.zeros((len(scale), len(kept) + 1))
-    change[kept, :-1], change[-1, -1] = rotation, 1.0
-    turned = change.T @ rest @ change
-    inside = np.flatnonzero(is_within)
-    slopes = np.zeros(len(kept))
-    slopes[inside] = solve_positive(submatrix(turned, inside), turned[inside, -1])
-    rest_yy = float(turned[-1, -1])
-    residual = max(rest_yy - float(turned[-1, :-1] @ slopes), 0.0)
-    residual_zero = bool(residual <= max(DEPENDENT * (rest_yy or 1.0), noise))
-    within = turned[:-1, :-1].copy()
-    zero_columns(within, ~is_within)
-    change /= scale[:, None]
+    inside = _regression_in_rest(rest, kept)
+    residual_zero = bool(inside.residual <= max(DEPENDENT * (inside.y_squares or 1.0), noise))
+    residual = 0.0 if residual_zero else inside.residual
+    change = inside.change / scale[:, None]
     rows = factors.rows(change, turn)
     nothing_left = bool(total[-1, -1] == 0.0)
     crude = np.zeros(len(kept))
@@ -230,15 +221,9 @@ def mixed_coordinates(
     if nothing_left:
         rows.xy[:, -1] = 0.0
     elif turn.shape[1]:
-        free = max(int(moments.n_rows.sum()) - rows.n_determined - len(inside), 1)
+        free = max(int(moments.n_rows.sum()) - rows.n_determined - int(inside.varies.sum()), 1)
         noise_variance = residual / free if residual_variance is None else residual_variance
-        variances = np.ones(turn.shape[1])
-        for _ in range(2):
-            between = between_at(rows, variances)
-            step = solve_positive(within + between[:-1, :-1], within @ (slopes - crude) + between[:-1, -1])
-            crude += step
-            rows.xy[:, -1] -= np.tensordot(step, rows.xy[:, :-1], axes=(0, 1))
-            variances = crude_variances(rows, noise_variance)
+        crude = _subtract_crude_fit(rows, inside, noise_variance)
     left_out = np.ones(len(scale) - 1, dtype=bool)
     left_out[kept] = False
     return MixedCoordinates(
@@ -254,15 +239,15 @@ def mixed_coordinates(
         blocks=blocks,
         dropped=np.flatnonzero(left_out) - leading,
         dropped_random=dropped_random,
-        within=within,
-        within_slopes=np.where(is_within, slopes - crude, 0.0),
-        within_residual=0.0 if residual_zero else residual,
+        within=inside.within,
+        within_slopes=np.where(inside.varies, inside.slopes - crude, 0.0),
+        within_residual=residual,
         within_residual_zero=residual_zero,
         outcome_constant=nothing_left and remainder is None,
         y_scale=float(scale[-1]),
         log_scale=float(np.log(scale[kept]).sum()),
         # The terms whose sum is y may be larger than y.
-        rest_terms=max(rest_yy, float(slopes**2 @ within.diagonal())),
+        rest_terms=max(inside.y_squares, float(inside.slopes**2 @ inside.within.diagonal())),
         group_terms=y_squares,
         noise=noise,
         rows=rows,
@@ -290,6 +275,57 @@ def _scaled(factors: GroupFactors, of_groups: Floats, left: Floats) -> tuple[Flo
     scale = np.sqrt(np.where(total.diagonal() > 0, total.diagonal(), 1.0))
     both = np.outer(scale, scale)
     return total / both, rest / both, scale
+
+
+class _InRest(NamedTuple):
+    """The columns of x after a turn, and the regression of y on them in the rest.
+
+    Attributes
+    ----------
+    change : ndarray of shape (n_columns + 1, k + 1)
+        The matrix that takes all columns (1, x, y) to the turned ones and y.
+    varies : ndarray of shape (k,), bool
+        Which of the turned columns vary in the rest.
+    within : ndarray of shape (k, k)
+        Their scatter there.
+    slopes : ndarray of shape (k,)
+        The slopes; 0 for columns that do not vary.
+    residual, y_squares : float
+        The residual sum of squares, and the scatter of y.
+    """
+
+    change: Floats
+    varies: np.ndarray
+    within: Floats
+    slopes: Floats
+    residual: float
+    y_squares: float
+
+
+def _regression_in_rest(rest: Floats, kept: np.ndarray) -> _InRest:
+    """Return the turn of the columns kept after which they vary in the rest or not at all, and the regression there."""
+    rotation, varies = separate_between_columns(submatrix(rest, kept))
+    change = np.zeros((len(rest), len(kept) + 1))
+    change[kept, :-1], change[-1, -1] = rotation, 1.0
+    turned = change.T @ rest @ change
+    inside, slopes = np.flatnonzero(varies), np.zeros(len(kept))
+    slopes[inside] = solve_positive(submatrix(turned, inside), turned[inside, -1])
+    residual = max(float(turned[-1, -1] - turned[-1, :-1] @ slopes), 0.0)
+    within = turned[:-1, :-1].copy()
+    zero_columns(within, ~varies)
+    return _InRest(change, varies, within, slopes, residual, float(turned[-1, -1]))
+
+
+def _subtract_crude_fit(rows: GroupRows, inside: _InRest, noise_variance: float) -> Floats:
+    """Subtract a fit by generalised least squares at crude variances from y in the rows, and return its coefficients."""
+    crude, variances = np.zeros(len(inside.slopes)), np.ones(len(rows.z))
+    for _ in range(2):
+        between = between_at(rows, variances)
+        step = solve_positive(inside.within + between[:-1, :-1], inside.within @ (inside.slopes - crude) + between[:-1, -1])
+        crude += step
+        rows.xy[:, -1] -= np.tensordot(step, rows.xy[:, :-1], axes=(0, 1))
+        variances = crude_variances(rows, noise_variance)
+    return crude
 
 
 def _turn(gram: Floats, design: RandomDesign) -> tuple[Floats, tuple[tuple[int, ...], ...], tuple[int, ...]]:

@@ -34,8 +34,9 @@ from ._mixed_coordinates import mixed_coordinates
 _LEAST_R2 = 1e-100
 # Rounding of a sum, relative to its terms.
 _ROUNDING = 32 * np.finfo(np.float64).eps
-# A residual variance, relative to the mean square of y, that is rounding; the default of `without_residual`.
-_NO_RESIDUAL = 1e-18
+# A residual variance, relative to the mean square of y, that is rounding; the default of `without_residual`. A smaller one
+# would cost the determinant of B its digits, if some fixed effects are known to such a residual and others are not.
+_NO_RESIDUAL = 1e-14
 # Squares, relative to those of y, that are rounding after an exact fit.
 _EXACT = 1e-20
 # The fewest numbers of all groups that are worth threads.
@@ -331,11 +332,14 @@ class MixedCriterion:
         else:
             of_y = free = r2 / self.residual_variance
         value = self._constant + of_y + log_det
+        # r2 is a sum of terms as large as the squares of y, and each of them has its rounding.
+        b = between.diagonal(axis1=1, axis2=2) + self._augmented.diagonal()
+        of_terms = free * b[:, -1] / r2
         if self.reml:
             value = value + 2.0 * half_log_det
+            # So is a pivot of B a sum of terms as large as the diagonal.
+            of_terms += (b[:, :-1] * (root[:, :-1, :-1] ** 2).sum(axis=1)).sum(axis=1)
         slope, hessian = self._derivatives(sums, free)
-        # r2 is a sum of terms as large as the squares of y, and each of them has its rounding.
-        of_terms = free * (between[:, -1, -1] + self._augmented[-1, -1]) / r2
         return Evaluation(value, slope, hessian, r2, root, sums, _ROUNDING * (np.abs(value) + of_terms))
 
     def _root(self, between: Floats) -> tuple[Floats, Floats, Floats]:

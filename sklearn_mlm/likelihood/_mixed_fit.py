@@ -17,7 +17,15 @@ from ._group_factors import GroupRows
 from ._group_products import gradients_of, products_of
 from ._linalg import share
 from ._mixed_criterion import MixedCriterion
-from ._mixed_optimum import MixedOptimum, Outcome, minimise_with_limit, tangents, without_random_effects
+from ._mixed_optimum import (
+    MixedOptimum,
+    Outcome,
+    Tangents,
+    curvature_along,
+    minimise_with_limit,
+    tangents,
+    without_random_effects,
+)
 from ._mixed_rows import GroupUncertainty, RowPredictor
 from ._mixed_variances import directions_without_variance, kenward_roger_terms
 from ._options import MixedOptions
@@ -109,7 +117,7 @@ class MixedEffectsFit:
     @property
     def variance_parameters(self) -> np.ndarray:
         """The entries of the factor of G that are free, and log sigma2."""
-        rows, columns, _ = tangents(self.criterion, self.optimum.basis, self.optimum.roots)
+        rows, columns, _ = self._tangents
         entries = np.where(rows == columns, self.optimum.roots[columns], 0.0)
         return np.append(entries, np.log(self.residual_variance)) if self._has_residual else entries
 
@@ -119,15 +127,15 @@ class MixedEffectsFit:
         return not isinstance(self.boundary, str)
 
     @cached_property
-    def _tangents(self) -> Floats:
-        """Derivatives of G by the entries of its factor, of shape (n_entries, q, q)."""
-        return tangents(self.criterion, self.optimum.basis, self.optimum.roots)[2]
+    def _tangents(self) -> Tangents:
+        """The free entries of the factor of G, and the derivatives of G by them."""
+        return tangents(self.criterion, self.optimum.basis, self.optimum.roots)
 
     @property
     def covariance_derivatives(self) -> np.ndarray:
         """Derivatives of the covariance with respect to the variance parameters, in the coordinates of `whiten`."""
         k = self.rank
-        by_entry = np.einsum("pab,aibj->pij", self._tangents, self.optimum.evaluation.sums.k[0][:, :k, :, :k])
+        by_entry = np.einsum("pab,aibj->pij", self._tangents.directions, self.optimum.evaluation.sums.k[0][:, :k, :, :k])
         return np.concatenate([by_entry, np.eye(k)[None]]) if self._has_residual else by_entry
 
     @cached_property
@@ -138,16 +146,11 @@ class MixedEffectsFit:
         log sigma2 are those of the criterion and D r2' r2' / r2^2, -D r2' / r2 (mixed), and D.
         """
         here, evaluation, free = self.optimum, self.optimum.evaluation, self.criterion.degrees_of_freedom
-        rows, columns, directions = tangents(self.criterion, here.basis, here.roots)
-        a, b = self.criterion.pairs
-        at_pairs = directions[:, a, b]
-        curve = at_pairs @ evaluation.hessian[0] @ at_pairs.T
-        turned = here.basis.T @ evaluation.slope[0] @ here.basis
-        curve += 2.0 * turned[np.ix_(rows, rows)] * (columns[:, None] == columns)
+        curve = curvature_along(self.criterion, here.basis, self._tangents, evaluation.slope[0], evaluation.hessian[0])
         if not self._has_residual:
-            return np.asarray(curve)
-        falls = np.einsum("pab,ab->p", directions, evaluation.sums.k[0][:, -1, :, -1])
-        hessian = np.empty((len(rows) + 1,) * 2)
+            return curve
+        falls = np.einsum("pab,ab->p", self._tangents.directions, evaluation.sums.k[0][:, -1, :, -1])
+        hessian = np.empty((len(curve) + 1,) * 2)
         hessian[:-1, :-1] = curve + free * np.outer(falls, falls)
         hessian[-1, :-1] = hessian[:-1, -1] = free * falls
         hessian[-1, -1] = free
@@ -273,7 +276,7 @@ class MixedEffectsFit:
     @property
     def covariance_of_random_derivatives(self) -> Floats:
         """Derivatives of Sigma with respect to the variance parameters, of shape (n_parameters, n_random, n_random)."""
-        by_entry = self._unit_variance * (self.turn_from_origin @ self._tangents @ self.turn_from_origin.T)
+        by_entry = self._unit_variance * (self.turn_from_origin @ self._tangents.directions @ self.turn_from_origin.T)
         return np.concatenate([by_entry, self.random_covariance[None]]) if self._has_residual else by_entry
 
     @property
@@ -399,17 +402,17 @@ class MixedEffectsFit:
     @cached_property
     def conditional_covariances(self) -> Floats:
         """Covariance of the random coefficients of each group, given fixed effects and variances (lme4's condVar)."""
-        return np.asarray((self.turn_from_origin @ self._conditional @ self.turn_from_origin.T)[: len(self.labels)])
+        roots = self.turn_from_origin @ self._conditional_roots[: len(self.labels)]
+        return np.asarray(roots @ roots.transpose(0, 2, 1))
 
     @cached_property
-    def _conditional(self) -> Floats:
-        """Conditional covariances in the coordinates: sigma2 F (I + F' R_j' R_j F)^-1 F'."""
+    def _conditional_roots(self) -> Floats:
+        """Roots of the conditional covariances in the coordinates, sigma2 F (I + F' R_j' R_j F)^-1 F'."""
         factor = self.optimum.factor[:, self.optimum.roots > 0]
         _, values, turn = np.linalg.svd(np.einsum("abj,bc->jac", self._rows.z, factor))
         shares = np.ones((len(turn), factor.shape[1]))
         shares[:, : values.shape[1]] += values**2
-        spread = factor @ turn.transpose(0, 2, 1)
-        return np.asarray(self._unit_variance * ((spread / shares[:, None]) @ spread.transpose(0, 2, 1)))
+        return np.asarray((factor @ turn.transpose(0, 2, 1)) * np.sqrt(self._unit_variance / shares)[:, None])
 
     # ---- rows
 
@@ -428,8 +431,8 @@ class MixedEffectsFit:
             factor=self.optimum.factor,
             residual_variance=self._unit_variance,
             has_residual=self._has_residual,
-            directions=self._tangents,
-            covariance_derivatives=self.covariance_derivatives[: len(self._tangents)],
+            directions=self._tangents.directions,
+            covariance_derivatives=self.covariance_derivatives[: len(self._tangents.directions)],
         )
 
     @cached_property
@@ -439,11 +442,11 @@ class MixedEffectsFit:
         q = len(factor)
         cross, h = products_of(self._rows, factor)
         cross = np.tensordot(self.optimum.evaluation.root[0, :k, :k], cross[:, :k], axes=(1, 1)).transpose(2, 1, 0)
-        unknown = np.broadcast_to(self._unit_variance * (factor @ factor.T), (2, q, q))
+        unknown = np.sqrt(self._unit_variance) * factor[:, self.optimum.roots > 0]
         return GroupUncertainty(
             cross=np.concatenate([cross[:n_groups], np.zeros((2, q, k))]),
             h=np.concatenate([h.transpose(2, 0, 1)[:n_groups], np.zeros((2, q, q))]),
-            conditional=np.concatenate([self._conditional[:n_groups], unknown]),
+            roots=np.concatenate([self._conditional_roots[:n_groups], np.stack([unknown, unknown])]),
         )
 
     def predict(self, X: Any, codes: np.ndarray) -> np.ndarray:

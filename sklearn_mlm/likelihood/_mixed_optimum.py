@@ -40,7 +40,7 @@ _ENOUGH = 1e-4
 _NO_CURVATURE, _TINY = 1e-14, 1e-100
 # If the criterion falls without bound as sigma2 goes to 0, it falls by a whole number per unit of log sigma2.
 _NO_FALL = 0.5
-# Residual variances, relative to the mean square of y, on the way to 0, and their ratio.
+# Residual variances, relative to the mean square of y, on the way to that of `without_residual`, and their ratio.
 _SMALLER_RESIDUALS, _RATIO = (1e-4, 1e-6, 1e-8, 1e-10, 1e-12), 1e-2
 
 
@@ -190,18 +190,21 @@ def minimise_with_limit(criterion: MixedCriterion) -> tuple[MixedCriterion, Mixe
     optimum = minimise_mixed(criterion)
     if not criterion.may_be_unbounded or optimum.best.outcome is Outcome.UNBOUNDED:
         return criterion, optimum
-    values, factors = [], None
+    values: list[float] = []
+    factors: list[Floats] | None = None
     for share in _SMALLER_RESIDUALS:
         there = minimise_mixed(criterion.without_residual(share), factors)
         values.append(there.best.value)
         # With Sigma fixed, G is proportional to 1 / sigma2.
         factors = [trial.factor / np.sqrt(_RATIO) for trial in there.trials]
-    if values[-2] - values[-1] > -_NO_FALL * np.log(_RATIO):
+    # The smaller sigma2 is, the nearer the limit is, but the more the criterion may round; so two steps count.
+    if values[-3] - values[-1] > -2.0 * _NO_FALL * np.log(_RATIO):
         unbounded = replace(optimum.best, value=-np.inf, outcome=Outcome.UNBOUNDED)
         return criterion, replace(optimum, trials=[*optimum.trials, unbounded])
+    if min(values[-2:]) >= optimum.best.value:
+        return criterion, optimum
     limit = criterion.without_residual()
-    there = minimise_mixed(limit)
-    return (limit, there) if there.best.value < optimum.best.value else (criterion, optimum)
+    return limit, minimise_mixed(limit, factors)
 
 
 def _fall(factor: Floats, slope: Floats) -> float:
@@ -387,16 +390,13 @@ def _model(criterion: MixedCriterion, point: _Point, place: _Place) -> _Model:
     trapezoidal in each block, so that it does not turn the factor without changing G, and leaves dropped directions alone.
     Its rows are counted in units of s, or of 1 where s is less, so that large and small variances are found alike.
     """
-    basis, roots = point.basis, point.roots
-    rows, columns, directions = tangents(criterion, basis, roots)
-    units = np.maximum(roots, 1.0)[rows]
+    largest = np.maximum(point.roots, 1.0)
+    rows, columns, directions = tangents(criterion, point.basis, point.roots)
+    units = largest[rows]
     directions = directions * units[:, None, None]
     gradient = directions.reshape(len(rows), place.slope.size) @ place.slope.ravel()
-    a, b = criterion.pairs
-    at_pairs = directions[:, a, b]
-    turned = basis.T @ place.slope @ basis
-    hessian = at_pairs @ place.hessian @ at_pairs.T
-    hessian += 2.0 * turned[rows[:, None], rows] * (columns[:, None] == columns) * units * units[:, None]
+    at = Tangents(rows, columns, directions)
+    hessian = curvature_along(criterion, point.basis * largest, at, place.slope, place.hessian)
     curvature, vectors = np.linalg.eigh(hessian)
     gradient, sizes = vectors.T @ gradient, np.abs(curvature)
     sizes = np.maximum(sizes, _NO_CURVATURE * sizes.max(initial=0.0) + _TINY)
@@ -404,7 +404,23 @@ def _model(criterion: MixedCriterion, point: _Point, place: _Place) -> _Model:
     return _Model(rows, columns, gradient, curvature, vectors * units[:, None], sizes, decrement)
 
 
-def tangents(criterion: MixedCriterion, basis: Floats, roots: Floats) -> tuple[np.ndarray, np.ndarray, Floats]:
+class Tangents(NamedTuple):
+    """The free entries of a change of the factor of G, and the change of G in the direction of each.
+
+    Attributes
+    ----------
+    rows, columns : ndarray of shape (n_entries,)
+        Positions of the entries, in the basis.
+    directions : ndarray of shape (n_entries, q, q)
+        Symmetric matrices.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    directions: Floats
+
+
+def tangents(criterion: MixedCriterion, basis: Floats, roots: Floats) -> Tangents:
     """Return the free entries of a change of the factor of G, and the change of G in the direction of each.
 
     Parameters
@@ -418,15 +434,40 @@ def tangents(criterion: MixedCriterion, basis: Floats, roots: Floats) -> tuple[n
 
     Returns
     -------
-    rows, columns : ndarray of shape (n_entries,)
-        Positions of the entries, in the basis.
-    directions : ndarray of shape (n_entries, q, q)
-        Symmetric matrices.
+    tangents : Tangents
+        The entries and the directions.
     """
     rows, columns = _entries(criterion.coordinates.blocks, tuple((roots > 0).tolist()))
     left, right = basis[:, rows].T * roots[columns, None], basis[:, columns].T
     directions = left[:, :, None] * right[:, None, :]
-    return rows, columns, directions + directions.transpose(0, 2, 1)
+    return Tangents(rows, columns, directions + directions.transpose(0, 2, 1))
+
+
+def curvature_along(criterion: MixedCriterion, basis: Floats, at: Tangents, slope: Floats, hessian: Floats) -> Floats:
+    """Return the second derivatives of the criterion by the free entries of the factor of G.
+
+    Parameters
+    ----------
+    criterion : MixedCriterion
+        The criterion.
+    basis : ndarray of shape (q, q)
+        Eigenvectors of G in the coordinates.
+    at : Tangents
+        The entries.
+    slope, hessian : ndarray
+        Derivatives by the entries of G, as in `Evaluation`, at one G.
+
+    Returns
+    -------
+    curvature : ndarray of shape (n_entries, n_entries)
+        The second derivatives.
+    """
+    a, b = criterion.pairs
+    at_pairs = at.directions[:, a, b]
+    turned = basis.T @ slope @ basis
+    curvature = at_pairs @ hessian @ at_pairs.T
+    curvature += 2.0 * turned[at.rows[:, None], at.rows] * (at.columns[:, None] == at.columns)
+    return np.asarray(curvature)
 
 
 @lru_cache(maxsize=256)

@@ -26,13 +26,13 @@ class GroupUncertainty:
         K_j, in columns in which the fixed effects are uncorrelated.
     h : ndarray of shape (n_groups + 2, q, q)
         H_j.
-    conditional : ndarray of shape (n_groups + 2, q, q)
-        Conditional covariances of the random effects.
+    roots : ndarray of shape (n_groups + 2, q, rank)
+        Roots of the conditional covariances of the random effects.
     """
 
     cross: Floats
     h: Floats
-    conditional: Floats
+    roots: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +168,7 @@ class RowPredictor:
             code = codes[at]
             own = groups.cross[code] * np.sqrt(sigma2)
             d = self._whitened(fixed) - ((z @ g)[:, None, :] @ own)[:, 0]
-            variance[at] = (d * d).sum(axis=1) + ((z[:, None, :] @ groups.conditional[code])[:, 0] * z).sum(axis=1)
+            variance[at] = (d * d).sum(axis=1) + ((z[:, None, :] @ groups.roots[code])[:, 0] ** 2).sum(axis=1)
             if gradient:
                 s = z - (groups.h[code] @ (z @ g)[:, :, None])[:, :, 0]
                 along = (own @ d[:, :, None])[:, :, 0]
