@@ -190,18 +190,20 @@ def minimise_with_limit(criterion: MixedCriterion) -> tuple[MixedCriterion, Mixe
     optimum = minimise_mixed(criterion)
     if not criterion.may_be_unbounded or optimum.best.outcome is Outcome.UNBOUNDED:
         return criterion, optimum
-    values: list[float] = []
+    values: list[list[float]] = []
     factors: list[Floats] | None = None
     for share in _SMALLER_RESIDUALS:
         there = minimise_mixed(criterion.without_residual(share), factors)
-        values.append(there.best.value)
+        values.append([trial.value for trial in there.trials])
         # With Sigma fixed, G is proportional to 1 / sigma2.
         factors = [trial.factor / np.sqrt(_RATIO) for trial in there.trials]
-    # The smaller sigma2 is, the nearer the limit is, but the more the criterion may round; so two steps count.
-    if values[-3] - values[-1] > -2.0 * _NO_FALL * np.log(_RATIO):
+    # Each search goes on where it ended before. One that falls steadily will fall below all others.
+    falls = -np.diff(values[-3:], axis=0) > -_NO_FALL * np.log(_RATIO)
+    if falls.all(axis=0).any():
         unbounded = replace(optimum.best, value=-np.inf, outcome=Outcome.UNBOUNDED)
         return criterion, replace(optimum, trials=[*optimum.trials, unbounded])
-    if min(values[-2:]) >= optimum.best.value:
+    # The smaller sigma2 is, the nearer the limit is, but the more the criterion may round; so two steps count.
+    if np.min(values[-2:]) >= optimum.best.value:
         return criterion, optimum
     limit = criterion.without_residual()
     return limit, minimise_mixed(limit, factors)
