@@ -586,6 +586,56 @@ def test_pairs_of_rows_are_fitted_without_a_warning(seed):
 # ---- few groups, small groups, many groups
 
 
+def few_rows(seed, n_groups=6, most=3):
+    """A frame of a, b, c and y without any effects, in groups of at most so many rows."""
+    rng = np.random.default_rng(seed)
+    g = np.repeat(np.arange(n_groups), rng.integers(1, most + 1, n_groups))
+    return pd.DataFrame(rng.standard_normal((len(g), 4)), columns=[*"abc", "y"]).assign(g=g)
+
+
+@pytest.mark.parametrize("seed", [5, 12])
+def test_errors_of_predictions_are_numbers_where_groups_have_as_few_rows_as_coefficients(seed):
+    frame = few_rows(seed)
+    model = silently(lambda: fit(frame, "(1 + a + b + c || g)", "abc"))
+    _, std = silently(lambda: model.predict(frame[[*"abc"]], groups=frame[["g"]], return_std=True))
+    assert (std >= 0).all()
+
+
+def test_few_rows_are_fitted_without_a_warning():
+    model = silently(lambda: fit(few_rows(46), "(1 + a + b + c || g)", "abc"))
+    assert model.fit_.optimum.best.outcome.name == "MINIMUM"
+
+
+@pytest.mark.parametrize("seed", [5, 47])
+def test_a_criterion_without_digits_is_no_minimum(seed):
+    # A relative variance of 1e22 leaves 1e-22 for the residual, which the determinant cannot tell from 0.
+    frame = few_rows(seed, 10)
+    with pytest.warns(ConvergenceWarning, match="of which rounding leaves no digit"):
+        model = fit(frame, "(1 + a + b + c | g)", "abc")
+    assert model.fit_.optimum.best.outcome.name == "NO_DIGITS"
+
+
+def test_a_search_that_falls_without_bound_is_found_beside_searches_that_end():
+    # One of two dozen searches leads to covariances that leave no residual.
+    with pytest.raises(ValueError, match="the likelihood grows without bound as the residual variance goes to 0"):
+        fit(few_rows(249, 10), "(1 + a + b + c | g)", "abc")
+
+
+def test_a_criterion_keeps_its_digits_where_the_groups_leave_nothing_of_y():
+    rng = np.random.default_rng(23)
+    sizes = rng.integers(1, 5, 12)
+    g, n = np.repeat(np.arange(12), sizes), sizes.sum()
+    frame = pd.DataFrame({"a": 1e4 + rng.normal(size=n), "b": rng.integers(0, 4, 12)[g], "c": rng.normal(size=n)})
+    frame = frame.assign(f=rng.normal(size=n), g=g)
+    frame["y"] = frame["f"] + rng.normal(size=n)
+    model = fit(frame, "(0 + a + b + c | g)", "abcf")
+    X = np.column_stack([np.ones(n), frame[[*"abcf"]] - frame[[*"abcf"]].mean()])
+    unit, triangle = np.linalg.qr(X)
+    squares, free = float(np.sum((frame["y"] - unit @ (unit.T @ frame["y"])) ** 2)), n - 5
+    expected = free * (1 + np.log(2 * np.pi * squares / free)) + 2 * np.log(np.abs(triangle.diagonal())).sum()
+    np.testing.assert_allclose(model.fit_.criterion.at_zero.value[0], expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("method", ["reml", "ml"])
 @pytest.mark.parametrize("text", [INTERCEPT, SLOPE, APART])
 def test_two_groups_are_enough(text, method):

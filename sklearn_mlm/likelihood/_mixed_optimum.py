@@ -22,6 +22,8 @@ _SCALES, _SCALES_OF_ONE = (1.0, 0.03, 30.0, 1e-3, 1e3), (1.0, 0.1, 10.0, 0.03, 3
 # Newton's decrement, in units of the criterion: at the first, the point is the minimum to rounding; below the second, a
 # decrement that no longer falls is rounding.
 _CONVERGED, _STALLED = 1e-24, 1e-9
+# The rounding of a criterion that has no digits left.
+_ALL_DIGITS = 1.0
 # A direction is dropped if its variance is less than this share of the largest, or of the residual variance, once the
 # decrement is below the second number.
 _DROPPED, _SETTLED = 1e-5, 1e-2
@@ -49,6 +51,7 @@ class Outcome(Enum):
 
     MINIMUM = "a minimum, certified by Newton's decrement and by the multipliers of the directions without variance"
     OUT_OF_STEPS = "no minimum within the number of steps"
+    NO_DIGITS = "a criterion of which rounding leaves no digit, because some variances are so large beside the residual"
     UNBOUNDED = "the criterion falls without bound as the residual variance goes to 0"
 
 
@@ -362,7 +365,8 @@ def _search(criterion: MixedCriterion, start: Floats) -> Generator[_Point, _Plac
         if not saddle and (decrement <= _CONVERGED or (decrement <= max(_STALLED, place.noise) and decrement >= last / 4.0)):
             returning = _returning(criterion, point, place) if n_returns < _MOST_RETURNS else None
             if returning is None:
-                return _End(point, place, n_steps, decrement, Outcome.MINIMUM)
+                outcome = Outcome.MINIMUM if rounding < _ALL_DIGITS else Outcome.NO_DIGITS
+                return _End(point, place, n_steps, decrement, outcome)
             point, n_returns, last = returning, n_returns + 1, np.inf
             place = yield point
             continue
