@@ -17,15 +17,8 @@ from ._group_factors import GroupRows
 from ._group_products import gradients_of, products_of
 from ._linalg import share
 from ._mixed_criterion import MixedCriterion
-from ._mixed_optimum import (
-    MixedOptimum,
-    Outcome,
-    Tangents,
-    curvature_along,
-    minimise_with_limit,
-    tangents,
-    without_random_effects,
-)
+from ._mixed_limit import minimise_with_limit
+from ._mixed_optimum import MixedOptimum, Outcome, Tangents, curvature_along, tangents, without_random_effects
 from ._mixed_rows import GroupUncertainty, RowPredictor
 from ._mixed_variances import directions_without_variance, kenward_roger_terms
 from ._options import MixedOptions
@@ -369,15 +362,8 @@ class MixedEffectsFit:
 
     def value_without(self, term: int, name: str) -> float:
         """Return the least criterion without one coefficient of a random term; that of least squares if none is left."""
-        left, out = [], {*self.coefficients_left_out, (term, name)}
-        for at, each in enumerate(self.options.terms):
-            intercept = each.intercept and (at, INTERCEPT) not in out
-            columns = tuple(column for column in each.columns if (at, column) not in out)
-            if intercept or columns:
-                left.append(replace(each, intercept=intercept, columns=columns))
-        if left:
-            return fit_mixed(self.scatter, replace(self.options, terms=tuple(left))).value
-        return float(self.criterion.at_zero.value[0])
+        options = self.options.without({*self.coefficients_left_out, (term, name)})
+        return fit_mixed(self.scatter, options).value if options.terms else float(self.criterion.at_zero.value[0])
 
     # ---- random effects
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
@@ -40,10 +40,8 @@ _AT_SADDLE, _NEGATIVE = 1e-8, 1e-7
 _ENOUGH = 1e-4
 # Curvatures below this share of the largest are rounding; the second number keeps steps along flat directions finite.
 _NO_CURVATURE, _TINY = 1e-14, 1e-100
-# If the criterion falls without bound as sigma2 goes to 0, it falls by a whole number per unit of log sigma2.
-_NO_FALL = 0.5
-# Residual variances, relative to the mean square of y, on the way to that of `without_residual`, and their ratio.
-_SMALLER_RESIDUALS, _RATIO = (1e-4, 1e-6, 1e-8, 1e-10, 1e-12), 1e-2
+NO_FALL = 0.5
+"""If the criterion falls without bound as sigma2 goes to 0, it falls by a whole number per unit of log sigma2."""
 
 
 class Outcome(Enum):
@@ -168,48 +166,6 @@ def _trial(start: Floats, end: _End) -> Trial:
     """Return the record of a search."""
     rank = int(np.count_nonzero(end.point.roots))
     return Trial(start @ start.T, end.place.value, rank, end.n_steps, end.decrement, end.outcome, end.point.factor)
-
-
-def minimise_with_limit(criterion: MixedCriterion) -> tuple[MixedCriterion, MixedOptimum]:
-    """Return the minimum of a criterion, or its limit as the residual variance goes to 0 if that is lower.
-
-    There is such a limit if the random effects, or the fixed effects with them, leave nothing of y.
-
-    Parameters
-    ----------
-    criterion : MixedCriterion
-        The criterion.
-
-    Returns
-    -------
-    criterion : MixedCriterion
-        The criterion, or the one at a residual variance that is rounding.
-    optimum : MixedOptimum
-        Its minimum.
-    """
-    if criterion.unbounded:
-        limit = criterion.without_residual()
-        return limit, minimise_mixed(limit)
-    optimum = minimise_mixed(criterion)
-    if not criterion.may_be_unbounded or optimum.best.outcome is Outcome.UNBOUNDED:
-        return criterion, optimum
-    values: list[list[float]] = []
-    factors: list[Floats] | None = None
-    for share in _SMALLER_RESIDUALS:
-        there = minimise_mixed(criterion.without_residual(share), factors)
-        values.append([trial.value for trial in there.trials])
-        # With Sigma fixed, G is proportional to 1 / sigma2.
-        factors = [trial.factor / np.sqrt(_RATIO) for trial in there.trials]
-    # Each search goes on where it ended before. One that falls steadily will fall below all others.
-    falls = -np.diff(values[-3:], axis=0) > -_NO_FALL * np.log(_RATIO)
-    if falls.all(axis=0).any():
-        unbounded = replace(optimum.best, value=-np.inf, outcome=Outcome.UNBOUNDED)
-        return criterion, replace(optimum, trials=[*optimum.trials, unbounded])
-    # The smaller sigma2 is, the nearer the limit is, but the more the criterion may round; so two steps count.
-    if np.min(values[-2:]) >= optimum.best.value:
-        return criterion, optimum
-    limit = criterion.without_residual()
-    return limit, minimise_mixed(limit, factors)
 
 
 def _fall(factor: Floats, slope: Floats) -> float:
@@ -352,7 +308,7 @@ def _search(criterion: MixedCriterion, start: Floats) -> Generator[_Point, _Plac
         if (
             criterion.may_be_unbounded
             and place.evaluation.r2[place.position] < _UNBOUNDED
-            and _fall(point.factor, place.slope) > _NO_FALL
+            and _fall(point.factor, place.slope) > NO_FALL
         ):
             return _End(point, place._replace(value=-np.inf), n_steps, decrement, Outcome.UNBOUNDED)
         rounding = place.noise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .._typing import Method, WeightType
 from ..moments._grouped_moments import GroupedMoments
@@ -11,7 +11,7 @@ from ..moments._scatter import Scatter
 from ._criterion import Criterion
 from ._group_factors import RandomDesign
 from ._mixed_criterion import MixedCriterion
-from ._random_terms import RandomTerm
+from ._random_terms import INTERCEPT, RandomTerm
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,16 @@ class MixedOptions:
     def coefficients(self) -> tuple[str, ...]:
         """Names of the random coefficients."""
         return tuple(name for term in self.terms for name in term.coefficients)
+
+    def without(self, coefficients: set[tuple[int, str]]) -> MixedOptions:
+        """Return the parameters without some random coefficients, each given by the position of its term and its name."""
+        left = []
+        for at, term in enumerate(self.terms):
+            intercept = term.intercept and (at, INTERCEPT) not in coefficients
+            columns = tuple(column for column in term.columns if (at, column) not in coefficients)
+            if intercept or columns:
+                left.append(replace(term, intercept=intercept, columns=columns))
+        return replace(self, terms=tuple(left))
 
     def design(self, names: Sequence[str]) -> RandomDesign:
         """Return which columns have random coefficients, by the names of all columns."""
