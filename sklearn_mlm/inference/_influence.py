@@ -21,6 +21,7 @@ from ..moments._moments import Moments
 from ..moments._remainder import KnownPart, rests
 from ..moments._rows import GroupedRows, Rows, as_weights, block_rows, blocks_of_equal_groups
 from ._fits import GroupedModel
+from ._group_changes import measures_of_change, sums_of_others
 from ._mixed_influence import changes_without_groups
 from ._rows import RowsOfModel
 
@@ -130,17 +131,12 @@ def influence(
     n_wanted = int(wanted.sum())
     _warn_of_minutes(n_wanted, len(wanted))
     scatter, log_weights = _scatter_of_groups(fit, rows, sample_weight)
-    # The scatter of the groups after each group; that of the groups before it is summed on the way.
-    after = np.zeros_like(scatter)
-    np.cumsum(scatter[:0:-1], axis=0, out=after[-2::-1])
-    before = np.zeros(scatter.shape[1:])
     table = []
     with progress(verbose, "groups", n_wanted) as report:
-        for at, own in enumerate(scatter):
+        for at, others in enumerate(sums_of_others(scatter)):
             if wanted[at]:
-                table.append(_changes(fit, _without(fit.moments, at, before + after[at], log_weights)))
+                table.append(_changes(fit, _without(fit.moments, at, others, log_weights)))
                 report(1)
-            before += own
     names = [f"dfbetas {name}" for name in fit.names]
     columns = ["cooks_distance", "covratio", "group_variance", "residual_variance", *names]
     result = pd.DataFrame(table, columns=columns, index=fit.moments.labels[wanted])
@@ -217,30 +213,8 @@ def _changes(fit: Fit, moments: GroupedMoments) -> list[float]:
         return gaps
     change = fit.solution.rest_coefficients - other.solution.rest_coefficients
     at_center = np.append(np.full(leading, other.left_at_center - fit.left_at_center), change)
-    at_zero = at_center.copy()
-    at_zero[:leading] -= moments.center[:-1] @ change
-    error = np.linalg.norm(other.whiten(np.eye(n_effects)), axis=1)
-    betas = np.full(n_effects, np.nan)
-    known = np.setdiff1d(np.flatnonzero(error > 0), np.union1d(fit.dropped, other.dropped))
-    betas[known] = at_zero[known] / error[known]
-    distance = ratio = np.nan
-    if fit.rank and np.array_equal(fit.dropped, other.dropped):
-        root, root_without = _root_at_center(fit), _root_at_center(other)
-        unit = np.linalg.solve(root, np.delete(at_center, fit.dropped))
-        distance = float(unit @ unit) / fit.rank
-        ratio = float(np.exp(2.0 * (np.linalg.slogdet(root_without)[1] - np.linalg.slogdet(root)[1])))
+    distance, ratio, betas = measures_of_change(fit, other, at_center, moments.center[:-1])
     return [distance, ratio, other.group_variance, other.residual_variance, *betas]
-
-
-def _root_at_center(fit: Fit) -> Floats:
-    """Return the root of the covariance of the fixed effects, without dropped ones, with the intercept at the centre.
-
-    The centre is that of the moments, which all fits share, rather than the mean of the rows.
-    """
-    root = fit.solution.root.copy()
-    if fit.options.fit_intercept:
-        root[0] += (fit.moments.center[:-1] - fit.solution.center) @ root[1:]
-    return np.delete(root, fit.dropped, axis=0)
 
 
 def _scatter_of_groups(fit: Fit, rows: RowsOfModel, sample_weight: ArrayLike | None) -> tuple[Floats, Floats]:

@@ -18,6 +18,7 @@ from ..moments._remainder import KnownPart
 from ..moments._rows import GroupedRows
 from ..moments._scatter import Scatter
 from ..moments._scatter_reading import rests_of_groups
+from ._group_changes import measures_of_change, sums_of_others
 
 
 def changes_without_groups(
@@ -28,9 +29,6 @@ def changes_without_groups(
     check: Callable[[Moments, np.ndarray, np.ndarray], None],
 ) -> pd.DataFrame:
     """Return how the estimates change without each of some groups, all of them estimated again.
-
-    The rest of the record without a group is the sum over the groups before it plus that over the groups after it, so that
-    no sum of squares is a difference.
 
     Parameters
     ----------
@@ -59,19 +57,14 @@ def changes_without_groups(
     check(record.moments, deviations, np.abs(rests.sum(axis=0) - record.rest).diagonal())
     logs = np.zeros(len(rows)) if rows.weights is None else np.log(rows.weights)
     log_weights = np.bincount(rows.codes, logs, record.n_groups).astype(np.float64)
-    after = np.zeros_like(rests)
-    np.cumsum(rests[:0:-1], axis=0, out=after[-2::-1])
-    before = np.zeros(rests.shape[1:])
     names = list(fit.options.coefficients)
     pairs = [(a, b) for block in fit.criterion.design.blocks for i, a in enumerate(block) for b in block[i + 1 :]]
     table = []
     with progress(verbose, "groups", int(wanted.sum())) as report:
-        for at, own in enumerate(rests):
+        for at, rest in enumerate(sums_of_others(rests)):
             if wanted[at]:
-                without = _without(record, at, before + after[at], log_weights)
-                table.append(_changes(fit, without, known, pairs))
+                table.append(_changes(fit, _without(record, at, rest, log_weights), known, pairs))
                 report(1)
-            before += own
     columns = [
         "cooks_distance",
         "covratio",
@@ -134,20 +127,7 @@ def _changes(fit: MixedEffectsFit, record: Scatter, known: np.ndarray, pairs: li
     here = other.criterion.coordinates.origin[: len(slopes)]
     change = slopes - other.slopes
     change = np.append(np.full(leading, at_center - (other.centred[0] + (center - here) @ other.slopes)), change)
-    at_zero = change.copy()
-    at_zero[:leading] -= center @ change[leading:]
-    contrasts = np.eye(n_effects)
-    contrasts[:leading, leading:] = center
-    errors = np.linalg.norm(other.whiten(np.eye(n_effects)), axis=1)
-    betas = np.full(n_effects, np.nan)
-    estimated = np.setdiff1d(np.flatnonzero(errors > 0), np.union1d(fit.dropped, other.dropped))
-    betas[estimated] = at_zero[estimated] / errors[estimated]
-    distance = ratio = np.nan
-    if fit.rank and np.array_equal(fit.dropped, other.dropped):
-        root, root_without = (np.delete(each.whiten(contrasts), fit.dropped, axis=0) for each in (fit, other))
-        unit = np.linalg.solve(root, np.delete(change, fit.dropped))
-        distance = float(unit @ unit) / fit.rank
-        ratio = float(np.exp(2.0 * (np.linalg.slogdet(root_without)[1] - np.linalg.slogdet(root)[1])))
+    distance, ratio, betas = measures_of_change(fit, other, change, center)
     covariance = other.random_covariance
     variances = [*covariance.diagonal(), *(covariance[a, b] for a, b in pairs)]
     return [distance, ratio, *variances, other.residual_variance, *betas]
