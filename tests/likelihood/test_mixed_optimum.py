@@ -4,9 +4,9 @@ import functools
 
 import mpmath as mp
 import numpy as np
-import pandas as pd
 import pytest
 from dense_mixed import DIGITS, DenseMixed, exact_optimum
+from mixed_cases import REAL_CASES, real_columns, real_terms
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_mlm import GroupedScatter, MixedEffectsRegressor, RandomInterceptRegressor
@@ -49,13 +49,6 @@ def assert_certified(fit):
 
 # ---- lme4
 
-REFERENCE = [
-    "sleepstudy_slope", "sleepstudy_uncorr", "sleepstudy_noint", "sleepstudy_plus_1000", "sleepstudy_x_1e6",
-    "sleepstudy_x_1em6", "sleepstudy_y_1em6", "orthodont_age_sex", "exam_slope", "exam_slope_schavg", "exam_two_slopes",
-    "exam_weighted", "exam_few_rows", "heck2011_singular", "heck2011_two_uncorr", "dietox_slope", "igf_singular",
-    "igf_uncorr", "pbg_singular", "soybean_singular", "dialyzer_singular", "dialyzer_near_singular", "early_singular",
-]  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def case_of(reference_mixed):
@@ -64,17 +57,10 @@ def case_of(reference_mixed):
     @functools.cache
     def read(name):
         frame, case = reference_mixed("A", name)
-        names = [column for column in case["coef_names"] if column != "(Intercept)"]
-        X = pd.DataFrame({column: np.prod([frame[part] for part in column.split(":")], axis=0) for column in names})
-        terms = [(term["columns"][0] == "(Intercept)", [c for c in term["columns"] if c in names]) for term in case["terms"]]
-        scatter = GroupedScatter.from_arrays(
-            X.astype(float),
-            frame[case["formula"].split("~")[0].strip()],
-            frame[case["group_columns"][0]].astype(str),
-            None if case["weight"] is None else frame[case["weight"]],
-            slopes=[column for _, columns in terms for column in columns],
-        )
-        return scatter, tuple(RandomTerm("g", intercept, tuple(columns)) for intercept, columns in terms), case
+        X, y, labels, weights = real_columns(frame, case)
+        terms = real_terms(case)
+        slopes = [column for term in terms for column in term.columns]
+        return GroupedScatter.from_arrays(X, y, labels, weights, slopes=slopes), terms, case
 
     return read
 
@@ -90,7 +76,7 @@ def joint_covariance(blocks):
 
 
 @METHOD
-@pytest.mark.parametrize("name", REFERENCE)
+@pytest.mark.parametrize("name", REAL_CASES)
 def test_the_optimum_is_that_of_lme4(case_of, name, method):
     scatter, terms, case = case_of(name)
     weight_type = "frequency" if case["weight"] is None else "precision"

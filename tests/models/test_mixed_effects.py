@@ -13,6 +13,7 @@ import pytest
 import sklearn
 from dense_mixed import DenseMixed
 from designs import simulate
+from mixed_cases import REAL_CASES, real_columns
 from scipy import sparse, stats
 from sklearn import config_context
 from sklearn.base import clone
@@ -995,12 +996,6 @@ def test_one_random_intercept_is_the_answer_of_the_random_intercept_model(design
 
 # ---- lme4 and its companions on real data
 
-CASES = [
-    "sleepstudy_slope", "sleepstudy_uncorr", "sleepstudy_noint", "sleepstudy_plus_1000", "sleepstudy_x_1e6",
-    "sleepstudy_x_1em6", "sleepstudy_y_1em6", "orthodont_age_sex", "exam_slope", "exam_slope_schavg", "exam_two_slopes",
-    "exam_weighted", "exam_few_rows", "heck2011_singular", "heck2011_two_uncorr", "dietox_slope", "igf_singular",
-    "igf_uncorr", "pbg_singular", "soybean_singular", "dialyzer_singular", "dialyzer_near_singular", "early_singular",
-]  # fmt: skip
 METHODS = ["REML", "ML"]
 # The smaller eigenvalue of this case is 1e-5 of the larger, so that doubles give it to 2% and the rest to 1e-6.
 NEAR = ("dialyzer_near_singular", "REML")
@@ -1012,9 +1007,9 @@ TO_ORIGIN = np.array([[1.0, 1000.0], [0.0, 1.0]])
 def test_no_case_is_left_out(reference_mixed):
     import json
 
-    reference_mixed("A", CASES[0])
+    reference_mixed("A", REAL_CASES[0])
     folder = inspect.getclosurevars(reference_mixed).globals["_REFERENCE_MIXED"]
-    assert [case["id"] for case in json.loads((folder / "cases_A.json").read_text(encoding="utf-8"))] == CASES
+    assert [case["id"] for case in json.loads((folder / "cases_A.json").read_text(encoding="utf-8"))] == REAL_CASES
 
 
 class Real:
@@ -1024,15 +1019,12 @@ class Real:
         frame, self.case = reference_mixed("A", name)
         self.factor = self.case["group_columns"][0]
         frame[self.factor] = frame[self.factor].astype(str)
-        names = self.case["coef_names"][1:]
-        self.X = pd.DataFrame({name: np.prod([frame[part] for part in name.split(":")], axis=0) for name in names})
+        self.X, self.y, _, weights = real_columns(frame, self.case)
         self.columns = [column for term in self.case["terms"] for column in term["columns"]]
         outside = [column for column in self.columns if column != "(Intercept)" and column not in self.X]
         self.groups = frame[[self.factor, *outside]]
-        self.y = frame[self.case["formula"].split("~")[0].strip()]
         text = " + ".join(re.findall(r"\([^)]*\|[^)]*\)", self.case["formula"]))
         # lme4's weights are precisions.
-        weights = frame[self.case["weight"]] if self.case["weight"] else None
         options = {"method": method.lower(), "weight_type": "precision" if self.case["weight"] else "frequency"}
         self.model = MixedEffectsRegressor(random_effects=text, **options).fit(self.X, self.y, self.groups, weights)
         self.truth = self.case[method]
@@ -1070,7 +1062,7 @@ def real(reference_mixed):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", REAL_CASES)
 def test_estimates_on_real_data_are_those_of_lme4_at_the_optimum(real, name, method):
     case = real(name, method)
     model, truth = case.model, case.truth
@@ -1096,7 +1088,7 @@ def test_estimates_on_real_data_are_those_of_lme4_at_the_optimum(real, name, met
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", [name for name in CASES if name != NEAR[0]])
+@pytest.mark.parametrize("name", [name for name in REAL_CASES if name != NEAR[0]])
 def test_a_singular_fit_on_real_data_is_exactly_singular(real, name, method):
     case = real(name, method)
     assert (case.model.boundary_ is not None) == case.truth["singular"]
@@ -1113,7 +1105,7 @@ def test_a_singular_fit_on_real_data_is_exactly_singular(real, name, method):
             assert direction @ sigma @ direction <= 1e-12 * max(size**2, 1e-300)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", REAL_CASES)
 def test_random_effects_on_real_data_are_those_of_lme4(real, name):
     case = real(name, "REML")
     effects = case.model.random_effects_
@@ -1129,7 +1121,7 @@ def test_random_effects_on_real_data_are_those_of_lme4(real, name):
         np.testing.assert_allclose(difference / np.maximum(sums, size), 0.0, atol=digits)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", REAL_CASES)
 def test_predictions_on_real_data_are_those_of_lme4(real, name):
     case = real(name, "REML")
     truth = case.truth["predict_first_rows"]
@@ -1142,7 +1134,7 @@ def test_predictions_on_real_data_are_those_of_lme4(real, name):
     np.testing.assert_allclose(case.model.predict(X, nobody), truth["new_level"][case.factor], atol=size)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != NEAR[0]])
+@pytest.mark.parametrize("name", [name for name in REAL_CASES if name != NEAR[0]])
 @pytest.mark.parametrize(("method", "ddf"), [("REML", "satterthwaite"), ("ML", "satterthwaite"), ("REML", "kenward_roger")])
 def test_degrees_of_freedom_on_real_data_are_those_of_lmertest_and_pbkrtest(real, name, method, ddf):
     case = real(name, method)
@@ -1159,7 +1151,7 @@ def test_degrees_of_freedom_on_real_data_are_those_of_lmertest_and_pbkrtest(real
         np.testing.assert_allclose(table["std_error"], adjusted, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "exam_weighted"])
+@pytest.mark.parametrize("name", [name for name in REAL_CASES if name != "exam_weighted"])
 def test_r2_on_real_data_averages_the_random_part_over_the_rows(real, name):
     case = real(name, "REML")
     found = inference.r2(case.model)

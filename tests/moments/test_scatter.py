@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import json
 import pickle
 from contextlib import contextmanager
 
@@ -11,6 +10,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from archives import rewritten
 from designs import assert_same, assert_same_fit, simulate
 from scipy import sparse
 
@@ -675,18 +675,6 @@ def test_a_file_of_moments_has_no_record():
     moments = GroupedMoments.from_arrays(*design())
     with pytest.raises(ValueError, match=r"holds moments without slopes\. GroupedMoments.load reads it"):
         GroupedScatter.load(saved(moments))
-
-
-def rewritten(file, change):
-    """A file of a record with its header and arrays changed."""
-    with np.load(file) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    header = json.loads(arrays.pop("header").tobytes())
-    change(header, arrays)
-    out = io.BytesIO()
-    np.savez(out, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **arrays)
-    out.seek(0)
-    return out
 
 
 @pytest.mark.parametrize(

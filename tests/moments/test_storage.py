@@ -2,7 +2,6 @@
 
 import datetime
 import io
-import json
 import pickle
 import zipfile
 import zoneinfo
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from archives import rewritten
 from designs import assert_same, simulate
 
 from sklearn_mlm import GroupedMoments, GroupsNotPassedWarning, RandomInterceptRegressor
@@ -195,18 +195,6 @@ def test_tables_that_no_rows_have_are_refused(change, message):
     frame, within = change(moments.to_frame(), moments.within)
     with pytest.raises(ValueError, match=message):
         GroupedMoments.from_frame(frame, within)
-
-
-def rewritten(file, change):
-    """A file of moments with its header and arrays changed."""
-    with np.load(file) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    header = json.loads(arrays.pop("header").tobytes())
-    change(header, arrays)
-    out = io.BytesIO()
-    np.savez(out, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **arrays)
-    out.seek(0)
-    return out
 
 
 @pytest.mark.parametrize(
