@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
@@ -39,11 +40,11 @@ TITLES = {
 }
 
 
-def sizes_of(n_groups: int, balanced: bool) -> np.ndarray:
-    """Return group sizes: all 10, or from 2 to 60."""
+def sizes_of(n_groups: int, balanced: bool, typical: int = 10, largest: int = 60) -> np.ndarray:
+    """Return group sizes: all typical, or from 2 to the largest."""
     if balanced:
-        return np.full(n_groups, 10)
-    return np.round(np.exp(np.linspace(np.log(2), np.log(60), n_groups))).astype(int)
+        return np.full(n_groups, typical)
+    return np.round(np.exp(np.linspace(np.log(2), np.log(largest), n_groups))).astype(int)
 
 
 def design_of(n_groups: int, balanced: bool) -> tuple[GroupedMoments, np.ndarray]:
@@ -190,10 +191,34 @@ def cell(n_groups: int, balanced: bool, icc: float, n_replicates: int) -> pd.Ser
     return pd.DataFrame([replicate(moments, means, tau2, null, rng) for _ in range(n_replicates)]).mean()
 
 
-def print_tables(n_replicates: int) -> None:
-    """Print the shares of all cells as Markdown tables; each entry is that of the balanced and the unbalanced design."""
+def print_tables(
+    cell: Callable[[int, bool, float, int], pd.Series],
+    values: Sequence[float],
+    n_groups: Sequence[int],
+    n_replicates: int,
+    titles: dict[str, str],
+    name: str,
+) -> None:
+    """Print the shares of all cells as Markdown tables; each entry is that of the balanced and the unbalanced design.
+
+    Parameters
+    ----------
+    cell : callable
+        Takes a number of groups, whether they are balanced, a value and a number of replicates; returns shares by table and
+        name.
+    values : sequence of float
+        The values of the parameter that varies.
+    n_groups : sequence of int
+        The numbers of groups.
+    n_replicates : int
+        Number of replicates in a cell.
+    titles : dict of str
+        The title of each table.
+    name : str
+        What the parameter is called.
+    """
     start = time.perf_counter()
-    cells = [(j, balanced, icc, n_replicates) for j in GROUPS for icc in CORRELATIONS for balanced in (True, False)]
+    cells = [(j, balanced, value, n_replicates) for j in n_groups for value in values for balanced in (True, False)]
     # The largest first, so that no core waits for another at the end.
     shares = []
     with ProcessPoolExecutor() as pool, progress(1, "cells", len(cells)) as report:
@@ -201,13 +226,13 @@ def print_tables(n_replicates: int) -> None:
             shares.append(share)
             report(1)
     shares.reverse()
-    error = np.sqrt(0.95 * 0.05 / n_replicates)
-    print(f"{n_replicates} replicates a cell, {time.perf_counter() - start:.0f} s; Monte Carlo standard error {error:.4f}.")
-    for table, title in TITLES.items():
-        names = [name for kind, name in shares[-1].index if kind == table]
-        print(f"\n{title}\n\n| J, ICC | " + " | ".join(names) + " |\n| --- |" + " ---: |" * len(names))
+    error = 100 * np.sqrt(LEVEL * (1 - LEVEL) / n_replicates)
+    print(f"{n_replicates} replicates a cell, {time.perf_counter() - start:.0f} s; Monte Carlo standard error {error:.1f}.")
+    for table, title in titles.items():
+        names = [column for kind, column in shares[-1].index if kind == table]
+        print(f"\n{title}\n\n| J, {name} | " + " | ".join(names) + " |\n| --- |" + " ---: |" * len(names))
         for at in range(0, len(cells), 2):
-            pairs = [[share.get((table, name), np.nan) for share in shares[at : at + 2]] for name in names]
+            pairs = [[share.get((table, column), np.nan) for share in shares[at : at + 2]] for column in names]
             texts = [" / ".join("-" if np.isnan(value) else f"{100 * value:.1f}" for value in pair) for pair in pairs]
             print(f"| {cells[at][0]}, {cells[at][2]:g} | " + " | ".join(texts) + " |", flush=True)
 
@@ -215,4 +240,4 @@ def print_tables(n_replicates: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicates", type=int, default=2000)
-    print_tables(parser.parse_args().replicates)
+    print_tables(cell, CORRELATIONS, GROUPS, parser.parse_args().replicates, TITLES, "ICC")

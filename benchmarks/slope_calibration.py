@@ -8,29 +8,23 @@ is 1. At s = 0 the slope does not vary. Groups have 8 rows, or from 2 to 30.
 from __future__ import annotations
 
 import argparse
-import os
-import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = "1"  # before NumPy starts its threads; a process a core instead
+from calibration import BETA, DDF, LEVEL, print_tables, sizes_of  # before NumPy, because it sets the number of threads
 
+# isort: split
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from sklearn_mlm import MixedEffectsRegressor
-from sklearn_mlm._progress import progress
 from sklearn_mlm.inference import confidence_intervals, fixed_effects, predict_interval, random_effects_test
 from sklearn_mlm.inference._mixed_profile import MixedProfile
 from sklearn_mlm.likelihood._mixed_fit import fit_mixed
 
-LEVEL = 0.95
 GROUPS = (6, 20, 100)
 SLOPE_SDS = (0.0, 0.3, 1.0)
 CORRELATION = 0.3
-BETA = np.array([1.0, 0.5, -0.5])
 TITLES = {
     "effects": "Limits of fixed effects, x with a random slope and z between groups: nominal 95%",
     "limits": "Limits of sd(x), the standard deviation of slopes: nominal 95%",
@@ -39,17 +33,10 @@ TITLES = {
 }
 
 
-def sizes_of(n_groups: int, balanced: bool) -> np.ndarray:
-    """Return group sizes: all 8, or from 2 to 30."""
-    if balanced:
-        return np.full(n_groups, 8)
-    return np.round(np.exp(np.linspace(np.log(2), np.log(30), n_groups))).astype(int)
-
-
 def replicate(n_groups: int, balanced: bool, slope_sd: float, rng: np.random.Generator) -> dict[tuple[str, str], float]:
     """Return what covers and what rejects in one draw, by table and name."""
     design = np.random.default_rng(n_groups)
-    groups = np.repeat(np.arange(n_groups), sizes_of(n_groups, balanced))
+    groups = np.repeat(np.arange(n_groups), sizes_of(n_groups, balanced, 8, 30))
     X = pd.DataFrame({"x": design.standard_normal(len(groups)), "z": design.standard_normal(n_groups)[groups]})
     normal = rng.standard_normal((n_groups + 1, 2))
     effects = np.column_stack(
@@ -59,7 +46,7 @@ def replicate(n_groups: int, balanced: bool, slope_sd: float, rng: np.random.Gen
     y = BETA[0] + X @ BETA[1:] + own + rng.standard_normal(len(groups))
     model = MixedEffectsRegressor(random_effects="(1 + x | group)").fit(X, y, groups=groups)
     result = {}
-    for name, ddf in {"normal": "normal", "Satterthwaite": "satterthwaite", "Kenward-Roger": "kenward_roger"}.items():
+    for name, ddf in DDF.items():
         table = fixed_effects(model, ddf=ddf, level=LEVEL)
         inside = (table["ci_lower"] <= BETA) & (table["ci_upper"] >= BETA)
         for i, column in ((1, "x"), (2, "z")):
@@ -92,28 +79,7 @@ def cell(n_groups: int, balanced: bool, slope_sd: float, n_replicates: int) -> p
     return pd.DataFrame([replicate(n_groups, balanced, slope_sd, rng) for _ in range(n_replicates)]).mean()
 
 
-def print_tables(n_replicates: int) -> None:
-    """Print the shares of all cells as Markdown tables; each entry is that of the balanced and the unbalanced design."""
-    start = time.perf_counter()
-    cells = [(j, balanced, sd, n_replicates) for j in GROUPS for sd in SLOPE_SDS for balanced in (True, False)]
-    shares = []
-    with ProcessPoolExecutor() as pool, progress(1, "cells", len(cells)) as report:
-        for share in pool.map(cell, *zip(*reversed(cells), strict=True)):
-            shares.append(share)
-            report(1)
-    shares.reverse()
-    error = 100 * np.sqrt(LEVEL * (1 - LEVEL) / n_replicates)
-    print(f"{n_replicates} replicates a cell, {time.perf_counter() - start:.0f} s; Monte Carlo standard error {error:.1f}.")
-    for table, title in TITLES.items():
-        names = [name for kind, name in shares[0].index if kind == table]
-        print(f"\n{title}\n\n| J, s | {' | '.join(names)} |\n| --- |{' ---: |' * len(names)}")
-        for at in range(0, len(cells), 2):
-            pairs = [[share.get((table, name), np.nan) for share in shares[at : at + 2]] for name in names]
-            texts = [" / ".join("-" if np.isnan(value) else f"{100 * value:.1f}" for value in pair) for pair in pairs]
-            print(f"| {cells[at][0]}, {cells[at][2]:g} | {' | '.join(texts)} |", flush=True)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicates", type=int, default=1000)
-    print_tables(parser.parse_args().replicates)
+    print_tables(cell, SLOPE_SDS, GROUPS, parser.parse_args().replicates, TITLES, "s")
