@@ -80,6 +80,14 @@ def pupils():
 
 
 @pytest.fixture(scope="session")
+def pupils_by_hours(pupils):
+    """A model of the same rows whose column with a random slope is only in the groups."""
+    _, X, y, groups = pupils
+    frame = pd.DataFrame({"school": groups, "hours": np.sin(np.arange(len(y)))})
+    return MixedEffectsRegressor(random_effects="(1 + hours | school)").fit(X, y, groups=frame), X, y, frame
+
+
+@pytest.fixture(scope="session")
 def singular():
     """A model whose estimated intercepts and slopes have the correlation -1 or 1, and its rows."""
     rng = np.random.default_rng(3)

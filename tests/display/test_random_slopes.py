@@ -187,10 +187,8 @@ def test_a_number_of_groups_is_spread_by_their_level_at_the_mean_of_the_predicto
     assert list(FittedLineDisplay.from_estimator(model, X, "days", show_groups=1).groups) == [order[8]]
 
 
-def test_a_line_along_x_needs_all_columns_in_x(pupils):
-    _, X, y, school = pupils
-    frame = pd.DataFrame({"school": school, "hours": np.sin(np.arange(len(y)))})
-    model = MixedEffectsRegressor(random_effects="(1 + hours | school)").fit(X, y, groups=frame)
+def test_a_line_along_x_needs_all_columns_in_x(pupils_by_hours):
+    model, X, y, frame = pupils_by_hours
     with pytest.raises(ValueError, match="random coefficients of 'hours', which fit found in groups and not in X"):
         FittedLineDisplay.from_estimator(model, X, "ses")
     # What needs no line is drawn.

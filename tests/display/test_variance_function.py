@@ -139,9 +139,7 @@ def test_bad_arguments_are_refused_before_anything_is_drawn(pupils, feature, opt
     assert not plt.get_fignums()
 
 
-def test_a_column_with_a_random_slope_must_be_in_x(pupils):
-    _, X, y, groups = pupils
-    frame = pd.DataFrame({"school": groups, "hours": np.sin(np.arange(len(y)))})
-    model = MixedEffectsRegressor(random_effects="(1 + hours | school)").fit(X, y, groups=frame)
+def test_a_column_with_a_random_slope_must_be_in_x(pupils_by_hours):
+    model, X, _, _ = pupils_by_hours
     with pytest.raises(ValueError, match="random coefficients of 'hours', which fit found in groups and not in X"):
         VarianceFunctionDisplay.from_estimator(model, X, "ses")
