@@ -34,9 +34,8 @@ from ._mixed_coordinates import mixed_coordinates
 _LEAST_R2 = 1e-100
 # Rounding of a sum, relative to its terms.
 _ROUNDING = 32 * np.finfo(np.float64).eps
-# A residual variance, relative to the mean square of y, that is rounding; the default of `without_residual`. A smaller one
-# would cost the determinant of B its digits, if some fixed effects are known to such a residual and others are not.
-_NO_RESIDUAL = 1e-14
+# A residual variance, relative to the mean square of y, that is rounding; the default of `without_residual`.
+_NO_RESIDUAL = 1e-18
 # Squares, relative to those of y, that are rounding after an exact fit.
 _EXACT = 1e-20
 # The fewest numbers of all groups that are worth threads.

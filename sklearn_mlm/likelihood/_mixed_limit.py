@@ -10,7 +10,8 @@ from .._typing import Floats
 from ._mixed_criterion import MixedCriterion
 from ._mixed_optimum import NO_FALL, MixedOptimum, Outcome, minimise_mixed
 
-# Residual variances, relative to the mean square of y, on the way to that of `without_residual`, and their ratio.
+# Residual variances, relative to the mean square of y, on the way to 0, and their ratio. The next is that of the limit; at
+# smaller ones the determinant of B rounds, if some fixed effects are known to such a residual and others are not.
 _SMALLER_RESIDUALS, _RATIO = (1e-4, 1e-6, 1e-8, 1e-10, 1e-12), 1e-2
 
 
@@ -52,5 +53,5 @@ def minimise_with_limit(criterion: MixedCriterion) -> tuple[MixedCriterion, Mixe
     # The smaller sigma2 is, the nearer the limit is, but the more the criterion may round; so two steps count.
     if np.min(values[-2:]) >= optimum.best.value:
         return criterion, optimum
-    limit = criterion.without_residual()
+    limit = criterion.without_residual(_RATIO * _SMALLER_RESIDUALS[-1])
     return limit, minimise_mixed(limit, factors)

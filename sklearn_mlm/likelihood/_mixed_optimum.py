@@ -321,8 +321,9 @@ def _search(criterion: MixedCriterion, start: Floats) -> Generator[_Point, _Plac
         if not saddle and (decrement <= _CONVERGED or (decrement <= max(_STALLED, place.noise) and decrement >= last / 4.0)):
             returning = _returning(criterion, point, place) if n_returns < _MOST_RETURNS else None
             if returning is None:
-                outcome = Outcome.MINIMUM if rounding < _ALL_DIGITS else Outcome.NO_DIGITS
-                return _End(point, place, n_steps, decrement, outcome)
+                # Where the residual variance is fixed because it is 0, variances are known though the criterion is not.
+                known = rounding < _ALL_DIGITS or criterion.residual_variance is not None
+                return _End(point, place, n_steps, decrement, Outcome.MINIMUM if known else Outcome.NO_DIGITS)
             point, n_returns, last = returning, n_returns + 1, np.inf
             place = yield point
             continue
