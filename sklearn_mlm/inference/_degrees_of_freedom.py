@@ -161,8 +161,9 @@ class KenwardRoger:
         d = 3.0 * q + 2.0 * (1.0 - g)
         c1, c2, c3 = g / d, (q - g) / d, (q + 2.0 - g) / d
         shrunk = 1.0 - a2 / q
-        rho = (shrunk / (1.0 - c2 * b)) ** 2 * (1.0 + c1 * b) / (1.0 - c3 * b) / q
-        df = 4.0 + (q + 2.0) / (q * rho - 1.0)
+        # With rho q = above / below, df is 4 + (q + 2) / (rho q - 1); below is 0 if df is 4.
+        above, below = (shrunk / (1.0 - c2 * b)) ** 2 * (1.0 + c1 * b), 1.0 - c3 * b
+        df = 4.0 + (q + 2.0) * below / (above - below)
         return float(df), float(df * shrunk / (df - 2.0)) if abs(df - 2.0) > 1e-2 else 1.0
 
 

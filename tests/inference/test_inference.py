@@ -176,6 +176,18 @@ def test_several_contrasts_do_not_depend_on_how_they_are_written(model):
     np.testing.assert_allclose(inference.contrast_test(model, L)["F"], wald, rtol=1e-10)
 
 
+def test_five_balanced_groups_have_four_degrees_of_freedom_without_a_warning():
+    groups = np.repeat(np.arange(5), 4)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        y = 2.0 * rng.normal(size=5)[groups] + rng.normal(size=20)
+        model = RandomInterceptRegressor().fit(None, y, groups=groups)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            table = inference.fixed_effects(model, ddf="kenward_roger")
+        np.testing.assert_allclose(table["df"], 4.0, rtol=1e-9)
+
+
 def test_balanced_f_tests_are_exact():
     # In a balanced design with a group-level factor both methods give the F test of group means.
     rng = np.random.default_rng(0)
