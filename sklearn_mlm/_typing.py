@@ -45,6 +45,48 @@ class FitOptions(Protocol):
         """Whether a weight counts copies of its row or divides its residual variance."""
 
 
+class FixedDesign(Protocol):
+    """What a formula says of the fixed part of a model: its terms, its factors, and its columns for any rows."""
+
+    @property
+    def formula(self) -> str:
+        """The formula."""
+
+    @property
+    def data_name(self) -> str | None:
+        """Name of the data, if it is known."""
+
+    @property
+    def n_dropped(self) -> int:
+        """Number of rows that were left out because a value was missing."""
+
+    @property
+    def terms(self) -> Sequence[tuple[str, np.ndarray, tuple[str, ...], tuple[str, ...]]]:
+        """Label, positions of the coefficients, names of the factors and of the numbers of each term but the intercept."""
+
+    @property
+    def indicator_effects(self) -> Any:
+        """The coefficients as combinations of the effects of each level of each factor; an `IndicatorEffects`."""
+
+    @property
+    def factors(self) -> dict[str, tuple[tuple[str, ...], str]]:
+        """Levels and name of the contrasts of each factor."""
+
+    @property
+    def grid(self) -> dict[str, Any]:
+        """Levels, mean and kind of each column of the data that the fixed part uses."""
+
+    @property
+    def cells(self) -> Any:
+        """A frame of the combinations of levels of these columns that the rows have, and their number of rows."""
+
+    def variables_of(self, column: str) -> list[str]:
+        """Return the names of the variables of the fixed part that use a column of the data."""
+
+    def rows(self, data: Any) -> np.ndarray:
+        """Return rows of the model matrix of the fixed part, a column for each coefficient."""
+
+
 class MixedFit(Protocol):
     """Members of a fit record that tables, contrasts and tests of fixed effects use, for any linear mixed model.
 
@@ -161,6 +203,10 @@ class GroupedFit(MixedFit, Protocol):
     @property
     def intercept(self) -> float:
         """Fixed intercept; 0 in a model without one."""
+
+    @property
+    def design(self) -> FixedDesign | None:
+        """What a formula says of the columns; None without a formula."""
 
     @property
     def labels(self) -> Any:

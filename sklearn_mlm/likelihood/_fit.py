@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .._typing import Boundary, Floats
+from .._typing import Boundary, FixedDesign, Floats
 from ..moments._grouped_moments import GroupedMoments
 from ..moments._remainder import KnownPart, rests
 from ._criterion import Criterion
@@ -59,6 +59,8 @@ class Fit:
         Number k of independent fixed effects.
     dropped_features : ndarray of int
         Positions of features that depend on the columns before them.
+    design : FixedDesign or None
+        What a formula says of the columns; None if the model was fitted to columns without a formula.
     """
 
     options: Options
@@ -73,6 +75,7 @@ class Fit:
     between_degrees_of_freedom: int
     rank: int
     dropped_features: np.ndarray
+    design: FixedDesign | None = None
 
     # ---- the members of `MixedFit`
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from .._typing import Floats
+from .._typing import FixedDesign, Floats
 from ..moments._moments import Moments
 from ..moments._scatter import Scatter
 from ._group_factors import GroupRows
@@ -48,6 +48,8 @@ class MixedEffectsFit:
         Its minimum.
     grouped : bool
         Whether the rows have groups; without groups the model is least squares.
+    design : FixedDesign or None
+        What a formula says of the columns; None if the model was fitted to columns without a formula.
     """
 
     options: MixedOptions
@@ -56,6 +58,7 @@ class MixedEffectsFit:
     criterion: MixedCriterion
     optimum: MixedOptimum
     grouped: bool = True
+    design: FixedDesign | None = None
 
     # ---- the members of `MixedFit`
 

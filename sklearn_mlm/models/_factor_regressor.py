@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -86,6 +86,16 @@ class FactorRegressor(IncrementalRegressor):
             if labels is None and self._group_key is None and self.random_effects is not None:
                 error.add_note(f"There are no groups: X has no column {self._factor!r}, which random_effects names.")
             raise
+
+    def _fit_checked_rows(self, rows: GroupedRows, n_random_only: int) -> Self:
+        """Fit to rows that are checked already; the last columns, `n_random_only` of them, have no fixed effects."""
+        terms = self._terms()
+        with self._unchanged_on_error():
+            self._factor = terms[0].factor
+            self._random = frozenset(name for term in terms for name in term.columns)
+            names = rows.feature_names or ()
+            self._more = names[len(names) - n_random_only :]
+            return super()._fit_checked_rows(rows, n_random_only)
 
     def _validate_new_rows(self, X: Any, groups: Any, *, population: bool = False) -> tuple[Any, Any, int]:
         """Return the columns of new rows, their groups and their number, checked."""

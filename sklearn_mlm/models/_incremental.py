@@ -15,7 +15,7 @@ from ..likelihood._fit import Fit
 from ..likelihood._mixed_fit import MixedEffectsFit
 from ..moments._labels import has_groups, warn_of_twins
 from ..moments._remainder import KnownPart
-from ..moments._rows import as_outcome, as_weights, check_containers
+from ..moments._rows import GroupedRows, as_outcome, as_weights, check_containers
 from ..moments._scatter import Scatter
 from ._base import GroupedRegressor
 from ._checks import TooLittleError
@@ -49,6 +49,10 @@ class IncrementalRegressor(GroupedRegressor):
         """Return the record of rows, and a function that reads them again. Only this method knows where the rows are."""
         raise NotImplementedError
 
+    def _record(self, rows: GroupedRows) -> Any:
+        """Return the record of checked rows."""
+        raise NotImplementedError
+
     def _store(self, moments: Any, read_again: ReadAgain | None = None) -> Self:
         """Fit to a record and set the fitted attributes; without `read_again` there are no rows to read again."""
         raise NotImplementedError
@@ -67,14 +71,27 @@ class IncrementalRegressor(GroupedRegressor):
         """Fit to rows; if that fails, the model does not change."""
         self._check_parameters()
         with self._unchanged_on_error():
-            moments, read_again = self._read(X, y, groups, sample_weight)
-            if not has_groups(moments.labels):
-                self._warn_of_no_groups("fit")
-            warn_of_twins(moments.labels[:0], moments.labels)
-            self._store(moments, read_again)
-            if isinstance(read_again, RowsInMemory):
-                self._scaled_residuals = read_again.scaled_residuals(self.fit_)
-            return self
+            return self._fit_record(*self._read(X, y, groups, sample_weight))
+
+    def _fit_record(self, moments: Any, read_again: ReadAgain) -> Self:
+        """Fit to the record of rows that can be read again."""
+        if not has_groups(moments.labels):
+            self._warn_of_no_groups("fit")
+        warn_of_twins(moments.labels[:0], moments.labels)
+        self._store(moments, read_again)
+        if isinstance(read_again, RowsInMemory):
+            self._scaled_residuals = read_again.scaled_residuals(self.fit_)
+        return self
+
+    def _fit_checked_rows(self, rows: GroupedRows, n_random_only: int) -> Self:
+        """Fit to rows that are checked already; the last columns, `n_random_only` of them, have no fixed effects."""
+        self._check_parameters()
+        names = rows.feature_names or ()
+        with self._unchanged_on_error():
+            self._group_key, self._group_position = None, None
+            self.n_features_in_ = len(names) - n_random_only
+            self.feature_names_in_ = np.array(names[: self.n_features_in_], dtype=object)
+            return self._fit_record(self._record(rows), RowsInMemory(rows))
 
     def _summary_of_rows(self, X: Any, y: Any, groups: Any, sample_weight: Any, ddf: DegreesOfFreedom) -> ModelSummary:
         """Return the summary of the model, with the scaled residuals of rows, or without y of those of `fit`."""
@@ -214,6 +231,16 @@ class IncrementalRegressor(GroupedRegressor):
             warn_of_twins(self.groups_, merged.labels)
             self._set_random_effects(replace(self.fit_, known=merged))
         return self
+
+
+def fit_checked_rows(model: IncrementalRegressor, rows: GroupedRows, n_random_only: int = 0) -> None:
+    """Fit a model to rows that are checked already, whose last columns, `n_random_only` of them, have no fixed effects."""
+    model._fit_checked_rows(rows, n_random_only)
+
+
+def scaled_residuals_of(model: IncrementalRegressor) -> np.ndarray | None:
+    """Return the quantiles of scaled residuals that a fit of rows in memory has kept; None without them."""
+    return model._scaled_residuals
 
 
 def _added(before: Any, new: Any, read_again: ReadAgain, outcome_name: str | None) -> Any:

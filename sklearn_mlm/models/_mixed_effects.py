@@ -18,6 +18,7 @@ from ..likelihood._random_terms import RandomTerm
 from ..likelihood._second_reading import criterion_of_rest
 from ..moments._grouped_scatter import GroupedScatter, scatter_of
 from ..moments._labels import UNSEEN, has_groups, warn_of_twins
+from ..moments._rows import GroupedRows
 from ._base import NEW_GROUPS
 from ._checks import check_maximum, check_mixed, warn_of_peculiar_mixed_data
 from ._factor_regressor import FactorRegressor
@@ -385,10 +386,13 @@ class MixedEffectsRegressor(FactorRegressor):
     ) -> tuple[GroupedScatter, ReadAgain]:
         """Return the record of rows, and a function that reads them again."""
         rows = self._check_rows(X, y, groups, sample_weight, reset=reset, min_rows=min_rows)
+        return self._record(rows), RowsInMemory(rows)
+
+    def _record(self, rows: GroupedRows) -> GroupedScatter:
+        """Return the record of checked rows."""
         n_features = 0 if rows.X is None else rows.X.shape[1]
         names = rows.feature_names or tuple(f"x{at}" for at in range(n_features))
-        slopes = tuple(at for at, name in enumerate(names) if name in self._random)
-        return scatter_of(rows, slopes), RowsInMemory(rows)
+        return scatter_of(rows, tuple(at for at, name in enumerate(names) if name in self._random))
 
     def _store(self, moments: GroupedScatter, read_again: ReadAgain | None = None) -> Self:
         """Fit to a record and set the fitted attributes; without `read_again` there are no rows to read again."""

@@ -402,7 +402,11 @@ class RandomInterceptRegressor(IncrementalRegressor):
     ) -> tuple[GroupedMoments, ReadAgain]:
         """Return the moments of rows, and a function that reads them again. Only this method knows where the rows are."""
         rows = self._check_rows(X, y, groups, sample_weight, reset=reset, min_rows=min_rows)
-        return moments_of(rows), RowsInMemory(rows)
+        return self._record(rows), RowsInMemory(rows)
+
+    def _record(self, rows: GroupedRows) -> GroupedMoments:
+        """Return the moments of checked rows."""
+        return moments_of(rows)
 
     def _store(self, moments: GroupedMoments, read_again: ReadAgain | None = None) -> Self:
         """Fit to moments and set the fitted attributes; without `read_again` there are no rows to read again."""

@@ -1,0 +1,341 @@
+"""`Design`: what a formula has learnt from the rows of a fit, and the rows of its model matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from .._inputs import warn_caller
+from ..likelihood._random_terms import INTERCEPT, RandomTerm
+from ._coding import ModelMatrix, model_matrix_of
+from ._columns import DataColumn, labels_of, read_column, with_used_levels
+from ._effects import IndicatorEffects, indicator_effects
+from ._parsing import Language, ParsedFormula, RandomPart, TermList
+from ._variables import Evaluator, Values
+
+
+@dataclass(frozen=True)
+class GridColumn:
+    """Stores what a reference grid needs of a column of the data that the fixed part uses.
+
+    Attributes
+    ----------
+    levels : pandas.Index or None
+        The levels, if its values are levels of a factor; None for numbers.
+    mean : float
+        The mean of numbers over the rows of the fit.
+    kind : {"number", "logical", "factor"}
+        What the values are.
+    """
+
+    levels: pd.Index | None
+    mean: float
+    kind: str
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """Stores what a formula has learnt from the rows of a fit; it computes the model matrix of any rows.
+
+    Attributes
+    ----------
+    formula : str
+        The formula.
+    data_name : str or None
+        Name of the data.
+    n_dropped : int
+        Number of rows that were dropped because a value was missing.
+    parsed : ParsedFormula
+        The parts of the formula.
+    evaluator : Evaluator
+        The variables.
+    fixed : ModelMatrix
+        The fixed part.
+    random : tuple of ModelMatrix
+        The coefficients of each random term.
+    random_terms : tuple of RandomTerm
+        The random terms, in terms of columns of the model matrices.
+    grid : dict of str to GridColumn
+        The columns of the data that the fixed part uses.
+    cells : pandas.DataFrame
+        The combinations of levels that the rows of the fit have, a column for each factor of the grid, and their number of
+        rows, "count".
+    """
+
+    formula: str
+    data_name: str | None
+    n_dropped: int
+    parsed: ParsedFormula
+    evaluator: Evaluator
+    fixed: ModelMatrix
+    random: tuple[ModelMatrix, ...]
+    random_terms: tuple[RandomTerm, ...]
+    grid: dict[str, GridColumn]
+    cells: pd.DataFrame
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the fixed effects, the intercept first if there is one."""
+        return [INTERCEPT] * self.fixed.intercept + list(self.fixed.names)
+
+    @property
+    def random_only(self) -> tuple[str, ...]:
+        """Names of the columns that have random coefficients, but no fixed effects."""
+        fixed = set(self.fixed.names)
+        return tuple(dict.fromkeys(name for term in self.random_terms for name in term.columns if name not in fixed))
+
+    @property
+    def factor(self) -> tuple[str, ...]:
+        """The columns whose values are the groups."""
+        return self.parsed.random[0].factors
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of the data that a prediction needs, without those of the groups."""
+        return tuple(dict.fromkeys(name for one in self._expressions for name in one.columns))
+
+    @property
+    def _expressions(self) -> list[Any]:
+        """The variables of the fixed and random parts, and the offsets."""
+        return [*self.parsed.expressions.values(), *self.parsed.offsets]
+
+    @property
+    def terms(self) -> list[tuple[str, np.ndarray, tuple[str, ...], tuple[str, ...]]]:
+        """Label, positions of the coefficients, factors and numbers of each term but the intercept."""
+        first = int(self.fixed.intercept)
+        return [
+            (
+                term.label,
+                np.arange(first + at.start, first + at.stop),
+                tuple(variable.name for variable in term.factors),
+                tuple(variable.name for variable in term.numbers),
+            )
+            for term, at in self.fixed.slices()
+        ]
+
+    @cached_property
+    def indicator_effects(self) -> IndicatorEffects:
+        """The coefficients as combinations of the effects of each level of each factor."""
+        return indicator_effects(self.fixed)
+
+    @property
+    def factors(self) -> dict[str, tuple[tuple[str, ...], str]]:
+        """Levels and name of the contrasts of each factor."""
+        used = dict.fromkeys(name for part in (self.fixed, *self.random) for name in part.variables)
+        variables = [self.evaluator.variables[name] for name in used]
+        return {one.name: (one.texts, one.contrasts) for one in variables if one.is_factor}
+
+    def variables_of(self, column: str) -> list[str]:
+        """Return the names of the variables of the fixed part that use a column."""
+        return [name for name in self.fixed.variables if column in self.evaluator.variables[name].columns]
+
+    def predictors(self, values: Values) -> Any:
+        """Return the columns of the fixed part, without the intercept, and then those with random coefficients only."""
+        fixed, more = self.fixed.columns(values), self.random_only
+        if not more:
+            return fixed
+        found = {}
+        for part in self.random:
+            columns = part.columns(values)
+            for at, name in enumerate(part.names):
+                found[name] = columns[:, [at]]
+        parts = [*([] if fixed is None else [fixed]), *(found[name] for name in more)]
+        if any(sparse.issparse(part) for part in parts):
+            return sparse.csr_array(sparse.hstack(list(map(sparse.csr_array, parts)), format="csr"))
+        return np.hstack(parts)
+
+    def values(self, columns: Mapping[str, DataColumn], n_rows: int) -> Values:
+        """Return the values of all variables but the outcome."""
+        return self.evaluator.values(columns, [one.name for one in self._expressions], n_rows)
+
+    def offset(self, columns: Mapping[str, DataColumn], n_rows: int) -> np.ndarray | float:
+        """Return the sum of the offsets; 0 if there are none."""
+        names = [one.name for one in self.parsed.offsets]
+        values = self.evaluator.values(columns, names, n_rows)
+        return sum((values.of[name][:, 0] for name in names), 0.0)
+
+    def response(self, columns: Mapping[str, DataColumn], n_rows: int) -> np.ndarray:
+        """Return the outcome."""
+        if self.parsed.response is None:
+            raise AssertionError("a formula without a left side has no outcome")
+        name = self.parsed.response.name
+        of_response = self.evaluator.values(columns, [name], n_rows).of[name]
+        if of_response.ndim == 1 or of_response.shape[1] != 1:
+            raise ValueError(f"The left side of the formula must be one column of numbers; {name} is a factor, or has several.")
+        return np.asarray(of_response[:, 0])
+
+    def rows(self, data: pd.DataFrame) -> np.ndarray:
+        """Return rows of the model matrix of the fixed part, the intercept included, for the columns that it uses."""
+        return self.rows_of({name: read_column(data, name) for name in self.grid}, len(data))
+
+    def rows_of(self, columns: Mapping[str, DataColumn], n_rows: int) -> np.ndarray:
+        """Return rows of the model matrix of the fixed part, the intercept included."""
+        matrix = self.fixed.columns(self.evaluator.values(columns, self.fixed.variables, n_rows))
+        intercept = np.ones((n_rows, int(self.fixed.intercept)))
+        dense = matrix.toarray() if sparse.issparse(matrix) else matrix
+        return intercept if dense is None else np.hstack([intercept, dense])
+
+    def labels(self, data: Any) -> pd.Series:
+        """Return the group label of each row."""
+        return labels_of(data, self.factor)
+
+
+def learn_design(
+    parsed: ParsedFormula,
+    columns: Mapping[str, DataColumn],
+    all_columns: Sequence[str],
+    *,
+    contrasts: Mapping[str, Any] | None = None,
+    weights: np.ndarray | None = None,
+    data_name: str | None = None,
+    n_dropped: int = 0,
+) -> Design:
+    """Return the design that a formula gives for complete rows.
+
+    Parameters
+    ----------
+    parsed : ParsedFormula
+        The parts of the formula.
+    columns : mapping of str to DataColumn
+        The columns that it needs, without missing values.
+    all_columns : sequence of str
+        Names of all columns of the data.
+    contrasts : mapping of str to str or Contrasts, default=None
+        Contrasts of factors by name.
+    weights : ndarray of shape (n_samples,) or None, default=None
+        How many copies each row stands for.
+    data_name : str or None, default=None
+        Name of the data.
+    n_dropped : int, default=0
+        Number of rows that were left out.
+
+    Returns
+    -------
+    design : Design
+        The design.
+    """
+    columns = {name: with_used_levels(column) for name, column in columns.items()}
+    response = [] if parsed.response is None else [parsed.response]
+    expressions = [*parsed.expressions.values(), *parsed.offsets, *response]
+    evaluator = Evaluator(expressions, columns, Language.names(all_columns), contrasts or {})
+    _check_contrasts(contrasts or {}, evaluator, parsed)
+    fixed = model_matrix_of(parsed.fixed, evaluator.variables, without_redundant=True)
+    blocks = [block for part in parsed.random for block in _blocks(part, evaluator)]
+    _check_once(parsed, blocks)
+    grid, cells = _reference(fixed, evaluator, columns, weights)
+    return Design(
+        parsed.text.text.strip(),
+        data_name,
+        n_dropped,
+        parsed,
+        evaluator,
+        fixed,
+        tuple(matrix for _, matrix in blocks),
+        tuple(term for term, _ in blocks),
+        grid,
+        cells,
+    )
+
+
+def _blocks(part: RandomPart, evaluator: Evaluator) -> list[tuple[RandomTerm, ModelMatrix]]:
+    """Return the random terms of correlated coefficients that a term ``( | )`` or ``( || )`` stands for.
+
+    "||" makes columns of numbers independent, each with a variance of its own. The levels of a factor stay correlated, as in
+    lme4: independent columns would depend on the choice of the first level. An intercept beside them adds nothing, because a
+    common variance can be moved between the two, and is left out.
+    """
+    factor = ":".join(part.factors)
+    given = part.coefficients
+    if part.correlated:
+        matrix = model_matrix_of(given, evaluator.variables)
+        return [(RandomTerm(factor, matrix.intercept, matrix.names), matrix)]
+    blocks = []
+    with_factors = [term for term in given.terms if any(evaluator.variables[one.name].is_factor for one in term)]
+    if given.intercept and not with_factors:
+        blocks.append((RandomTerm(factor, True, ()), ModelMatrix(True, ())))
+    for term in given.terms:
+        matrix = model_matrix_of(TermList(False, (term,)), evaluator.variables)
+        if term in with_factors:
+            blocks.append((RandomTerm(factor, False, matrix.names), matrix))
+        else:
+            blocks += [(RandomTerm(factor, False, (name,)), matrix) for name in matrix.names]
+    if with_factors:
+        label = ":".join(one.name for one in with_factors[0])
+        warn_caller(
+            f"{part.text} is fitted with correlated coefficients of the levels of {label}, as (0 + {label} | {factor}): a "
+            f"variance for each coefficient would depend on which level comes first. (1 | {factor}) + (1 | {factor}:{label}) "
+            f"gives all levels one variance, and columns of 0 and 1 of your own, joined by ||, a variance each.",
+        )
+    return blocks
+
+
+def _check_once(parsed: ParsedFormula, blocks: Sequence[tuple[RandomTerm, ModelMatrix]]) -> None:
+    """Raise if a coefficient varies in two terms of one factor, or is constant within its groups by definition."""
+    seen: dict[tuple[str, str], RandomTerm] = {}
+    for term, _ in blocks:
+        for name in term.coefficients:
+            key = term.factor, name
+            if key in seen:
+                raise parsed.text.error(
+                    f"{name} varies between the groups of {term.factor} in two terms, {seen[key]} and {term}, and only the sum "
+                    "of its two variances is identified: leave it out of one of them (0 for the intercept)",
+                    parsed.random[-1].at,
+                )
+            seen[key] = term
+
+
+def _check_contrasts(contrasts: Mapping[str, Any], evaluator: Evaluator, parsed: ParsedFormula) -> None:
+    """Raise if contrasts are given for what is not a factor of the formula."""
+    factors = {one.name for one in evaluator.variables.values() if one.is_factor}
+    factors |= {one.columns[0] for one in evaluator.variables.values() if one.is_factor}
+    unknown = [name for name in contrasts if name not in factors]
+    if unknown:
+        raise ValueError(
+            f"contrasts names {', '.join(map(repr, unknown))}, which no factor of {parsed.text.text!r} is called. The factors "
+            f"are {', '.join(map(repr, sorted(factors))) or 'none'}."
+        )
+
+
+def _reference(
+    fixed: ModelMatrix, evaluator: Evaluator, columns: Mapping[str, DataColumn], weights: np.ndarray | None
+) -> tuple[dict[str, GridColumn], pd.DataFrame]:
+    """Return what a reference grid needs of each column of the fixed part, and the combinations of levels in the rows."""
+    variables = [evaluator.variables[name] for name in fixed.variables]
+    grid: dict[str, GridColumn] = {}
+    codes: dict[str, np.ndarray] = {}
+    for variable in variables:
+        for name in variable.columns:
+            column = columns[name]
+            if variable.is_factor and column.levels is None and not variable.computed:
+                levels = variable.levels
+                codes[name] = evaluator.values(columns, [variable.name], len(column)).of[variable.name]
+            elif name in grid and grid[name].levels is not None:
+                continue
+            elif column.levels is not None:
+                levels, codes[name] = column.levels, column.values
+            else:
+                levels = None
+            mean = float(np.average(column.values, weights=weights)) if levels is None else np.nan
+            grid[name] = GridColumn(levels, mean, column.kind)
+    return grid, _cells(codes, {name: grid[name].levels for name in codes}, weights)
+
+
+def _cells(codes: Mapping[str, np.ndarray], levels: Mapping[str, Any], weights: np.ndarray | None) -> pd.DataFrame:
+    """Return the combinations of levels that some rows have, and their number of rows, or of copies of rows."""
+    if not codes:
+        return pd.DataFrame({"count": []})
+    names = list(codes)
+    cells, found = np.zeros(len(codes[names[0]]), dtype=np.intp), [()]
+    for name in names:
+        n_levels = len(levels[name])
+        cells, pairs = pd.factorize(cells * n_levels + codes[name])
+        found = [(*found[pair // n_levels], pair % n_levels) for pair in pairs]
+    counts = np.bincount(cells, weights=weights, minlength=len(found))
+    table = pd.DataFrame({name: levels[name].take([one[at] for one in found]) for at, name in enumerate(names)})
+    return table.assign(count=counts)
