@@ -74,17 +74,21 @@ class FixedDesign(Protocol):
 
     @property
     def grid(self) -> dict[str, Any]:
-        """Levels, mean and kind of each column of the data that the fixed part uses."""
+        """Levels, mean, standard deviation and kind of each column of the data that the fixed part uses."""
 
     @property
     def cells(self) -> Any:
         """A frame of the combinations of levels of these columns that the rows have, and their number of rows."""
 
-    def variables_of(self, column: str) -> list[str]:
-        """Return the names of the variables of the fixed part that use a column of the data."""
+    @property
+    def columns_of_variables(self) -> dict[str, tuple[str, ...]]:
+        """The columns of the data that each variable of the fixed part uses."""
 
-    def rows(self, data: Any) -> np.ndarray:
-        """Return rows of the model matrix of the fixed part, a column for each coefficient."""
+    def rows(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows of the model matrix of the fixed part, a column for each coefficient, and the offset of these rows."""
+
+    def value_of(self, variable: str, data: Any) -> np.ndarray:
+        """Return the values of a variable of numbers in rows."""
 
 
 class MixedFit(Protocol):

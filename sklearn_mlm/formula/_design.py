@@ -16,7 +16,7 @@ from ..likelihood._random_terms import INTERCEPT, RandomTerm
 from ._coding import ModelMatrix, model_matrix_of
 from ._columns import DataColumn, labels_of, read_column, with_used_levels
 from ._effects import IndicatorEffects, indicator_effects
-from ._parsing import Language, ParsedFormula, RandomPart, TermList
+from ._parsing import Expression, Language, ParsedFormula, RandomPart, TermList
 from ._variables import Evaluator, Values
 
 
@@ -30,12 +30,15 @@ class GridColumn:
         The levels, if its values are levels of a factor; None for numbers.
     mean : float
         The mean of numbers over the rows of the fit.
+    sd : float
+        Their standard deviation.
     kind : {"number", "logical", "factor"}
         What the values are.
     """
 
     levels: pd.Index | None
     mean: float
+    sd: float
     kind: str
 
 
@@ -131,9 +134,10 @@ class Design:
         variables = [self.evaluator.variables[name] for name in used]
         return {one.name: (one.texts, one.contrasts) for one in variables if one.is_factor}
 
-    def variables_of(self, column: str) -> list[str]:
-        """Return the names of the variables of the fixed part that use a column."""
-        return [name for name in self.fixed.variables if column in self.evaluator.variables[name].columns]
+    @property
+    def columns_of_variables(self) -> dict[str, tuple[str, ...]]:
+        """The columns of the data that each variable of the fixed part uses."""
+        return {name: self.evaluator.variables[name].columns for name in self.fixed.variables}
 
     def predictors(self, values: Values) -> Any:
         """Return the columns of the fixed part, without the intercept, and then those with random coefficients only."""
@@ -170,9 +174,15 @@ class Design:
             raise ValueError(f"The left side of the formula must be one column of numbers; {name} is a factor, or has several.")
         return np.asarray(of_response[:, 0])
 
-    def rows(self, data: pd.DataFrame) -> np.ndarray:
-        """Return rows of the model matrix of the fixed part, the intercept included, for the columns that it uses."""
-        return self.rows_of({name: read_column(data, name) for name in self.grid}, len(data))
+    def rows(self, data: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows of the model matrix of the fixed part, the intercept included, and the offset of these rows."""
+        columns = {name: read_column(data, name) for name in self.grid}
+        return self.rows_of(columns, len(data)), np.broadcast_to(self.offset(columns, len(data)), len(data))
+
+    def value_of(self, variable: str, data: pd.DataFrame) -> np.ndarray:
+        """Return the values of a variable of numbers in rows."""
+        columns = {name: read_column(data, name) for name in self.evaluator.variables[variable].columns}
+        return np.asarray(self.evaluator.values(columns, [variable], len(data)).of[variable][:, 0])
 
     def rows_of(self, columns: Mapping[str, DataColumn], n_rows: int) -> np.ndarray:
         """Return rows of the model matrix of the fixed part, the intercept included."""
@@ -228,7 +238,7 @@ def learn_design(
     fixed = model_matrix_of(parsed.fixed, evaluator.variables, without_redundant=True)
     blocks = [block for part in parsed.random for block in _blocks(part, evaluator)]
     _check_once(parsed, blocks)
-    grid, cells = _reference(fixed, evaluator, columns, weights)
+    grid, cells = _reference(fixed, parsed.offsets, evaluator, columns, weights)
     return Design(
         parsed.text.text.strip(),
         data_name,
@@ -303,10 +313,14 @@ def _check_contrasts(contrasts: Mapping[str, Any], evaluator: Evaluator, parsed:
 
 
 def _reference(
-    fixed: ModelMatrix, evaluator: Evaluator, columns: Mapping[str, DataColumn], weights: np.ndarray | None
+    fixed: ModelMatrix,
+    offsets: Sequence[Expression],
+    evaluator: Evaluator,
+    columns: Mapping[str, DataColumn],
+    weights: np.ndarray | None,
 ) -> tuple[dict[str, GridColumn], pd.DataFrame]:
     """Return what a reference grid needs of each column of the fixed part, and the combinations of levels in the rows."""
-    variables = [evaluator.variables[name] for name in fixed.variables]
+    variables = [evaluator.variables[name] for name in dict.fromkeys((*fixed.variables, *(one.name for one in offsets)))]
     grid: dict[str, GridColumn] = {}
     codes: dict[str, np.ndarray] = {}
     for variable in variables:
@@ -322,7 +336,8 @@ def _reference(
             else:
                 levels = None
             mean = float(np.average(column.values, weights=weights)) if levels is None else np.nan
-            grid[name] = GridColumn(levels, mean, column.kind)
+            spread = float(np.std(column.values)) if levels is None else np.nan
+            grid[name] = GridColumn(levels, mean, spread, column.kind)
     return grid, _cells(codes, {name: grid[name].levels for name in codes}, weights)
 
 

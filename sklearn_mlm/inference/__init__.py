@@ -1,11 +1,13 @@
 """Inference for fitted models: tables, tests, intervals and shares of variance from moments; predictions and checks."""
 
+from ._anova import anova, drop1
 from ._contrasts import contrast_test, term_tests
 from ._diagnostics import residual_variance_test, variance_inflation
 from ._fixed_effects import fixed_effects
 from ._formatting import format_table, to_great_table
 from ._influence import influence
 from ._intervals import confidence_intervals, plausible_values_range
+from ._marginal_means import MarginalMeans, estimated_marginal_means, estimated_trends
 from ._model_comparison import compare_models, glance, likelihood_ratio_test
 from ._prediction import predict_interval
 from ._random_effects import random_effects_table
@@ -14,11 +16,16 @@ from ._shares import clustering_report, icc, r2
 from ._tests import random_effects_test, random_intercept_test
 
 __all__ = [
+    "MarginalMeans",
+    "anova",
     "augment",
     "clustering_report",
     "compare_models",
     "confidence_intervals",
     "contrast_test",
+    "drop1",
+    "estimated_marginal_means",
+    "estimated_trends",
     "fixed_effects",
     "format_table",
     "glance",

@@ -215,7 +215,8 @@ def _joint(fit: MixedFit, ddf: DegreesOfFreedom, given: Hypotheses) -> pd.Series
     test = joint_test(fit, ddf, given.weights / size, given.nulls / size)
     if test is None:
         raise ValueError(_NO_VARIANCE)
-    return f_test(test[0], float(len(given.nulls)), test[1])
+    statistic, df, _ = test
+    return f_test(statistic, float(len(given.nulls)), df)
 
 
 def _size(weights: np.ndarray) -> float:
@@ -229,7 +230,7 @@ def _size(weights: np.ndarray) -> float:
 
 def _independent(fit: MixedFit, given: Hypotheses) -> Hypotheses:
     """Return the hypotheses without those that depend on earlier ones; raise if these contradict the others."""
-    kept = _independent_rows(given.weights / _size(given.weights), np.sqrt(fit.covariance.diagonal()))
+    kept = independent_rows(given.weights, fit)
     if len(kept) < len(given.labels) and given.nulls.any():
         share = np.linalg.lstsq(given.weights[kept].T, given.weights.T, rcond=None)[0]
         apart = np.abs(given.nulls - given.nulls[kept] @ share)
@@ -238,12 +239,13 @@ def _independent(fit: MixedFit, given: Hypotheses) -> Hypotheses:
     return Hypotheses(given.weights[kept], given.nulls[kept], [given.labels[at] for at in kept])
 
 
-def _independent_rows(contrasts: np.ndarray, errors: np.ndarray) -> list[int]:
-    """Return the positions of the rows of a matrix that do not depend on those before them.
+def independent_rows(weights: np.ndarray, fit: MixedFit) -> list[int]:
+    """Return the positions of the rows of a matrix of contrasts that do not depend on those before them.
 
     The weights of each coefficient are measured in its standard errors, so that the rank does not depend on units. The rows
     themselves are orthogonalised, because their products, which `independent_columns` takes, hold half the digits.
     """
+    contrasts, errors = weights / _size(weights), np.sqrt(fit.covariance.diagonal())
     largest = np.abs(contrasts).max(axis=0)
     scaled = contrasts * np.where(errors > 0, errors, 1.0 / np.where(largest > 0, largest, 1.0))
     length = np.linalg.norm(scaled, axis=1, keepdims=True)

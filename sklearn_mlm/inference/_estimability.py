@@ -2,67 +2,76 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from .._typing import GroupedFit
-from ..likelihood._linalg import submatrix
+from ..likelihood._linalg import independent_columns, submatrix
 
 # A combination is estimable if the dropped columns add no more to it than this, relative to its own size.
 _ADDED = 1e-7
 
 
-def gram_of(fit: GroupedFit) -> np.ndarray:
-    """Return X'X of the columns with fixed effects, of shape (k, k), the intercept first if there is one.
+@dataclass(frozen=True)
+class Products:
+    """Stores products of the columns of X that have fixed effects, weighed as the rows are.
 
-    The rows count as their weights. Without an intercept the products are about 0, with one they are made from the scatter
-    about the mean, whose digits large means do not take.
+    Attributes
+    ----------
+    intercept : bool
+        Whether the model has an intercept.
+    mean : ndarray of shape (n_columns,)
+        Means of the columns but the intercept.
+    scatter : ndarray of shape (n_columns, n_columns)
+        Their products: about the means if there is an intercept, so that large means take no digits, and about 0 if not.
     """
+
+    intercept: bool
+    mean: np.ndarray
+    scatter: np.ndarray
+
+    def turned(self, matrix: np.ndarray) -> Products:
+        """Return the products of the columns of X B, for a matrix B that keeps the intercept."""
+        first = int(self.intercept)
+        inner = matrix[first:, first:]
+        level = matrix[0, 1:] if first else 0.0
+        return Products(self.intercept, level + self.mean @ inner, inner.T @ self.scatter @ inner)
+
+    def dependence(self, kept: np.ndarray, dropped: np.ndarray) -> np.ndarray:
+        """Return C of shape (n_kept, n_dropped), with X[:, dropped] = X[:, kept] C for positions of coefficients."""
+        first = int(self.intercept)
+        a, b = kept[kept >= first] - first, dropped - first
+        slopes = _solved(self.scatter, a, b)
+        return np.vstack([self.mean[b] - self.mean[a] @ slopes, slopes]) if first else slopes
+
+    def independent(self) -> np.ndarray:
+        """Return the positions of the coefficients whose columns do not depend on earlier ones."""
+        return np.concatenate([np.zeros(int(self.intercept), dtype=np.intp), independent_columns(self.scatter) + self.intercept])
+
+
+def products_of(fit: GroupedFit) -> Products:
+    """Return the products of the columns of the fixed part of a fit."""
     moments = fit.predictors
     mean = moments.counts @ moments.deviations / moments.counts.sum()
     from_mean = moments.deviations - mean
-    scatter = moments.within + (from_mean.T * moments.counts) @ from_mean
-    mean, scatter = (moments.center + mean)[:-1], scatter[:-1, :-1]
-    total = float(moments.counts.sum())
+    scatter = (moments.within + (from_mean.T * moments.counts) @ from_mean)[:-1, :-1]
+    mean = (moments.center + mean)[:-1]
     if not fit.options.fit_intercept:
-        return np.asarray(scatter + total * np.outer(mean, mean))
-    gram = np.empty((len(mean) + 1, len(mean) + 1))
-    gram[0, 0], gram[0, 1:], gram[1:, 0] = total, total * mean, total * mean
-    gram[1:, 1:] = scatter + total * np.outer(mean, mean)
-    return gram
+        scatter = scatter + float(moments.counts.sum()) * np.outer(mean, mean)
+    return Products(fit.options.fit_intercept, mean, scatter)
 
 
-def dependence(fit: GroupedFit) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return how dropped columns depend on the others: X[:, dropped] = X[:, kept] C.
-
-    Returns
-    -------
-    kept : ndarray of int
-        Positions of the coefficients that are estimated.
-    dropped : ndarray of int
-        Positions of those that are not.
-    coefficients : ndarray of shape (n_kept, n_dropped)
-        C.
-    """
+def kept_and_dropped(fit: GroupedFit) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of the coefficients that are estimated, and of those that are not."""
     dropped = np.sort(np.asarray(fit.dropped, dtype=np.intp))
-    kept = np.setdiff1d(np.arange(len(fit.names)), dropped)
-    if not len(dropped):
-        return kept, dropped, np.zeros((len(kept), 0))
-    moments, first = fit.predictors, int(fit.options.fit_intercept)
-    mean = moments.counts @ moments.deviations / moments.counts.sum()
-    if first:
-        from_mean = moments.deviations - mean
-        scatter = (moments.within + (from_mean.T * moments.counts) @ from_mean)[:-1, :-1]
-        center = (moments.center + mean)[:-1]
-        a, b = kept[kept > 0] - 1, dropped - 1
-        slopes = _solved(scatter, a, b)
-        return kept, dropped, np.vstack([center[b] - center[a] @ slopes, slopes])
-    return kept, dropped, _solved(gram_of(fit), kept, dropped)
+    return np.setdiff1d(np.arange(len(fit.names)), dropped), dropped
 
 
 def _solved(gram: np.ndarray, kept: np.ndarray, dropped: np.ndarray) -> np.ndarray:
     """Return the coefficients of dropped columns in terms of those kept, from their products."""
-    if not len(kept):
-        return np.zeros((0, len(dropped)))
+    if not len(kept) or not len(dropped):
+        return np.zeros((len(kept), len(dropped)))
     size = np.sqrt(gram.diagonal())
     size = np.where(size > 0, size, 1.0)
     scaled = gram / np.outer(size, size)
@@ -79,9 +88,10 @@ def not_estimable(fit: GroupedFit, weights: np.ndarray) -> np.ndarray:
     A combination is estimable if it is a combination of rows of X, which have X[:, dropped] = X[:, kept] C (Searle 1971,
     Linear Models, section 5.4).
     """
-    kept, dropped, coefficients = dependence(fit)
+    kept, dropped = kept_and_dropped(fit)
     if not len(dropped):
         return np.zeros(len(weights), dtype=bool)
+    coefficients = products_of(fit).dependence(kept, dropped)
     added = np.abs(weights[:, dropped] - weights[:, kept] @ coefficients)
     size = np.abs(weights[:, kept]) @ np.abs(coefficients) + np.abs(weights[:, dropped])
     return np.asarray((added > _ADDED * np.where(size > 0, size, 1.0)).any(axis=1))

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from .._typing import FittedModel, GroupedFit, MixedFit
+from .._typing import FittedModel, FixedDesign, GroupedFit, MixedFit
 from ..likelihood._fit import Fit
 from ..likelihood._least_squares_fit import LeastSquaresFit
 from ..likelihood._mixed_fit import MixedEffectsFit
@@ -137,6 +137,25 @@ def mixed_fit_of(model: FittedModel, name: str = "model") -> MixedFit:
     if not getattr(fit, "grouped", True):
         raise ValueError(f"{name} was fitted without groups: there is no group variance. Fit it with groups=...")
     return fit
+
+
+def formula_fit_of(model: FittedModel, function: str) -> tuple[GroupedFit, FixedDesign]:
+    """Return the fit of a fitted model with a formula, and what the formula says of its columns.
+
+    Raises
+    ------
+    TypeError
+        If the model has no formula; or as `mixed_fit_of` does.
+    """
+    fit = grouped_fit_of(model)
+    design = getattr(fit, "design", None)
+    if design is None:
+        raise TypeError(
+            f"{function} needs a model with a formula, which tells what the terms and factors are: "
+            'sklearn_mlm.formula.lmer("y ~ a * b + (1 | g)", data). contrast_test and term_tests take the columns of other models '
+            f"by name; found {type(last_step(model)[0]).__name__}."
+        )
+    return fit, design
 
 
 def random_intercept_fit_of(model: FittedModel, name: str = "model", instead: str = "") -> Fit:

@@ -129,8 +129,10 @@ def variances_and_df(fit: MixedFit, ddf: DegreesOfFreedom, contrasts: np.ndarray
 
 def joint_test(
     fit: MixedFit, ddf: DegreesOfFreedom, contrasts: np.ndarray, values: np.ndarray | None = None
-) -> tuple[float, float] | None:
-    """Return the F statistic of several independent contrasts and its denominator df; None if one has no variance.
+) -> tuple[float, float, float] | None:
+    """Return the F statistic of several independent contrasts, its df and its factor; None if a contrast has no variance.
+
+    The factor is what Kenward and Roger multiply the statistic by; it is part of the statistic, and 1 for other methods.
 
     The hypothesis is that the contrasts have the given values, 0 by default. The covariance of the contrasts is never
     formed, because it squares their correlations and so loses digits. With V = RR' the covariance of the coefficients,
@@ -154,18 +156,18 @@ def joint_test(
     statistic = float(rotated @ rotated) / q
     known_df = _known_df(fit, ddf)
     if known_df is not None:
-        return statistic, known_df
+        return statistic, known_df, 1.0
     kenward_roger = _kenward_roger(fit, ddf)
     if kenward_roger is None:
         # lmerTest rotates the contrasts at their given lengths.
-        return statistic, Satterthwaite.of(fit).joint_degrees_of_freedom(white)
+        return statistic, Satterthwaite.of(fit).joint_degrees_of_freedom(white), 1.0
     df, factor = kenward_roger.degrees_of_freedom(axes)
     if not (df >= _LEAST_DF and factor > 0):
         raise ValueError(
             f"Kenward and Roger's approximation breaks down here: it gives {df:.3g} degrees of freedom and multiplies the "
             f'statistic by {factor:.3g}. There are too few groups: use ddf="satterthwaite".'
         )
-    return factor * float(rotated @ np.linalg.solve(axes @ kenward_roger.adjusted @ axes.T, rotated)) / q, df
+    return factor * float(rotated @ np.linalg.solve(axes @ kenward_roger.adjusted @ axes.T, rotated)) / q, df, factor
 
 
 def _known_df(fit: MixedFit, ddf: DegreesOfFreedom) -> float | None:
