@@ -76,14 +76,25 @@ class CodedTerm:
                 filled *= coding.nnz / float(np.prod(coding.shape))
         return len(self.names) > MANY_LEVELS and filled < _FEW
 
-    def dense(self, values: Values) -> np.ndarray:
-        """Return its columns, of shape (n_rows, n_columns)."""
-        columns = np.ones((values.n_rows, 1))
-        for variable, full in zip(self.variables, self.full, strict=True):
+    def write(self, values: Values, out: np.ndarray) -> None:
+        """Write its columns, of shape (n_rows, n_columns), to an array whose columns are contiguous."""
+        if self.kept is not None:
+            every = np.empty((values.n_rows, int(np.prod(self.shape))), order="F")
+            replace(self, kept=None).write(values, every)
+            out[:] = every[:, list(self.kept)]
+            return
+        width = 0
+        for variable, full, n_columns in zip(self.variables, self.full, self.shape, strict=True):
             own = values.of[variable.name]
-            own = _in_full(variable.matrix(full)[own]) if variable.is_factor else own
-            columns = own if variable is self.variables[0] else _products(columns, own)
-        return columns if self.kept is None else columns[:, list(self.kept)]
+            coding = _in_full(variable.matrix(full)).T.copy() if variable.is_factor else None
+            # The first variable changes fastest. Its columns are the last to be overwritten by products with the next one.
+            for at in reversed(range(n_columns)):
+                column = own[:, at] if coding is None else np.take(coding[at], own, mode="clip")
+                if not width:
+                    out[:, at] = column
+                for before in range(width):
+                    np.multiply(out[:, before], column, out=out[:, at * width + before])
+            width = max(width, 1) * n_columns
 
     def sparse(self, values: Values) -> sparse.csr_array:
         """Return its columns as a sparse matrix."""
@@ -170,11 +181,9 @@ class ModelMatrix:
             return None
         if self.is_wide:
             return sparse.csr_array(sparse.hstack([term.sparse(values) for term in self.terms], format="csr"))
-        matrix = np.empty((values.n_rows, len(self.names)))
-        at = 0
-        for term in self.terms:
-            matrix[:, at : at + len(term.names)] = term.dense(values)
-            at += len(term.names)
+        matrix = np.empty((values.n_rows, len(self.names)), order="F")
+        for term, at in self.slices():
+            term.write(values, matrix[:, at])
         return matrix
 
     def slices(self) -> Iterator[tuple[CodedTerm, slice]]:
@@ -185,9 +194,7 @@ class ModelMatrix:
             at += len(term.names)
 
 
-def model_matrix_of(
-    terms: TermList, variables: Mapping[str, Variable], *, without_redundant: bool = False
-) -> ModelMatrix:
+def model_matrix_of(terms: TermList, variables: Mapping[str, Variable], *, without_redundant: bool = False) -> ModelMatrix:
     """Return terms with R's coding of their factors.
 
     A factor of a term is coded by contrasts if an earlier term has the other variables of the term, so that these

@@ -27,7 +27,7 @@ class DataColumn:
         Its name.
     kind : {"number", "logical", "factor"}
         What its values are.
-    values : ndarray of shape (n_samples,)
+    entries : ndarray of shape (n_samples,)
         Numbers as float64, with NaN for a missing one; otherwise positions in `levels`, with -1 for a missing value.
     levels : pandas.Index or None
         The levels: those of a categorical column in its order, others sorted; False and True of truth values; None for
@@ -38,27 +38,27 @@ class DataColumn:
 
     name: str
     kind: Literal["number", "logical", "factor"]
-    values: np.ndarray
+    entries: np.ndarray
     levels: pd.Index | None = None
     ordered: bool = False
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.entries)
 
     @property
     def missing(self) -> np.ndarray:
         """Whether the value of each row is missing."""
-        return np.isnan(self.values) if self.levels is None else self.values == _NO_CODE
+        return np.asarray(np.isnan(self.entries) if self.levels is None else self.entries == _NO_CODE)
 
     def take(self, rows: np.ndarray) -> DataColumn:
         """Return some of the rows."""
-        return replace(self, values=self.values[rows])
+        return replace(self, entries=self.entries[rows])
 
     def objects(self) -> np.ndarray:
         """Return the values as a function of a formula gets them: numbers, truth values, or levels."""
         if self.levels is None:
-            return self.values
-        return self.levels.to_numpy()[self.values]
+            return self.entries
+        return np.asarray(self.levels.to_numpy()[self.entries])
 
 
 def frame_of(data: Any) -> Any:
@@ -124,6 +124,21 @@ def read_column(data: Any, name: str) -> DataColumn:
     return _factor(name, np.append(order, _NO_CODE)[codes], levels)
 
 
+def columns_of(data: Any, names: Sequence[str]) -> dict[str, DataColumn]:
+    """Return columns of a frame by name; raise if it lacks one."""
+    found = list(map(str, column_names(data)))  # type: ignore[arg-type]
+    names = list(dict.fromkeys(names))
+    lost = [name for name in names if name not in found]
+    if lost:
+        raise ValueError(f"data lack the column(s) {', '.join(map(repr, lost))}, which the formula names.")
+    return {name: read_column(data, name) for name in names}
+
+
+def length_of(data: Any) -> int:
+    """Return the number of rows of a frame."""
+    return int(data.shape[0])
+
+
 def labels_of(data: Any, names: Sequence[str]) -> pd.Series:
     """Return the group label of each row: the value of a column, or the tuple of the values of several.
 
@@ -132,7 +147,8 @@ def labels_of(data: Any, names: Sequence[str]) -> pd.Series:
     """
     if len(names) == 1:
         return pd.Series(as_array(native_column(data, names[0])), name=names[0])
-    codes, tuples = np.zeros(len(native_column(data, names[0])), dtype=np.intp), [()]
+    codes = np.zeros(length_of(data), dtype=np.intp)
+    tuples: list[tuple[Any, ...]] = [()]
     for name in names:
         own, levels = pd.factorize(pd.Series(as_array(native_column(data, name))))
         missing = (codes < 0) | (own < 0)
@@ -140,7 +156,8 @@ def labels_of(data: Any, names: Sequence[str]) -> pd.Series:
         pairs, found = pd.factorize((codes * max(len(levels), 1) + own)[~missing])
         codes = np.full(len(own), _NO_CODE)
         codes[~missing] = pairs
-        tuples = [(*tuples[pair // len(levels)], levels[pair % len(levels)]) for pair in found]
+        first, last = np.divmod(found, max(len(levels), 1))
+        tuples = [(*tuples[at], level) for at, level in zip(first, pd.Index(levels).take(last), strict=True)]
     categories = pd.Index(tuples, dtype=object, tupleize_cols=False)
     return pd.Series(pd.Categorical.from_codes(codes, categories=categories), name=":".join(names))
 
@@ -196,7 +213,7 @@ def with_used_levels(column: DataColumn) -> DataColumn:
     """Return a factor without the levels that no row has."""
     if column.kind != "factor" or column.levels is None:
         return column
-    used = np.bincount(column.values, minlength=len(column.levels)) > 0
+    used = np.bincount(column.entries, minlength=len(column.levels)) > 0
     if used.all():
         return column
-    return replace(column, values=(np.cumsum(used) - 1)[column.values], levels=column.levels[used])
+    return replace(column, entries=(np.cumsum(used) - 1)[column.entries], levels=column.levels[used])

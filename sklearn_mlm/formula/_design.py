@@ -158,26 +158,37 @@ class Design:
         """Return the values of all variables but the outcome."""
         return self.evaluator.values(columns, [one.name for one in self._expressions], n_rows)
 
-    def offset(self, columns: Mapping[str, DataColumn], n_rows: int) -> np.ndarray | float:
+    def offset(self, values: Values) -> np.ndarray | float:
         """Return the sum of the offsets; 0 if there are none."""
-        names = [one.name for one in self.parsed.offsets]
-        values = self.evaluator.values(columns, names, n_rows)
-        return sum((values.of[name][:, 0] for name in names), 0.0)
+        return sum((values.of[one.name][:, 0] for one in self.parsed.offsets), 0.0)
 
-    def response(self, columns: Mapping[str, DataColumn], n_rows: int) -> np.ndarray:
+    def values_of_offset(self, columns: Mapping[str, DataColumn], n_rows: int) -> Values:
+        """Return the values of the offsets."""
+        return self.evaluator.values(columns, [one.name for one in self.parsed.offsets], n_rows)
+
+    def values_of_response(self, columns: Mapping[str, DataColumn], n_rows: int) -> Values:
+        """Return the values of the left side."""
+        response = self.parsed.response
+        return self.evaluator.values(columns, [] if response is None else [response.name], n_rows)
+
+    def response(self, values: Values) -> np.ndarray:
         """Return the outcome."""
         if self.parsed.response is None:
             raise AssertionError("a formula without a left side has no outcome")
         name = self.parsed.response.name
-        of_response = self.evaluator.values(columns, [name], n_rows).of[name]
+        of_response = values.of[name]
         if of_response.ndim == 1 or of_response.shape[1] != 1:
-            raise ValueError(f"The left side of the formula must be one column of numbers; {name} is a factor, or has several.")
+            raise ValueError(
+                f"The left side of the formula must be one column of numbers; {name} is a factor, or has several."
+            )
         return np.asarray(of_response[:, 0])
 
     def rows(self, data: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return rows of the model matrix of the fixed part, the intercept included, and the offset of these rows."""
         columns = {name: read_column(data, name) for name in self.grid}
-        return self.rows_of(columns, len(data)), np.broadcast_to(self.offset(columns, len(data)), len(data))
+        return self.rows_of(columns, len(data)), np.broadcast_to(
+            self.offset(self.values_of_offset(columns, len(data))), len(data)
+        )
 
     def value_of(self, variable: str, data: pd.DataFrame) -> np.ndarray:
         """Return the values of a variable of numbers in rows."""
@@ -201,12 +212,13 @@ def learn_design(
     columns: Mapping[str, DataColumn],
     all_columns: Sequence[str],
     *,
+    n_rows: int,
     contrasts: Mapping[str, Any] | None = None,
     weights: np.ndarray | None = None,
     data_name: str | None = None,
     n_dropped: int = 0,
-) -> Design:
-    """Return the design that a formula gives for complete rows.
+) -> tuple[Design, Values]:
+    """Return the design that a formula gives for complete rows, and the values of all of its variables there.
 
     Parameters
     ----------
@@ -216,6 +228,8 @@ def learn_design(
         The columns that it needs, without missing values.
     all_columns : sequence of str
         Names of all columns of the data.
+    n_rows : int
+        Number of rows.
     contrasts : mapping of str to str or Contrasts, default=None
         Contrasts of factors by name.
     weights : ndarray of shape (n_samples,) or None, default=None
@@ -229,6 +243,8 @@ def learn_design(
     -------
     design : Design
         The design.
+    values : Values
+        The values of the variables, those of the outcome and the offsets included.
     """
     columns = {name: with_used_levels(column) for name, column in columns.items()}
     response = [] if parsed.response is None else [parsed.response]
@@ -238,8 +254,9 @@ def learn_design(
     fixed = model_matrix_of(parsed.fixed, evaluator.variables, without_redundant=True)
     blocks = [block for part in parsed.random for block in _blocks(part, evaluator)]
     _check_once(parsed, blocks)
-    grid, cells = _reference(fixed, parsed.offsets, evaluator, columns, weights)
-    return Design(
+    values = evaluator.values_of_fit(columns, n_rows)
+    grid, cells = _reference(fixed, parsed.offsets, evaluator, columns, values, weights)
+    design = Design(
         parsed.text.text.strip(),
         data_name,
         n_dropped,
@@ -251,6 +268,7 @@ def learn_design(
         grid,
         cells,
     )
+    return design, values
 
 
 def _blocks(part: RandomPart, evaluator: Evaluator) -> list[tuple[RandomTerm, ModelMatrix]]:
@@ -279,8 +297,9 @@ def _blocks(part: RandomPart, evaluator: Evaluator) -> list[tuple[RandomTerm, Mo
         label = ":".join(one.name for one in with_factors[0])
         warn_caller(
             f"{part.text} is fitted with correlated coefficients of the levels of {label}, as (0 + {label} | {factor}): a "
-            f"variance for each coefficient would depend on which level comes first. (1 | {factor}) + (1 | {factor}:{label}) "
-            f"gives all levels one variance, and columns of 0 and 1 of your own, joined by ||, a variance each.",
+            f"variance for each coefficient would depend on which level comes first. (1 | {factor}) + (1 | "
+            f"{factor}:{label}) gives all levels one variance, and columns of 0 and 1 of your own, joined by ||, "
+            f"a variance each.",
         )
     return blocks
 
@@ -293,8 +312,8 @@ def _check_once(parsed: ParsedFormula, blocks: Sequence[tuple[RandomTerm, ModelM
             key = term.factor, name
             if key in seen:
                 raise parsed.text.error(
-                    f"{name} varies between the groups of {term.factor} in two terms, {seen[key]} and {term}, and only the sum "
-                    "of its two variances is identified: leave it out of one of them (0 for the intercept)",
+                    f"{name} varies between the groups of {term.factor} in two terms, {seen[key]} and {term}, and only the "
+                    "sum of its two variances is identified: leave it out of one of them (0 for the intercept)",
                     parsed.random[-1].at,
                 )
             seen[key] = term
@@ -307,8 +326,8 @@ def _check_contrasts(contrasts: Mapping[str, Any], evaluator: Evaluator, parsed:
     unknown = [name for name in contrasts if name not in factors]
     if unknown:
         raise ValueError(
-            f"contrasts names {', '.join(map(repr, unknown))}, which no factor of {parsed.text.text!r} is called. The factors "
-            f"are {', '.join(map(repr, sorted(factors))) or 'none'}."
+            f"contrasts names {', '.join(map(repr, unknown))}, which no factor of {parsed.text.text!r} is called. The "
+            f"factors are {', '.join(map(repr, sorted(factors))) or 'none'}."
         )
 
 
@@ -317,6 +336,7 @@ def _reference(
     offsets: Sequence[Expression],
     evaluator: Evaluator,
     columns: Mapping[str, DataColumn],
+    values: Values,
     weights: np.ndarray | None,
 ) -> tuple[dict[str, GridColumn], pd.DataFrame]:
     """Return what a reference grid needs of each column of the fixed part, and the combinations of levels in the rows."""
@@ -328,15 +348,15 @@ def _reference(
             column = columns[name]
             if variable.is_factor and column.levels is None and not variable.computed:
                 levels = variable.levels
-                codes[name] = evaluator.values(columns, [variable.name], len(column)).of[variable.name]
+                codes[name] = values.of[variable.name]
             elif name in grid and grid[name].levels is not None:
                 continue
             elif column.levels is not None:
-                levels, codes[name] = column.levels, column.values
+                levels, codes[name] = column.levels, column.entries
             else:
                 levels = None
-            mean = float(np.average(column.values, weights=weights)) if levels is None else np.nan
-            spread = float(np.std(column.values)) if levels is None else np.nan
+            mean = float(np.average(column.entries, weights=weights)) if levels is None else np.nan
+            spread = float(np.std(column.entries)) if levels is None else np.nan
             grid[name] = GridColumn(levels, mean, spread, column.kind)
     return grid, _cells(codes, {name: grid[name].levels for name in codes}, weights)
 

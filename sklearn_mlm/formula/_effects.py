@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._coding import CodedTerm, ModelMatrix
+from ._variables import Variable
 
 # Least squares leave no more than this of an indicator that the columns span.
 _SPANNED = 1e-9
@@ -16,7 +17,8 @@ _SPANNED = 1e-9
 class IndicatorEffects:
     """Stores how a model is written with an indicator for each level of each factor, which has more columns than it needs.
 
-    X_indicator = X A, where X is the model matrix; so the mean is X beta with beta = A theta for effects theta of the levels.
+    X_indicator = X A, where X is the model matrix; so the mean is X beta with beta = A theta for effects theta of the
+    levels.
 
     Attributes
     ----------
@@ -26,7 +28,7 @@ class IndicatorEffects:
         Position of the term of each effect; -1 for the intercept.
     reference : ndarray of shape (n_coefficients,)
         Positions of the effects that are the columns of the model if its factors are coded by differences from the first
-        level.
+        level, with the levels sorted, so that the order in which a user has put them makes no difference.
     """
 
     matrix: np.ndarray
@@ -42,7 +44,7 @@ class _Placed:
     positions: np.ndarray
 
     def of_numbers(self, combination: tuple[int, ...]) -> np.ndarray:
-        """Return the positions of the columns that one combination of columns of numbers has; the first factor is fastest."""
+        """Return the positions of the columns of one combination of columns of numbers; the first factor is fastest."""
         numbers = iter(combination)
         index = tuple(slice(None) if variable.is_factor else next(numbers) for variable in self.term.variables)
         return np.asarray(self.positions[index]).ravel(order="F")
@@ -72,7 +74,9 @@ def indicator_effects(matrix: ModelMatrix) -> IndicatorEffects:
             of_level = _levels_of_columns(one.term)
             reference[own[own >= 0]] = n_effects + of_level[own >= 0]
             n_effects += n_cells
-    return IndicatorEffects(np.hstack(blocks) if blocks else np.zeros((0, 0)), np.concatenate([np.zeros(0, int), *terms]), reference)
+    return IndicatorEffects(
+        np.hstack(blocks) if blocks else np.zeros((0, 0)), np.concatenate([np.zeros(0, int), *terms]), reference
+    )
 
 
 def _positions(term: CodedTerm, start: int) -> np.ndarray:
@@ -93,7 +97,7 @@ def _spanning(one: _Placed, placed: list[_Placed]) -> tuple[list[_Placed], np.nd
     for beside in (within, same):
         every = {factor.name: factor for other in (one, *beside) for factor in other.term.factors}
         factors = list(every.values())
-        columns = np.hstack([_known_columns(other, factors) for other in beside])
+        columns = np.hstack([other.term.on_cells(factors) for other in beside])
         indicators = CodedTerm(one.term.factors, (True,) * len(own)).on_cells(factors)
         used = np.concatenate([other.of_numbers((0,) * len(other.term.numbers)) for other in beside]) >= 0
         found = np.zeros((len(used), indicators.shape[1]))
@@ -104,17 +108,25 @@ def _spanning(one: _Placed, placed: list[_Placed]) -> tuple[list[_Placed], np.nd
     return beside, found
 
 
-def _known_columns(one: _Placed, factors: list) -> np.ndarray:  # type: ignore[type-arg]
-    """Return the columns of a term on the cells of some factors."""
-    return one.term.on_cells(factors)
-
-
 def _levels_of_columns(term: CodedTerm) -> np.ndarray:
     """Return, for each column of the factors of a term, the cell whose indicator it is if contrasts are differences."""
-    own = [(len(variable.texts), full) for variable, full in zip(term.variables, term.full, strict=True) if variable.is_factor]
+    own = [
+        (_sorted_levels(variable), full)
+        for variable, full in zip(term.variables, term.full, strict=True)
+        if variable.is_factor
+    ]
     if not own:
         return np.zeros(1, dtype=np.intp)
-    axes = [np.arange(0 if full else 1, n_levels) for n_levels, full in own]
+    axes = [order if full else order[1:] for order, full in own]
     cells = np.meshgrid(*axes, indexing="ij")
-    shape = tuple(n_levels for n_levels, _ in own)
+    shape = tuple(len(order) for order, _ in own)
     return np.asarray(np.ravel_multi_index([axis.ravel(order="F") for axis in cells], shape, order="F"))
+
+
+def _sorted_levels(variable: Variable) -> np.ndarray:
+    """Return the positions of the levels of a factor in ascending order, or in the order that they have if there is none."""
+    levels = list(variable.levels if variable.levels is not None else [])
+    try:
+        return np.array(sorted(range(len(levels)), key=lambda at: levels[at]), dtype=np.intp)
+    except TypeError:
+        return np.arange(len(levels))

@@ -9,7 +9,8 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from .._typing import NewGroups
-from ._regressor import FormulaRegressor, MissingRows, fit_named
+from ._regressor import FormulaRegressor, fit_named
+from ._rows_of_fit import MissingRows
 
 
 def lmer(

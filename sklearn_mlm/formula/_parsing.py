@@ -118,7 +118,9 @@ class ParsedFormula:
         return {one.name: one for terms in lists for term in terms.terms for one in term}
 
 
-def parse_formula(text: str, columns: Sequence[str], functions: Mapping[str, object], reserved: Collection[str] = ()) -> ParsedFormula:
+def parse_formula(
+    text: str, columns: Sequence[str], functions: Mapping[str, object], reserved: Collection[str] = ()
+) -> ParsedFormula:
     """Return the parts of a formula.
 
     Parameters
@@ -206,7 +208,9 @@ class _Reader:
         for signs, summand in _signed(tokens):
             bar = [] if not summand else [one for one in summand if one.is_sign("|", "||")]
             minus = next((sign for sign in signs if sign.text == "-"), None)
-            inner = summand[1:-1] if summand and summand[0].is_sign("(") and closing(summand, 0) == len(summand) - 1 else None
+            inner = (
+                summand[1:-1] if summand and summand[0].is_sign("(") and closing(summand, 0) == len(summand) - 1 else None
+            )
             if summand and summand[0].text == "offset" and summand[0].kind == "name" and summand[1:2]:
                 if minus is not None or closing(summand, 1) != len(summand) - 1:
                     raise self.text.error("an offset can only be added", summand[0].at)
@@ -244,7 +248,9 @@ class _Reader:
             raise self.text.error("the grouping factor is missing after '|'", signs[0].at + len(signs[0].text))
         for one in left:
             if one.text == "." and one.kind == "name":
-                raise self.text.error("name the columns whose coefficients vary: '.' stands for those of the fixed part", one.at)
+                raise self.text.error(
+                    "name the columns whose coefficients vary: '.' stands for those of the fixed part", one.at
+                )
         coefficients = self._terms(left)
         if not coefficients.intercept and not coefficients.terms:
             raise self.text.error("this term lets no coefficient vary", left[0].at)
@@ -341,7 +347,7 @@ class _Reader:
                 yield ")"
                 at += 1
             elif token.is_sign("+", "-", "*", "/", ":", "^", "**", "%in%"):
-                yield "**" if token.text == "^" else token.text
+                yield {"^": "**", "%in%": ":"}.get(token.text, token.text)
                 at, expects_term = at + 1, True
             else:
                 raise self.text.error(
@@ -385,10 +391,12 @@ class _Reader:
     def _call(self, tokens: list[Token]) -> Expression:
         """Return the expression of a call; `tokens` end with its closing bracket."""
         name = tokens[0].text
+        if name not in FACTOR_FUNCTIONS:
+            self._check_function(tokens[0])
         if len(tokens) == 3:
             raise self.text.error("nothing stands between the brackets", tokens[1].at)
         if name in FACTOR_FUNCTIONS:
-            arguments = tuple(tuple(part) for part in parts_between(tokens[2:-1], ","))
+            arguments = _arguments(tokens)
             self._check_inside(arguments[0], tokens[1])
             columns = self._columns_in(arguments[0])
             inner = in_python(arguments[0], self.in_python)
@@ -435,10 +443,24 @@ class _Reader:
             return
         known = ", ".join(sorted(name for name in self.functions if name.isidentifier() and name != "np"))
         raise self.text.error(
-            f"{token.text!r} is not a function of formulas, which are {known}, factor, C, offset and those of numpy, such as "
-            "np.sqrt (center, scale and poly, unlike x - x.mean(), remember what fit learnt)",
+            f"{token.text!r} is not a function of formulas, which are {known}, factor, C, offset and those of numpy, such "
+            "as np.sqrt (center, scale and poly, unlike x - x.mean(), remember what fit learnt)",
             token.at,
         )
+
+
+def _arguments(tokens: Sequence[Token]) -> tuple[tuple[Token, ...], ...]:
+    """Return the arguments of a function whose value is a factor; of factor functions within each other, of all of them."""
+    arguments = tuple(tuple(part) for part in parts_between(tokens[2:-1], ","))
+    first = arguments[0]
+    if (
+        len(first) > 2
+        and first[0].text in FACTOR_FUNCTIONS
+        and first[1].is_sign("(")
+        and closing(first, 1) == len(first) - 1
+    ):
+        return (*_arguments(first), *arguments[1:])
+    return arguments
 
 
 def _signed(tokens: Sequence[Token]) -> Iterator[tuple[list[Token], list[Token]]]:

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, Self, get_args, overload
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import sparse
 from sklearn.metrics import r2_score
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from .._inputs import check_choice, column_names, warn_caller
+from .._inputs import check_choice, warn_caller
 from .._typing import DegreesOfFreedom, Method, NewGroups, WeightType
-from ..inference._estimability import not_estimable
+from ..inference._estimability import rows_not_estimable
 from ..likelihood._random_terms import RandomTerm
-from ..models._base import POPULATION, GroupedRegressor
 from ..models._incremental import fit_checked_rows, scaled_residuals_of
 from ..models._mixed_effects import MixedEffectsRegressor
 from ..models._random_intercept import RandomInterceptRegressor
 from ..models._rows_in_memory import scaled_quantiles, weighted_residuals
 from ..models._summary import ModelSummary, summarise_model
-from ..moments._labels import MISSING, UNSEEN, as_array
-from ..moments._rows import as_outcome, as_weights, grouped_rows
-from ._columns import DataColumn, frame_of, read_column
-from ._design import Design, learn_design
-from ._parsing import ParsedFormula, parse_formula
-from ._variables import functions
-
-MissingRows = Literal["drop", "raise"]
+from ..moments._labels import UNSEEN
+from ..moments._rows import as_outcome, as_weights
+from ._columns import columns_of, frame_of, length_of
+from ._design import Design
+from ._frame_regressor import FrameRegressor
+from ._parsing import ParsedFormula
+from ._rows_of_fit import MissingRows, missing_in, parsed_formula, refuse_missing, rows_of_fit
 
 _CHOICES: dict[str, tuple[str | bool, ...]] = {
     "method": get_args(Method),
@@ -46,7 +42,7 @@ _EXISTS = (
 _MeanAndStd = tuple[np.ndarray, np.ndarray]
 
 
-class FormulaRegressor(GroupedRegressor):
+class FormulaRegressor(FrameRegressor):
     """Linear mixed model of the columns that a formula in the notation of R's lmer names.
 
     ``FormulaRegressor("score ~ machine + (1 | worker)").fit(data)`` is ``lmer(score ~ machine + (1 | worker), data)``: text
@@ -67,8 +63,8 @@ class FormulaRegressor(GroupedRegressor):
           ``bs(x, df=4)`` and other splines of formulaic, those of NumPy such as ``np.log1p``, ``factor(x)``, and
           ``C(f, contr.sum)`` for other contrasts;
         - ``offset(x)``, which is added with the coefficient 1;
-        - the random part: ``(1 | g)``, ``(1 + x | g)``, ``(0 + x | g)``, independent coefficients as in ``(1 + x || g)``, and
-          ``(1 | a:b)`` for groups that are combinations of levels.
+        - the random part: ``(1 | g)``, ``(1 + x | g)``, ``(0 + x | g)``, independent coefficients as in ``(1 + x || g)``,
+          and ``(1 | a:b)`` for groups that are combinations of levels.
 
         Without an outcome, as in "~ x + (1 | g)", `fit` takes y.
     method : {"reml", "ml"}, default="reml"
@@ -77,8 +73,8 @@ class FormulaRegressor(GroupedRegressor):
         Contrasts of factors by name, such as ``{"machine": "contr.sum"}``; by default, as in R, treatment contrasts for
         factors and polynomials for ordered categories.
     na_action : {"drop", "raise"}, default="drop"
-        Whether `fit` drops rows with a missing value in a column of the model, as R does, or raises a ValueError. If rows are
-        dropped, `predict` returns NaN for such rows.
+        Whether `fit` drops rows with a missing value in a column of the model, as R does, or raises a ValueError. If rows
+        are dropped, `predict` returns NaN for such rows.
     new_groups : {"population", "error", "nan"}, default="population"
         How `predict` treats a group that `fit` has not seen: use the fixed part alone, raise a ValueError, or return NaN.
     weight_type : {"frequency", "precision"}, default="frequency"
@@ -130,9 +126,9 @@ class FormulaRegressor(GroupedRegressor):
 
     Notes
     -----
-    ``(f || g)`` with a factor f is ``(0 + f | g)``: its levels stay correlated, as in lme4, because independent columns would
-    depend on which level comes first. Logical columns and their interactions are named as R names them, such as ``lateTRUE``;
-    names of columns are never put between backticks.
+    ``(f || g)`` with a factor f is ``(0 + f | g)``: its levels stay correlated, as in lme4, because independent columns
+    would depend on which level comes first. Columns of the model matrix have R's names, such as ``lateTRUE`` of the truth
+    values in ``late``, but names of columns are never put between backticks.
 
     scikit-learn's `check_estimator` passes arrays of numbers, whose columns have no names that a formula could mention.
 
@@ -248,14 +244,15 @@ class FormulaRegressor(GroupedRegressor):
         """
         check_is_fitted(self)
         data = frame_of(data)
-        columns = self._columns_of(data, self._design.columns)
-        complete = ~_missing(columns.values(), _length(data))
-        self._refuse_missing(columns, complete, of="predict")
+        columns = columns_of(data, self._design.columns)
+        complete = ~missing_in(columns, length_of(data))
+        if self.na_action == "raise":
+            refuse_missing(columns, complete, "predict")
         n_samples = len(complete)
         X, codes, offset = self._located(data, columns, np.flatnonzero(complete), groups)
         mean, std = np.full(n_samples, np.nan), np.full(n_samples, np.nan)
         found: np.ndarray = self.fit_.predict(X, codes)
-        lost = (codes == UNSEEN) & (self.new_groups == "nan") | self._not_estimable(X, len(codes), warn=True)
+        lost = (codes == UNSEEN) & (self.new_groups == "nan") | self._lost(X, len(codes))
         mean[complete] = np.where(lost, np.nan, found + offset)
         if not return_std:
             return mean
@@ -326,11 +323,11 @@ class FormulaRegressor(GroupedRegressor):
         scaled = None
         if data is not None:
             data = frame_of(data)
-            columns = self._columns_of(data, self._design.columns)
+            columns = columns_of(data, self._design.columns)
             y = self.outcome(data)
             if y is None:
                 raise ValueError("data lack the columns of the left side of the formula.")
-            complete = np.flatnonzero(~_missing(columns.values(), len(y)) & ~np.isnan(y))
+            complete = np.flatnonzero(~missing_in(columns, len(y)) & ~np.isnan(y))
             X, codes, offset = self._located(data, columns, complete, None)
             residuals = self.fit_.residuals(X, codes, y[complete] - offset)
             if sample_weight is not None:
@@ -339,281 +336,35 @@ class FormulaRegressor(GroupedRegressor):
             scaled = scaled_quantiles(residuals, self.fit_)
         return summarise_model(self, scaled_residuals_of(self.estimator_) if scaled is None else scaled, ddf)
 
-    def model_matrix(self, data: Any) -> pd.DataFrame:
-        """Return the model matrix of the fixed part, R's ``model.matrix``.
-
-        Parameters
-        ----------
-        data : data frame of shape (n_samples, n_columns)
-            Rows without missing values in the columns of the fixed part.
-
-        Returns
-        -------
-        matrix : pandas.DataFrame of shape (n_samples, n_coefficients)
-            Its columns have the names of the fixed effects, "(Intercept)" first if there is one.
-        """
-        check_is_fitted(self)
-        data = frame_of(data)
-        columns = self._columns_of(data, tuple(self._design.grid))
-        complete = ~_missing(columns.values(), _length(data))
-        self._refuse_missing(columns, complete, of="model_matrix", always=True)
-        index = data.index if isinstance(data, pd.DataFrame) else None
-        return pd.DataFrame(self._design.rows_of(columns, len(complete)), columns=self._design.names, index=index)
-
-    def outcome(self, data: Any) -> np.ndarray | None:
-        """Return the left side of the formula in rows; NaN if a value is missing.
-
-        Parameters
-        ----------
-        data : data frame of shape (n_samples, n_columns)
-            Rows.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,) or None
-            The outcome; None if the formula has no left side, or the data lack its columns.
-        """
-        check_is_fitted(self)
-        response, data = self._design.parsed.response, frame_of(data)
-        if response is None or not set(response.columns) <= set(column_names(data)):  # type: ignore[arg-type]
-            return None
-        columns = self._columns_of(data, response.columns)
-        complete = ~_missing(columns.values(), _length(data))
-        y = np.full(len(complete), np.nan)
-        rows = np.flatnonzero(complete)
-        y[rows] = self._design.response({name: one.take(rows) for name, one in columns.items()}, len(rows))
-        return y
-
-    # ---- what inference and displays ask of a model with groups
-
-    @property
-    def group_feature(self) -> str | None:  # type: ignore[override]
-        """Name of the column of the data that holds the group labels; None if several do."""
-        factors = self._factors_of_formula()
-        return factors[0] if len(factors) == 1 else None
-
-    def group_column(self, X: Any) -> str | None:
-        """Return the name of the column that holds the group labels, or None if several do.
-
-        Parameters
-        ----------
-        X : data frame of shape (n_samples, n_columns)
-            The data.
-
-        Returns
-        -------
-        name : str or None
-            The name.
-        """
-        names = column_names(X)
-        return self.group_feature if names is not None and self.group_feature in list(names) else None
-
-    def locate(self, X: Any, groups: Any = None) -> tuple[Any, np.ndarray]:
-        """Return the columns of the model matrix of new rows, and the position of each row's group in `groups_`.
-
-        Parameters
-        ----------
-        X : data frame of shape (n_samples, n_columns)
-            Rows without missing values.
-        groups : array-like of shape (n_samples,), "population" or None, default=None
-            Group labels; None takes them from the data.
-
-        Returns
-        -------
-        X : ndarray or sparse matrix of shape (n_samples, n_predictors), or None
-            The columns that have fixed effects, without the intercept, and then those that have random coefficients only.
-        codes : ndarray of shape (n_samples,)
-            Positions in `groups_`; -1 for a group that `fit` has not seen, and -2 for a row without a label.
-        """
-        check_is_fitted(self)
-        data = frame_of(X)
-        columns = self._columns_of(data, self._design.columns)
-        complete = ~_missing(columns.values(), _length(data))
-        self._refuse_missing(columns, complete, of="this function", always=True)
-        return self._located(data, columns, np.arange(len(complete)), groups)[:2]
-
-    def offset(self, X: Any) -> np.ndarray | float:
-        """Return the offset of rows, which the columns of `locate` do not hold; 0 if the formula has none.
-
-        Parameters
-        ----------
-        X : data frame of shape (n_samples, n_columns)
-            Rows without missing values.
-
-        Returns
-        -------
-        offset : ndarray of shape (n_samples,) or float
-            The offset, in units of the outcome.
-        """
-        design = self._design
-        if not design.parsed.offsets:
-            return 0.0
-        data = frame_of(X)
-        names = dict.fromkeys(name for one in design.parsed.offsets for name in one.columns)
-        return design.offset(self._columns_of(data, tuple(names)), _length(data))
-
-    # ---- fitted attributes of the model within
-
-    @property
-    def variance_components_(self) -> pd.Series:
-        """Variances of the random coefficients, and of the residual."""
-        check_is_fitted(self)
-        return self.estimator_.variance_components_
-
-    @property
-    def covariance_(self) -> dict[str, pd.DataFrame]:
-        """Covariance of the random coefficients by factor."""
-        check_is_fitted(self)
-        fit = self.fit_
-        names = [name for term in fit.random_terms for name in term.coefficients]
-        return {fit.group_name: pd.DataFrame(fit.random_covariance, index=names, columns=names)}
-
-    @property
-    def random_effects_(self) -> pd.Series | pd.DataFrame:
-        """Empirical-Bayes estimates of the random effects."""
-        check_is_fitted(self)
-        return self.estimator_.random_effects_
-
-    @property
-    def icc_(self) -> float:
-        """Intraclass correlation, if only the intercept varies."""
-        check_is_fitted(self)
-        return float(self.estimator_.icc_)
-
     # ---- parts of the methods above
-
-    @property
-    def _design(self) -> Design:
-        """What the formula has learnt."""
-        design: Design = self.fit_.design
-        return design
-
-    def _factors_of_formula(self) -> tuple[str, ...]:
-        """Return the columns that hold the groups: of the fit, or of the formula if there is none."""
-        if hasattr(self, "fit_"):
-            return self._design.factor
-        bars = [part for part in str(self.formula).split("|")[1:] if part]
-        return (bars[0].split(")")[0].strip().strip("`"),) if len(bars) == 1 else ()
 
     def _fit(self, data: Any, y: Any, sample_weight: Any, data_name: str | None) -> Self:
         """Fit to data whose name the summary shows."""
-        _check_formulaic()
         for name, choices in _CHOICES.items():
             check_choice(name, getattr(self, name), choices)
-        if not isinstance(self.formula, str):
-            raise TypeError(f"formula must be a text such as 'y ~ x + (1 | group)'; found {self.formula!r}.")
-        data = frame_of(data)
-        names = [str(name) for name in column_names(data)]  # type: ignore[union-attr]
-        reserved = [sample_weight] if isinstance(sample_weight, str) else []
-        parsed = parse_formula(self.formula, names, functions(), reserved)
-        self._check_random_part(parsed)
-        needed = dict.fromkeys(name for one in [*parsed.expressions.values(), *parsed.offsets] for name in one.columns)
-        n_samples = _length(data)
-        columns = self._columns_of(data, (*needed, *self._of_response(parsed, names, y)))
-        labels = [as_array(data[name]) for name in parsed.random[0].factors]
-        given, weights = self._given(data, y, sample_weight, n_samples)
-        missing = _missing(columns.values(), n_samples)
-        for one in labels:
-            missing |= np.asarray(pd.isna(one))
-        for values in (given, weights):
-            missing |= np.zeros(n_samples, dtype=bool) if values is None else np.isnan(values)
-        self._refuse_missing(columns, ~missing, of="fit")
-        if missing.all():
-            raise ValueError("No row of the data is complete: every one has a missing value in a column of the model.")
-        rows = np.flatnonzero(~missing)
-        if len(rows) < n_samples:
-            columns = {name: column.take(rows) for name, column in columns.items()}
-        design = learn_design(
+        parsed = parsed_formula(self.formula, data, sample_weight)
+        _check_random_part(parsed)
+        design, rows = rows_of_fit(
             parsed,
-            columns,
-            names,
+            data,
+            y,
+            sample_weight,
+            na_action=self.na_action,
+            copies=self.weight_type == "frequency",
             contrasts=self.contrasts,
-            weights=None if weights is None or self.weight_type == "precision" else weights[rows],
             data_name=data_name,
-            n_dropped=n_samples - len(rows),
         )
-        self._check_means_of_groups(design)
-        outcome = self._outcome(design, columns, given, rows) - design.offset(columns, len(rows))
-        groups = design.labels(data).iloc[rows] if len(rows) < n_samples else design.labels(data)
-        checked = grouped_rows(
-            design.predictors(design.values(columns, len(rows))),
-            outcome,
-            groups,
-            None if weights is None else weights[rows],
-            feature_names=(*design.fixed.names, *design.random_only),
-            outcome_name="y" if parsed.response is None else parsed.response.name,
-        )
+        if self.method == "reml":
+            _refuse_means_of_groups(design)
         estimator = self._estimator(design)
-        fit_checked_rows(estimator, checked, len(design.random_only))
+        try:
+            fit_checked_rows(estimator, rows, len(design.random_only))
+        except ValueError as error:
+            error.add_note(
+                f"The groups are {':'.join(design.factor)} of the data, and X is the model matrix of {self.formula!r}."
+            )
+            raise
         return self._keep(estimator, design)
-
-    def _given(self, data: Any, y: Any, sample_weight: Any, n_samples: int) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Return the outcome and the weights that were passed, of all rows; NaN if one is missing."""
-        given = None if y is None else np.asarray(_as_floats(y, "y"))
-        if given is not None and len(given) != n_samples:
-            raise ValueError(f"y must hold one value per row of data; found {len(given)} for {n_samples} rows.")
-        if sample_weight is None:
-            return given, None
-        if isinstance(sample_weight, str):
-            if sample_weight not in list(column_names(data)):  # type: ignore[arg-type]
-                raise ValueError(f"sample_weight names the column {sample_weight!r}, which the data do not have.")
-            weights = np.asarray(_as_floats(data[sample_weight], "sample_weight"))
-        else:
-            weights = np.asarray(_as_floats(sample_weight, "sample_weight"))
-        as_weights(np.nan_to_num(weights), n_samples)
-        return given, weights
-
-    def _of_response(self, parsed: ParsedFormula, names: Sequence[str], y: Any) -> tuple[str, ...]:
-        """Return the columns of the left side that are to be read."""
-        response = parsed.response
-        if response is None:
-            if y is None:
-                raise ValueError(f"y is None, and the formula {self.formula!r} has no left side: pass y, or write y ~ ...")
-            return ()
-        return response.columns
-
-    def _outcome(
-        self, design: Design, columns: Mapping[str, DataColumn], given: np.ndarray | None, rows: np.ndarray
-    ) -> np.ndarray:
-        """Return the outcome of the complete rows; raise if the one that was passed differs from the left side."""
-        if design.parsed.response is None:
-            assert given is not None
-            return given[rows]
-        outcome = design.response(columns, len(rows))
-        if given is not None and not np.allclose(given[rows], outcome, rtol=1e-9, atol=0.0):
-            raise ValueError(
-                f"y differs from {design.parsed.response.name}, the left side of the formula. Pass y=None, or these values, or "
-                "leave out the left side: '~ ...'."
-            )
-        return outcome
-
-    def _check_random_part(self, parsed: ParsedFormula) -> None:
-        """Raise if a model with the random part does not exist."""
-        if not parsed.random:
-            raise parsed.text.error(
-                "there is no random term such as (1 | group): without groups, ClusterRobustOLS or scikit-learn's "
-                "LinearRegression fit the model",
-                len(parsed.text.text.rstrip()),
-            )
-        for part in parsed.random:
-            if part.factors != parsed.random[0].factors:
-                several = " and ".join(dict.fromkeys(":".join(one.factors) for one in parsed.random))
-                error = parsed.text.error(f"models of several grouping factors ({several}) do not exist yet; {_EXISTS}", part.at)
-                raise NotImplementedError(str(error))
-
-    def _check_means_of_groups(self, design: Design) -> None:
-        """Raise if the fixed part gives each group a mean of its own, so that nothing tells the variance of intercepts."""
-        if self.method != "reml" or not any(term.intercept for term in design.random_terms):
-            return
-        for term in design.fixed.terms:
-            columns = {name for variable in term.variables for name in variable.columns}
-            plain = all(variable.is_factor and not variable.computed for variable in term.variables)
-            if plain and set(design.factor) <= columns:
-                raise ValueError(
-                    f"{term.label} is in the fixed part of {self.formula!r} and gives each of the groups of "
-                    f"{':'.join(design.factor)} a mean of its own: nothing is left to tell the variance of their random "
-                    "intercepts, on which the restricted likelihood does not depend. Leave out one of the two."
-                )
 
     def _estimator(self, design: Design) -> RandomInterceptRegressor | MixedEffectsRegressor:
         """Return the estimator that fits the model."""
@@ -628,6 +379,16 @@ class FormulaRegressor(GroupedRegressor):
             return RandomInterceptRegressor(**options)
         return MixedEffectsRegressor(random_effects=" + ".join(map(str, terms)), **options)
 
+    def _lost(self, X: Any, n_rows: int) -> np.ndarray:
+        """Return which rows have a mean that the data do not determine, with a warning if there are some."""
+        lost = rows_not_estimable(self.fit_, X, n_rows)
+        if lost.any():
+            warn_caller(
+                f"{np.count_nonzero(lost)} row(s) are predicted as NaN: they combine levels or values of which the rows of "
+                "fit have none, so that their mean cannot be estimated."
+            )
+        return lost
+
     def _keep(self, estimator: Any, design: Design) -> Self:
         """Set the fitted attributes."""
         self.estimator_ = estimator
@@ -641,95 +402,37 @@ class FormulaRegressor(GroupedRegressor):
         self.feature_names_in_, self.n_features_in_ = np.array(list(used), dtype=object), len(used)
         return self
 
-    def _columns_of(self, data: Any, names: Sequence[str]) -> dict[str, DataColumn]:
-        """Return columns of the data; raise if one is missing."""
-        found = list(map(str, column_names(data)))  # type: ignore[arg-type]
-        lost = [name for name in dict.fromkeys(names) if name not in found]
-        if lost:
-            raise ValueError(f"data lack the column(s) {', '.join(map(repr, lost))}, which the formula {self.formula!r} names.")
-        return {name: read_column(data, name) for name in dict.fromkeys(names)}
 
-    def _located(
-        self, data: Any, columns: Mapping[str, DataColumn], rows: np.ndarray, groups: Any
-    ) -> tuple[Any, np.ndarray, np.ndarray | float]:
-        """Return the columns of the model matrix, the positions of the groups and the offset of some rows."""
-        design, n_samples = self._design, _length(data)
-        if len(rows) < n_samples:
-            columns = {name: column.take(rows) for name, column in columns.items()}
-        values = design.values(columns, len(rows))
-        if isinstance(groups, str) and groups == POPULATION:
-            codes = np.full(len(rows), MISSING)
-        else:
-            lost = [name for name in design.factor if name not in list(column_names(data))]  # type: ignore[arg-type]
-            if groups is None and lost:
-                raise ValueError(
-                    f"data lack the column(s) {', '.join(map(repr, lost))}, which hold the groups. Pass them, or "
-                    'groups="population" to leave out the effects of all groups.'
-                )
-            labels = design.labels(data) if groups is None else pd.Series(as_array(groups))
-            codes = self._encode(labels.iloc[rows] if len(rows) < n_samples else labels, len(rows))
-        return design.predictors(values), codes, design.offset(columns, len(rows))
-
-    def _refuse_missing(
-        self, columns: Mapping[str, DataColumn], complete: np.ndarray, *, of: str, always: bool = False
-    ) -> None:
-        """Raise if values are missing, unless the rows are dropped."""
-        if complete.all() or (self.na_action == "drop" and not always):
-            return
-        counts = {name: int(np.count_nonzero(column.missing)) for name, column in columns.items()}
-        named = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
-        raise ValueError(
-            f"{np.count_nonzero(~complete)} of {len(complete)} rows have missing values{f' ({named})' if named else ''}, which "
-            f'{of} does not take{"" if always else " with na_action=" + repr(self.na_action)}. Drop these rows, or impute the '
-            "values."
+def _check_random_part(parsed: ParsedFormula) -> None:
+    """Raise if a model with the random part does not exist."""
+    text = parsed.text
+    if not parsed.random:
+        raise text.error(
+            "there is no random term such as (1 | group): without groups, ClusterRobustOLS or scikit-learn's "
+            "LinearRegression fit the model",
+            len(text.text.rstrip()),
         )
-
-    def _not_estimable(self, X: Any, n_rows: int, *, warn: bool) -> np.ndarray:
-        """Return which rows have a mean that the data do not determine, because they are of a cell without rows."""
-        design = self._design
-        first = int(design.fixed.intercept)
-        if not len(self.fit_.dropped):
-            return np.zeros(n_rows, dtype=bool)
-        matrix = np.ones((n_rows, first)) if X is None else X[:, : len(design.fixed.names)]
-        matrix = np.asarray(matrix.toarray() if sparse.issparse(matrix) else matrix)
-        lost = not_estimable(self.fit_, np.hstack([np.ones((n_rows, first)), matrix]))
-        if warn and lost.any():
-            warn_caller(
-                f"{np.count_nonzero(lost)} row(s) are predicted as NaN: they combine levels or values of which the rows of fit "
-                "have none, so that their mean cannot be estimated."
+    for part in parsed.random:
+        if part.factors != parsed.random[0].factors:
+            several = " and ".join(dict.fromkeys(":".join(one.factors) for one in parsed.random))
+            raise NotImplementedError(
+                str(text.error(f"models of several grouping factors ({several}) do not exist yet; {_EXISTS}", part.at))
             )
-        return np.asarray(lost)
 
 
-def _missing(columns: Any, n_samples: int) -> np.ndarray:
-    """Return in which rows a value of some columns is missing."""
-    missing = np.zeros(n_samples, dtype=bool)
-    for column in columns:
-        missing |= column.missing
-    return missing
-
-
-def _length(data: Any) -> int:
-    """Return the number of rows of a frame."""
-    return int(data.shape[0])
-
-
-def _as_floats(values: Any, name: str) -> np.ndarray:
-    """Return numbers as float64, NaN for missing ones."""
-    values = pd.Series(as_array(values))
-    if not pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_object_dtype(values.dtype):
-        raise ValueError(f"{name} must hold numbers; found the type {values.dtype}.")
-    return values.to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _check_formulaic() -> None:
-    """Raise an ImportError that names the extra, unless formulaic is installed."""
-    try:
-        import formulaic  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            'Formulas need formulaic, which the extra "formula" installs: pip install "sklearn-mlm[formula]".'
-        ) from error
+def _refuse_means_of_groups(design: Design) -> None:
+    """Raise if the fixed part gives each group a mean of its own, so that nothing tells the variance of intercepts."""
+    if not any(term.intercept for term in design.random_terms):
+        return
+    for term in design.fixed.terms:
+        columns = {name for variable in term.variables for name in variable.columns}
+        plain = all(variable.is_factor and not variable.computed for variable in term.variables)
+        if plain and set(design.factor) <= columns:
+            raise ValueError(
+                f"{term.label} is in the fixed part of {design.formula!r} and gives each of the groups of "
+                f"{':'.join(design.factor)} a mean of its own: nothing is left to tell the variance of their random "
+                "intercepts, on which the restricted likelihood does not depend. Leave out one of the two."
+            )
 
 
 def fit_named(model: FormulaRegressor, data: Any, sample_weight: Any, data_name: str | None) -> FormulaRegressor:

@@ -16,7 +16,7 @@ _TOKEN = re.compile(
     r"|(?P<sign>%in%|%/%|%%|\|\||\*\*|//|==|!=|<=|>=|[-+*/^:|~(),=<>%\[\]])"
     r")"
 )
-_SPACED = {"+", "-", "*", "/", "<", ">", "==", "!=", "<=", ">=", "%%", "%/%", "%in%", "~", "|", "||", "="}
+_SPACED = {"+", "-", "*", "<", ">", "==", "!=", "<=", ">=", "%%", "%/%", "%in%", "~", "|", "||", "="}
 _IN_PYTHON = {"^": "**", "%%": "%", "%/%": "//", "TRUE": "True", "FALSE": "False"}
 _IN_R = {"**": "^", "%": "%%", "//": "%/%", "True": "TRUE", "False": "FALSE"}
 _PLAIN_NAME = re.compile(r"[^\W\d][\w.]*|\.[^\W\d][\w.]*")
@@ -128,9 +128,7 @@ def in_r(tokens: Sequence[Token]) -> str:
         if token.kind == "quoted" and not _PLAIN_NAME.fullmatch(word):
             word = f"`{word}`"
         before = tokens[at - 1] if at else None
-        unary = token.is_sign("-", "+") and (
-            before is None or (before.kind == "sign" and not before.is_sign(")", "]"))
-        )
+        unary = token.is_sign("-", "+") and (before is None or (before.kind == "sign" and not before.is_sign(")", "]")))
         if token.kind == "number":
             word = f"{float(word):.15g}"
         if token.is_sign(","):

@@ -149,12 +149,20 @@ class Evaluator:
     ):
         self._in_python = {name: in_python[name] for name in columns}
         # A column is taken as it is; formulaic evaluates functions, and keeps what they have learnt.
-        self._computed = {one.name: _function_text(one) for one in expressions if one.function is not None and not _plain(one)}
+        self._computed = {
+            one.name: _function_text(one) for one in expressions if one.function is not None and not _plain(one)
+        }
         self._expressions = {one.name: one for one in expressions}
         self._spec: Any = None
         self._widths: dict[str, int] = {}
-        numbers = self._learn(columns)
-        self.variables = {one.name: self._variable(one, columns, numbers, contrasts) for one in expressions}
+        self._of_fit = self._learn(columns)
+        self.variables = {one.name: self._variable(one, columns, self._of_fit, contrasts) for one in expressions}
+
+    def values_of_fit(self, columns: Mapping[str, DataColumn], n_rows: int) -> Values:
+        """Return the values of all variables in the rows of the fit, and keep those of functions no longer."""
+        values = self._values(columns, list(self.variables), n_rows, self._of_fit)
+        self._of_fit = {}
+        return values
 
     def values(self, columns: Mapping[str, DataColumn], which: Sequence[str], n_rows: int) -> Values:
         """Return the values of variables in some rows, given the columns of the data that they need.
@@ -165,6 +173,12 @@ class Evaluator:
             If a factor has a level that fit has not seen, or a value is not finite.
         """
         numbers = self._evaluate(columns, [name for name in which if name in self._computed])
+        return self._values(columns, which, n_rows, numbers)
+
+    def _values(
+        self, columns: Mapping[str, DataColumn], which: Sequence[str], n_rows: int, numbers: Mapping[str, np.ndarray]
+    ) -> Values:
+        """Return the values of variables, given those of functions."""
         values = Values(n_rows)
         for name in which:
             variable = self.variables[name]
@@ -223,14 +237,18 @@ class Evaluator:
         for name in {name for one in which for name in self._expressions[one].columns}:
             learnt = self._kinds[name]
             if (columns[name].kind == "factor") != (learnt == "factor"):
-                raise ValueError(f"The column {name!r} held {_OF_KIND[learnt]} in fit, and holds {_OF_KIND[columns[name].kind]}.")
+                raise ValueError(
+                    f"The column {name!r} held {_OF_KIND[learnt]} in fit, and holds {_OF_KIND[columns[name].kind]}."
+                )
         texts = list(dict.fromkeys(self._computed[name] for name in which))
         terms = [self._terms[text] for text in texts]
         spec = self._spec if len(terms) == len(self._terms) else self._spec.subset(terms)
         with np.errstate(all="ignore"):
             matrix = spec.get_model_matrix(self._frame(columns, which), context=functions())
         places = {str(term): positions for term, positions in spec.term_indices.items()}
-        return _finite({name: np.asarray(matrix, dtype=np.float64)[:, places[str(self._terms[self._computed[name]])]] for name in which})
+        return _finite(
+            {name: np.asarray(matrix, dtype=np.float64)[:, places[str(self._terms[self._computed[name]])]] for name in which}
+        )
 
     def _check_rows_apart(self, columns: Mapping[str, DataColumn], numbers: Mapping[str, np.ndarray]) -> None:
         """Raise if the value of a function in a row is another one without most of the other rows."""
@@ -240,13 +258,15 @@ class Evaluator:
         try:
             again = self._evaluate({name: column.take(rows) for name, column in columns.items()}, list(self._computed))
         except ValueError as error:
-            raise ValueError(f"A function of the formula cannot be computed for a few rows by themselves: {error}") from error
+            raise ValueError(
+                f"A function of the formula cannot be computed for a few rows by themselves: {error}"
+            ) from error
         for name, values in numbers.items():
             scale = np.abs(values).max(axis=0, initial=0.0)
             if (np.abs(again[name] - values[rows]) > _SAME * scale).any():
                 raise ValueError(
-                    f"The value of {name} in a row depends on the other rows, so that it cannot be computed for new ones. {_ADVICE}"
-                    ": use one of these, or make the values a column of the data."
+                    f"The value of {name} in a row depends on the other rows, so that it cannot be computed for new "
+                    f"ones. {_ADVICE}: use one of these, or make the values a column of the data."
                 )
 
     def _variable(
@@ -273,23 +293,23 @@ class Evaluator:
             found = np.unique(numbers[one.name][:, 0])
             levels = pd.Index([False, True], dtype=object) if one.logical else pd.Index(found)
         elif column.levels is None:
-            levels = pd.Index(np.unique(column.values))
+            levels = pd.Index(np.unique(column.entries))
         else:
             levels, ordered = column.levels, column.ordered
         if "levels" in options:
             levels = _chosen_levels(one.name, options["levels"], levels)
         ordered = one.function == "ordered" or bool(options.get("ordered", ordered))
         if len(levels) < 2:
-            found = f"the level {text_of_level(levels[0])!r}" if len(levels) else "no level"
-            raise ValueError(f"The factor {one.name} has only {found} in the complete rows: leave it out of the formula.")
+            only = f"the level {text_of_level(levels[0])!r}" if len(levels) else "no level"
+            raise ValueError(f"The factor {one.name} has only {only} in the complete rows: leave it out of the formula.")
         given = options.get("contrasts", contrasts.get(one.name, contrasts.get(column.name) if as_factor else None))
-        name, coding, suffixes = _contrasts(one.name, given, levels, ordered)
+        name, coding, suffixes = _contrasts(
+            one.name, given, levels, ordered, numbered=_is_function(options.get("contrasts"))
+        )
         logical = one.logical or (one.function is None and column.kind == "logical")
         return Variable(one.name, one.columns, suffixes, levels, coding, name, logical, computed)
 
-    def _codes(
-        self, variable: Variable, columns: Mapping[str, DataColumn], numbers: Mapping[str, np.ndarray]
-    ) -> np.ndarray:
+    def _codes(self, variable: Variable, columns: Mapping[str, DataColumn], numbers: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the position of each row's level; raise if fit has not seen it."""
         levels = variable.levels
         assert levels is not None
@@ -299,13 +319,17 @@ class Evaluator:
             own, codes = np.unique(values, return_inverse=True)
             found = pd.Index(own.astype(bool), dtype=object) if variable.logical else pd.Index(own)
         elif column.levels is not None:
-            found, codes = column.levels, column.values
+            found, codes = column.levels, column.entries
         else:
-            own, codes = np.unique(column.values, return_inverse=True)
+            own, codes = np.unique(column.entries, return_inverse=True)
             found = pd.Index(own.astype(bool), dtype=object) if variable.logical else pd.Index(own)
         if found.equals(levels):
             return codes
-        places = levels.get_indexer(found) if found.dtype == levels.dtype else levels.astype(object).get_indexer(found.astype(object))
+        places = (
+            levels.get_indexer(found)
+            if found.dtype == levels.dtype
+            else levels.astype(object).get_indexer(found.astype(object))
+        )
         result = places[codes]
         if (result < 0).any():
             unseen = [found[at] for at in np.unique(codes[result < 0])]
@@ -313,8 +337,8 @@ class Evaluator:
             raise ValueError(
                 f"{variable.name} has {len(unseen)} level(s) that fit has not seen: "
                 f"{', '.join(repr(text_of_level(one)) for one in unseen[:5])}{more}. It has the levels "
-                f"{', '.join(map(repr, variable.texts[:12]))}{', ...' if len(variable.texts) > 12 else ''}. A fixed effect of a "
-                "new level is not known: leave these rows out, or fit them too."
+                f"{', '.join(map(repr, variable.texts[:12]))}{', ...' if len(variable.texts) > 12 else ''}. A fixed "
+                "effect of a new level is not known: leave these rows out, or fit them too."
             )
         return result
 
@@ -345,8 +369,8 @@ def _finite(numbers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             row = int(np.flatnonzero(~finite)[0])
             found = ", ".join(f"{value:g}" for value in values[row])
             raise ValueError(
-                f"{name} is not finite in {np.count_nonzero(~finite)} row(s); in row {row} of the complete rows it is {found}. "
-                "Leave out these rows, or transform the column in another way."
+                f"{name} is not finite in {np.count_nonzero(~finite)} row(s); in row {row} of the complete rows it is "
+                f"{found}. Leave out these rows, or transform the column in another way."
             )
     return numbers
 
@@ -362,14 +386,16 @@ def _numbers_of(column: DataColumn) -> np.ndarray:
     """Return a column as numbers."""
     if column.kind == "factor":
         raise ValueError(f"The column {column.name!r} held numbers in fit, and holds text or categories.")
-    return column.values.astype(np.float64, copy=False)
+    return column.entries.astype(np.float64, copy=False)
 
 
 def _options_of(one: Expression) -> dict[str, Any]:
     """Return the arguments of a factor function after the first: "contrasts", "levels" and "ordered"."""
     from formulaic.transforms import TRANSFORMS
 
-    known = {name: TRANSFORMS[name] for name in ("contr", "Treatment", "Sum", "Helmert", "Diff", "Poly") if name in TRANSFORMS}
+    known = {
+        name: TRANSFORMS[name] for name in ("contr", "Treatment", "Sum", "Helmert", "Diff", "Poly") if name in TRANSFORMS
+    }
     known |= {"c": lambda *values: list(values)}
     options: dict[str, Any] = {}
     for at, argument in enumerate(one.arguments[1:]):
@@ -377,7 +403,9 @@ def _options_of(one: Expression) -> dict[str, Any]:
         name = name or ("contrasts" if one.function == "C" and at == 0 else None)
         name = {"contr": "contrasts"}.get(name or "", name)
         if name not in ("contrasts", "levels", "ordered"):
-            raise ValueError(f"{one.name} has an argument that is not covered: {in_r(argument)!r}. Pass contrasts or levels.")
+            raise ValueError(
+                f"{one.name} has an argument that is not covered: {in_r(argument)!r}. Pass contrasts or levels."
+            )
         try:
             options[name] = eval(in_python(value, {}), {"__builtins__": {}}, known)
         except Exception as error:
@@ -399,11 +427,19 @@ def _chosen_levels(name: str, given: Any, found: pd.Index) -> pd.Index:
         raise ValueError(
             f"The levels of {name} must be all that the rows have, each once; found {list(given)!r} for {list(found)!r}."
         )
-    return chosen[chosen.isin(found)]
+    kept: pd.Index = chosen[chosen.isin(found)]
+    return kept
 
 
-def _contrasts(name: str, given: Any, levels: pd.Index, ordered: bool) -> tuple[str, np.ndarray, tuple[str, ...]]:
-    """Return the name of the contrasts, their matrix, and the suffixes of their columns.
+def _is_function(given: Any) -> bool:
+    """Return whether contrasts are given as a function, as in C(f, contr.sum), for which R numbers the levels."""
+    return given is not None and not isinstance(given, str)
+
+
+def _contrasts(
+    name: str, given: Any, levels: pd.Index, ordered: bool, *, numbered: bool
+) -> tuple[str, np.ndarray, tuple[str, ...]]:
+    """Return the name of the contrasts, their matrix, and the suffixes of their columns: levels, or if `numbered` numbers.
 
     Without a choice they are R's: treatment contrasts, polynomials for ordered factors.
     """
@@ -440,13 +476,14 @@ def _contrasts(name: str, given: Any, levels: pd.Index, ordered: bool) -> tuple[
     matrix = np.asarray(table, dtype=np.float64)
     kind = type(given).__name__.removesuffix("Contrasts")
     if isinstance(given, of_formulaic.SASContrasts | of_formulaic.TreatmentContrasts):
-        suffixes = tuple(text_of_level(level) for level in table.columns)
+        places = {level: str(at) for at, level in enumerate(levels, start=1)}
+        suffixes = tuple(places[level] if numbered else text_of_level(level) for level in table.columns)
     elif isinstance(given, of_formulaic.PolyContrasts):
         suffixes = tuple(_POWERS[at] if at < 3 else f"^{at + 1}" for at in range(matrix.shape[1]))
     elif isinstance(given, of_formulaic.CustomContrasts) and any(isinstance(one, str) for one in table.columns):
         suffixes = tuple(map(str, table.columns))
     else:
         suffixes = tuple(map(str, range(1, matrix.shape[1] + 1)))
-    first = kind == "Treatment" and texts[0] not in suffixes
     shown = "contr.SAS" if kind == "SAS" else f"contr.{kind.lower()}"
-    return shown if first or kind != "Treatment" else f"contr.treatment(base = {base!r})", matrix, suffixes
+    other_base = kind == "Treatment" and not np.array_equal(matrix, np.eye(len(levels))[:, 1:])
+    return f"contr.treatment(base = {base!r})" if other_base else shown, matrix, suffixes

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from .._typing import GroupedFit
 from ..likelihood._linalg import independent_columns, submatrix
@@ -47,7 +49,9 @@ class Products:
 
     def independent(self) -> np.ndarray:
         """Return the positions of the coefficients whose columns do not depend on earlier ones."""
-        return np.concatenate([np.zeros(int(self.intercept), dtype=np.intp), independent_columns(self.scatter) + self.intercept])
+        return np.concatenate(
+            [np.zeros(int(self.intercept), dtype=np.intp), independent_columns(self.scatter) + self.intercept]
+        )
 
 
 def products_of(fit: GroupedFit) -> Products:
@@ -95,3 +99,28 @@ def not_estimable(fit: GroupedFit, weights: np.ndarray) -> np.ndarray:
     added = np.abs(weights[:, dropped] - weights[:, kept] @ coefficients)
     size = np.abs(weights[:, kept]) @ np.abs(coefficients) + np.abs(weights[:, dropped])
     return np.asarray((added > _ADDED * np.where(size > 0, size, 1.0)).any(axis=1))
+
+
+def rows_not_estimable(fit: GroupedFit, X: Any, n_rows: int) -> np.ndarray:
+    """Return which rows have a mean that the data do not determine.
+
+    Parameters
+    ----------
+    fit : GroupedFit
+        A fit.
+    X : ndarray or sparse matrix of shape (n_rows, n_columns), or None
+        Their columns, those with fixed effects first, without the intercept.
+    n_rows : int
+        Number of rows.
+
+    Returns
+    -------
+    lost : ndarray of shape (n_rows,)
+        True for rows that are no combination of the rows of the fit.
+    """
+    if not len(fit.dropped):
+        return np.zeros(n_rows, dtype=bool)
+    first = int(fit.options.fit_intercept)
+    columns = X[:, : len(fit.names) - first]
+    dense = columns.toarray() if issparse(columns) else np.asarray(columns)
+    return not_estimable(fit, np.hstack([np.ones((n_rows, first)), dense]))

@@ -152,8 +152,8 @@ def formula_fit_of(model: FittedModel, function: str) -> tuple[GroupedFit, Fixed
     if design is None:
         raise TypeError(
             f"{function} needs a model with a formula, which tells what the terms and factors are: "
-            'sklearn_mlm.formula.lmer("y ~ a * b + (1 | g)", data). contrast_test and term_tests take the columns of other models '
-            f"by name; found {type(last_step(model)[0]).__name__}."
+            'sklearn_mlm.formula.lmer("y ~ a * b + (1 | g)", data). contrast_test and term_tests take the columns of other '
+            f"models by name; found {type(last_step(model)[0]).__name__}."
         )
     return fit, design
 

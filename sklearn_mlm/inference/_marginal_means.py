@@ -160,8 +160,8 @@ class MarginalMeans(AnnotatedTable):
         ----------
         L : str, dict, list of them, or array-like of shape (n_means,) or (n_contrasts, n_means)
             The combinations, in the forms that `contrast_test` takes, of the means of one family by the names of their
-            levels, such as "C - (A + B) / 2"; names of several factors are joined by spaces and stand between backticks, such
-            as "`A low` - `B low`".
+            levels, such as "C - (A + B) / 2"; names of several factors are joined by spaces and stand between backticks,
+            such as "`A low` - `B low`".
         adjust : {"none", "holm", "bonferroni", "sidak", "fdr"}, default="none"
             How the p-values allow for the number of combinations.
 
@@ -277,8 +277,8 @@ def estimated_trends(
 ) -> MarginalMeans:
     """Return the slope of a column of numbers in each level of factors, as emtrends does.
 
-    The slope is the derivative of the model's mean by the column, at the value at which it is held: its mean over the rows of
-    the fit, or the one in `at`.
+    The slope is the derivative of the model's mean by the column, at the value at which it is held: its mean over the rows
+    of the fit, or the one in `at`.
 
     Parameters
     ----------
@@ -302,8 +302,8 @@ def estimated_trends(
     Returns
     -------
     trends : MarginalMeans
-        A data frame with the columns that `estimated_marginal_means` gives, in units of the outcome per unit of the variable,
-        and the same methods.
+        A data frame with the columns that `estimated_marginal_means` gives, in units of the outcome per unit of the
+        variable, and the same methods.
 
     Raises
     ------
@@ -326,7 +326,9 @@ def estimated_trends(
     """
     grid, by_columns, fit = _grid(model, factors, by, at, weights, ddf, level, "estimated_trends")
     rows = grid.derivative(variable)
-    return _means(fit, grid, by_columns, rows, np.zeros(len(rows)), ddf, level, [f"Slopes by {variable}.", *grid.notes()], "slope")
+    return _means(
+        fit, grid, by_columns, rows, np.zeros(len(rows)), ddf, level, [f"Slopes by {variable}.", *grid.notes()], "slope"
+    )
 
 
 def _grid(
@@ -371,7 +373,7 @@ def _means(
     )
     lost = np.flatnonzero(np.isnan(estimates))
     if len(lost):
-        names = [", ".join(f"{name} {value}" for name, value in grid.table.iloc[row].items()) for row in lost[:5]]
+        names = [", ".join(f"{name} = {value}" for name, value in grid.table.iloc[row].items()) for row in lost[:5]]
         sentence = (
             f"{len(lost)} {what}(s) cannot be estimated, because cells without rows are part of them: {'; '.join(names)}"
             f"{' and more' if len(lost) > 5 else ''}."

@@ -52,16 +52,14 @@ def adjusted_p_values(t: np.ndarray, df: np.ndarray, adjust: Adjustment, n_means
             result[order] = np.maximum.accumulate((m - np.arange(m)) * p[order])
         else:
             result[order[::-1]] = np.minimum.accumulate((m / (m - np.arange(m))) * p[order[::-1]])
-    return np.minimum(result, 1.0)
+    return np.asarray(np.minimum(result, 1.0))
 
 
 # SciPy takes the normal distribution for more degrees of freedom.
 _LARGE = 1e6
 
 
-def adjusted_half_widths(
-    level: float, errors: np.ndarray, df: np.ndarray, adjust: Adjustment, n_means: int
-) -> np.ndarray:
+def adjusted_half_widths(level: float, errors: np.ndarray, df: np.ndarray, adjust: Adjustment, n_means: int) -> np.ndarray:
     """Return half the widths of intervals for a family of comparisons.
 
     The intervals of Holm's method and of the false discovery rate are Bonferroni's, because these methods have none.
@@ -94,7 +92,7 @@ def adjusted_half_widths(
         distinct, at = np.unique(np.round(df[known], 9), return_inverse=True)
         quantiles = [float(stats.studentized_range.ppf(level, n_means, min(one, _LARGE))) for one in distinct]
         factors[known] = np.array(quantiles)[at] / np.sqrt(2.0)
-        return factors * errors
+        return np.asarray(factors * errors)
     one = level
     if adjust in ("bonferroni", "holm", "fdr"):
         one = 1.0 - (1.0 - level) / m

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -30,8 +31,8 @@ class ReferenceGrid:
     at : mapping of str to object
         Values of columns: one value, or a list of levels.
     weights : {"equal", "proportional"}
-        Whether the levels of factors that are averaged over count alike, or as their combinations are frequent in the rows of
-        the fit.
+        Whether the levels of factors that are averaged over count alike, or as their combinations are frequent in the rows
+        of the fit.
 
     Attributes
     ----------
@@ -61,8 +62,8 @@ class ReferenceGrid:
             elif name in self.names:
                 if not several:
                     raise ValueError(
-                        f"{name!r} holds numbers, not levels of a factor: name the values at which the means are wanted, such "
-                        f"as at={{{name!r}: [{column.mean:.4g}]}}, or use estimated_trends for its slope."
+                        f"{name!r} holds numbers, not levels of a factor: name the values at which the means are wanted, "
+                        f"such as at={{{name!r}: [{column.mean:.4g}]}}, or use estimated_trends for its slope."
                     )
                 levels[name] = pd.Index(np.asarray(chosen, dtype=np.float64))
             elif several:
@@ -109,10 +110,7 @@ class ReferenceGrid:
         step = 0.02 * (self._design.grid[column].sd or 1.0)
         differences = [self._difference(variable, column, step / 2**at) for at in range(3)]
         for power in (4.0, 16.0):
-            differences = [
-                (power * finer - coarser) / (power - 1.0)
-                for coarser, finer in zip(differences[:-1], differences[1:], strict=True)
-            ]
+            differences = [(power * finer - coarser) / (power - 1.0) for coarser, finer in pairwise(differences)]
         return self._averages(differences[0])
 
     def _difference(self, variable: str, column: str, step: float) -> np.ndarray:
@@ -120,9 +118,9 @@ class ReferenceGrid:
         frames = [self._frame.assign(**{column: self._frame[column] + sign * step}) for sign in (1.0, -1.0)]
         high, low = (self._design.rows(frame)[0] for frame in frames)
         if variable == column:
-            return (high - low) / (2.0 * step)
+            return np.asarray((high - low) / (2.0 * step))
         above, below = (self._design.value_of(variable, frame) for frame in frames)
-        return (high - low) / (above - below)[:, None]
+        return np.asarray((high - low) / (above - below)[:, None])
 
     def _averages(self, rows: np.ndarray) -> np.ndarray:
         """Return averages over the factors that are not told apart."""
@@ -154,7 +152,7 @@ class ReferenceGrid:
 
     def _chosen(self, name: str, chosen: list[Any]) -> pd.Index:
         """Return levels of a factor that `at` asks for."""
-        levels = self._design.grid[name].levels
+        levels: pd.Index = self._design.grid[name].levels
         unknown = [one for one in chosen if one not in levels]
         if unknown or not chosen:
             raise ValueError(f"at holds {unknown!r}, which {name!r} does not have: its levels are {list(levels)!r}.")
@@ -173,6 +171,8 @@ class ReferenceGrid:
         if self.averaged:
             notes.append(f"Averaged over the levels of {', '.join(self.averaged)}.")
         if self.held:
-            held = ", ".join(f"{name} = {number_text(value, 4).rstrip('0').rstrip('.')}" for name, value in self.held.items())
+            held = ", ".join(
+                f"{name} = {number_text(value, 4).rstrip('0').rstrip('.')}" for name, value in self.held.items()
+            )
             notes.append(f"At {held}.")
         return notes

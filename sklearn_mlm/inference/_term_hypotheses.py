@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .._typing import FixedDesign, GroupedFit
+from .._typing import FixedDesign, GroupedFit, Positions
 from ..likelihood._linalg import cholesky, submatrix
 from ._estimability import kept_and_dropped, products_of
 
@@ -57,8 +57,8 @@ class TermHypotheses:
     - type III takes the estimable functions of the coefficients, written as combinations of the effects of all levels of all
       factors, and makes those of the term orthogonal to those of the terms that contain it, as SAS does; if every cell has
       rows, this is the hypothesis about means that weigh all cells alike;
-    - type II adds the term to all terms that do not contain it: the rows of the unit upper triangular factor of X'X, with the
-      columns of these terms first;
+    - type II adds the term to all terms that do not contain it: the rows of the unit upper triangular factor of X'X, with
+      the columns of these terms first;
     - type I does so with the terms in their order, each added to those before it.
 
     References
@@ -70,7 +70,8 @@ class TermHypotheses:
     def __init__(self, fit: GroupedFit, design: FixedDesign):
         effects = design.indicator_effects
         self.terms = [
-            _Term(label, positions, frozenset(factors), frozenset(numbers)) for label, positions, factors, numbers in design.terms
+            _Term(label, positions, frozenset(factors), frozenset(numbers))
+            for label, positions, factors, numbers in design.terms
         ]
         self._reference = effects.reference
         # beta = B beta_t for the coefficients beta_t of differences from the first level.
@@ -92,7 +93,8 @@ class TermHypotheses:
 
     def of_type(self, kind: int) -> dict[str, np.ndarray]:
         """Return the hypothesis about each term; it has no rows if none of its coefficients is estimated."""
-        find = {1: self._type_1, 2: self._type_2, 3: self._type_3}[kind]
+        # A single term has one hypothesis, which lmerTest states in the form of type I.
+        find = {1: self._type_1, 2: self._type_2, 3: self._type_3}[kind if len(self.terms) > 1 else 1]
         return {term.label: self._in_own(find(at, term)) for at, term in enumerate(self.terms)}
 
     def of_droppable_terms(self) -> dict[str, np.ndarray]:
@@ -122,7 +124,8 @@ class TermHypotheses:
     def _type_3(self, at: int, term: _Term) -> np.ndarray:
         """Return the function of the term that is orthogonal to those of the terms that contain it."""
         rows = self._orthogonal[self._places(term)]
-        return rows[np.abs(rows).max(axis=1, initial=0.0) > _ROUNDING][:, self._reference[self._kept]]
+        some = np.abs(rows).max(axis=1, initial=0.0) > _ROUNDING
+        return np.asarray(rows[some][:, self._reference[self._kept]])
 
     @cached_property
     def _orthogonal(self) -> np.ndarray:
@@ -130,20 +133,19 @@ class TermHypotheses:
         functions = self._effects[self._kept] + self._share @ self._effects[self._dropped]
         for term in sorted(self.terms, key=lambda one: -len(one.variables)):
             own = self._places(term)
-            above = [place for other in self.terms if term.is_within(other) for place in self._places(other)]
+            above = [place for other in self.terms if term.is_within(other) for place in self._places(other).tolist()]
             if len(own) and above:
                 basis = functions[above]
                 functions[own] -= np.linalg.lstsq(basis.T, functions[own].T, rcond=None)[0].T @ basis
-        functions[np.abs(functions) < _ROUNDING] = 0.0
-        return functions
+        return np.where(np.abs(functions) < _ROUNDING, 0.0, functions)
 
     def _own(self, term: _Term) -> np.ndarray:
         """Return the positions of the coefficients of a term that are estimated."""
         return np.intersect1d(term.positions, self._kept)
 
-    def _places(self, term: _Term) -> list[int]:
+    def _places(self, term: _Term) -> Positions:
         """Return their positions among the coefficients that are estimated."""
-        return np.searchsorted(self._kept, self._own(term)).tolist()
+        return np.asarray(np.searchsorted(self._kept, self._own(term)))
 
     def _rows_of(self, term: _Term) -> np.ndarray:
         """Return the rows of the identity for the coefficients of a term."""

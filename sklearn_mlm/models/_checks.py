@@ -95,9 +95,9 @@ def check_maximum(fit: MixedEffectsFit) -> None:
         )
 
 
-def warn_of_peculiar_mixed_data(fit: MixedEffectsFit) -> None:
+def warn_of_peculiar_mixed_data(fit: MixedEffectsFit, of_formula: bool = False) -> None:
     """Warn of dropped columns, of random coefficients left out, of a constant outcome, and of a search without an end."""
-    warn_of_dropped_columns(fit.criterion)
+    warn_of_dropped_columns(fit.criterion, of_formula)
     here, names = fit.criterion.coordinates, fit.options.coefficients
     if here.dropped_random:
         left_out = [names[at] for at in here.dropped_random]
@@ -116,11 +116,18 @@ def warn_of_peculiar_mixed_data(fit: MixedEffectsFit) -> None:
         )
 
 
-def warn_of_dropped_columns(criterion: Criterion | MixedCriterion) -> None:
-    """Warn of columns that depend on those before them, by name."""
+def warn_of_dropped_columns(criterion: Criterion | MixedCriterion, of_formula: bool = False) -> None:
+    """Warn of columns that depend on those before them, by name; those of a formula are not columns that a user has made."""
     dropped = [criterion.moments.shown_names[i] for i in criterion.coordinates.dropped]
-    if dropped:
-        more = f" and {len(dropped) - _NAMED} more" if len(dropped) > _NAMED else ""
+    more = f" and {len(dropped) - _NAMED} more" if len(dropped) > _NAMED else ""
+    if dropped and of_formula:
+        warn_caller(
+            f"{len(dropped)} coefficient(s) cannot be estimated and are 0, because their columns depend on the columns "
+            f"before them: {', '.join(dropped[:_NAMED])}{more}. A combination of levels has no rows, a column is constant, or "
+            "two say the same. What depends on them is NaN in tables and predictions.",
+            DroppedColumnsWarning,
+        )
+    elif dropped:
         warn_caller(
             f"{len(dropped)} redundant column(s) of X get the coefficient 0. They depend on the columns before them or are "
             f"constant: {', '.join(dropped[:_NAMED])}{more}. Predictions are not affected. Of dummy columns, "
@@ -177,9 +184,9 @@ def check_rows(criterion: Criterion | MixedCriterion, grouped: bool) -> None:
         )
 
 
-def warn_of_peculiar_data(criterion: Criterion, identified: bool) -> None:
+def warn_of_peculiar_data(criterion: Criterion, identified: bool, of_formula: bool = False) -> None:
     """Warn of dropped columns, lost digits, a constant outcome, and a group variance that is not identified."""
-    warn_of_dropped_columns(criterion)
+    warn_of_dropped_columns(criterion, of_formula)
     here, rest = criterion.coordinates, criterion.moments.remainder
     exact = here.within_residual_zero and rest is not None and rest.lost == 0.0
     digits = here.digits(criterion.within_degrees_of_freedom)

@@ -38,6 +38,7 @@ class IncrementalRegressor(GroupedRegressor):
     fit_: Any
     _effects: np.ndarray
     _scaled_residuals: np.ndarray | None = None
+    _of_formula = False
 
     def _check_parameters(self) -> None:
         """Raise a ValueError for a parameter that is not one of its choices."""
@@ -88,7 +89,7 @@ class IncrementalRegressor(GroupedRegressor):
         self._check_parameters()
         names = rows.feature_names or ()
         with self._unchanged_on_error():
-            self._group_key, self._group_position = None, None
+            self._group_key, self._group_position, self._of_formula = None, None, True
             self.n_features_in_ = len(names) - n_random_only
             self.feature_names_in_ = np.array(names[: self.n_features_in_], dtype=object)
             return self._fit_record(self._record(rows), RowsInMemory(rows))

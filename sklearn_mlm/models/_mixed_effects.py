@@ -413,7 +413,7 @@ class MixedEffectsRegressor(FactorRegressor):
         self.criterion_, self.log_likelihood_ = fit.value, -0.5 * fit.value
         self.aic_, self.bic_ = fit.aic, fit.bic
         self._set_random_effects(fit)
-        warn_of_peculiar_mixed_data(fit)
+        warn_of_peculiar_mixed_data(fit, self._of_formula)
         if grouped:
             warn_of_peculiar_labels(scatter.moments, self._group_key)
         return self

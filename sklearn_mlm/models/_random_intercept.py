@@ -18,6 +18,7 @@ from ..likelihood._options import Options
 from ..likelihood._second_reading import criterion_of_rest
 from ..moments._grouped_moments import GroupedMoments, moments_of
 from ..moments._labels import has_groups, warn_of_twins
+from ..moments._rows import GroupedRows
 from ._base import NEW_GROUPS
 from ._checks import check_groups, check_rows, warn_of_peculiar_data
 from ._incremental import IncrementalRegressor, ReadAgain
@@ -421,7 +422,7 @@ class RandomInterceptRegressor(IncrementalRegressor):
         self._scaled_residuals = None
         self._set_estimates(fit)
         self._set_random_effects(fit)
-        warn_of_peculiar_data(criterion, fit.identified)
+        warn_of_peculiar_data(criterion, fit.identified, self._of_formula)
         if grouped:
             warn_of_peculiar_labels(moments, self._group_key)
         return self

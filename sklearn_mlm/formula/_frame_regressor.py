@@ -1,0 +1,205 @@
+"""`FrameRegressor`: what inference and displays ask of a model whose rows are data frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.utils.validation import check_is_fitted
+
+from .._inputs import column_names
+from ..models._base import POPULATION, GroupedRegressor
+from ..moments._labels import MISSING, as_array
+from ._columns import DataColumn, columns_of, frame_of, length_of
+from ._design import Design
+from ._rows_of_fit import missing_in, refuse_missing
+
+
+class FrameRegressor(GroupedRegressor):
+    """Base of a regressor that takes data frames, and finds predictors, outcome and groups in them by a formula."""
+
+    formula: str
+    fit_: Any
+    estimator_: Any
+
+    def model_matrix(self, data: Any) -> pd.DataFrame:
+        """Return the model matrix of the fixed part, R's ``model.matrix``.
+
+        Parameters
+        ----------
+        data : data frame of shape (n_samples, n_columns)
+            Rows without missing values in the columns of the fixed part.
+
+        Returns
+        -------
+        matrix : pandas.DataFrame of shape (n_samples, n_coefficients)
+            Its columns have the names of the fixed effects, "(Intercept)" first if there is one.
+        """
+        check_is_fitted(self)
+        data = frame_of(data)
+        columns = columns_of(data, tuple(self._design.grid))
+        complete = ~missing_in(columns, length_of(data))
+        refuse_missing(columns, complete, "model_matrix")
+        index = data.index if isinstance(data, pd.DataFrame) else None
+        return pd.DataFrame(self._design.rows_of(columns, len(complete)), columns=self._design.names, index=index)
+
+    def outcome(self, data: Any) -> np.ndarray | None:
+        """Return the left side of the formula in rows; NaN if a value is missing.
+
+        Parameters
+        ----------
+        data : data frame of shape (n_samples, n_columns)
+            Rows.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or None
+            The outcome; None if the formula has no left side, or the data lack its columns.
+        """
+        check_is_fitted(self)
+        response, data = self._design.parsed.response, frame_of(data)
+        if response is None or not set(response.columns) <= set(column_names(data)):  # type: ignore[arg-type]
+            return None
+        columns = columns_of(data, response.columns)
+        complete = ~missing_in(columns, length_of(data))
+        y = np.full(len(complete), np.nan)
+        rows = np.flatnonzero(complete)
+        known = {name: one.take(rows) for name, one in columns.items()}
+        y[rows] = self._design.response(self._design.values_of_response(known, len(rows)))
+        return y
+
+    # ---- what inference and displays ask of a model with groups
+
+    @property
+    def group_feature(self) -> str | None:  # type: ignore[override]
+        """Name of the column of the data that holds the group labels; None if several do."""
+        factors = self._factors_of_formula()
+        return factors[0] if len(factors) == 1 else None
+
+    def group_column(self, X: Any) -> str | None:
+        """Return the name of the column that holds the group labels, or None if several do.
+
+        Parameters
+        ----------
+        X : data frame of shape (n_samples, n_columns)
+            The data.
+
+        Returns
+        -------
+        name : str or None
+            The name.
+        """
+        names = column_names(X)
+        return self.group_feature if names is not None and self.group_feature in list(names) else None
+
+    def locate(self, X: Any, groups: Any = None) -> tuple[Any, np.ndarray]:
+        """Return the columns of the model matrix of new rows, and the position of each row's group in `groups_`.
+
+        Parameters
+        ----------
+        X : data frame of shape (n_samples, n_columns)
+            Rows without missing values.
+        groups : array-like of shape (n_samples,), "population" or None, default=None
+            Group labels; None takes them from the data.
+
+        Returns
+        -------
+        X : ndarray or sparse matrix of shape (n_samples, n_predictors), or None
+            The columns that have fixed effects, without the intercept, and then those that have random coefficients only.
+        codes : ndarray of shape (n_samples,)
+            Positions in `groups_`; -1 for a group that `fit` has not seen, and -2 for a row without a label.
+        """
+        check_is_fitted(self)
+        data = frame_of(X)
+        columns = columns_of(data, self._design.columns)
+        complete = ~missing_in(columns, length_of(data))
+        refuse_missing(columns, complete, "this function")
+        return self._located(data, columns, np.arange(len(complete)), groups)[:2]
+
+    def offset(self, X: Any) -> np.ndarray | float:
+        """Return the offset of rows, which the columns of `locate` do not hold; 0 if the formula has none.
+
+        Parameters
+        ----------
+        X : data frame of shape (n_samples, n_columns)
+            Rows without missing values.
+
+        Returns
+        -------
+        offset : ndarray of shape (n_samples,) or float
+            The offset, in units of the outcome.
+        """
+        design = self._design
+        if not design.parsed.offsets:
+            return 0.0
+        data = frame_of(X)
+        names = dict.fromkeys(name for one in design.parsed.offsets for name in one.columns)
+        return design.offset(design.values_of_offset(columns_of(data, tuple(names)), length_of(data)))
+
+    # ---- fitted attributes of the model within
+
+    @property
+    def variance_components_(self) -> pd.Series:
+        """Variances of the random coefficients, and of the residual."""
+        check_is_fitted(self)
+        components: pd.Series = self.estimator_.variance_components_
+        return components
+
+    @property
+    def covariance_(self) -> dict[str, pd.DataFrame]:
+        """Covariance of the random coefficients by factor."""
+        check_is_fitted(self)
+        fit = self.fit_
+        names = [name for term in fit.random_terms for name in term.coefficients]
+        return {fit.group_name: pd.DataFrame(fit.random_covariance, index=names, columns=names)}
+
+    @property
+    def random_effects_(self) -> pd.Series | pd.DataFrame:
+        """Empirical-Bayes estimates of the random effects."""
+        check_is_fitted(self)
+        effects: pd.Series | pd.DataFrame = self.estimator_.random_effects_
+        return effects
+
+    @property
+    def icc_(self) -> float:
+        """Intraclass correlation, if only the intercept varies."""
+        check_is_fitted(self)
+        return float(self.estimator_.icc_)
+
+    # ---- parts of the methods above
+
+    @property
+    def _design(self) -> Design:
+        """What the formula has learnt."""
+        design: Design = self.fit_.design
+        return design
+
+    def _factors_of_formula(self) -> tuple[str, ...]:
+        """Return the columns that hold the groups: of the fit, or of the formula if there is none."""
+        if hasattr(self, "fit_"):
+            return self._design.factor
+        bars = [part for part in str(self.formula).split("|")[1:] if part]
+        return (bars[0].split(")")[0].strip().strip("`"),) if len(bars) == 1 else ()
+
+    def _located(
+        self, data: Any, columns: Mapping[str, DataColumn], rows: np.ndarray, groups: Any
+    ) -> tuple[Any, np.ndarray, np.ndarray | float]:
+        """Return the columns of the model matrix, the positions of the groups and the offset of some rows."""
+        design, n_samples = self._design, length_of(data)
+        if len(rows) < n_samples:
+            columns = {name: column.take(rows) for name, column in columns.items()}
+        values = design.values(columns, len(rows))
+        if isinstance(groups, str) and groups == POPULATION:
+            codes = np.full(len(rows), MISSING)
+        else:
+            lost = [name for name in design.factor if name not in list(column_names(data))]  # type: ignore[arg-type]
+            if groups is None and lost:
+                raise ValueError(
+                    f"data lack the column(s) {', '.join(map(repr, lost))}, which hold the groups. Pass them, or "
+                    'groups="population" to leave out the effects of all groups.'
+                )
+            labels = design.labels(data) if groups is None else pd.Series(as_array(groups))
+            codes = self._encode(labels.iloc[rows] if len(rows) < n_samples else labels, len(rows))
+        return design.predictors(values), codes, design.offset(values)

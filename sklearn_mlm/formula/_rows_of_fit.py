@@ -1,0 +1,190 @@
+"""From data and a formula to the rows of a fit: complete rows, the model matrix, outcome, groups and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from .._inputs import column_names
+from ..moments._labels import as_array
+from ..moments._rows import GroupedRows, as_weights, grouped_rows
+from ._columns import DataColumn, columns_of, frame_of, length_of, native_column
+from ._design import Design, learn_design
+from ._parsing import ParsedFormula, parse_formula
+from ._variables import Values, functions
+
+MissingRows = Literal["drop", "raise"]
+
+# Values of y that were passed may differ from the left side of the formula by rounding.
+_SAME = 1e-9
+
+
+def parsed_formula(formula: str, data: Any, sample_weight: Any) -> ParsedFormula:
+    """Return the parts of a formula for the columns of data; "." leaves out a column of weights.
+
+    Raises
+    ------
+    ImportError
+        If formulaic is not installed.
+    TypeError
+        If the formula is no text, or the data are no frame.
+    ValueError
+        If the formula cannot be read.
+    """
+    try:
+        import formulaic  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            'Formulas need formulaic, which the extra "formula" installs: pip install "sklearn-mlm[formula]".'
+        ) from error
+    if not isinstance(formula, str):
+        raise TypeError(f"formula must be a text such as 'y ~ x + (1 | group)'; found {formula!r}.")
+    names = [str(name) for name in column_names(frame_of(data))]  # type: ignore[union-attr]
+    return parse_formula(formula, names, functions(), [sample_weight] if isinstance(sample_weight, str) else [])
+
+
+def rows_of_fit(
+    parsed: ParsedFormula,
+    data: Any,
+    y: Any,
+    sample_weight: Any,
+    *,
+    na_action: MissingRows,
+    copies: bool,
+    contrasts: Mapping[str, Any] | None,
+    data_name: str | None,
+) -> tuple[Design, GroupedRows]:
+    """Return what a formula learns from the complete rows of data, and these rows.
+
+    Parameters
+    ----------
+    parsed : ParsedFormula
+        The parts of the formula.
+    data : data frame of shape (n_samples, n_columns)
+        The data.
+    y : array-like of shape (n_samples,) or None
+        Outcome; it must be given if the formula has no left side, and equal it if it has one.
+    sample_weight : str or array-like of shape (n_samples,) or None
+        Row weights, or the name of their column.
+    na_action : {"drop", "raise"}
+        What to do about rows with missing values.
+    copies : bool
+        Whether weights are numbers of copies.
+    contrasts : dict or None
+        Contrasts of factors by name.
+    data_name : str or None
+        Name of the data.
+
+    Returns
+    -------
+    design : Design
+        What the formula has learnt.
+    rows : GroupedRows
+        The complete rows.
+    """
+    data = frame_of(data)
+    n_samples, response = length_of(data), parsed.response
+    if response is None and y is None:
+        raise ValueError(f"y is None, and the formula {parsed.text.text!r} has no left side: pass y, or write y ~ ...")
+    needed = [one for one in (*parsed.expressions.values(), *parsed.offsets, response) if one is not None]
+    columns = columns_of(data, [name for one in needed for name in one.columns])
+    given = None if y is None else _numbers(y, "y", n_samples)
+    weights = None if sample_weight is None else _weights(data, sample_weight, n_samples)
+    missing = missing_in(columns, n_samples)
+    for name in parsed.random[0].factors:
+        missing |= np.asarray(pd.isna(as_array(native_column(data, name))))
+    for values_or_none in (given, weights):
+        missing |= np.zeros(n_samples, dtype=bool) if values_or_none is None else np.isnan(values_or_none)
+    if na_action == "raise":
+        refuse_missing(columns, ~missing, 'fit with na_action="raise"')
+    if missing.all():
+        raise ValueError(
+            "No row of the data is complete: every one has a missing value in a column of the model. " + _counts(columns)
+        )
+    some = bool(missing.any())
+    rows = np.flatnonzero(~missing)
+    if some:
+        columns = {name: column.take(rows) for name, column in columns.items()}
+        given, weights = (None if values is None else values[rows] for values in (given, weights))
+    design, values = learn_design(
+        parsed,
+        columns,
+        [str(name) for name in column_names(data)],  # type: ignore[union-attr]
+        n_rows=len(rows),
+        contrasts=contrasts,
+        weights=weights if copies else None,
+        data_name=data_name,
+        n_dropped=n_samples - len(rows),
+    )
+    labels = design.labels(data)
+    checked = grouped_rows(
+        design.predictors(values),
+        _outcome(design, values, given) - design.offset(values),
+        labels.iloc[rows] if some else labels,
+        weights,
+        feature_names=(*design.fixed.names, *design.random_only),
+        outcome_name="y" if response is None else response.name,
+    )
+    return design, checked
+
+
+def missing_in(columns: Mapping[str, DataColumn], n_samples: int) -> np.ndarray:
+    """Return in which rows a value of some columns is missing."""
+    missing = np.zeros(n_samples, dtype=bool)
+    for column in columns.values():
+        missing |= column.missing
+    return missing
+
+
+def refuse_missing(columns: Mapping[str, DataColumn], complete: np.ndarray, of: str) -> None:
+    """Raise a ValueError unless all rows are complete; `of` says what does not take the others."""
+    if not complete.all():
+        raise ValueError(
+            f"{np.count_nonzero(~complete)} of {len(complete)} rows have missing values, which {of} does not take. "
+            f"{_counts(columns)}Drop these rows, or impute the values."
+        )
+
+
+def _counts(columns: Mapping[str, DataColumn]) -> str:
+    """Return how many values of each column are missing, in words."""
+    counts = {name: int(np.count_nonzero(column.missing)) for name, column in columns.items()}
+    named = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
+    return f"Missing are {named}. " if named else ""
+
+
+def _outcome(design: Design, values: Values, given: np.ndarray | None) -> np.ndarray:
+    """Return the outcome of the complete rows; raise if the one that was passed differs from the left side."""
+    response = design.parsed.response
+    if response is None:
+        return np.asarray(given)
+    outcome = design.response(values)
+    if given is not None and not np.allclose(given, outcome, rtol=_SAME, atol=0.0):
+        raise ValueError(
+            f"y differs from {response.name}, the left side of the formula. Pass y=None, or these values, or leave out the "
+            "left side: '~ ...'."
+        )
+    return outcome
+
+
+def _weights(data: Any, sample_weight: Any, n_samples: int) -> np.ndarray:
+    """Return row weights, or those in the column that is named; NaN for a missing one."""
+    if isinstance(sample_weight, str):
+        if sample_weight not in list(column_names(data)):  # type: ignore[arg-type]
+            raise ValueError(f"sample_weight names the column {sample_weight!r}, which the data do not have.")
+        sample_weight = native_column(data, sample_weight)
+    weights = _numbers(sample_weight, "sample_weight", n_samples)
+    as_weights(np.where(np.isnan(weights), 1.0, weights), n_samples)
+    return weights
+
+
+def _numbers(values: Any, name: str, n_samples: int) -> np.ndarray:
+    """Return numbers as float64, NaN for missing ones."""
+    column = pd.Series(as_array(values))
+    if not pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_object_dtype(column.dtype):
+        raise ValueError(f"{name} must hold numbers; found the type {column.dtype}.")
+    if len(column) != n_samples:
+        raise ValueError(f"{name} must hold one value per row of data; found {len(column)} for {n_samples} rows.")
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)
