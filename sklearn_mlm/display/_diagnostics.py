@@ -12,7 +12,7 @@ from .._inputs import check_level, is_whole
 from .._tables import df_text, p_statement
 from .._typing import GroupedFit
 from ..inference._diagnostics import residual_variance_test, variance_inflation
-from ..inference._fits import GroupedModel, grouped_fit_of, last_step
+from ..inference._fits import GroupedModel, grouped_fit_of, last_step, outcome_of
 from ..inference._rows import residuals
 from ..likelihood._fit import Fit
 from ..likelihood._mixed_fit import MixedEffectsFit
@@ -145,7 +145,7 @@ class DiagnosticsDisplay(Display):
         cls,
         model: GroupedModel,
         X: Any,
-        y: ArrayLike,
+        y: ArrayLike | None = None,
         groups: ArrayLike | None = None,
         *,
         sample_weight: ArrayLike | None = None,
@@ -163,8 +163,8 @@ class DiagnosticsDisplay(Display):
             A fitted model, or a pipeline or search that ends in one.
         X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
             Predictors of the rows, as in `predict`.
-        y : array-like of shape (n_samples,)
-            Outcome.
+        y : array-like of shape (n_samples,), default=None
+            Outcome. A model with a formula takes it from `X`, a data frame, if it is None.
         groups : array-like of shape (n_samples,), default=None
             Group labels, as in `predict`.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -194,6 +194,7 @@ class DiagnosticsDisplay(Display):
         check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
         # The steps of a pipeline transform the rows once.
         last, rows = last_step(model, X)
+        y = outcome_of(last, rows) if y is None else y
         scaled = residuals(last, rows, y, groups, scaled=True).to_numpy()
         if np.isnan(scaled).all():
             raise ValueError("No row has a residual: the model knows none of the groups. Pass rows of groups that it knows.")

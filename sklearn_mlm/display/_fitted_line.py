@@ -19,7 +19,7 @@ from ..inference._prediction import PredictionKind, predict_interval
 from ..moments._labels import encode
 from ..moments._rows import as_outcome, check_containers
 from ._display import Display
-from ._grid import Grid, grid_of
+from ._grid import Grid, columns_of_model, grid_of
 from ._group_choice import group_key, labels_in, refuse_columns_of_groups, spread_groups
 from ._style import (
     BLUE,
@@ -219,6 +219,7 @@ class FittedLineDisplay(Display):
         check_containers(X=X, y=y, groups=groups)
         last, _ = last_step(model)
         shown = fit.labels.take(spread_groups(fit, show_groups))
+        X = columns_of_model(last, X)
         grid = grid_of(X, feature, n_points=int(n_points), at=at, group_key=group_key(last, last is model, X))
         try:
             population = _predictions(model, grid, level)

@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import sparse
 
 from .._inputs import column_names
+from ..inference._fits import design_of
 from ._style import label_text, short
 
 # More categories than this cannot be told apart on an axis.
@@ -105,6 +106,11 @@ class Grid:
             texts.append(f"{label_text(name).strip()} = {text}")
         more = len(self.held) - len(texts)
         return ", ".join(texts) + (f" and {more} more" if more else "")
+
+
+def columns_of_model(model: Any, X: Any) -> Any:
+    """Return the columns of a frame that a model with a formula uses, its groups among them; all of X for other models."""
+    return X[list(model.feature_names_in_)] if design_of(model) is not None and column_names(X) is not None else X
 
 
 def grid_of(X: Any, feature: Any, *, n_points: int, at: Mapping[Any, Any] | None, group_key: Any) -> Grid:

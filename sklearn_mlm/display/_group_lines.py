@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike
 
 from .._inputs import check_choice, is_whole
 from .._typing import Floats, RandomState
-from ..inference._fits import GroupedModel, grouped_fit_of, last_step
+from ..inference._fits import GroupedModel, grouped_fit_of, last_step, outcome_of
 from ..moments._labels import MISSING
 from ..moments._rows import check_containers
 from ._display import Display
-from ._grid import grid_of
+from ._grid import columns_of_model, grid_of
 from ._group_choice import group_key, labels_in, refuse_columns_of_groups, sampled_groups
 from ._lines_of_groups import LinesOfGroups
 from ._style import (
@@ -155,7 +155,7 @@ class GroupLinesDisplay(Display):
         cls,
         model: GroupedModel,
         X: Any,
-        y: ArrayLike,
+        y: ArrayLike | None = None,
         groups: Any = None,
         *,
         feature: str | int,
@@ -177,8 +177,8 @@ class GroupLinesDisplay(Display):
             A fitted model, or a pipeline or search that ends in one.
         X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
             Rows as the model or the pipeline takes them, such as those of `fit`.
-        y : array-like of shape (n_samples,)
-            Outcome.
+        y : array-like of shape (n_samples,), default=None
+            Outcome. A model with a formula takes it from `X`, a data frame, if it is None.
         groups : array-like of shape (n_samples,) or data frame, default=None
             Group labels, as in `predict`; not needed if a column of X holds the labels.
         feature : str or int
@@ -222,6 +222,8 @@ class GroupLinesDisplay(Display):
             raise ValueError(f"n_points must be a whole number, at least 2; found {n_points!r}.")
         check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
         last, _ = last_step(model)
+        y = outcome_of(last, X) if y is None else y
+        X = columns_of_model(last, X)
         grid = grid_of(X, feature, n_points=int(n_points), at=at, group_key=group_key(last, last is model, X))
         if grid.categorical:
             raise ValueError(f"feature={feature!r} does not hold numbers, along which a line could be drawn.")

@@ -13,7 +13,7 @@ from .._inputs import is_whole
 from .._typing import Floats
 from ..inference._fits import GroupedModel, grouped_fit_of, last_step, locate_all
 from ._display import Display
-from ._grid import grid_of
+from ._grid import columns_of_model, grid_of
 from ._group_choice import group_key, refuse_columns_of_groups
 from ._style import BLUE, PALE, VERMILION, axes_for, names_of, panels_of, plural, short, styled, text_color
 
@@ -162,6 +162,7 @@ class VarianceFunctionDisplay(Display):
         if not is_whole(n_points, least=3):
             raise ValueError(f"n_points must be a whole number, at least 3; found {n_points!r}.")
         last, _ = last_step(model)
+        X = columns_of_model(last, X)
         grid = grid_of(X, feature, n_points=int(n_points), at=at, group_key=group_key(last, last is model, X))
         if grid.categorical:
             raise ValueError(f"feature={feature!r} does not hold numbers, along which a variance could be drawn.")

@@ -16,13 +16,15 @@ from .._inputs import check_choice, warn_caller
 from .._typing import DegreesOfFreedom, Method, NewGroups, WeightType
 from ..inference._estimability import rows_not_estimable
 from ..likelihood._random_terms import RandomTerm
+from ..models._base import POPULATION
 from ..models._incremental import fit_checked_rows, scaled_residuals_of
 from ..models._mixed_effects import MixedEffectsRegressor
+from ..models._pooled_ols import PooledOLS
 from ..models._random_intercept import RandomInterceptRegressor
 from ..models._rows_in_memory import scaled_quantiles, weighted_residuals
 from ..models._summary import ModelSummary, summarise_model
 from ..moments._labels import UNSEEN
-from ..moments._rows import as_outcome, as_weights
+from ..moments._rows import GroupedRows, as_outcome, as_weights
 from ._columns import columns_of, frame_of, length_of
 from ._design import Design
 from ._frame_regressor import FrameRegressor
@@ -354,11 +356,8 @@ class FormulaRegressor(FrameRegressor):
             contrasts=self.contrasts,
             data_name=data_name,
         )
-        if self.method == "reml":
-            _refuse_means_of_groups(design)
-        estimator = self._estimator(design)
         try:
-            fit_checked_rows(estimator, rows, len(design.random_only))
+            estimator = self._fit_design(design, rows)
         except ValueError as error:
             error.add_note(
                 f"The groups are {':'.join(design.factor)} of the data, and X is the model matrix of {self.formula!r}."
@@ -366,8 +365,10 @@ class FormulaRegressor(FrameRegressor):
             raise
         return self._keep(estimator, design)
 
-    def _estimator(self, design: Design) -> RandomInterceptRegressor | MixedEffectsRegressor:
-        """Return the estimator that fits the model."""
+    def _fit_design(self, design: Design, rows: GroupedRows) -> RandomInterceptRegressor | MixedEffectsRegressor:
+        """Return the estimator that suits the random part, fitted."""
+        if self.method == "reml":
+            _refuse_means_of_groups(design)
         options: dict[str, Any] = {
             "method": self.method,
             "fit_intercept": design.fixed.intercept,
@@ -376,8 +377,22 @@ class FormulaRegressor(FrameRegressor):
         }
         terms = design.random_terms
         if len(terms) == 1 and terms[0] == RandomTerm(terms[0].factor, True, ()):
-            return RandomInterceptRegressor(**options)
-        return MixedEffectsRegressor(random_effects=" + ".join(map(str, terms)), **options)
+            estimator: Any = RandomInterceptRegressor(**options)
+        else:
+            estimator = MixedEffectsRegressor(random_effects=" + ".join(map(str, terms)), **options)
+        fit_checked_rows(estimator, rows, len(design.random_only))
+        fitted: RandomInterceptRegressor | MixedEffectsRegressor = estimator
+        return fitted
+
+    def without_groups(self) -> FormulaRegressor:
+        """Return an unfitted model of the same formula without random effects: least squares, for comparisons.
+
+        Returns
+        -------
+        model : FormulaRegressor
+            The unfitted model, whose predictions are those of the fixed part.
+        """
+        return PooledFormulaOLS(**self.get_params())
 
     def _lost(self, X: Any, n_rows: int) -> np.ndarray:
         """Return which rows have a mean that the data do not determine, with a warning if there are some."""
@@ -401,6 +416,23 @@ class FormulaRegressor(FrameRegressor):
         used = dict.fromkeys((*design.columns, *design.factor))
         self.feature_names_in_, self.n_features_in_ = np.array(list(used), dtype=object), len(used)
         return self
+
+
+class PooledFormulaOLS(FormulaRegressor):
+    """The fixed part of a formula, fitted by least squares to the rows that the whole formula would use."""
+
+    def _fit_design(self, design: Design, rows: GroupedRows) -> Any:
+        """Return the estimator, fitted to the columns with fixed effects."""
+        n_fixed = len(design.fixed.names)
+        X = None if rows.X is None or not n_fixed else rows.X[:, :n_fixed]
+        names = (rows.feature_names or ())[:n_fixed]
+        estimator = PooledOLS(fit_intercept=design.fixed.intercept, weight_type=self.weight_type)
+        fit_checked_rows(estimator, replace(rows, X=X, feature_names=names).without_groups())
+        return estimator
+
+    def predict(self, data: Any, groups: Any = None, return_std: bool = False) -> Any:
+        """Predict the fixed part."""
+        return super().predict(data, POPULATION, return_std)
 
 
 def _check_random_part(parsed: ParsedFormula) -> None:

@@ -72,7 +72,7 @@ def variance_inflation(model: FittedModel) -> pd.Series:
 def residual_variance_test(
     model: GroupedModel,
     X: Any,
-    y: ArrayLike,
+    y: ArrayLike | None = None,
     groups: ArrayLike | None = None,
     *,
     sample_weight: ArrayLike | None = None,
@@ -89,8 +89,8 @@ def residual_variance_test(
         A fitted model, or a pipeline or search that ends in one.
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
         Predictors, as in `predict`.
-    y : array-like of shape (n_samples,)
-        Outcome.
+    y : array-like of shape (n_samples,), default=None
+        Outcome. A model with a formula takes it from `X`, a data frame, if it is None.
     groups : array-like of shape (n_samples,), default=None
         Group labels, as in `predict`.
     sample_weight : array-like of shape (n_samples,), default=None
@@ -127,6 +127,8 @@ def residual_variance_test(
     p_value  <0.001
     """
     rows = RowsOfModel(model, X, y, groups)
+    if not rows.has_outcome:
+        raise ValueError("y is None: pass the outcome, one number per row.")
     residuals, codes = rows.fit.residuals(rows.X, rows.codes, rows.y), rows.codes
     if sample_weight is not None and rows.fit.options.weight_type == "precision":
         weights = as_weights(sample_weight, len(codes))

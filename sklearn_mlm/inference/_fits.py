@@ -139,6 +139,25 @@ def mixed_fit_of(model: FittedModel, name: str = "model") -> MixedFit:
     return fit
 
 
+def design_of(model: Any) -> FixedDesign | None:
+    """Return what a formula says of the columns of a model, or of one that a pipeline or search ends in; None without one."""
+    design: FixedDesign | None = getattr(getattr(last_step(model)[0], "fit_", None), "design", None)
+    return design
+
+
+def offset_of(model: Any, X: Any) -> np.ndarray | float:
+    """Return the offset of rows, which a model with a formula may have; 0 for other models."""
+    offset = getattr(model, "offset", None)
+    return 0.0 if offset is None or X is None else offset(X)
+
+
+def outcome_of(model: Any, X: Any) -> np.ndarray | None:
+    """Return the outcome in rows, which a model with a formula finds in them; None for other models, or if it is not there."""
+    outcome = getattr(model, "outcome", None)
+    found: np.ndarray | None = None if outcome is None or X is None else outcome(X)
+    return found
+
+
 def formula_fit_of(model: FittedModel, function: str) -> tuple[GroupedFit, FixedDesign]:
     """Return the fit of a fitted model with a formula, and what the formula says of its columns.
 

@@ -37,7 +37,7 @@ _MINUTES = 5e8
 def influence(
     model: GroupedModel,
     X: Any,
-    y: ArrayLike,
+    y: ArrayLike | None = None,
     groups: ArrayLike | None = None,
     *,
     only: ArrayLike | None = None,
@@ -56,8 +56,8 @@ def influence(
         A fitted model, or a pipeline or search that ends in one. The steps of a pipeline are not fitted again.
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
         Predictors of the rows of `fit`.
-    y : array-like of shape (n_samples,)
-        Outcome of these rows.
+    y : array-like of shape (n_samples,), default=None
+        Outcome of these rows. A model with a formula takes it from `X`, a data frame, if it is None.
     groups : array-like of shape (n_samples,), default=None
         Group labels of these rows.
     only : array-like of labels, default=None

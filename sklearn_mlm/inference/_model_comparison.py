@@ -9,7 +9,7 @@ import pandas as pd
 
 from .._typing import FittedModel, GroupedFit
 from ..likelihood._linalg import share
-from ._fits import grouped_fit_of
+from ._fits import design_of, grouped_fit_of
 from ._shares import shares_of
 
 # Values of columns that differ by less than this, relative to their spread, are the same; and group means that are this near
@@ -37,8 +37,8 @@ def likelihood_ratio_test(*models: FittedModel, **named: FittedModel) -> pd.Data
     Returns
     -------
     table : pandas.DataFrame
-        Indexed by "model 1", "model 2" and so on, in the order given, or by the names, and sorted by the number of
-        parameters, with the columns of lme4's anova: "n_parameters", "aic", "bic", "log_likelihood", "deviance", "chi2",
+        Indexed by "model 1", "model 2" and so on, in the order given, or by the formula or the name of a model that has one,
+        and sorted by the number of parameters, with the columns of lme4's anova: "n_parameters", "aic", "bic", "log_likelihood", "deviance", "chi2",
         "df" and "p_value". The last three compare a model with the one above, and are NaN for the first. If models differ in
         their random coefficients, "p_mixture" is the p-value from the mixture of chi-squared distributions that allows for
         variances at the boundary, if one coefficient is added at a time; "p_value" is then too large.
@@ -138,7 +138,8 @@ def compare_models(*models: FittedModel, **named: FittedModel) -> pd.DataFrame:
     Returns
     -------
     table : pandas.DataFrame
-        Indexed by "model 1", "model 2" and so on, or by the names, in the order given, with the columns:
+        Indexed by "model 1", "model 2" and so on, or by the formula or the name of a model that has one, in the order given,
+        with the columns:
 
         - "method": "REML" or "ML", the likelihood of the next five columns; "ML (refitted)" for a model that was fitted by
           REML;
@@ -259,7 +260,7 @@ def _shares(fit: GroupedFit) -> dict[str, float]:
 
 def _fits_by_name(models: tuple[FittedModel, ...], named: dict[str, FittedModel], least: int = 2) -> dict[str, GroupedFit]:
     """Return the fit of each model by name."""
-    numbered = {f"model {at}": model for at, model in enumerate(models, start=1)}
+    numbered = _numbered(models)
     if len(numbered) + len(named) < least:
         raise TypeError(
             f"Pass {'two or more models' if least > 1 else 'a model'}, each as an argument of its own or by name, such as "
@@ -269,6 +270,15 @@ def _fits_by_name(models: tuple[FittedModel, ...], named: dict[str, FittedModel]
     if twice:
         raise TypeError(f"Two models have the name {twice.pop()!r}. Give the named one another name.")
     return {name: grouped_fit_of(model, name) for name, model in (numbered | named).items()}
+
+
+def _numbered(models: tuple[FittedModel, ...]) -> dict[str, FittedModel]:
+    """Return models by the names that tables show for them: their formulas, if these differ, or their numbers."""
+    formulas = [design.formula if (design := design_of(model)) is not None else None for model in models]
+    return {
+        f"model {at}" if formula is None or formulas.count(formula) > 1 else formula: model
+        for at, (formula, model) in enumerate(zip(formulas, models, strict=True), start=1)
+    }
 
 
 def _deviances(fits: dict[str, GroupedFit]) -> np.ndarray:

@@ -13,7 +13,7 @@ from ..moments._labels import MISSING, UNSEEN
 from ..moments._rows import as_weights, check_containers
 from ._degrees_of_freedom import Satterthwaite
 from ._distributions import half_width
-from ._fits import GroupedModel, grouped_fit_of, last_step, locate_all
+from ._fits import GroupedModel, grouped_fit_of, last_step, locate_all, offset_of
 
 PredictionKind = Literal["observation", "group_mean", "population_mean"]
 
@@ -99,6 +99,7 @@ def predict_interval(
         raise ValueError(f"kind={kind!r} does not say what the interval is for. Pass {_INSTEAD_OF[kind]}.")
     check_choice("kind", kind, get_args(PredictionKind))
     check_containers(X=X, groups=groups, sample_weight=sample_weight)
+    offset = offset_of(model, X)
     if kind == "population_mean":
         # Without X, the groups tell how many rows there are.
         X, codes = locate_all(model, X, groups if X is None and groups is not None else "population")
@@ -120,4 +121,5 @@ def predict_interval(
     # Near tau2 = 0 the approximation goes to 0, but an estimated variance has at least one degree of freedom.
     df = np.maximum(Satterthwaite.of(fit).of_variances(variance, gradient), 1.0)
     half = half_width(level, np.sqrt(variance), np.where(variance > 0, df, np.inf))
+    mean = mean + offset
     return pd.DataFrame({"prediction": mean, "lower": mean - half, "upper": mean + half}, index=index)

@@ -156,7 +156,8 @@ class ReferenceGrid:
         unknown = [one for one in chosen if one not in levels]
         if unknown or not chosen:
             raise ValueError(f"at holds {unknown!r}, which {name!r} does not have: its levels are {list(levels)!r}.")
-        return pd.Index(chosen, dtype=levels.dtype)
+        found: pd.Index = pd.Index(chosen, dtype=levels.dtype)
+        return found
 
     def _variable_of_numbers(self, variable: str) -> str:
         """Return the column that a variable is a function of; raise if it is a factor."""

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from .._inputs import check_choice, column_names
 from ..moments._labels import MISSING, UNSEEN, as_labels
 from ..moments._rows import as_outcome, as_weights, check_containers
-from ._fits import GroupedModel, grouped_fit_of, last_step, locate_all
+from ._fits import GroupedModel, grouped_fit_of, last_step, locate_all, offset_of, outcome_of
 
 ResidualKind = Literal["conditional", "population"]
 
@@ -19,7 +19,7 @@ ResidualKind = Literal["conditional", "population"]
 def residuals(
     model: GroupedModel,
     X: Any,
-    y: ArrayLike,
+    y: ArrayLike | None = None,
     groups: ArrayLike | None = None,
     *,
     kind: ResidualKind = "conditional",
@@ -34,8 +34,8 @@ def residuals(
         A fitted model, or a pipeline or search that ends in one.
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
         Predictors, as in `predict`.
-    y : array-like of shape (n_samples,)
-        Outcome.
+    y : array-like of shape (n_samples,), default=None
+        Outcome. A model with a formula takes it from `X`, a data frame, if it is None.
     groups : array-like of shape (n_samples,), default=None
         Group labels, as in `predict`.
     kind : {"conditional", "population"}, default="conditional"
@@ -71,7 +71,10 @@ def residuals(
     """
     check_choice("kind", kind, get_args(ResidualKind))
     of = "population" if kind == "population" and X is not None else groups
-    return RowsOfModel(model, X, y, of).residuals(kind, scaled, sample_weight)
+    rows = RowsOfModel(model, X, y, of)
+    if not rows.has_outcome:
+        raise ValueError("y is None: pass the outcome, one number per row.")
+    return rows.residuals(kind, scaled, sample_weight)
 
 
 def augment(model: GroupedModel, X: Any, y: ArrayLike | None = None, groups: Any = None) -> pd.DataFrame:
@@ -84,7 +87,7 @@ def augment(model: GroupedModel, X: Any, y: ArrayLike | None = None, groups: Any
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features), or None
         Predictors, as in `predict`.
     y : array-like of shape (n_samples,), default=None
-        Outcome. Without it, for new rows, the table has no residuals.
+        Outcome. Without it, for new rows, the table has no residuals. A model with a formula takes it from `X`.
     groups : array-like of shape (n_samples,), default=None
         Group labels, as in `predict`.
 
@@ -123,14 +126,14 @@ def augment(model: GroupedModel, X: Any, y: ArrayLike | None = None, groups: Any
     fit = rows.fit
     # A predictor may have the name of the outcome, or of the groups.
     if y is not None:
-        table[fit.outcome_name if fit.outcome_name not in table else f".{fit.outcome_name}"] = rows.y
+        table[fit.outcome_name if fit.outcome_name not in table else f".{fit.outcome_name}"] = rows.y + rows.offset
     if groups is not None and not isinstance(groups, str):
         labels = groups if column_names(groups) is None else groups[fit.group_name]
         table[fit.group_name if fit.group_name not in table else f".{fit.group_name}"] = as_labels(labels)
     sigma = np.sqrt(fit.residual_variance)
-    table[".fitted"] = np.where(rows.is_nan, np.nan, fit.predict(rows.X, rows.codes))
-    table[".fixed"] = fit.predict(rows.X, np.full(len(rows.y), MISSING))
-    if y is not None:
+    table[".fitted"] = np.where(rows.is_nan, np.nan, fit.predict(rows.X, rows.codes) + rows.offset)
+    table[".fixed"] = fit.predict(rows.X, np.full(len(rows.y), MISSING)) + rows.offset
+    if rows.has_outcome:
         resid = rows.residuals("conditional", False, None).to_numpy()
         table[".resid"] = resid
         table[".scaled_resid"] = resid / sigma if sigma > 0 else np.nan
@@ -184,10 +187,15 @@ class RowsOfModel:
         candidates = (rows.index for rows in (X, y, groups) if isinstance(rows, pd.DataFrame | pd.Series))
         last, X = last_step(model, X)
         self.X, self.codes = last.locate(X, groups)
+        y = outcome_of(last, X) if y is None else as_outcome(y).astype(np.float64)
         # New rows have no outcome yet.
-        self.y = np.full(len(self.codes), np.nan) if y is None else as_outcome(y).astype(np.float64)
+        self.has_outcome = y is not None
+        self.y = np.full(len(self.codes), np.nan) if y is None else y
         if len(self.y) != len(self.codes):
             raise ValueError(f"y must hold one value per row of X; found {len(self.y)} for {len(self.codes)} rows.")
+        # The fit is to the outcome less the offset.
+        self.offset = offset_of(last, X)
+        self.y = self.y - self.offset
         self.index = next(candidates, pd.RangeIndex(len(self.y)))
         self.is_nan = (self.codes == UNSEEN) & (last.new_groups == "nan")
 

@@ -123,8 +123,8 @@ def warn_of_dropped_columns(criterion: Criterion | MixedCriterion, of_formula: b
     if dropped and of_formula:
         warn_caller(
             f"{len(dropped)} coefficient(s) cannot be estimated and are 0, because their columns depend on the columns "
-            f"before them: {', '.join(dropped[:_NAMED])}{more}. A combination of levels has no rows, a column is constant, or "
-            "two say the same. What depends on them is NaN in tables and predictions.",
+            f"before them: {', '.join(dropped[:_NAMED])}{more}. A combination of levels has no rows, a column is constant, "
+            "or two say the same. What depends on them is NaN in tables and predictions.",
             DroppedColumnsWarning,
         )
     elif dropped:

@@ -33,8 +33,11 @@ class PooledMixedOLS(_WithoutGroups, MixedEffectsRegressor):
     """The model with random slopes without random coefficients: least squares with the same parameters and columns."""
 
 
-def pooled(model: GroupedRegressor) -> PooledOLS | PooledMixedOLS:
+def pooled(model: GroupedRegressor) -> GroupedRegressor:
     """Return least squares with the parameters that it shares with a model with groups."""
+    if hasattr(model, "without_groups"):
+        least_squares: GroupedRegressor = model.without_groups()
+        return least_squares
     kind = PooledMixedOLS if isinstance(model, MixedEffectsRegressor) else PooledOLS
     known = kind().get_params()
     return kind(**{name: value for name, value in model.get_params().items() if name in known})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from .._tables import Report, Table, decimals, df_text, number_text, p_text
-from .._typing import DegreesOfFreedom, FittedModel, GroupedFit
+from .._typing import DegreesOfFreedom, FittedModel, FixedDesign, GroupedFit
 from ..inference._fits import grouped_fit_of
 from ..inference._fixed_effects import fixed_effects
 from ..likelihood._linalg import share
@@ -21,6 +23,9 @@ _DDF_NAMES = {
     "residual": "N - k degrees of freedom",
     "normal": "normal distribution",
 }
+
+# A summary names no more levels of a factor than this.
+_LEVELS = 8
 
 _NO_GROUP_VARIANCE = (
     "The estimated group variance is exactly 0: the model is least squares (what lme4 calls a singular fit)."
@@ -59,6 +64,12 @@ class ModelSummary:
         The kind of degrees of freedom.
     boundary : str or None
         What is exactly 0 of the variances, in words, if anything is.
+    formula : str or None
+        The formula, and the name of the data if it is known; None if the model was fitted without a formula.
+    n_dropped : int
+        Number of rows that were left out because a value was missing.
+    factors : dict of str to tuple
+        The levels and the name of the contrasts of each factor of the formula.
     """
 
     criteria: pd.Series
@@ -73,6 +84,9 @@ class ModelSummary:
     method: str
     ddf: DegreesOfFreedom
     boundary: str | None
+    formula: str | None = None
+    n_dropped: int = 0
+    factors: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return self._report().text()
@@ -89,6 +103,11 @@ class ModelSummary:
             f"{c['log_likelihood']:.2f} ({c['n_parameters']:.0f} parameters), AIC {c['aic']:.1f}, BIC {c['bic']:.1f}",
             f"Number of observations {self.n_samples:.10g}, groups ({self.group_name}) {self.n_groups}",
         ]
+        if self.formula is not None:
+            facts.insert(0, self.formula)
+        if self.n_dropped:
+            facts[-1] += f"; {self.n_dropped} row(s) with missing values dropped"
+        facts += [f"Factor {name}: {_in_words(*levels)}" for name, levels in self.factors.items()]
         tables = [self._variances(), self._effects()]
         if self.scaled_residuals is None and self.boundary != _NO_RESIDUAL:
             facts.append("Scaled residuals are in the summary if the rows are passed: summary(X, y, groups)")
@@ -143,6 +162,12 @@ class ModelSummary:
         labels = [(str(name),) for name in self.fixed_effects.index]
         note = "p < 0.001 ***, < 0.01 **, < 0.05 *, < 0.1 ."
         return Table(f"Fixed effects ({_DDF_NAMES[self.ddf]})", columns, labels, cells, note)
+
+
+def _in_words(levels: tuple[str, ...], contrasts: str) -> str:
+    """Return the levels of a factor and its contrasts in words."""
+    shown = ", ".join(levels[:_LEVELS]) + (f" and {len(levels) - _LEVELS} more" if len(levels) > _LEVELS else "")
+    return f"{shown} ({contrasts})"
 
 
 def five_numbers(values: np.ndarray) -> np.ndarray:
@@ -201,7 +226,14 @@ def summarise_model(model: FittedModel, scaled_residuals: np.ndarray | None, ddf
         method=fit.options.method,
         ddf=ddf,
         boundary=_boundary_in_words(fit),
+        **({} if fit.design is None else _of_formula(fit.design)),
     )
+
+
+def _of_formula(design: FixedDesign) -> dict[str, Any]:
+    """Return what a summary shows of a formula."""
+    data = "" if design.data_name is None else f", data {design.data_name}"
+    return {"formula": f"Formula {design.formula}{data}", "n_dropped": design.n_dropped, "factors": design.factors}
 
 
 def correlations_of(fit: GroupedFit) -> pd.DataFrame:
