@@ -223,6 +223,8 @@ class GroupLinesDisplay(Display):
         check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
         last, _ = last_step(model)
         y = outcome_of(last, X) if y is None else y
+        if y is None:
+            raise ValueError("y is None: pass the outcome, one number per row.")
         X = columns_of_model(last, X)
         grid = grid_of(X, feature, n_points=int(n_points), at=at, group_key=group_key(last, last is model, X))
         if grid.categorical:

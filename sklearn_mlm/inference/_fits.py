@@ -140,7 +140,7 @@ def mixed_fit_of(model: FittedModel, name: str = "model") -> MixedFit:
 
 
 def design_of(model: Any) -> FixedDesign | None:
-    """Return what a formula says of the columns of a model, or of one that a pipeline or search ends in; None without one."""
+    """Return what a formula says of the columns of a model, or of the one that a pipeline ends in; None without a formula."""
     design: FixedDesign | None = getattr(getattr(last_step(model)[0], "fit_", None), "design", None)
     return design
 
@@ -152,7 +152,7 @@ def offset_of(model: Any, X: Any) -> np.ndarray | float:
 
 
 def outcome_of(model: Any, X: Any) -> np.ndarray | None:
-    """Return the outcome in rows, which a model with a formula finds in them; None for other models, or if it is not there."""
+    """Return the outcome that a model with a formula finds in rows; None for other models, or if the rows lack it."""
     outcome = getattr(model, "outcome", None)
     found: np.ndarray | None = None if outcome is None or X is None else outcome(X)
     return found

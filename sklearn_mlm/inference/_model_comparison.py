@@ -38,10 +38,11 @@ def likelihood_ratio_test(*models: FittedModel, **named: FittedModel) -> pd.Data
     -------
     table : pandas.DataFrame
         Indexed by "model 1", "model 2" and so on, in the order given, or by the formula or the name of a model that has one,
-        and sorted by the number of parameters, with the columns of lme4's anova: "n_parameters", "aic", "bic", "log_likelihood", "deviance", "chi2",
-        "df" and "p_value". The last three compare a model with the one above, and are NaN for the first. If models differ in
-        their random coefficients, "p_mixture" is the p-value from the mixture of chi-squared distributions that allows for
-        variances at the boundary, if one coefficient is added at a time; "p_value" is then too large.
+        and sorted by the number of parameters, with the columns of lme4's anova: "n_parameters", "aic", "bic",
+        "log_likelihood", "deviance", "chi2", "df" and "p_value". The last three compare a model with the one above, and are
+        NaN for the first. If models differ in their random coefficients, "p_mixture" is the p-value from the mixture of
+        chi-squared distributions that allows for variances at the boundary, if one coefficient is added at a time; "p_value"
+        is then too large.
 
     Raises
     ------
