@@ -206,7 +206,7 @@ class _Reader:
         bars: list[list[Token]] = []
         offsets: list[list[Token]] = []
         for signs, summand in _signed(tokens):
-            bar = [] if not summand else [one for one in summand if one.is_sign("|", "||")]
+            bar = _bars(summand)
             minus = next((sign for sign in signs if sign.text == "-"), None)
             inner = (
                 summand[1:-1] if summand and summand[0].is_sign("(") and closing(summand, 0) == len(summand) - 1 else None
@@ -447,6 +447,18 @@ class _Reader:
             "as np.sqrt (center, scale and poly, unlike x - x.mean(), remember what fit learnt)",
             token.at,
         )
+
+
+def _bars(tokens: Sequence[Token]) -> list[Token]:
+    """Return the signs | and || of some tokens that are not within a function."""
+    bars, at = [], 0
+    while at < len(tokens):
+        if tokens[at].kind == "name" and at + 1 < len(tokens) and tokens[at + 1].is_sign("("):
+            at = closing(tokens, at + 1)
+        elif tokens[at].is_sign("|", "||"):
+            bars.append(tokens[at])
+        at += 1
+    return bars
 
 
 def _arguments(tokens: Sequence[Token]) -> tuple[tuple[Token, ...], ...]:

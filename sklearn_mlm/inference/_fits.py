@@ -140,7 +140,7 @@ def mixed_fit_of(model: FittedModel, name: str = "model") -> MixedFit:
 
 
 def design_of(model: Any) -> FixedDesign | None:
-    """Return what a formula says of the columns of a model, or of the one that a pipeline ends in; None without a formula."""
+    """Return what a formula says of the columns of a model, which may end a pipeline; None without a formula."""
     design: FixedDesign | None = getattr(getattr(last_step(model)[0], "fit_", None), "design", None)
     return design
 

@@ -328,7 +328,9 @@ def _check_nested(small_name: str, small: GroupedFit, large_name: str, large: Gr
     """Raise unless the models have the same rows, and the columns of the small one are among those of the large one."""
     _check_same_rows(small_name, small, large_name, large)
     names = large.predictors.feature_names
-    only_small = [] if names is None else sorted(set(small.predictors.feature_names or ()) - set(names))
+    # Columns of formulas may have other names, as those of a + b and of a:b.
+    by_name = small.design is None or large.design is None
+    only_small = [] if names is None or not by_name else sorted(set(small.predictors.feature_names or ()) - set(names))
     random = _random_terms_among(small, large)
     more = large.rank > small.rank or (large.rank == small.rank and large.n_parameters > small.n_parameters)
     if not more or only_small or not random or not _means_among(small, large):

@@ -11,6 +11,10 @@ from ._distributions import two_sided_p_values
 Adjustment = Literal["tukey", "holm", "bonferroni", "sidak", "fdr", "none"]
 
 
+# SciPy takes the normal distribution for more degrees of freedom.
+_LARGE = 1e6
+
+
 def adjusted_p_values(t: np.ndarray, df: np.ndarray, adjust: Adjustment, n_means: int) -> np.ndarray:
     """Return the two-sided p-values of a family of comparisons.
 
@@ -55,10 +59,6 @@ def adjusted_p_values(t: np.ndarray, df: np.ndarray, adjust: Adjustment, n_means
     return np.asarray(np.minimum(result, 1.0))
 
 
-# SciPy takes the normal distribution for more degrees of freedom.
-_LARGE = 1e6
-
-
 def adjusted_half_widths(level: float, errors: np.ndarray, df: np.ndarray, adjust: Adjustment, n_means: int) -> np.ndarray:
     """Return half the widths of intervals for a family of comparisons.
 
@@ -90,7 +90,7 @@ def adjusted_half_widths(level: float, errors: np.ndarray, df: np.ndarray, adjus
         known = np.flatnonzero(~np.isnan(errors) & ~np.isnan(df))
         # The same degrees of freedom, but for rounding, have the same quantile, which is expensive.
         distinct, at = np.unique(np.round(df[known], 9), return_inverse=True)
-        quantiles = [float(stats.studentized_range.ppf(level, n_means, min(one, _LARGE))) for one in distinct]
+        quantiles = [_studentized_range_quantile(level, n_means, min(one, _LARGE)) for one in distinct]
         factors[known] = np.array(quantiles)[at] / np.sqrt(2.0)
         return np.asarray(factors * errors)
     one = level
@@ -99,3 +99,19 @@ def adjusted_half_widths(level: float, errors: np.ndarray, df: np.ndarray, adjus
     elif adjust == "sidak":
         one = level ** (1.0 / m)
     return np.asarray(stats.t.ppf(0.5 + one / 2.0, df) * errors)
+
+
+def _studentized_range_quantile(level: float, n_means: int, df: float) -> float:
+    """Return the quantile of the studentized range, which lies between those of one comparison and of Bonferroni's for all.
+
+    SciPy's own search starts further away and takes twice the time.
+    """
+    from scipy import optimize, stats
+
+    tail, n_pairs = 1.0 - level, n_means * (n_means - 1) / 2
+    low, high = (np.sqrt(2.0) * stats.t.isf(tail / 2.0 / n, df) for n in (1.0, n_pairs))
+
+    def excess(q: float) -> float:
+        return float(stats.studentized_range.sf(q, n_means, df)) - tail
+
+    return float(optimize.brentq(excess, low, 1.001 * high, xtol=1e-12, rtol=1e-12))
