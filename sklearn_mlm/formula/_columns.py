@@ -117,8 +117,7 @@ def read_column(data: Any, name: str) -> DataColumn:
                 "categories. Convert the column to one of them first."
             )
     elif not pd.api.types.is_string_dtype(dtype):
-        what = "its values into numbers, such as days since the first date, or into text"
-        raise ValueError(f"The column {name!r} is of the type {dtype}, which a formula does not take. Turn {what} first.")
+        raise _not_taken(name, dtype)
     codes, found = pd.factorize(column.array)
     levels, order = _sorted(pd.Index(found, dtype=object))
     return _factor(name, np.append(order, _NO_CODE)[codes], levels)
@@ -178,15 +177,21 @@ def _pandas_of(column: Any) -> pd.Series:
     series = nw.from_native(column, series_only=True)
     if series.dtype.is_numeric():
         return pd.Series(np.array(series.cast(nw.Float64).to_numpy(), dtype=np.float64))
-    if series.dtype in (nw.Categorical, nw.Enum):
-        values = series.cast(nw.String).to_list()
-        return pd.Series(pd.Categorical(values, categories=series.cat.get_categories().to_list()))
     if series.dtype.is_temporal():
-        raise ValueError(
-            f"The column {series.name!r} is of the type {series.dtype}, which a formula does not take. Turn its values into "
-            "numbers first, such as days since the first date, or into text."
-        )
+        raise _not_taken(series.name, series.dtype)
+    if series.dtype in (nw.Categorical, nw.Enum):
+        # An Enum declares an order of its categories; that of a Categorical is where they happened to occur.
+        values, order = series.cast(nw.String).to_list(), getattr(series.dtype, "categories", None)
+        return pd.Series(values, dtype=object if order is None else pd.CategoricalDtype(list(order)))
     return pd.Series(series.to_list(), dtype=object)
+
+
+def _not_taken(name: str, dtype: Any) -> ValueError:
+    """Return an error about a column of dates or another type."""
+    return ValueError(
+        f"The column {name!r} is of the type {dtype}, which a formula does not take. Turn its values into numbers first, such "
+        "as days since the first date, or into text."
+    )
 
 
 def _logical(name: str, column: pd.Series) -> DataColumn:

@@ -20,7 +20,11 @@ OTHER_CONTAINMENT = {
     "y ~ late * x + late:a + (1 | g)", "y ~ 0 + x:a + b + (1 | g)", "y ~ (a + b) / x + (1 | g)", "y ~ poly(x, 2) * a + (1 | g)",
 }  # fmt: skip
 # Satterthwaite's df of several contrasts depend on their basis, which lmerTest takes from the coding.
-OTHER_CODING = {"y ~ C(a, contr.sum) * b + (1 | g)", "y ~ C(a, contr.helmert) + C(b, contr.SAS) + (1 | g)", "y ~ ordered(dose) + (1 | g)"}
+OTHER_CODING = {
+    "y ~ C(a, contr.sum) * b + (1 | g)",
+    "y ~ C(a, contr.helmert) + C(b, contr.SAS) + (1 | g)",
+    "y ~ ordered(dose) + (1 | g)",
+}
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +73,9 @@ def test_terms_are_tested_as_lmertest_does(answer, fitted):
             np.testing.assert_allclose(found["df2"], table["df2"], rtol=0.05 if slopes else 3e-6)
 
 
-@pytest.mark.parametrize("answer", ANSWERS["means"], ids=lambda answer: f"{answer['formula']} {answer['specs']} {answer['weights']}")
+@pytest.mark.parametrize(
+    "answer", ANSWERS["means"], ids=lambda answer: f"{answer['formula']} {answer['specs']} {answer['weights']}"
+)
 def test_marginal_means_are_those_of_emmeans(answer, fitted):
     factors, _, by = answer["specs"].removeprefix("~ ").partition(" | ")
     with warnings.catch_warnings():

@@ -8,7 +8,14 @@ import pytest
 from mixed_cases import REAL_CASES
 
 from sklearn_mlm.formula import lmer
-from sklearn_mlm.inference import anova, drop1, estimated_marginal_means, estimated_trends, fixed_effects, likelihood_ratio_test
+from sklearn_mlm.inference import (
+    anova,
+    drop1,
+    estimated_marginal_means,
+    estimated_trends,
+    fixed_effects,
+    likelihood_ratio_test,
+)
 
 FACTORS = [
     "machines_factor", "machines_no_intercept", "machines_sum", "ham_three_way", "orthodont_centred", "orthodont_slope",
