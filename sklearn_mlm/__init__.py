@@ -16,6 +16,7 @@ from .moments import GroupedMoments, GroupedScatter
 if TYPE_CHECKING:
     from . import baselines as baselines
     from . import display as display
+    from . import formula as formula
     from . import model_selection as model_selection
     from .baselines import ClusterRobustOLS, Comparison, WithinOLS, compare_with_ols
     from .model_selection import cross_validate_groups, make_group_scorer, request_groups
@@ -35,6 +36,7 @@ __all__ = [
     "cross_validate_groups",
     "datasets",
     "display",
+    "formula",
     "inference",
     "make_group_scorer",
     "request_groups",
@@ -45,6 +47,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "baselines": ("ClusterRobustOLS", "Comparison", "WithinOLS", "compare_with_ols"),
     "display": (),
+    "formula": (),
     "model_selection": ("cross_validate_groups", "make_group_scorer", "request_groups"),
 }
 

@@ -18,7 +18,7 @@ ROOMS = """
     likelihood
     inference
     models
-    baselines model_selection dask
+    baselines model_selection dask formula
     display
     __init__
 """
@@ -43,10 +43,15 @@ PUBLIC = {
         "VarianceDisplay",
         "VarianceFunctionDisplay",
     ],
+    "sklearn_mlm.formula": ["FormulaRegressor", "lmer"],
     "sklearn_mlm.inference": [
+        "anova",
         "clustering_report",
         "confidence_intervals",
         "contrast_test",
+        "drop1",
+        "estimated_marginal_means",
+        "estimated_trends",
         "fixed_effects",
         "icc",
         "influence",
@@ -117,8 +122,9 @@ def test_public_names_are_where_they_were(module):
 
 def test_the_import_loads_nothing_that_is_an_extra():
     code = (
-        "import sys, sklearn_mlm, sklearn_mlm.datasets\n"
-        "print([name for name in ('matplotlib', 'dask', 'distributed', 'polars', 'pyarrow.parquet') if name in sys.modules])"
+        "import sys, sklearn_mlm, sklearn_mlm.datasets, sklearn_mlm.formula\n"
+        "extras = ('matplotlib', 'dask', 'distributed', 'polars', 'pyarrow.parquet', 'formulaic')\n"
+        "print([name for name in extras if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -189,8 +189,8 @@ def _pandas_of(column: Any) -> pd.Series:
 def _not_taken(name: str, dtype: Any) -> ValueError:
     """Return an error about a column of dates or another type."""
     return ValueError(
-        f"The column {name!r} is of the type {dtype}, which a formula does not take. Turn its values into numbers first, such "
-        "as days since the first date, or into text."
+        f"The column {name!r} is of the type {dtype}, which a formula does not take. Turn its values into numbers first, "
+        "such as days since the first date, or into text."
     )
 
 

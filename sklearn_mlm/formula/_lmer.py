@@ -62,8 +62,27 @@ def lmer(
     >>> from sklearn_mlm.datasets import load_sleepstudy
     >>> from sklearn_mlm.formula import lmer
     >>> sleepstudy = load_sleepstudy(as_frame=True).frame
-    >>> model = lmer("reaction ~ days + (1 | subject)", sleepstudy)
-    >>> model.summary()
+    >>> lmer("reaction ~ days + (1 | subject)", sleepstudy).summary()
+    Random intercept model fitted by REML
+    Formula reaction ~ days + (1 | subject), data sleepstudy
+    REML criterion at convergence 1786.5, log-likelihood -893.23 (4 parameters), AIC 1794.5, BIC 1807.2
+    Number of observations 180, groups (subject) 18
+    <BLANKLINE>
+    Scaled residuals
+          Min       1Q  Median      3Q     Max
+      -3.2257  -0.5529  0.0109  0.5188  4.2506
+    <BLANKLINE>
+    Variance components
+                         variance  std. dev.
+    subject (Intercept)      1378      37.12
+    residual                960.5      30.99
+    Intraclass correlation 0.589
+    <BLANKLINE>
+    Fixed effects (Satterthwaite's degrees of freedom)
+                 estimate  std. error    df      t  p-value
+    (Intercept)   251.405       9.747  22.8  25.79   <0.001  ***
+    days          10.4673      0.8042   161  13.02   <0.001  ***
+    p < 0.001 ***, < 0.01 **, < 0.05 *, < 0.1 .
     """
     if not isinstance(REML, bool):
         raise ValueError(f"REML must be True or False; found {REML!r}.")

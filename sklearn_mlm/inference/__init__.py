@@ -7,7 +7,7 @@ from ._fixed_effects import fixed_effects
 from ._formatting import format_table, to_great_table
 from ._influence import influence
 from ._intervals import confidence_intervals, plausible_values_range
-from ._marginal_means import MarginalMeans, estimated_marginal_means, estimated_trends
+from ._marginal_means import estimated_marginal_means, estimated_trends
 from ._model_comparison import compare_models, glance, likelihood_ratio_test
 from ._prediction import predict_interval
 from ._random_effects import random_effects_table
@@ -16,7 +16,6 @@ from ._shares import clustering_report, icc, r2
 from ._tests import random_effects_test, random_intercept_test
 
 __all__ = [
-    "MarginalMeans",
     "anova",
     "augment",
     "clustering_report",

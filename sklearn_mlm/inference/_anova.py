@@ -74,16 +74,17 @@ def anova(
     Examples
     --------
     >>> import pandas as pd
-    >>> from sklearn_mlm.datasets import make_schools
+    >>> from sklearn_mlm.datasets import load_sleepstudy
     >>> from sklearn_mlm.formula import lmer
     >>> from sklearn_mlm.inference import anova
-    >>> pupils = make_schools(50, 2_000, random_state=0, as_frame=True).frame
-    >>> pupils["band"] = pd.cut(pupils["ses"], 3, labels=["low", "middle", "high"], ordered=False)
-    >>> model = lmer("math ~ band + (1 | school)", pupils)
-    >>> anova(model)[["df1"]]
-          df1
+    >>> sleepstudy = load_sleepstudy(as_frame=True).frame
+    >>> sleepstudy["phase"] = pd.cut(sleepstudy["days"], [-1, 1, 5, 9], labels=["before", "early", "late"], ordered=False)
+    >>> model = lmer("reaction ~ phase + days + (1 | subject)", sleepstudy)
+    >>> anova(model).round(3)
+              sum_sq       F  df1    df2  p_value
     term
-    band  2.0
+    phase   2157.843   1.125  2.0  159.0    0.327
+    days   32852.726  34.258  1.0  159.0    0.000
     """
     if others:
         return likelihood_ratio_test(model, *others)
@@ -120,12 +121,13 @@ def drop1(model: FittedModel, *, ddf: DegreesOfFreedom = "satterthwaite") -> pd.
 
     Examples
     --------
-    >>> from sklearn_mlm.datasets import make_schools
+    >>> from sklearn_mlm.datasets import load_sleepstudy
     >>> from sklearn_mlm.formula import lmer
     >>> from sklearn_mlm.inference import drop1
-    >>> pupils = make_schools(50, 2_000, random_state=0, as_frame=True).frame
-    >>> drop1(lmer("math ~ ses * public + (1 | school)", pupils)).index.tolist()
-    ['ses:public']
+    >>> sleepstudy = load_sleepstudy(as_frame=True).frame
+    >>> model = lmer("reaction ~ days * I(days > 1) + (1 | subject)", sleepstudy)
+    >>> drop1(model).index.tolist()
+    ['days:I(days > 1)']
     """
     fit, design = formula_fit_of(model, "drop1")
     check_choice("ddf", ddf, get_args(DegreesOfFreedom))

@@ -73,14 +73,9 @@ class _Combinations:
 
 
 class AnnotatedTable(pd.DataFrame):  # type: ignore[misc, unused-ignore]
-    """A data frame that prints its numbers with digits that suit them, and notes below.
+    """A data frame that prints its numbers with digits that suit them, and notes below, which are its attribute `notes`.
 
     Whatever pandas makes of it is an ordinary data frame.
-
-    Attributes
-    ----------
-    notes : list of str
-        The notes.
     """
 
     _metadata = ["notes", "_labels", "_combinations"]  # noqa: RUF012
@@ -92,17 +87,26 @@ class AnnotatedTable(pd.DataFrame):  # type: ignore[misc, unused-ignore]
         return pd.DataFrame
 
     def __repr__(self) -> str:
-        shown = cells_of(self._indexed())
-        return "\n".join([shown.to_string(), *self.notes])
+        texts = self._texts()
+        widths = {name: max(len(str(name)), *texts[name].str.len()) for name in texts}
+        lines = [list(map(str, texts.columns)), *texts.to_numpy().tolist()]
+        aligned = [
+            "  ".join(
+                text.ljust(width) if name in self._labels else text.rjust(width)
+                for text, (name, width) in zip(line, widths.items(), strict=True)
+            ).rstrip()
+            for line in lines
+        ]
+        return "\n".join([*aligned, *self.notes])
 
     def _repr_html_(self) -> str:
-        text = cells_of(self._indexed()).to_html(border=0)
-        return text + "".join(f"<p>{note}</p>" for note in self.notes)
+        return self._texts().to_html(border=0, index=False) + "".join(f"<p>{note}</p>" for note in self.notes)
 
-    def _indexed(self) -> pd.DataFrame:
-        """Return the table with the labels as its index."""
+    def _texts(self) -> pd.DataFrame:
+        """Return the cells as text, the labels in the first columns."""
         plain = pd.DataFrame(self)
-        return plain.set_index(self._labels) if self._labels else plain.set_axis([""] * len(plain))
+        labels, numbers = plain[self._labels].astype(str), plain.drop(columns=self._labels)
+        return pd.concat([labels, cells_of(numbers)], axis=1)
 
 
 class MarginalMeans(AnnotatedTable):
@@ -248,16 +252,28 @@ def estimated_marginal_means(
     Examples
     --------
     >>> import pandas as pd
-    >>> from sklearn_mlm.datasets import make_schools
+    >>> from sklearn_mlm.datasets import load_sleepstudy
     >>> from sklearn_mlm.formula import lmer
     >>> from sklearn_mlm.inference import estimated_marginal_means
-    >>> pupils = make_schools(50, 2_000, random_state=0, as_frame=True).frame
-    >>> pupils["band"] = pd.cut(pupils["ses"], 3, labels=["low", "middle", "high"], ordered=False)
-    >>> means = estimated_marginal_means(lmer("math ~ band + (1 | school)", pupils), "band")
-    >>> means.columns.tolist()
-    ['band', 'estimate', 'std_error', 'df', 'ci_lower', 'ci_upper']
-    >>> means.pairs()["contrast"].tolist()
-    ['low - middle', 'low - high', 'middle - high']
+    >>> sleepstudy = load_sleepstudy(as_frame=True).frame
+    >>> sleepstudy["phase"] = pd.cut(sleepstudy["days"], [-1, 1, 5, 9], labels=["before", "early", "late"], ordered=False)
+    >>> model = lmer("reaction ~ phase + (1 | subject)", sleepstudy)
+    >>> means = estimated_marginal_means(model, "phase")
+    >>> means
+    phase   estimate  std_error    df  ci_lower  ci_upper
+    before    260.57      10.38  29.1    239.36    281.79
+    early    286.380      9.568  21.2   266.494   306.267
+    late     329.602      9.568  21.2   309.716   349.489
+    95% intervals, Kenward and Roger's degrees of freedom.
+    >>> means.pairs()
+    contrast        estimate  std_error   df      t  p_value  ci_lower  ci_upper
+    before - early   -25.807      6.947  160  -3.71    0.001   -42.242    -9.372
+    before - late    -69.029      6.947  160  -9.94   <0.001   -85.464   -52.594
+    early - late     -43.222      5.672  160  -7.62   <0.001   -56.641   -29.803
+    95% intervals, Kenward and Roger's degrees of freedom.
+    P-values adjusted by Tukey's method for a family of 3 means.
+    >>> means.contrasts("late - (before + early) / 2")["estimate"].round(1).tolist()
+    [56.1]
     """
     grid, by_columns, fit = _grid(model, factors, by, at, weights, ddf, level, "estimated_marginal_means")
     rows, offset = grid.rows()
@@ -314,15 +330,20 @@ def estimated_trends(
 
     Examples
     --------
-    >>> from sklearn_mlm.datasets import make_schools
+    >>> import numpy as np
+    >>> from sklearn_mlm.datasets import load_sleepstudy
     >>> from sklearn_mlm.formula import lmer
     >>> from sklearn_mlm.inference import estimated_trends
-    >>> pupils = make_schools(50, 2_000, random_state=0, as_frame=True).frame
-    >>> model = lmer("math ~ ses * factor(public) + (1 | school)", pupils)
-    >>> estimated_trends(model, "public", "ses")["estimate"].round(3).tolist() == [
-    ...     round(float(model.coef_[0]), 3), round(float(model.coef_[0] + model.coef_[2]), 3)
-    ... ]
-    True
+    >>> sleepstudy = load_sleepstudy(as_frame=True).frame
+    >>> sleepstudy["half"] = np.where(sleepstudy["days"] < 5, "first", "second")
+    >>> model = lmer("reaction ~ days * half + (1 | subject)", sleepstudy)
+    >>> estimated_trends(model, "half", "days")
+    half    estimate  std_error   df  ci_lower  ci_upper
+    first      8.249      2.317  159     3.673    12.825
+    second    10.912      2.317  159     6.336    15.487
+    Slopes by days.
+    At days = 4.5.
+    95% intervals, Kenward and Roger's degrees of freedom.
     """
     grid, by_columns, fit = _grid(model, factors, by, at, weights, ddf, level, "estimated_trends")
     rows = grid.derivative(variable)

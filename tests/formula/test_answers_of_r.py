@@ -13,11 +13,12 @@ from sklearn_mlm.inference import anova, estimated_marginal_means
 
 HERE = Path(__file__).parent
 ANSWERS = json.loads((HERE / "lmer.json").read_text(encoding="utf-8"))
-# lmerTest takes a factor that is coded by an indicator of each level for one that its term does not have, and so tests a term
-# at the first level of a factor that it is not averaged over; it also takes columns of poly and scale for factors.
+# lmerTest takes a factor that is coded by an indicator of each level for one that its term does not have, and so tests a
+# term at the first level of a factor that it is not averaged over; it also takes columns of poly and scale for factors.
 OTHER_CONTAINMENT = {
     "y ~ a/b + (1 | g)", "y ~ b:a + a + (1 | g)", "y ~ a * b - a + (1 | g)", "y ~ x + x:a + (1 | g)",
-    "y ~ late * x + late:a + (1 | g)", "y ~ 0 + x:a + b + (1 | g)", "y ~ (a + b) / x + (1 | g)", "y ~ poly(x, 2) * a + (1 | g)",
+    "y ~ late * x + late:a + (1 | g)", "y ~ 0 + x:a + b + (1 | g)", "y ~ (a + b) / x + (1 | g)",
+    "y ~ poly(x, 2) * a + (1 | g)",
 }  # fmt: skip
 # Satterthwaite's df of several contrasts depend on their basis, which lmerTest takes from the coding.
 OTHER_CODING = {

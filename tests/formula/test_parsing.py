@@ -49,7 +49,7 @@ def test_a_point_is_every_column_without_another_part():
     assert terms_of(parsed("log(y) ~ . - z + (1 | a:b)", ["x"]).fixed) == (
         True, ["g", "dose mg", "score-1", "x.1", "log", "größe", "a:b", "p|q"],
     )  # fmt: skip
-    with pytest.raises(ValueError, match="'.' stands for no column"):
+    with pytest.raises(ValueError, match=r"'.' stands for no column"):
         parse_formula("y ~ . + (1 | g)", ["y", "g"], functions())
 
 

@@ -146,7 +146,7 @@ def test_smaller_models(name, fitted):
 @pytest.mark.parametrize("name", REAL_CASES)
 def test_formulas_with_random_slopes(name, reference_mixed):
     rows, case = reference_mixed("A", name)
-    rows = rows.astype({column: str for column in case["group_columns"]})
+    rows = rows.astype(dict.fromkeys(case["group_columns"], str))
     weights = None if case["weight"] is None else case["weight"]
     for method in ("REML", "ML"):
         answer = case[method]

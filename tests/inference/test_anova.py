@@ -185,7 +185,7 @@ def test_what_is_refused():
         anova(model, type=4)
     with pytest.raises(ValueError, match="ddf must be one of"):
         anova(model, ddf="guess")
-    with pytest.raises(TypeError, match="anova needs a model with a formula.*found RandomInterceptRegressor"):
+    with pytest.raises(TypeError, match=r"anova needs a model with a formula.*found RandomInterceptRegressor"):
         anova(RandomInterceptRegressor().fit(rows[["x"]], rows["y"], groups=rows["g"]))
     with pytest.raises(ValueError, match="fitted by maximum likelihood"):
         anova(lmer("y ~ a + (1 | g)", rows, REML=False), ddf="kenward_roger")
