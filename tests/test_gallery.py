@@ -13,7 +13,14 @@ from test_examples import run
 
 from sklearn_mlm import RandomInterceptRegressor
 from sklearn_mlm.datasets import load_sleepstudy, make_schools
-from sklearn_mlm.inference import clustering_report, confidence_intervals, fixed_effects, likelihood_ratio_test, r2
+from sklearn_mlm.inference import (
+    clustering_report,
+    confidence_intervals,
+    fixed_effects,
+    likelihood_ratio_test,
+    r2,
+    term_tests,
+)
 
 PROJECT = Path(__file__).resolve().parents[1]
 PICTURES = {
@@ -21,6 +28,7 @@ PICTURES = {
     "within_between_contextual": ["coefficients", "within_and_between"],
     "reml_and_ml": ["icc_profiles", "simulated_variances"],
     "repeated_measures": ["checks", "levels", "lines_of_persons", "lines_of_the_model"],
+    "lmer_in_python": ["curve", "lines_of_persons"],
     "effect_sizes": ["mean_difference", "variance_profile", "variance_range", "variance_shares"],
 }
 
@@ -226,6 +234,37 @@ def test_effect_sizes_of_a_programme(printed):
     assert numbers(text, "ses_in_school", 1)[1] == near(full.coef_[0] * ratio["residual"], 2)
     assert numbers(text, "ses_of_school", 1)[1] == near(full.coef_[1] * ratio["group"], 2)
     assert numbers(text, "programme and status") == near(r2(full)[["marginal", "conditional", "within", "between"]], 3)
+
+
+def test_formulas_of_an_experiment_and_of_growth(printed):
+    pytest.importorskip("formulaic")
+    text = printed("lmer_in_python")
+    rng = np.random.default_rng(7)
+    design = pd.MultiIndex.from_product([range(1, 13), ["A", "B", "C"], ["gas", "electric"], [1, 2]])
+    cakes = design.to_frame(index=False, name=["baker", "recipe", "oven", "cake"]).sample(frac=0.9, random_state=0)
+    cakes = cakes.sort_index(ignore_index=True)
+    gas = cakes["oven"] == "gas"
+    effect = cakes["recipe"].map({"A": 0.0, "B": 1.2, "C": 0.4}) + 0.8 * gas + 1.1 * (gas & (cakes["recipe"] == "C"))
+    cakes["score"] = 6.0 + effect + rng.normal(0.0, 0.9, 13)[cakes["baker"]] + rng.normal(0.0, 0.8, len(cakes))
+    cakes = cakes.drop(index=17)
+    # Columns that sum to 0 over the levels, made by hand.
+    X = pd.DataFrame({f"recipe {name}": (cakes["recipe"] == name) - 1.0 * (cakes["recipe"] == "C") for name in "AB"})
+    X["oven"] = np.where(cakes["oven"] == "gas", 1.0, -1.0)
+    X = X.assign(**{f"{name} oven": X[f"recipe {name}"] * X["oven"] for name in "AB"})
+    model = RandomInterceptRegressor().fit(X, cakes["score"], groups=cakes["baker"])
+    terms = {"recipe": ["recipe A", "recipe B"], "oven": ["oven"], "recipe:oven": ["A oven", "B oven"]}
+    for term, test in term_tests(model, terms).iterrows():
+        assert numbers(text, f"{term} ")[1:4] == near(test[["F", "df1", "df2"]], 1)
+    intercept, a, b, oven, a_oven, b_oven = (model.intercept_, *model.coef_)
+    cells = {"A": (a, a_oven), "B": (b, b_oven), "C": (-a - b, -a_oven - b_oven)}
+    for recipe, (main, product) in cells.items():
+        for name, sign in (("gas", 1), ("electric", -1)):
+            assert numbers(text, f"{recipe}       {name}")[0] == near(intercept + main + sign * (oven + product), 3)
+    # lme4's anova of the three models of sleepstudy
+    rows = {"(1 | subject)": (1802.1, 1794.1), "(1 + days | subject)": (1763.9, 1751.9, 42.14, 2)}
+    for random, figures in rows.items():
+        assert numbers(text, f"reaction ~ days + {random}")[: len(figures)] == near(figures, 1)
+    assert "chooses reaction ~ days + (days | subject)" in text
 
 
 @pytest.mark.parametrize(

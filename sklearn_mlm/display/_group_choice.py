@@ -48,7 +48,8 @@ def labels_in(groups: Any, fit: GroupedFit) -> Any:
 
 def refuse_columns_of_groups(fit: GroupedFit) -> None:
     """Raise a ValueError if a column has random coefficients but is not in X, along whose columns a picture is drawn."""
-    if not isinstance(fit, MixedEffectsFit) or not fit.options.n_random_only:
+    # With a formula all columns are in the data.
+    if not isinstance(fit, MixedEffectsFit) or not fit.options.n_random_only or fit.design is not None:
         return
     names = fit.moments.shown_names[-fit.options.n_random_only :]
     raise ValueError(
