@@ -5,6 +5,7 @@
     python benchmarks/run.py parts
     python benchmarks/run.py baselines [--repeats K]
     python benchmarks/run.py inference [--sizes small|all]
+    python benchmarks/run.py formula [--sizes small|all]
     python benchmarks/run.py stream [--rows N] [--folder FOLDER]
     python benchmarks/run.py curves
     python benchmarks/run.py peers [--sizes small|all] [--time-limit SECONDS] [--peers a,b,c] [--ml] [--slopes [K]]
@@ -23,6 +24,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import baseline_cost
 import fit_cost
+import formula_cost
 import inference_cost
 import peer_cost
 import small_cost
@@ -49,6 +51,8 @@ if __name__ == "__main__":
     baselines.add_argument("--repeats", type=int, default=None, help="default: 3 to 5")
     inference = commands.add_parser("inference", help="what tests, intervals and the summary cost beside the fit")
     inference.add_argument("--sizes", choices=("small", "all"), default="all", help="small leaves out ten million rows")
+    formula = commands.add_parser("formula", help="a formula against formulaic's model matrix and the fit of its columns")
+    formula.add_argument("--sizes", choices=("small", "all"), default="all", help="small leaves out a million rows")
     stream = commands.add_parser("stream", help="rows per second from Parquet, beside merely reading them, and memory")
     stream.add_argument(
         "--rows", type=float, default=1e8, help="the largest number of rows; default: 1e8, which takes a minute"
@@ -72,6 +76,8 @@ if __name__ == "__main__":
         fit_cost.print_parts()
     elif arguments.command == "inference":
         inference_cost.print_table(arguments.sizes)
+    elif arguments.command == "formula":
+        formula_cost.print_table(arguments.sizes)
     elif arguments.command == "stream":
         stream_cost.print_stream(arguments.folder, int(arguments.rows))
     elif arguments.command == "curves":
