@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csc_array, issparse
+from scipy.sparse import csc_array, csr_array, issparse
 
 from .._typing import Positions
 from ._rows import Rows, block_rows
@@ -28,6 +28,8 @@ TOLERATED_LOSS = 16.0
 # A sample of this many pairs of rows is examined first if the rows hold at least `LARGE` numbers.
 LARGE = 1 << 16
 SAMPLE = 1 << 10
+# A sparse matrix of more columns than this, with at most this share of entries that are not 0, stays sparse.
+MANY_COLUMNS, FEW_ENTRIES = 64, 0.05
 
 _Result = TypeVar("_Result")
 
@@ -70,6 +72,10 @@ def within_and_between(
     if len(rows) * width < LARGE and not issparse(rows.X):
         with np.errstate(over="ignore", invalid="ignore"):
             return _of_few(rows.at(slice(None)), codes, counts, weights)
+    if issparse(rows.X) and rows.X.nnz <= FEW_ENTRIES * len(rows) * (width - 1) and width > MANY_COLUMNS:
+        found = _of_sparse(rows, codes, counts, weights)
+        if found is not None:
+            return found
     member = np.empty(n_groups, dtype=np.intp)
     member[codes] = np.arange(len(codes))
     center = central_value(rows.at(member[:SAMPLE]))
@@ -88,6 +94,32 @@ def within_and_between(
             shifts += correction
         reference -= center
         shifts += reference
+    return center, shifts, within
+
+
+def _of_sparse(
+    rows: Rows, codes: np.ndarray, counts: np.ndarray, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Return `within_and_between` of many columns with few entries, or None if the difference loses digits.
+
+    Products of the columns are taken about 0, where the matrix stays sparse, and y about a central value. Indicators lose
+    nothing by that, unless they vary little within groups.
+    """
+    n_rows, n_groups, width = len(rows), len(counts), rows.n_columns
+    X, center = rows.X, np.zeros(width)
+    center[-1] = central_value(rows.y[:SAMPLE, None])[0]
+    w = np.ones(n_rows) if weights is None else weights
+    y = rows.y - center[-1]
+    by_group = csr_array((w, (codes, np.arange(n_rows))), shape=(n_groups, n_rows))
+    sums = np.hstack([(by_group @ X).toarray(), (by_group @ y)[:, None]])
+    weighted = csr_array(X.T.multiply(w))
+    scatter = np.empty((width, width))
+    scatter[:-1, :-1] = (weighted @ X).toarray()
+    scatter[:-1, -1] = scatter[-1, :-1] = weighted @ y
+    scatter[-1, -1] = (w * y) @ y
+    shifts, within = about_means(sums, (scatter + scatter.T) / 2, counts)
+    if not np.isfinite(within).all() or not loss_is_tolerable(scatter, within):
+        return None
     return center, shifts, within
 
 
