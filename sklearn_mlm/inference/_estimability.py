@@ -9,15 +9,21 @@ import numpy as np
 from scipy.sparse import issparse
 
 from .._typing import GroupedFit
-from ..likelihood._linalg import independent_columns, submatrix
+from ..likelihood._linalg import cholesky, submatrix
 
 # A combination is estimable if the dropped columns add no more to it than this, relative to its own size.
 _ADDED = 1e-7
+# What is less than this, relative to the terms of the sum that it is, is rounding.
+_ROUNDING = 1e-9
+# A column depends on others if they leave no more of it than this.
+_DEPENDENT = 1e-7
 
 
-@dataclass(frozen=True)
-class Products:
-    """Stores products of the columns of X that have fixed effects, weighed as the rows are.
+@dataclass(frozen=True, eq=False)
+class FixedColumns:
+    """Stores the columns of X that have fixed effects as vectors with the same scalar products, one for each dimension.
+
+    Vectors are orthogonalised in place of their products, which hold half the digits.
 
     Attributes
     ----------
@@ -25,45 +31,86 @@ class Products:
         Whether the model has an intercept.
     mean : ndarray of shape (n_columns,)
         Means of the columns but the intercept.
-    scatter : ndarray of shape (n_columns, n_columns)
-        Their products: about the means if there is an intercept, so that large means take no digits, and about 0 if not.
+    vectors : ndarray of shape (n_dimensions, n_columns)
+        These columns, less their means if there is an intercept.
+    size : ndarray of shape (n_columns,)
+        The sizes of the terms of the sums that the vectors are, in view of which what is left of them may be rounding.
     """
 
     intercept: bool
     mean: np.ndarray
-    scatter: np.ndarray
+    vectors: np.ndarray
+    size: np.ndarray
 
-    def turned(self, matrix: np.ndarray) -> Products:
-        """Return the products of the columns of X B, for a matrix B that keeps the intercept."""
+    def turned(self, matrix: np.ndarray) -> FixedColumns:
+        """Return the columns of X B, for a matrix B that keeps the intercept."""
         first = int(self.intercept)
         inner = matrix[first:, first:]
         level = matrix[0, 1:] if first else 0.0
-        return Products(self.intercept, level + self.mean @ inner, inner.T @ self.scatter @ inner)
+        vectors, size = self.vectors @ inner, self.size @ np.abs(inner)
+        # A column may be 0 in all rows, such as the indicator of a cell without rows: what is left of it is rounding.
+        vectors[:, np.linalg.norm(vectors, axis=0) <= _ROUNDING * size] = 0.0
+        return FixedColumns(self.intercept, level + self.mean @ inner, vectors, size)
+
+    def independent(self) -> np.ndarray:
+        """Return the positions of the coefficients whose columns do not depend on earlier ones."""
+        kept = self.independent_among(np.arange(self.vectors.shape[1]))
+        return np.concatenate([np.zeros(int(self.intercept), dtype=np.intp), kept + self.intercept])
+
+    def independent_among(self, columns: np.ndarray, beside: np.ndarray | None = None) -> np.ndarray:
+        """Return those of some columns that depend neither on earlier ones of them nor on the columns `beside`."""
+        axes = np.zeros((0, len(self.vectors)))
+        if beside is not None and len(beside):
+            left, singular, _ = np.linalg.svd(_unit(self.vectors[:, beside]), full_matrices=False)
+            axes = left[:, singular > _DEPENDENT].T
+        kept: list[int] = []
+        for column in columns:
+            rest = self.vectors[:, column] - axes.T @ (axes @ self.vectors[:, column])
+            rest -= axes.T @ (axes @ rest)
+            length = float(np.linalg.norm(rest))
+            if length > _DEPENDENT * self.size[column]:
+                kept.append(int(column))
+                axes = np.vstack([axes, rest / length])
+        return np.array(kept, dtype=np.intp)
 
     def dependence(self, kept: np.ndarray, dropped: np.ndarray) -> np.ndarray:
         """Return C of shape (n_kept, n_dropped), with X[:, dropped] = X[:, kept] C for positions of coefficients."""
         first = int(self.intercept)
         a, b = kept[kept >= first] - first, dropped - first
-        slopes = _solved(self.scatter, a, b)
-        return np.vstack([self.mean[b] - self.mean[a] @ slopes, slopes]) if first else slopes
+        slopes = np.zeros((len(a), len(b)))
+        if len(a) and len(b):
+            length = np.linalg.norm(self.vectors[:, a], axis=0)
+            slopes = np.linalg.lstsq(self.vectors[:, a] / length, self.vectors[:, b], rcond=None)[0]
+            slopes[np.abs(slopes) <= _ROUNDING * self.size[b]] = 0.0
+            slopes = _whole(slopes / length[:, None], 0.0)
+        if not first:
+            return slopes
+        levels = self.mean[b] - self.mean[a] @ slopes
+        size = np.abs(self.mean[b]) + np.abs(self.mean[a]) @ np.abs(slopes)
+        return np.vstack([_whole(levels, _ROUNDING * size), slopes])
 
-    def independent(self) -> np.ndarray:
-        """Return the positions of the coefficients whose columns do not depend on earlier ones."""
-        return np.concatenate(
-            [np.zeros(int(self.intercept), dtype=np.intp), independent_columns(self.scatter) + self.intercept]
-        )
 
-
-def products_of(fit: GroupedFit) -> Products:
-    """Return the products of the columns of the fixed part of a fit."""
-    moments = fit.predictors
+def columns_of_fit(fit: GroupedFit) -> FixedColumns:
+    """Return the columns of the fixed part of a fit; rows count as their weights."""
+    moments, first = fit.predictors, int(fit.options.fit_intercept)
     mean = moments.counts @ moments.deviations / moments.counts.sum()
     from_mean = moments.deviations - mean
     scatter = (moments.within + (from_mean.T * moments.counts) @ from_mean)[:-1, :-1]
     mean = (moments.center + mean)[:-1]
-    if not fit.options.fit_intercept:
+    if not first:
         scatter = scatter + float(moments.counts.sum()) * np.outer(mean, mean)
-    return Products(fit.options.fit_intercept, mean, scatter)
+    kept, dropped = kept_and_dropped(fit)
+    a, b = kept[kept >= first] - first, dropped - first
+    size = np.sqrt(np.maximum(scatter.diagonal(), 0.0))
+    vectors = np.zeros((len(a), len(mean)))
+    if len(a):
+        scaled = scatter / np.outer(np.where(size > 0, size, 1.0), np.where(size > 0, size, 1.0))
+        factor = np.tril(cholesky(submatrix(scaled, a))).T
+        share = np.linalg.solve(submatrix(scaled, a), scaled[np.ix_(a, b)])
+        share[np.abs(share) < _ROUNDING] = 0.0
+        vectors[:, a] = factor * size[a]
+        vectors[:, b] = factor @ share * size[b]
+    return FixedColumns(bool(first), mean, vectors, size)
 
 
 def kept_and_dropped(fit: GroupedFit) -> tuple[np.ndarray, np.ndarray]:
@@ -72,18 +119,16 @@ def kept_and_dropped(fit: GroupedFit) -> tuple[np.ndarray, np.ndarray]:
     return np.setdiff1d(np.arange(len(fit.names)), dropped), dropped
 
 
-def _solved(gram: np.ndarray, kept: np.ndarray, dropped: np.ndarray) -> np.ndarray:
-    """Return the coefficients of dropped columns in terms of those kept, from their products."""
-    if not len(kept) or not len(dropped):
-        return np.zeros((len(kept), len(dropped)))
-    size = np.sqrt(gram.diagonal())
-    size = np.where(size > 0, size, 1.0)
-    scaled = gram / np.outer(size, size)
-    found = np.linalg.solve(submatrix(scaled, kept), scaled[np.ix_(kept, dropped)])
-    found *= size[dropped] / size[kept][:, None]
-    # A column of 0 and 1 depends on others by whole numbers.
-    whole = np.round(found)
-    return np.where(np.abs(found - whole) < _ADDED, whole, found)
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors of length 1; those of length 0 stay 0."""
+    length = np.linalg.norm(vectors, axis=0)
+    return np.asarray(vectors / np.where(length > 0, length, 1.0))
+
+
+def _whole(values: np.ndarray, rounding: np.ndarray | float) -> np.ndarray:
+    """Return numbers without rounding, if they are whole: a column of 0 and 1 depends on others by whole numbers."""
+    nearest = np.round(values)
+    return np.where(np.abs(values - nearest) <= rounding + _ROUNDING * np.abs(nearest), nearest, values)
 
 
 def not_estimable(fit: GroupedFit, weights: np.ndarray) -> np.ndarray:
@@ -95,7 +140,7 @@ def not_estimable(fit: GroupedFit, weights: np.ndarray) -> np.ndarray:
     kept, dropped = kept_and_dropped(fit)
     if not len(dropped):
         return np.zeros(len(weights), dtype=bool)
-    coefficients = products_of(fit).dependence(kept, dropped)
+    coefficients = columns_of_fit(fit).dependence(kept, dropped)
     added = np.abs(weights[:, dropped] - weights[:, kept] @ coefficients)
     size = np.abs(weights[:, kept]) @ np.abs(coefficients) + np.abs(weights[:, dropped])
     return np.asarray((added > _ADDED * np.where(size > 0, size, 1.0)).any(axis=1))

@@ -9,11 +9,11 @@ from functools import cached_property
 import numpy as np
 
 from .._typing import FixedDesign, GroupedFit, Positions
-from ..likelihood._linalg import cholesky, submatrix
-from ._estimability import kept_and_dropped, products_of
+from ._estimability import columns_of_fit, kept_and_dropped
 
 # Entries of contrasts below this are rounding, relative to the largest.
 _ROUNDING = 1e-10
+_DEPENDENT = 1e-7
 
 
 @dataclass(frozen=True)
@@ -78,18 +78,18 @@ class TermHypotheses:
         self._to_own = effects.matrix[:, effects.reference]
         same = np.allclose(self._to_own, np.eye(len(self._to_own)), atol=_ROUNDING)
         self._first = int(fit.options.fit_intercept)
-        products = products_of(fit)
+        columns = columns_of_fit(fit)
         if same:
             self._to_own = np.eye(len(self._to_own))
             self._effects = effects.matrix
             self._kept, self._dropped = kept_and_dropped(fit)
         else:
-            products = products.turned(self._to_own)
+            columns = columns.turned(self._to_own)
             self._effects = np.linalg.solve(self._to_own, effects.matrix)
-            self._kept = products.independent()
+            self._kept = columns.independent()
             self._dropped = np.setdiff1d(np.arange(len(self._to_own)), self._kept)
-        self._scatter = products.scatter
-        self._share = products.dependence(self._kept, self._dropped)
+        self._columns = columns
+        self._share = columns.dependence(self._kept, self._dropped)
 
     def of_type(self, kind: int) -> dict[str, np.ndarray]:
         """Return the hypothesis about each term; it has no rows if none of its coefficients is estimated."""
@@ -103,11 +103,21 @@ class TermHypotheses:
         for term in self.terms:
             if any(term.variables < other.variables for other in self.terms):
                 continue
-            others = [other for other in self.terms if other is not term]
-            # Columns that are dropped may depend on those of the term.
-            rows = self._beyond(others, [term]) if len(self._dropped) else self._rows_of(term)
+            rows = self._added_by(term) if len(self._dropped) else self._rows_of(term)
             found[term.label] = self._in_own(rows)
         return found
+
+    def _added_by(self, term: _Term) -> np.ndarray:
+        """Return what a term adds to all columns of the other terms, to those that are dropped too."""
+        vectors, own = self._columns.vectors, term.positions - self._first
+        others = np.setdiff1d(np.arange(vectors.shape[1]), own)
+        new = self._columns.independent_among(own, others)
+        left = np.linalg.lstsq(vectors[:, others], vectors[:, new], rcond=_DEPENDENT)[0] if len(others) else None
+        beyond = vectors[:, new] if left is None else vectors[:, new] - vectors[:, others] @ left
+        rows = np.zeros((len(new), len(self._to_own)))
+        # Each row is as large as a difference of levels.
+        rows[:, self._first :] = beyond.T @ vectors / (beyond**2).sum(axis=0)[:, None]
+        return rows[:, self._kept]
 
     def _type_1(self, at: int, term: _Term) -> np.ndarray:
         """Return what the term adds to those before it."""
@@ -158,14 +168,9 @@ class TermHypotheses:
         rows = np.zeros((len(last), len(self._kept)))
         if not last:
             return rows
-        length = np.sqrt(self._scatter.diagonal())
-        order = np.array([*first, *last], dtype=np.intp)
-        scaled = submatrix(self._scatter, order) / np.outer(length[order], length[order])
-        corner = np.tril(cholesky(scaled)).T[len(first) :, len(first) :]
-        corner = corner / corner.diagonal()[:, None]
-        size = length[last]
+        upper = np.linalg.qr(self._columns.vectors[:, [*first, *last]], mode="r")[len(first) :, len(first) :]
         at = np.searchsorted(self._kept, np.array(last) + self._first)
-        rows[:, at] = corner / size[:, None] * size
+        rows[:, at] = upper / upper.diagonal()[:, None]
         return rows
 
     def _in_own(self, rows: np.ndarray) -> np.ndarray:
