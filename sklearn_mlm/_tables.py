@@ -174,6 +174,15 @@ def p_statement(value: float) -> str:
     return "p < 0.001" if value < 0.0005 else f"p = {p_text(value)}"
 
 
+def text_of_level(level: Any) -> str:
+    """Return a level of a factor as R writes it: TRUE, and 12.5 or 3 for numbers."""
+    if isinstance(level, bool | np.bool_):
+        return "TRUE" if level else "FALSE"
+    if isinstance(level, float | np.floating):
+        return f"{float(level):.15g}"
+    return str(level)
+
+
 class Statistics(pd.Series):  # type: ignore[misc, unused-ignore]
     """A pandas Series of statistics, printed with digits that suit each of them.
 

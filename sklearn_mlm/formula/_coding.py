@@ -12,8 +12,9 @@ import numpy as np
 from scipy import sparse
 
 from ..likelihood._linalg import independent_columns
+from ._contrasts import MANY_LEVELS
 from ._parsing import TermList
-from ._variables import MANY_LEVELS, Values, Variable
+from ._variables import Values, Variable
 
 # A matrix is sparse if a term with many columns has no more than this share of entries that are not 0.
 _FEW = 0.1
@@ -50,6 +51,17 @@ class CodedTerm:
         parts = [variable.names(full) for variable, full in zip(self.variables, self.full, strict=True)]
         names = [":".join(reversed(combination)) for combination in product(*reversed(parts))]
         return tuple(names if self.kept is None else [names[at] for at in self.kept])
+
+    @cached_property
+    def keys(self) -> tuple[tuple[tuple[str, str], ...], ...]:
+        """What its columns are: for each variable its name, and its level or the suffix of its column."""
+        parts = []
+        for variable, full in zip(self.variables, self.full, strict=True):
+            indicators = variable.is_factor and (full or variable.treatment)
+            ends = variable.texts[0 if full else 1 :] if indicators else variable.suffixes
+            parts.append([(variable.name, f"{'level' if indicators else 'column'} {end}") for end in ends])
+        keys = [tuple(reversed(combination)) for combination in product(*reversed(parts))]
+        return tuple(keys if self.kept is None else [keys[at] for at in self.kept])
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -58,7 +58,7 @@ class DataColumn:
         """Return the values as a function of a formula gets them: numbers, truth values, or levels."""
         if self.levels is None:
             return self.entries
-        return np.asarray(self.levels.to_numpy()[self.entries])
+        return self.entries == 1 if self.kind == "logical" else np.asarray(self.levels.to_numpy()[self.entries])
 
 
 def frame_of(data: Any) -> Any:
@@ -70,7 +70,10 @@ def frame_of(data: Any) -> Any:
         If the data are no frame.
     """
     if isinstance(data, Mapping):
-        data = pd.DataFrame(data)
+        try:
+            data = pd.DataFrame(data)
+        except ValueError as error:
+            raise ValueError(f"data is a dictionary that is no table: {error}.") from error
     check_containers(data=data)
     if column_names(data) is None:
         raise TypeError(
@@ -80,11 +83,18 @@ def frame_of(data: Any) -> Any:
     return data
 
 
+def names_of_frame(data: Any) -> list[str]:
+    """Return the names of the columns of a frame, as a formula writes them."""
+    return [str(name) for name in column_names(data)]  # type: ignore[union-attr]
+
+
 def native_column(data: Any, name: str) -> Any:
     """Return the column of a frame that has a name; raise if several have it."""
-    if list(column_names(data)).count(name) > 1:  # type: ignore[arg-type]
+    places = [at for at, other in enumerate(names_of_frame(data)) if other == name]
+    if len(places) > 1:
         raise ValueError(f"data has several columns with the name {name!r}: rename all but one of them.")
-    return data[name]
+    # The name may be a number.
+    return data[list(column_names(data))[places[0]]]  # type: ignore[arg-type]
 
 
 def read_column(data: Any, name: str) -> DataColumn:
@@ -125,8 +135,7 @@ def read_column(data: Any, name: str) -> DataColumn:
 
 def columns_of(data: Any, names: Sequence[str]) -> dict[str, DataColumn]:
     """Return columns of a frame by name; raise if it lacks one."""
-    found = list(map(str, column_names(data)))  # type: ignore[arg-type]
-    names = list(dict.fromkeys(names))
+    found, names = names_of_frame(data), list(dict.fromkeys(names))
     lost = [name for name in names if name not in found]
     if lost:
         raise ValueError(f"data lack the column(s) {', '.join(map(repr, lost))}, which the formula names.")
@@ -159,15 +168,6 @@ def labels_of(data: Any, names: Sequence[str]) -> pd.Series:
         tuples = [(*tuples[at], level) for at, level in zip(first, pd.Index(levels).take(last), strict=True)]
     categories = pd.Index(tuples, dtype=object, tupleize_cols=False)
     return pd.Series(pd.Categorical.from_codes(codes, categories=categories), name=":".join(names))
-
-
-def text_of_level(level: Any) -> str:
-    """Return a level as R writes it."""
-    if isinstance(level, bool | np.bool_):
-        return "TRUE" if level else "FALSE"
-    if isinstance(level, float | np.floating):
-        return f"{float(level):.15g}"
-    return str(level)
 
 
 def _pandas_of(column: Any) -> pd.Series:

@@ -160,7 +160,13 @@ class Design:
 
     def offset(self, values: Values) -> np.ndarray | float:
         """Return the sum of the offsets; 0 if there are none."""
-        return sum((values.of[one.name][:, 0] for one in self.parsed.offsets), 0.0)
+        total: np.ndarray | float = 0.0
+        for one in self.parsed.offsets:
+            found = values.of[one.name]
+            if found.ndim == 1 or found.shape[1] != 1:
+                raise ValueError(f"{one.name} must be one column of numbers: it is a factor, or has several columns.")
+            total = total + found[:, 0]
+        return total
 
     def values_of_offset(self, columns: Mapping[str, DataColumn], n_rows: int) -> Values:
         """Return the values of the offsets."""
@@ -191,9 +197,12 @@ class Design:
         )
 
     def value_of(self, variable: str, data: pd.DataFrame) -> np.ndarray:
-        """Return the values of a variable of numbers in rows."""
+        """Return the values of a variable of numbers in rows; raise if it is a factor, or has several columns."""
         columns = {name: read_column(data, name) for name in self.evaluator.variables[variable].columns}
-        return np.asarray(self.evaluator.values(columns, [variable], len(data)).of[variable][:, 0])
+        found = self.evaluator.values(columns, [variable], len(data)).of[variable]
+        if found.ndim == 1 or found.shape[1] != 1:
+            raise ValueError(f"{variable!r} is a factor, or has several columns: name a column of numbers.")
+        return np.asarray(found[:, 0])
 
     def rows_of(self, columns: Mapping[str, DataColumn], n_rows: int) -> np.ndarray:
         """Return rows of the model matrix of the fixed part, the intercept included."""
@@ -253,6 +262,7 @@ def learn_design(
     _check_contrasts(contrasts or {}, evaluator, parsed)
     fixed = model_matrix_of(parsed.fixed, evaluator.variables, without_redundant=True)
     blocks = [block for part in parsed.random for block in _blocks(part, evaluator)]
+    _check_names([fixed, *(matrix for _, matrix in blocks)])
     _check_once(parsed, blocks)
     values = evaluator.values_of_fit(columns, n_rows)
     grid, cells = _reference(fixed, parsed.offsets, evaluator, columns, values, weights)
@@ -302,6 +312,23 @@ def _blocks(part: RandomPart, evaluator: Evaluator) -> list[tuple[RandomTerm, Mo
             f"a variance each.",
         )
     return blocks
+
+
+def _check_names(matrices: Sequence[ModelMatrix]) -> None:
+    """Raise if two different columns, or terms of the fixed part, have the same name."""
+    labels = [term.label for term in matrices[0].terms]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    keys: dict[str, Any] = {}
+    for matrix in matrices:
+        for term in matrix.terms:
+            for name, key in zip(term.names, term.keys, strict=True):
+                if keys.setdefault(name, key) != key:
+                    twice = name
+    if twice is not None:
+        raise ValueError(
+            f"Two different columns of the model would be called {twice!r}. Rename a column of the data, or a level, so "
+            "that they can be told apart."
+        )
 
 
 def _check_once(parsed: ParsedFormula, blocks: Sequence[tuple[RandomTerm, ModelMatrix]]) -> None:
@@ -355,8 +382,12 @@ def _reference(
                 levels, codes[name] = column.levels, column.entries
             else:
                 levels = None
-            mean = float(np.average(column.entries, weights=weights)) if levels is None else np.nan
-            spread = float(np.std(column.entries)) if levels is None else np.nan
+            mean, spread = np.nan, np.nan
+            if levels is None:
+                # Infinity is refused when the rows are read.
+                with np.errstate(invalid="ignore"):
+                    mean = float(np.average(column.entries, weights=weights))
+                    spread = float(np.std(column.entries))
             grid[name] = GridColumn(levels, mean, spread, column.kind)
     return grid, _cells(codes, {name: grid[name].levels for name in codes}, weights)
 

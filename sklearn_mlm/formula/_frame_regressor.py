@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._inputs import column_names
 from ..models._base import POPULATION, GroupedRegressor
 from ..moments._labels import MISSING, as_array
-from ._columns import DataColumn, columns_of, frame_of, length_of
+from ._columns import DataColumn, columns_of, frame_of, length_of, names_of_frame
 from ._design import Design
 from ._rows_of_fit import missing_in, refuse_missing
 
@@ -60,7 +60,7 @@ class FrameRegressor(GroupedRegressor):
         """
         check_is_fitted(self)
         response, data = self._design.parsed.response, frame_of(data)
-        if response is None or not set(response.columns) <= set(column_names(data)):  # type: ignore[arg-type]
+        if response is None or not set(response.columns) <= set(names_of_frame(data)):
             return None
         columns = columns_of(data, response.columns)
         complete = ~missing_in(columns, length_of(data))
@@ -194,7 +194,9 @@ class FrameRegressor(GroupedRegressor):
         if isinstance(groups, str) and groups == POPULATION:
             codes = np.full(len(rows), MISSING)
         else:
-            lost = [name for name in design.factor if name not in list(column_names(data))]  # type: ignore[arg-type]
+            if isinstance(groups, str):
+                raise ValueError(f'groups must be "population", or None for the groups of the data; found {groups!r}.')
+            lost = [name for name in design.factor if name not in names_of_frame(data)]
             if groups is None and lost:
                 raise ValueError(
                     f"data lack the column(s) {', '.join(map(repr, lost))}, which hold the groups. Pass them, or "

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ._sums import COMPARISONS, FACTOR_FUNCTIONS, arguments_of, bars_of, check_signs, in_parentheses, signed, without_numbers
 from ._tokens import FormulaText, Token, closing, in_python, in_r, parts_between
 
-FACTOR_FUNCTIONS = ("C", "factor", "as.factor", "ordered")
-"""Functions whose value is a factor."""
-
-_COMPARISONS = ("<", ">", "<=", ">=", "==", "!=")
-_CONSTANTS = ("TRUE", "FALSE", "True", "False", "None", "NULL")
+_CONSTANTS = ("TRUE", "FALSE", "True", "False")
 _ADVICE_OF_NAME = "put the names of columns with spaces or signs between backticks"
 
 
@@ -179,11 +176,18 @@ class _Reader:
         if not right:
             raise self.text.error("nothing stands after '~'; a model without predictors is 'y ~ 1 + (1 | group)'", self._end)
         fixed, bars, offsets = self._summands(right)
+        self._check_outcome(response, [*fixed, *(token for offset in offsets for token in offset)])
         random = tuple(part for bar in bars for part in self._random(bar))
         self.reserved.update(factor for part in random for factor in part.factors)
         if response is not None:
             self.reserved.update(response.columns)
         return ParsedFormula(self.text, response, self._terms(fixed), random, tuple(map(self._offset, offsets)))
+
+    def _check_outcome(self, response: Expression | None, tokens: Sequence[Token]) -> None:
+        """Raise if a column of the left side is on the right, too."""
+        for token in tokens:
+            if response is not None and token.is_name and token.text in response.columns:
+                raise self.text.error(f"{token.text!r} is the outcome, and cannot explain itself", token.at)
 
     @property
     def _end(self) -> int:
@@ -205,8 +209,8 @@ class _Reader:
         fixed: list[Token] = []
         bars: list[list[Token]] = []
         offsets: list[list[Token]] = []
-        for signs, summand in _signed(tokens):
-            bar = _bars(summand)
+        for signs, summand in signed(tokens):
+            bar = bars_of(summand)
             minus = next((sign for sign in signs if sign.text == "-"), None)
             inner = (
                 summand[1:-1] if summand and summand[0].is_sign("(") and closing(summand, 0) == len(summand) - 1 else None
@@ -221,7 +225,7 @@ class _Reader:
                 else:
                     # Random terms within further parentheses.
                     more, more_bars, more_offsets = self._summands(inner)
-                    fixed += ([signs[-1]] if signs and fixed else []) + _in_parentheses(more, summand) if more else []
+                    fixed += ([signs[-1]] if signs and fixed else []) + in_parentheses(more, summand) if more else []
                     bars += more_bars
                     offsets += more_offsets
             elif bar:
@@ -290,8 +294,9 @@ class _Reader:
         """Return the terms of an expression in the algebra of formulas, which formulaic expands."""
         from formulaic import Formula
 
+        intercept, tokens = without_numbers(self.text, tokens)
         if not tokens:
-            return TermList(True, ())
+            return TermList(intercept, ())
         atoms: dict[str, Expression] = {}
         words = []
         for word in self._words(tokens):
@@ -301,19 +306,14 @@ class _Reader:
             else:
                 words.append(word)
         try:
-            expanded = list(Formula(" ".join(words)))
+            expanded = list(Formula(f"0 + {' '.join(words)}"))
         except Exception as error:
-            raise self.text.error(f"these terms cannot be expanded ({error})", tokens[0].at) from error
+            raise self.text.error("these terms cannot be expanded", tokens[0].at) from error
         order = {f"atom{at}": at for at in range(len(atoms))}
         by_place = list(atoms.values())
         terms: dict[tuple[int, ...], None] = {}
-        intercept = False
         for term in expanded:
-            places = tuple(sorted({order[factor.expr] for factor in term.factors if factor.expr in order}))
-            if places:
-                terms[places] = None
-            else:
-                intercept = True
+            terms[tuple(sorted({order[factor.expr] for factor in term.factors}))] = None
         ordered = sorted(terms, key=len)
         return TermList(intercept, tuple(tuple(by_place[at] for at in places) for places in ordered))
 
@@ -359,14 +359,12 @@ class _Reader:
             raise self.text.error(f"a term is missing after {last.text!r}", last.at + len(last.text))
 
     def _number(self, tokens: Sequence[Token], at: int) -> str:
-        """Return a number that may stand among terms: 0, 1, or an exponent."""
+        """Return an exponent; raise for other numbers, because 0 and 1 have been taken out."""
         token = tokens[at]
         exponent = at > 0 and tokens[at - 1].is_sign("^", "**")
         if exponent and token.text.isdigit() and int(token.text) > 0:
             return token.text
-        if not exponent and token.text in ("0", "1"):
-            return token.text
-        what = "an exponent is a whole number" if exponent else "a number in a formula is 0 or 1"
+        what = "an exponent is a whole number" if exponent else "a number in a formula is 0 or 1, beside a plus or minus"
         raise self.text.error(f"{what}; arithmetic belongs into I(...), such as I(x ** 2)", token.at)
 
     def _all_columns(self, token: Token) -> Iterator[Expression | str]:
@@ -392,24 +390,28 @@ class _Reader:
         """Return the expression of a call; `tokens` end with its closing bracket."""
         name = tokens[0].text
         if name not in FACTOR_FUNCTIONS:
-            self._check_function(tokens[0])
+            self._check_function(tokens[0], tokens[1:])
         if len(tokens) == 3:
             raise self.text.error("nothing stands between the brackets", tokens[1].at)
         if name in FACTOR_FUNCTIONS:
-            arguments = _arguments(tokens)
+            arguments = arguments_of(tokens)
             self._check_inside(arguments[0], tokens[1])
             columns = self._columns_in(arguments[0])
+            if not columns:
+                raise self.text.error("this factor names no column of the data", tokens[0].at)
             inner = in_python(arguments[0], self.in_python)
             return Expression(in_r(tokens), columns, inner, name, arguments, self._compares(arguments[0]), tokens[0].at)
         self._check_inside(tokens, tokens[1])
         logical = name == "I" and self._compares(tokens[2:-1])
         columns = self._columns_in(tokens[2:-1])
+        if not columns:
+            raise self.text.error("this function names no column of the data", tokens[0].at)
         return Expression(in_r(tokens), columns, in_python(tokens, self.in_python), name, (), logical, tokens[0].at)
 
     @staticmethod
     def _compares(tokens: Sequence[Token]) -> bool:
         """Return whether an expression is a comparison."""
-        return len(parts_between(tokens, *_COMPARISONS)) > 1
+        return len(parts_between(tokens, *COMPARISONS)) > 1
 
     def _columns_in(self, tokens: Sequence[Token]) -> tuple[str, ...]:
         """Return the names of the columns in an expression."""
@@ -432,14 +434,23 @@ class _Reader:
             if token.kind == "quoted":
                 self._column(token)
             elif token.kind == "name" and after is not None and after.is_sign("("):
-                self._check_function(token)
+                at = tokens.index(token)
+                self._check_function(token, tokens[at + 1 : closing(tokens, at + 1) + 1])
             elif token.kind == "name" and not (after is not None and after.is_sign("=")) and token.text not in _CONSTANTS:
                 self._column(token)
+        check_signs(self.text, tokens, _ADVICE_OF_NAME)
 
-    def _check_function(self, token: Token) -> None:
-        """Raise unless a token names a known function."""
+    def _check_function(self, token: Token, brackets: Sequence[Token]) -> None:
+        """Raise unless a token names a known function, with as many arguments as it takes."""
         first = token.text.partition(".")[0]
-        if token.text in self.functions or (first == "np" and hasattr(self.functions["np"], token.text[3:])):
+        function = self.functions.get(token.text) or (
+            getattr(self.functions["np"], token.text[3:], None) if first == "np" else None
+        )
+        if function is not None:
+            n_arguments = len(parts_between(brackets[1:-1], ","))
+            most = getattr(function, "nin", n_arguments)
+            if n_arguments > most:
+                raise self.text.error(f"{token.text} takes {most} argument(s), and is given {n_arguments}", token.at)
             return
         known = ", ".join(sorted(name for name in self.functions if name.isidentifier() and name != "np"))
         raise self.text.error(
@@ -447,51 +458,3 @@ class _Reader:
             "as np.sqrt (center, scale and poly, unlike x - x.mean(), remember what fit learnt)",
             token.at,
         )
-
-
-def _bars(tokens: Sequence[Token]) -> list[Token]:
-    """Return the signs | and || of some tokens that are not within a function."""
-    bars, at = [], 0
-    while at < len(tokens):
-        if tokens[at].kind == "name" and at + 1 < len(tokens) and tokens[at + 1].is_sign("("):
-            at = closing(tokens, at + 1)
-        elif tokens[at].is_sign("|", "||"):
-            bars.append(tokens[at])
-        at += 1
-    return bars
-
-
-def _arguments(tokens: Sequence[Token]) -> tuple[tuple[Token, ...], ...]:
-    """Return the arguments of a function whose value is a factor; of factor functions within each other, of all of them."""
-    arguments = tuple(tuple(part) for part in parts_between(tokens[2:-1], ","))
-    first = arguments[0]
-    if (
-        len(first) > 2
-        and first[0].text in FACTOR_FUNCTIONS
-        and first[1].is_sign("(")
-        and closing(first, 1) == len(first) - 1
-    ):
-        return (*_arguments(first), *arguments[1:])
-    return arguments
-
-
-def _signed(tokens: Sequence[Token]) -> Iterator[tuple[list[Token], list[Token]]]:
-    """Yield the signs + and - before each summand, and the summand."""
-    signs: list[Token] = []
-    summand: list[Token] = []
-    depth = 0
-    for token in tokens:
-        depth += token.is_sign("(", "[") - token.is_sign(")", "]")
-        if depth == 0 and token.is_sign("+", "-"):
-            if summand:
-                yield signs, summand
-                signs, summand = [], []
-            signs = [*signs, token]
-        else:
-            summand.append(token)
-    yield signs, summand
-
-
-def _in_parentheses(tokens: list[Token], original: list[Token]) -> list[Token]:
-    """Return tokens between the brackets of the expression that they were taken from."""
-    return [original[0], *tokens, original[-1]]

@@ -8,10 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from .._inputs import column_names
 from ..moments._labels import as_array
-from ..moments._rows import GroupedRows, as_weights, grouped_rows
-from ._columns import DataColumn, columns_of, frame_of, length_of, native_column
+from ..moments._rows import NO_WEIGHT, GroupedRows, as_weights, grouped_rows
+from ._columns import DataColumn, columns_of, frame_of, length_of, names_of_frame, native_column
 from ._design import Design, learn_design
 from ._parsing import ParsedFormula, parse_formula
 from ._variables import Values, functions
@@ -19,7 +18,7 @@ from ._variables import Values, functions
 MissingRows = Literal["drop", "raise"]
 
 # Values of y that were passed may differ from the left side of the formula by rounding.
-_SAME = 1e-9
+_SAME = 1e-6
 
 
 def parsed_formula(formula: str, data: Any, sample_weight: Any) -> ParsedFormula:
@@ -42,7 +41,7 @@ def parsed_formula(formula: str, data: Any, sample_weight: Any) -> ParsedFormula
         ) from error
     if not isinstance(formula, str):
         raise TypeError(f"formula must be a text such as 'y ~ x + (1 | group)'; found {formula!r}.")
-    names = [str(name) for name in column_names(frame_of(data))]  # type: ignore[union-attr]
+    names = names_of_frame(frame_of(data))
     return parse_formula(formula, names, functions(), [sample_weight] if isinstance(sample_weight, str) else [])
 
 
@@ -85,6 +84,11 @@ def rows_of_fit(
     rows : GroupedRows
         The complete rows.
     """
+    if contrasts is not None and not isinstance(contrasts, Mapping):
+        raise TypeError(
+            f'contrasts must be a dictionary of contrasts by the name of the factor, such as {{"f": "contr.sum"}}; found '
+            f"{contrasts!r}."
+        )
     data = frame_of(data)
     n_samples, response = length_of(data), parsed.response
     if response is None and y is None:
@@ -100,24 +104,31 @@ def rows_of_fit(
         missing |= np.zeros(n_samples, dtype=bool) if values_or_none is None else np.isnan(values_or_none)
     if na_action == "raise":
         refuse_missing(columns, ~missing, 'fit with na_action="raise"')
+    if not n_samples:
+        raise ValueError("data has no rows.")
     if missing.all():
         raise ValueError(
             "No row of the data is complete: every one has a missing value in a column of the model. " + _counts(columns)
         )
-    some = bool(missing.any())
-    rows = np.flatnonzero(~missing)
+    n_missing = int(np.count_nonzero(missing))
+    # A row of weight 0 is no row: it must not even say which levels there are.
+    left_out = missing if weights is None else missing | (weights == 0)
+    if left_out.all():
+        raise ValueError(NO_WEIGHT)
+    some = bool(left_out.any())
+    rows = np.flatnonzero(~left_out)
     if some:
         columns = {name: column.take(rows) for name, column in columns.items()}
         given, weights = (None if values is None else values[rows] for values in (given, weights))
     design, values = learn_design(
         parsed,
         columns,
-        [str(name) for name in column_names(data)],  # type: ignore[union-attr]
+        names_of_frame(data),
         n_rows=len(rows),
         contrasts=contrasts,
         weights=weights if copies else None,
         data_name=data_name,
-        n_dropped=n_samples - len(rows),
+        n_dropped=n_missing,
     )
     labels = design.labels(data)
     checked = grouped_rows(
@@ -172,7 +183,7 @@ def _outcome(design: Design, values: Values, given: np.ndarray | None) -> np.nda
 def _weights(data: Any, sample_weight: Any, n_samples: int) -> np.ndarray:
     """Return row weights, or those in the column that is named; NaN for a missing one."""
     if isinstance(sample_weight, str):
-        if sample_weight not in list(column_names(data)):  # type: ignore[arg-type]
+        if sample_weight not in names_of_frame(data):
             raise ValueError(f"sample_weight names the column {sample_weight!r}, which the data do not have.")
         sample_weight = native_column(data, sample_weight)
     weights = _numbers(sample_weight, "sample_weight", n_samples)
@@ -182,7 +193,10 @@ def _weights(data: Any, sample_weight: Any, n_samples: int) -> np.ndarray:
 
 def _numbers(values: Any, name: str, n_samples: int) -> np.ndarray:
     """Return numbers as float64, NaN for missing ones."""
-    column = pd.Series(as_array(values))
+    array = as_array(values)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must hold one value per row of data; found the shape {array.shape}.")
+    column = pd.Series(array)
     if not pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_object_dtype(column.dtype):
         raise ValueError(f"{name} must hold numbers; found the type {column.dtype}.")
     if len(column) != n_samples:

@@ -8,16 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
-from ._columns import DataColumn, text_of_level
+from .._tables import text_of_level
+from ._columns import DataColumn
+from ._contrasts import chosen_levels, contrasts_of, indicators, is_function, options_of
 from ._parsing import Expression
-from ._tokens import Token, in_python, in_r
 
-MANY_LEVELS = 64
-"""The indicators of a factor with more levels than this are a sparse matrix."""
-
-_POWERS = (".L", ".Q", ".C")
 # A value that differs by more than this from that of the same row among other rows depends on these.
 _SAME = 1e-8
 _ROWS_TRIED = 5
@@ -29,6 +25,7 @@ def functions() -> dict[str, Any]:
     from formulaic.transforms import TRANSFORMS
 
     ours = {
+        "log": _log,
         "sqrt": np.sqrt,
         "abs": np.abs,
         "floor": np.floor,
@@ -40,7 +37,12 @@ def functions() -> dict[str, Any]:
         "expm1": np.expm1,
     }
     hidden = {"C", "contr", "hashed", "lag", "Q", "Treatment", "Sum", "Helmert", "Diff", "Poly"}
-    return ours | {name: one for name, one in TRANSFORMS.items() if name not in hidden}
+    return {name: one for name, one in TRANSFORMS.items() if name not in hidden} | ours
+
+
+def _log(x: Any, base: float | None = None) -> Any:
+    """Return the logarithm, natural or to a base, as R's log."""
+    return np.log(x) if base is None else np.log(x) / np.log(base)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +103,7 @@ class Variable:
 
     def matrix(self, full: bool) -> Any:
         """Return the rows of the model matrix for each level of a factor: an array, or a sparse matrix of many levels."""
-        return _indicators(len(self.texts)) if full else self.coding
+        return indicators(len(self.texts)) if full else self.coding
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +201,6 @@ class Evaluator:
         if not self._computed:
             return {}
         from formulaic import Formula
-        from formulaic.errors import FormulaicError
 
         texts = list(dict.fromkeys(self._computed.values()))
         frame = self._frame(columns, list(self._computed))
@@ -208,12 +209,20 @@ class Evaluator:
                 matrix = Formula("0 + " + " + ".join(texts)).get_model_matrix(
                     frame, context=functions(), output="numpy", na_action="ignore", ensure_full_rank=False
                 )
-        except (FormulaicError, ValueError, TypeError, NameError, AttributeError, KeyError, IndexError) as error:
-            raise ValueError(self._told(f"A function of the formula cannot be computed: {error}")) from error
+        except Exception as error:
+            raise ValueError(
+                self._told(
+                    f"A function of the formula cannot be computed: {error}. It must have a value for each row; {_ADVICE}."
+                )
+            ) from error
         self._spec = matrix.model_spec
         of_text = {str(term): term for term in self._spec.terms}
         self._terms = {text: of_text[text] if text in of_text else of_text[_as_formulaic(text)] for text in texts}
         places = {str(term): positions for term, positions in self._spec.term_indices.items()}
+        kinds = {name: state[0].value for name, state in self._spec.encoder_state.items()}
+        for name, text in self._computed.items():
+            if any(kinds.get(str(factor)) == "categorical" for factor in self._terms[text].factors):
+                raise ValueError(f"The values of {name} are text or categories: write factor(...) or C(...) for a factor.")
         values = np.asarray(matrix, dtype=np.float64)
         numbers = _finite({name: values[:, places[str(self._terms[text])]] for name, text in self._computed.items()})
         self._check_rows_apart(columns, numbers)
@@ -259,7 +268,7 @@ class Evaluator:
             again = self._evaluate({name: column.take(rows) for name, column in columns.items()}, list(self._computed))
         except ValueError as error:
             raise ValueError(
-                f"A function of the formula cannot be computed for a few rows by themselves: {error}"
+                f"A function of the formula cannot be computed for a few rows by themselves: {error} {_ADVICE}."
             ) from error
         for name, values in numbers.items():
             scale = np.abs(values).max(axis=0, initial=0.0)
@@ -277,9 +286,7 @@ class Evaluator:
         contrasts: Mapping[str, Any],
     ) -> Variable:
         """Return what a variable has learnt."""
-        column = columns[one.columns[0]] if one.columns else None
-        if column is None:
-            raise ValueError(f"{one.name} names no column of the data.")
+        column = columns[one.columns[0]]
         as_factor = one.function in ("C", "factor", "as.factor", "ordered")
         if one.function is None and column.levels is None:
             return Variable(one.name, one.columns)
@@ -287,7 +294,7 @@ class Evaluator:
             width = numbers[one.name].shape[1]
             suffixes = tuple(map(str, range(1, width + 1))) if width > 1 else ("",)
             return Variable(one.name, one.columns, suffixes, computed=True)
-        options = _options_of(one)
+        options = options_of(one)
         computed, ordered = one.name in numbers, False
         if computed:
             found = np.unique(numbers[one.name][:, 0])
@@ -297,14 +304,14 @@ class Evaluator:
         else:
             levels, ordered = column.levels, column.ordered
         if "levels" in options:
-            levels = _chosen_levels(one.name, options["levels"], levels)
+            levels = chosen_levels(one.name, options["levels"], levels)
         ordered = one.function == "ordered" or bool(options.get("ordered", ordered))
         if len(levels) < 2:
             only = f"the level {text_of_level(levels[0])!r}" if len(levels) else "no level"
             raise ValueError(f"The factor {one.name} has only {only} in the complete rows: leave it out of the formula.")
         given = options.get("contrasts", contrasts.get(one.name, contrasts.get(column.name) if as_factor else None))
-        name, coding, suffixes = _contrasts(
-            one.name, given, levels, ordered, numbered=_is_function(options.get("contrasts"))
+        name, coding, suffixes = contrasts_of(
+            one.name, given, levels, ordered, numbered=is_function(options.get("contrasts"))
         )
         logical = one.logical or (one.function is None and column.kind == "logical")
         return Variable(one.name, one.columns, suffixes, levels, coding, name, logical, computed)
@@ -322,7 +329,8 @@ class Evaluator:
             found, codes = column.levels, column.entries
         else:
             own, codes = np.unique(column.entries, return_inverse=True)
-            found = pd.Index(own.astype(bool), dtype=object) if variable.logical else pd.Index(own)
+            truth = variable.logical and bool(np.isin(own, (0.0, 1.0)).all())
+            found = pd.Index(own.astype(bool), dtype=object) if truth else pd.Index(own)
         if found.equals(levels):
             return codes
         places = (
@@ -334,6 +342,8 @@ class Evaluator:
         if (result < 0).any():
             unseen = [found[at] for at in np.unique(codes[result < 0])]
             more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
+            if {text_of_level(one) for one in unseen} & set(variable.texts):
+more += f" ({_kind_of(unseen[0])} in place of {_kind_of(levels[0])})"
             raise ValueError(
                 f"{variable.name} has {len(unseen)} level(s) that fit has not seen: "
                 f"{', '.join(repr(text_of_level(one)) for one in unseen[:5])}{more}. It has the levels "
@@ -343,9 +353,9 @@ class Evaluator:
         return result
 
 
-def _indicators(n_levels: int) -> Any:
-    """Return the identity, in which each level has a column."""
-    return np.eye(n_levels) if n_levels <= MANY_LEVELS else sparse.csr_array(sparse.eye_array(n_levels))
+def _kind_of(level: Any) -> str:
+    """Return what a level is, in a word."""
+    return "text" if isinstance(level, str) else "truth values" if isinstance(level, bool | np.bool_) else "numbers"
 
 
 _OF_KIND = {"number": "numbers", "logical": "truth values", "factor": "text or categories"}
@@ -362,8 +372,10 @@ def _function_text(one: Expression) -> str:
 
 
 def _finite(numbers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the values of functions; raise if one is not finite."""
+    """Return the values of functions; raise if one is not finite, or there are none."""
     for name, values in numbers.items():
+        if not values.shape[1]:
+            raise ValueError(f"{name} has no column.")
         finite = np.isfinite(values).all(axis=1)
         if not finite.all():
             row = int(np.flatnonzero(~finite)[0])
@@ -387,103 +399,3 @@ def _numbers_of(column: DataColumn) -> np.ndarray:
     if column.kind == "factor":
         raise ValueError(f"The column {column.name!r} held numbers in fit, and holds text or categories.")
     return column.entries.astype(np.float64, copy=False)
-
-
-def _options_of(one: Expression) -> dict[str, Any]:
-    """Return the arguments of a factor function after the first: "contrasts", "levels" and "ordered"."""
-    from formulaic.transforms import TRANSFORMS
-
-    known = {
-        name: TRANSFORMS[name] for name in ("contr", "Treatment", "Sum", "Helmert", "Diff", "Poly") if name in TRANSFORMS
-    }
-    known |= {"c": lambda *values: list(values)}
-    options: dict[str, Any] = {}
-    for at, argument in enumerate(one.arguments[1:]):
-        name, value = _keyword(argument)
-        name = name or ("contrasts" if one.function == "C" and at == 0 else None)
-        name = {"contr": "contrasts"}.get(name or "", name)
-        if name not in ("contrasts", "levels", "ordered"):
-            raise ValueError(
-                f"{one.name} has an argument that is not covered: {in_r(argument)!r}. Pass contrasts or levels."
-            )
-        try:
-            options[name] = eval(in_python(value, {}), {"__builtins__": {}}, known)
-        except Exception as error:
-            raise ValueError(f"The argument {in_r(argument)!r} of {one.name} cannot be understood: {error}.") from error
-    return options
-
-
-def _keyword(argument: Sequence[Token]) -> tuple[str | None, Sequence[Token]]:
-    """Return the name of an argument, if it has one, and its value."""
-    named = len(argument) > 2 and argument[0].kind == "name" and argument[1].is_sign("=")
-    return (argument[0].text, argument[2:]) if named else (None, argument)
-
-
-def _chosen_levels(name: str, given: Any, found: pd.Index) -> pd.Index:
-    """Return the levels in the order that a formula asks for."""
-    chosen = pd.Index(list(given), dtype=found.dtype)
-    lost = [level for level in found if level not in chosen]
-    if lost or chosen.has_duplicates:
-        raise ValueError(
-            f"The levels of {name} must be all that the rows have, each once; found {list(given)!r} for {list(found)!r}."
-        )
-    kept: pd.Index = chosen[chosen.isin(found)]
-    return kept
-
-
-def _is_function(given: Any) -> bool:
-    """Return whether contrasts are given as a function, as in C(f, contr.sum), for which R numbers the levels."""
-    return given is not None and not isinstance(given, str)
-
-
-def _contrasts(
-    name: str, given: Any, levels: pd.Index, ordered: bool, *, numbered: bool
-) -> tuple[str, np.ndarray, tuple[str, ...]]:
-    """Return the name of the contrasts, their matrix, and the suffixes of their columns: levels, or if `numbered` numbers.
-
-    Without a choice they are R's: treatment contrasts, polynomials for ordered factors.
-    """
-    from formulaic.transforms import contrasts as of_formulaic
-    from formulaic.transforms.contrasts import ContrastsRegistry
-
-    if given is None:
-        given = "contr.poly" if ordered else "contr.treatment"
-    if given == "contr.treatment":
-        return given, _indicators(len(levels))[:, 1:], tuple(map(text_of_level, levels[1:]))
-    if isinstance(given, str):
-        kind = given.removeprefix("contr.")
-        if not hasattr(ContrastsRegistry, kind) or kind == "custom":
-            raise ValueError(
-                f"The contrasts of {name} must be contr.treatment, contr.sum, contr.helmert, contr.poly, contr.SAS or "
-                f"contr.diff; found {given!r}."
-            )
-        given = getattr(ContrastsRegistry, kind)
-    if isinstance(given, type):
-        given = given()
-    if not isinstance(given, of_formulaic.Contrasts):
-        given = of_formulaic.CustomContrasts(given)
-    texts = list(map(text_of_level, levels))
-    base = getattr(given, "base", None)
-    if isinstance(given, of_formulaic.TreatmentContrasts) and isinstance(base, int) and base not in levels:
-        # R counts the levels from 1.
-        if not 1 <= base <= len(levels):
-            raise ValueError(f"The base of the contrasts of {name} must be a level or its number; found {base!r}.")
-        given = of_formulaic.TreatmentContrasts(base=levels[base - 1])
-    try:
-        table = given.get_coding_matrix(list(levels))
-    except Exception as error:
-        raise ValueError(f"The contrasts of {name} do not suit its levels {texts!r}: {error}.") from error
-    matrix = np.asarray(table, dtype=np.float64)
-    kind = type(given).__name__.removesuffix("Contrasts")
-    if isinstance(given, of_formulaic.SASContrasts | of_formulaic.TreatmentContrasts):
-        places = {level: str(at) for at, level in enumerate(levels, start=1)}
-        suffixes = tuple(places[level] if numbered else text_of_level(level) for level in table.columns)
-    elif isinstance(given, of_formulaic.PolyContrasts):
-        suffixes = tuple(_POWERS[at] if at < 3 else f"^{at + 1}" for at in range(matrix.shape[1]))
-    elif isinstance(given, of_formulaic.CustomContrasts) and any(isinstance(one, str) for one in table.columns):
-        suffixes = tuple(map(str, table.columns))
-    else:
-        suffixes = tuple(map(str, range(1, matrix.shape[1] + 1)))
-    shown = "contr.SAS" if kind == "SAS" else f"contr.{kind.lower()}"
-    other_base = kind == "Treatment" and not np.array_equal(matrix, np.eye(len(levels))[:, 1:])
-    return f"contr.treatment(base = {base!r})" if other_base else shown, matrix, suffixes

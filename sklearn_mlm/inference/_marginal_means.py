@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .._inputs import check_choice, check_level, warn_caller
-from .._tables import cells_of
+from .._tables import cells_of, text_of_level
 from .._typing import DegreesOfFreedom, FittedModel, GroupedFit
 from ._distributions import half_width
 from ._estimability import not_estimable
@@ -27,6 +27,8 @@ _DDF_NAMES = {
     "residual": "N - k",
     "normal": "infinite",
 }
+_OF_MEANS = ("estimate", "std_error", "df", "ci_lower", "ci_upper")
+_OF_COMPARISONS = ("contrast", "t", "p_value")
 _ADJUSTED = {
     "tukey": "P-values adjusted by Tukey's method for a family of {} means.",
     "holm": "P-values adjusted by Holm's method for {} comparisons, intervals by Bonferroni's.",
@@ -51,11 +53,14 @@ class _Combinations:
 
     def estimates(self, weights: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return estimates, standard errors and degrees of freedom; NaN for what cannot be estimated."""
-        lost = not_estimable(self.fit, weights) | ~weights.any(axis=1)
+        lost, known = not_estimable(self.fit, weights), ~weights.any(axis=1)
         estimates, errors, df = (np.full(len(weights), np.nan) for _ in range(3))
-        if not lost.all():
-            variances, df[~lost] = variances_and_df(self.fit, self.ddf, weights[~lost])
-            estimates[~lost], errors[~lost] = weights[~lost] @ self.fit.coefficients, np.sqrt(variances)
+        # Nothing of what does not depend on the fixed effects is estimated.
+        estimates[known], errors[known] = 0.0, 0.0
+        asked = ~lost & ~known
+        if asked.any():
+            variances, df[asked] = variances_and_df(self.fit, self.ddf, weights[asked])
+            estimates[asked], errors[asked] = weights[asked] @ self.fit.coefficients, np.sqrt(variances)
         return estimates + offset, errors, df
 
     def families(self) -> list[tuple[tuple[Any, ...], np.ndarray]]:
@@ -69,7 +74,7 @@ class _Combinations:
     def names(self, rows: np.ndarray) -> list[str]:
         """Return what the combinations in some rows are called: their levels."""
         shown = [name for name in self.labels if name not in self.by]
-        return [" ".join(str(self.labels[name].iloc[row]) for name in shown) for row in rows]
+        return [" ".join(text_of_level(self.labels[name].iloc[row]) for name in shown) for row in rows]
 
 
 class AnnotatedTable(pd.DataFrame):  # type: ignore[misc, unused-ignore]
@@ -105,7 +110,7 @@ class AnnotatedTable(pd.DataFrame):  # type: ignore[misc, unused-ignore]
     def _texts(self) -> pd.DataFrame:
         """Return the cells as text, the labels in the first columns."""
         plain = pd.DataFrame(self)
-        labels, numbers = plain[self._labels].astype(str), plain.drop(columns=self._labels)
+        labels, numbers = plain[self._labels].map(text_of_level), plain.drop(columns=self._labels)
         return pd.concat([labels, cells_of(numbers)], axis=1)
 
 
@@ -346,10 +351,8 @@ def estimated_trends(
     95% intervals, Kenward and Roger's degrees of freedom.
     """
     grid, by_columns, fit = _grid(model, factors, by, at, weights, ddf, level, "estimated_trends")
-    rows = grid.derivative(variable)
-    return _means(
-        fit, grid, by_columns, rows, np.zeros(len(rows)), ddf, level, [f"Slopes by {variable}.", *grid.notes()], "slope"
-    )
+    rows, offset = grid.derivative(variable)
+    return _means(fit, grid, by_columns, rows, offset, ddf, level, [f"Slopes by {variable}.", *grid.notes()], "slope")
 
 
 def _grid(
@@ -367,10 +370,22 @@ def _grid(
     check_choice("ddf", ddf, get_args(DegreesOfFreedom))
     check_choice("weights", weights, get_args(CellWeights))
     check_level(level)
+    if not isinstance(factors, str | Sequence):
+        raise TypeError(f"factors must be a name or a list of names; found {factors!r}.")
+    if not len(fit.names):
+        raise ValueError("The model has no fixed effects, and so no means.")
     first = [factors] if isinstance(factors, str) else list(factors)
     within = [] if by is None else [by] if isinstance(by, str) else list(by)
-    grid = ReferenceGrid(design, [*first, *within], at or {}, weights)
+    grid = ReferenceGrid(design, [*first, *within], {} if at is None else at, weights)
+    _refuse_names(grid.names, _OF_MEANS)
     return grid, tuple(grid.names[len(first) :]), fit
+
+
+def _refuse_names(factors: Sequence[str], columns: Sequence[str]) -> None:
+    """Raise if a factor is called as a column of the table is."""
+    clash = next((name for name in factors if name in columns), None)
+    if clash is not None:
+        raise ValueError(f"A factor is called {clash!r}, as a column of the table is: rename it in the data.")
 
 
 def _means(
@@ -410,6 +425,7 @@ def _comparison(
 ) -> AnnotatedTable:
     """Return the tests of combinations of means, adjusted within each family."""
     check_choice("adjust", adjust, get_args(Adjustment))
+    _refuse_names(here.by, _OF_COMPARISONS)
     parts = []
     for key, labels, weights, n_means in given:
         estimates, errors, df = here.estimates(weights @ here.weights, weights @ here.offset)

@@ -47,6 +47,8 @@ class ReferenceGrid:
     """
 
     def __init__(self, design: FixedDesign, names: Sequence[str], at: Mapping[str, Any], weights: CellWeights):
+        if not isinstance(at, Mapping):
+            raise TypeError(f"at must be a dictionary of values by the name of their column; found {at!r}.")
         self._design = design
         self.names = [self._column(name) for name in names]
         if len(set(self.names)) < len(self.names):
@@ -72,6 +74,9 @@ class ReferenceGrid:
                 self.held[name] = column.mean if chosen is None else float(chosen)
         self.averaged = [name for name in levels if name not in self.names]
         order = [*self.names, *self.averaged]
+        empty = next((name for name in order if not len(levels[name])), None)
+        if empty is not None:
+            raise ValueError(f"at names no value of {empty!r}.")
         n_cells = np.prod([float(len(levels[name])) for name in order])
         if n_cells > _MOST_CELLS:
             sizes = ", ".join(f"{name} {len(levels[name])}" for name in order)
@@ -95,8 +100,8 @@ class ReferenceGrid:
         rows, offset = self._design.rows(self._frame)
         return self._averages(rows), self._averages(offset[:, None])[:, 0]
 
-    def derivative(self, variable: str) -> np.ndarray:
-        """Return the derivative of these rows by a column of numbers, or by a function of one column.
+    def derivative(self, variable: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the derivative of these rows, and of the offset, by a column of numbers or a function of one column.
 
         Central differences at three steps are extrapolated to the step 0 (Richardson). They are exact for polynomials of a
         degree up to 6; for other functions the relative error is about 1e-9.
@@ -111,12 +116,13 @@ class ReferenceGrid:
         differences = [self._difference(variable, column, step / 2**at) for at in range(3)]
         for power in (4.0, 16.0):
             differences = [(power * finer - coarser) / (power - 1.0) for coarser, finer in pairwise(differences)]
-        return self._averages(differences[0])
+        derivative = self._averages(differences[0])
+        return derivative[:, :-1], derivative[:, -1]
 
     def _difference(self, variable: str, column: str, step: float) -> np.ndarray:
-        """Return the difference quotient of the rows of all cells."""
+        """Return the difference quotient of the rows of all cells, and of the offset in a last column."""
         frames = [self._frame.assign(**{column: self._frame[column] + sign * step}) for sign in (1.0, -1.0)]
-        high, low = (self._design.rows(frame)[0] for frame in frames)
+        high, low = (np.column_stack(self._design.rows(frame)) for frame in frames)
         if variable == column:
             return np.asarray((high - low) / (2.0 * step))
         above, below = (self._design.value_of(variable, frame) for frame in frames)

@@ -168,7 +168,7 @@ class TermHypotheses:
         rows = np.zeros((len(last), len(self._kept)))
         if not last:
             return rows
-        upper = np.linalg.qr(self._columns.vectors[:, [*first, *last]], mode="r")[len(first) :, len(first) :]
+        upper = np.linalg.qr(self._columns.vectors[:, [*first, *last]])[1][len(first) :, len(first) :]
         at = np.searchsorted(self._kept, np.array(last) + self._first)
         rows[:, at] = upper / upper.diagonal()[:, None]
         return rows

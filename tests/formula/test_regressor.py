@@ -333,6 +333,7 @@ def test_names_as_people_have_them():
         (spaced, "`score-1` ~ `dose mg` + (1 + `dose mg` | `ward id`)", "dose mg"),
         (dotted, "y ~ x.1 + (1 + x.1 | g)", "x.1"),
         (called, "y ~ log + (1 + log | C)", "log"),
+        (rows.rename(columns={"x": 1, "y": 0, "g": 2}), "`0` ~ `1` + (1 + `1` | `2`)", "1"),
         (signs, "`a~b` ~ `a|b` + (1 + `a|b` | lambda)", "a|b"),
     ):
         model = lmer(formula, frame)
@@ -351,6 +352,31 @@ def test_truth_values_are_one_column():
     same_model(lmer("y ~ I(x > 1) + (1 | g)", rows), model)
 
 
+def test_truth_values_in_functions_are_0_and_1():
+    rows = straight_lines().assign(late=lambda rows: rows["x"] > 1)
+    number = rows.assign(late=rows["late"].astype(float))
+    for formula in (
+        "y ~ x + I(late * x) + (1 | g)",
+        "y ~ x + I(late + 1) + (1 | g)",
+        "y ~ x + offset(late) + (1 | g)",
+        "y ~ x + (1 + I(late * x) | g)",
+    ):
+        model, other = lmer(formula, rows), lmer(formula, number)
+        assert model.coef_names_ == other.coef_names_
+        same_model(model, other)
+    with pytest.raises(ValueError, match=r"The values of I\(g\) are text or categories"):
+        lmer("y ~ I(g) + (1 | g)", rows)
+    with pytest.raises(ValueError, match=r"t has .*'2'. It has the levels 'FALSE', 'TRUE'"):
+        lmer("y ~ t + (1 | g)", rows.assign(t=rows["late"])).predict(rows.assign(t=2))
+
+
+def test_logarithms_to_a_base():
+    rows = straight_lines()
+    natural, binary = (lmer(f"y ~ {log} + (1 | g)", rows) for log in ("log(x + 1)", "log(x + 1, 2)"))
+    assert binary.coef_[0] == pytest.approx(natural.coef_[0] * np.log(2), rel=1e-9)
+    assert binary.coef_names_ == ["log(x + 1, 2)"]
+
+
 def test_contrasts_change_coefficients_and_nothing_else():
     rows = two_factors()
     plain = lmer("y ~ a * b + (1 | g)", rows)
@@ -367,6 +393,46 @@ def test_contrasts_change_coefficients_and_nothing_else():
         lmer("y ~ a + (1 | g)", rows, contrasts={"c": "contr.sum"})
     with pytest.raises(ValueError, match=r"must be contr.treatment, contr.sum"):
         lmer("y ~ a + (1 | g)", rows, contrasts={"a": "contr.what"})
+
+
+def test_contrasts_may_be_matrices():
+    rows = two_factors()
+    plain = lmer("y ~ b + (1 | g)", rows)
+    matrix = np.array([[-1.0, -1.0], [1.0, 0.0], [0.0, 1.0]])
+    for given, names in (
+        (matrix, ["b1", "b2"]),
+        (pd.DataFrame(matrix, columns=["P", "Q"]), ["bP", "bQ"]),
+        (matrix.tolist(), ["b1", "b2"]),
+    ):
+        model = lmer("y ~ b + (1 | g)", rows, contrasts={"b": given})
+        assert model.coef_names_ == names
+        np.testing.assert_allclose(model.predict(rows), plain.predict(rows), rtol=1e-9)
+    for wrong, problem in (
+        (np.eye(3), "a row for each of its 3 levels, and a column less"),
+        ([[1, 0], [1, 1], [1, -1]], "do not tell all of its levels apart"),
+        (5, "a row for each"),
+        ("what", "must be contr.treatment"),
+        ({"u": "v"}, "must be a name or a matrix"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            lmer("y ~ b + (1 | g)", rows, contrasts={"b": wrong})
+    with pytest.raises(TypeError, match="contrasts must be a dictionary"):
+        lmer("y ~ b + (1 | g)", rows, contrasts="contr.sum")
+
+
+def test_a_row_of_weight_0_is_no_row():
+    rows = two_factors()
+    more = pd.concat([rows, rows[:1].assign(a="another")], ignore_index=True)
+    weights = np.append(np.ones(len(rows)), 0.0)
+    for kind in ("frequency", "precision"):
+        model = FormulaRegressor("y ~ a + x + (1 | g)", weight_type=kind).fit(more, sample_weight=weights)
+        assert model.coef_names_ == ["alow", "x"]
+        assert model.n_dropped_ == 0
+        same_model(model, lmer("y ~ a + x + (1 | g)", rows))
+        with pytest.raises(ValueError, match="sample_weight is zero in every row"):
+            FormulaRegressor("y ~ x + (1 | g)", weight_type=kind).fit(rows, sample_weight=np.zeros(len(rows)))
+    missing = np.append(np.ones(len(rows)), np.nan)
+    assert FormulaRegressor("y ~ a + x + (1 | g)").fit(more, sample_weight=missing).n_dropped_ == 1
 
 
 def test_an_offset_is_fitted_and_predicted():
@@ -422,6 +488,23 @@ def test_odd_data_are_refused_in_words():
     with pytest.raises(ValueError, match="one group only") as raised:
         lmer("y ~ x + (1 | g)", rows.assign(g="same"))
     assert "The groups are g of the data" in raised.value.__notes__[0]
+    with pytest.raises(ValueError, match="must be one column of numbers"):
+        lmer("y ~ x + offset(poly(x, 2)) + (1 | g)", rows)
+    with pytest.raises(ValueError, match="data has no rows"):
+        lmer("y ~ x + (1 | g)", rows[:0])
+    with pytest.raises(ValueError, match="is a dictionary that is no table"):
+        lmer("y ~ x + (1 | g)", {"y": 1, "x": 2, "g": 3})
+    with pytest.raises(ValueError, match="Two different columns of the model would be called 'a:b'"):
+        lmer("y ~ a:b + `a:b` + (1 | g)", rows.assign(**{"a:b": rows["x"]}))
+    with pytest.raises(ValueError, match="Two different columns of the model would be called 'alow'"):
+        lmer("y ~ a + (0 + alow | g)", rows.assign(alow=rows["x"]))
+    with pytest.raises(ValueError, match="It must have a value for each row; center"):
+        lmer("y ~ np.mean(x) + (1 | g)", rows)
+    with pytest.raises(ValueError, match='groups must be "population"'):
+        lmer("y ~ x + (1 | g)", rows).predict(rows, "people")
+    numbered = rows.assign(b=rows["b"].str[1:].astype(int))
+    with pytest.raises(ValueError, match="text in place of numbers"):
+        lmer("y ~ factor(b) + (1 | g)", numbered).predict(numbered.astype({"b": str}))
     with pytest.raises(ValueError, match="The left side of the formula must be one column of numbers"):
         lmer("a ~ x + (1 | g)", rows)
     with pytest.raises(ValueError, match=r"labels.*not covered"):

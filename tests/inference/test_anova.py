@@ -138,6 +138,41 @@ def test_an_empty_cell_leaves_what_can_be_estimated():
     equal_tables(drop1(model), anova(model, type=3).loc[["x", "a:b"]])
 
 
+@pytest.mark.parametrize("formula", ["y ~ a * b + (1 | g)", "y ~ b * a + a * c + (1 | g)", "y ~ (a + b + c)^2 + (1 | g)"])
+@pytest.mark.parametrize("seed", range(4))
+def test_empty_cells_are_no_information_whatever_the_order_of_levels(formula, seed):
+    r = np.random.RandomState(seed)
+    rows = pd.DataFrame({"a": r.choice(list("uvw"), 90), "b": r.choice(list("pqr"), 90), "c": r.choice(list("st"), 90)})
+    rows["g"] = np.repeat(list("ABCDEF"), 15)
+    rows["y"] = r.randn(90) + rows["g"].factorize()[0]
+    rows = rows[~((rows["a"] == "v") & (rows["b"] == "q"))]
+    turned = rows.assign(a=pd.Categorical(rows["a"], ["v", "u", "w"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        models = [
+            lmer(formula, frame, contrasts=c) for frame, c in ((rows, None), (turned, None), (rows, {"a": "contr.helmert"}))
+        ]
+    X = models[0].model_matrix(rows).to_numpy()
+    first = models[0]
+    ranks = [np.linalg.matrix_rank(X[:, : at[-1] + 1]) for _, at, *_ in first.fit_.design.terms]
+    for model in models:
+        assert np.isfinite(model.predict(rows)).all()
+        assert anova(model, type=1)["df1"].tolist() == np.diff(ranks, prepend=1).tolist()
+        for kind in (1, 2, 3):
+            equal_tables(anova(model, type=kind), anova(first, type=kind))
+        equal_tables(drop1(model), drop1(first))
+
+
+def test_a_term_that_adds_nothing_has_no_test():
+    rows = two_factors().assign(c=lambda rows: np.where(rows["a"] == "low", rows["b"], "none"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = lmer("y ~ a * b + c + (1 | g)", rows)
+    table = drop1(model)
+    assert table.loc["c", "df1"] == 0
+    assert np.isnan(table.loc["c", "F"])
+
+
 def test_without_an_intercept_the_means_are_tested_against_0():
     rows = two_factors()
     table = anova(lmer("y ~ 0 + b + (1 | g)", rows), type=3)

@@ -125,6 +125,17 @@ def test_values_of_columns_can_be_chosen(rows, crossed):
     }.items():
         with pytest.raises(ValueError, match=problem):
             estimated_marginal_means(crossed, **options)
+    for options in ({"factors": None}, {"factors": "a", "at": [1]}):
+        with pytest.raises(TypeError, match="must be a"):
+            estimated_marginal_means(crossed, **options)
+    called = lmer("y ~ estimate * t + (1 | g)", rows.rename(columns={"a": "estimate", "b": "t"}))
+    with pytest.raises(ValueError, match="A factor is called 'estimate'"):
+        estimated_marginal_means(called, "estimate")
+    with pytest.raises(ValueError, match="A factor is called 't'"):
+        estimated_marginal_means(lmer("y ~ a * t + (1 | g)", rows.rename(columns={"b": "t"})), "a", by="t").pairs()
+    assert len(estimated_marginal_means(called, "t")) == 3
+    with pytest.raises(ValueError, match="no fixed effects"):
+        estimated_marginal_means(lmer("y ~ 0 + (1 | g)", rows), [])
     with pytest.raises(TypeError, match="needs a model with a formula"):
         estimated_marginal_means(RandomInterceptRegressor().fit(rows[["x"]], rows["y"], groups=rows["g"]), "a")
 
@@ -140,6 +151,8 @@ def test_strings_categories_truth_values_and_numbers_that_are_factors(rows):
         as_numbers = estimated_marginal_means(lmer("y ~ a + factor(b) + (1 | g)", numbered), name)
         np.testing.assert_allclose(as_numbers["estimate"], plain["estimate"])
         assert as_numbers["b"].tolist() == [1, 2, 3]
+        assert as_numbers.pairs()["contrast"].tolist() == ["1 - 2", "1 - 3", "2 - 3"]
+        np.testing.assert_allclose(as_numbers.contrasts("`1` - `2`")["estimate"], as_numbers.pairs()["estimate"][:1])
     late = lmer("y ~ late * a + (1 | g)", numbered)
     assert estimated_marginal_means(late, "late")["late"].tolist() == [False, True]
     np.testing.assert_allclose(
@@ -216,6 +229,19 @@ def test_a_trend_by_a_function_of_a_column(rows):
     assert "95% intervals" in repr(over_all)
     with pytest.raises(ValueError, match="'b' is a factor, which has no slope"):
         estimated_trends(lmer("y ~ a + b + (1 | g)", rows), "a", "b")
+
+
+def test_a_trend_counts_the_offset(rows):
+    model = lmer("y ~ a * x + offset(3 * x) + (1 | g)", rows)
+    trends = estimated_trends(model, "a", "x")["estimate"]
+    means = [estimated_marginal_means(model, "a", at={"x": value})["estimate"] for value in (0.0, 1.0)]
+    np.testing.assert_allclose(trends, means[1] - means[0], rtol=1e-8)
+    alone = estimated_trends(lmer("y ~ a + offset(3 * x) + (1 | g)", rows), "a", "x")
+    np.testing.assert_allclose(alone["estimate"], [3.0, 3.0])
+    assert alone["std_error"].tolist() == [0.0, 0.0]
+    for variable, model in (("poly(x, 2)", "y ~ a * poly(x, 2) + (1 | g)"), ("I(x > 0)", "y ~ a * I(x > 0) + (1 | g)")):
+        with pytest.raises(ValueError, match="is a factor, or has several columns"):
+            estimated_trends(lmer(model, rows), "a", variable)
 
 
 def test_slopes_of_groups_leave_marginal_means_as_they_are():
