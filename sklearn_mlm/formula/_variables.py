@@ -343,7 +343,7 @@ class Evaluator:
             unseen = [found[at] for at in np.unique(codes[result < 0])]
             more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
             if {text_of_level(one) for one in unseen} & set(variable.texts):
-more += f" ({_kind_of(unseen[0])} in place of {_kind_of(levels[0])})"
+                more += f" ({_kind_of(unseen[0])} in place of {_kind_of(levels[0])})"
             raise ValueError(
                 f"{variable.name} has {len(unseen)} level(s) that fit has not seen: "
                 f"{', '.join(repr(text_of_level(one)) for one in unseen[:5])}{more}. It has the levels "
