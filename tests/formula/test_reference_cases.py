@@ -158,3 +158,24 @@ def test_formulas_with_random_slopes(name, reference_mixed):
         close(model.criterion_, answer["criterion"], 1e-9, 1e-8)
         close(model.fit_.coefficients, answer["beta"], 1e-6, 1e-9)
         assert isinstance(model.random_effects_, pd.DataFrame)
+
+
+SEVERAL = [
+    "penicillin_crossed", "machines_nested", "oxide_three_levels", "assay_crossed_in_block", "ham_nested", "scotssec_crossed",
+    "scotssec_crossed_slope", "wheat2_zero_component", "chem97_three_levels", "chem97_three_levels_slopes", "immer_crossed",
+]  # fmt: skip
+
+
+def test_one_factor_with_slopes_among_the_cases_of_several(reference_mixed):
+    rows, case = reference_mixed("B", "machines_slopes")
+    model = lmer(case["formula"], rows)
+    close(model.criterion_, case["REML"]["criterion"], 1e-9)
+    close(model.fit_.coefficients, case["REML"]["beta"], 1e-8)
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_several_factors_are_refused_by_name(name, reference_mixed):
+    rows, case = reference_mixed("B", name)
+    with pytest.raises(NotImplementedError, match="models of several grouping factors") as raised:
+        lmer(case["formula"], rows)
+    assert all(column in str(raised.value) for column in case["group_columns"])

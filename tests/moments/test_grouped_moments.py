@@ -314,6 +314,24 @@ def peak_of_reading(X, y, groups):
     return peak
 
 
+@pytest.mark.parametrize("weights", [None, "some"])
+@pytest.mark.parametrize("shift", [0.0, 1e9])
+def test_many_sparse_columns_have_the_moments_of_dense_ones(weights, shift):
+    rng = np.random.default_rng(3)
+    n = 4_000
+    level, groups, y = rng.integers(0, 90, n), rng.integers(0, 40, n), rng.normal(size=n) + shift
+    indicators = sparse.csr_array((np.ones(n), (np.arange(n), level)), shape=(n, 90))
+    # A column far from 0, and one that is constant within groups, need the rows relative to their groups.
+    for more in (rng.normal(size=n), 1e6 + rng.normal(size=n), groups.astype(float)):
+        X = sparse.csr_array(sparse.hstack([indicators, sparse.csr_array(more[:, None])]))
+        w = None if weights is None else rng.uniform(0.5, 2.0, n)
+        found, dense = (GroupedMoments.from_arrays(columns, y, groups, w) for columns in (X, X.toarray()))
+        size = np.sqrt(np.maximum(dense.within.diagonal(), 1e-12))
+        np.testing.assert_allclose(found.within / np.outer(size, size), dense.within / np.outer(size, size), atol=1e-9)
+        np.testing.assert_allclose(found.means, dense.means, rtol=1e-12, atol=1e-12)
+        assert (found.within[-2] == 0).all() == (more is not None and np.ptp(more - groups) == 0)
+
+
 def test_single_precision_is_not_copied_to_double_and_sparse_rows_stay_sparse():
     rng = np.random.default_rng(0)
     groups, y = rng.integers(0, 500, 200_000), rng.standard_normal(200_000)
