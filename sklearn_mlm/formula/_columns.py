@@ -128,7 +128,7 @@ def read_column(data: Any, name: str) -> DataColumn:
             )
     elif not pd.api.types.is_string_dtype(dtype):
         raise _not_taken(name, dtype)
-    codes, found = pd.factorize(column.array)
+    codes, found = pd.factorize(column)
     levels, order = _sorted(pd.Index(found, dtype=object))
     return _factor(name, np.append(order, _NO_CODE)[codes], levels)
 

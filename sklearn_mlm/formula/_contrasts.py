@@ -22,7 +22,7 @@ _NAMED = ("treatment", "sum", "helmert", "poly", "SAS", "diff")
 
 def indicators(n_levels: int) -> Any:
     """Return the identity, in which each level has a column."""
-    return np.eye(n_levels) if n_levels <= MANY_LEVELS else sparse.csr_array(sparse.eye_array(n_levels))
+    return np.eye(n_levels) if n_levels <= MANY_LEVELS else sparse.csr_array(sparse.eye(n_levels))
 
 
 def options_of(one: Expression) -> dict[str, Any]:

@@ -161,8 +161,9 @@ def test_formulas_with_random_slopes(name, reference_mixed):
 
 
 SEVERAL = [
-    "penicillin_crossed", "machines_nested", "oxide_three_levels", "assay_crossed_in_block", "ham_nested", "scotssec_crossed",
-    "scotssec_crossed_slope", "wheat2_zero_component", "chem97_three_levels", "chem97_three_levels_slopes", "immer_crossed",
+    "penicillin_crossed", "machines_nested", "oxide_three_levels", "assay_crossed_in_block", "ham_nested",
+    "scotssec_crossed", "scotssec_crossed_slope", "wheat2_zero_component", "chem97_three_levels",
+    "chem97_three_levels_slopes", "immer_crossed",
 ]  # fmt: skip
 
 
