@@ -16,7 +16,7 @@ from ..likelihood._random_terms import INTERCEPT, RandomTerm
 from ._coding import ModelMatrix, model_matrix_of
 from ._columns import DataColumn, labels_of, read_column, with_used_levels
 from ._effects import IndicatorEffects, indicator_effects
-from ._parsing import Expression, Language, ParsedFormula, RandomPart, TermList
+from ._parsing import Expression, ParsedFormula, RandomPart, TermList, names_in_python
 from ._variables import Evaluator, Values
 
 
@@ -258,7 +258,7 @@ def learn_design(
     columns = {name: with_used_levels(column) for name, column in columns.items()}
     response = [] if parsed.response is None else [parsed.response]
     expressions = [*parsed.expressions.values(), *parsed.offsets, *response]
-    evaluator = Evaluator(expressions, columns, Language.names(all_columns), contrasts or {})
+    evaluator = Evaluator(expressions, columns, names_in_python(all_columns), contrasts or {})
     _check_contrasts(contrasts or {}, evaluator, parsed)
     fixed = model_matrix_of(parsed.fixed, evaluator.variables, without_redundant=True)
     blocks = [block for part in parsed.random for block in _blocks(part, evaluator)]

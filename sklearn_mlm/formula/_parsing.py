@@ -23,7 +23,7 @@ class Expression:
     columns : tuple of str
         Names of the columns that it needs.
     python : str
-        The expression in Python, with the columns under the names that `Language` gives them.
+        The expression in Python, with the columns under the names that `names_in_python` gives them.
     function : str or None
         Name of the function; None for a column.
     arguments : tuple of tuple of Token
@@ -144,13 +144,9 @@ def parse_formula(
     return _Reader(FormulaText(text), columns, functions, reserved).formula()
 
 
-class Language:
-    """Names of columns in Python expressions: any name may be a column, but not a variable of Python."""
-
-    @staticmethod
-    def names(columns: Sequence[str]) -> dict[str, str]:
-        """Return the name in Python of each column."""
-        return {name: f"column{at}" for at, name in enumerate(columns)}
+def names_in_python(columns: Sequence[str]) -> dict[str, str]:
+    """Return what each column is called in expressions of Python, in which not every name can be a variable."""
+    return {name: f"column{at}" for at, name in enumerate(columns)}
 
 
 class _Reader:
@@ -160,7 +156,7 @@ class _Reader:
         self, text: FormulaText, columns: Sequence[str], functions: Mapping[str, object], reserved: Collection[str]
     ):
         self.text, self.columns, self.functions = text, list(columns), functions
-        self.in_python = Language.names(columns)
+        self.in_python = names_in_python(columns)
         self.reserved = set(reserved)
 
     def formula(self) -> ParsedFormula:

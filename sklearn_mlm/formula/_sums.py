@@ -116,7 +116,14 @@ def arguments_of(tokens: Sequence[Token]) -> tuple[tuple[Token, ...], ...]:
 
 
 def signed(tokens: Sequence[Token]) -> Iterator[tuple[list[Token], list[Token]]]:
-    """Yield the signs + and - before each summand, and the summand."""
+    """Split a sum at its top level.
+
+    Yields
+    ------
+    signs : list of Token
+        The signs + and - before a summand.
+    summand : list of Token
+    """
     signs: list[Token] = []
     summand: list[Token] = []
     depth = 0

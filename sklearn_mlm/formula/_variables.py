@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from ._parsing import Expression
 
 # A value that differs by more than this from that of the same row among other rows depends on these.
 _SAME = 1e-8
-_ROWS_TRIED = 5
+_ROWS_TRIED = ((0.25, 0.5, 0.75), (0.4,))
 _ADVICE = "center, scale, poly and splines remember what fit learnt"
 
 
@@ -156,7 +156,6 @@ class Evaluator:
         }
         self._expressions = {one.name: one for one in expressions}
         self._spec: Any = None
-        self._widths: dict[str, int] = {}
         self._of_fit = self._learn(columns)
         self.variables = {one.name: self._variable(one, columns, self._of_fit, contrasts) for one in expressions}
 
@@ -263,20 +262,22 @@ class Evaluator:
         """Raise if the value of a function in a row is another one without most of the other rows."""
         n_rows = len(next(iter(columns.values())))
         self._kinds = {name: column.kind for name, column in columns.items()}
-        rows = np.unique(np.linspace(0, n_rows - 1, _ROWS_TRIED).astype(np.intp))[::-1]
-        try:
-            again = self._evaluate({name: column.take(rows) for name, column in columns.items()}, list(self._computed))
-        except ValueError as error:
-            raise ValueError(
-                f"A function of the formula cannot be computed for a few rows by themselves: {error} {_ADVICE}."
-            ) from error
-        for name, values in numbers.items():
-            scale = np.abs(values).max(axis=0, initial=0.0)
-            if (np.abs(again[name] - values[rows]) > _SAME * scale).any():
+        # Rows at the ends may hold the extremes; a row by itself is its own extreme.
+        for shares in _ROWS_TRIED:
+            rows = np.unique((np.array(shares) * (n_rows - 1)).astype(np.intp))[::-1]
+            try:
+                again = self._evaluate({name: column.take(rows) for name, column in columns.items()}, list(self._computed))
+            except ValueError as error:
                 raise ValueError(
-                    f"The value of {name} in a row depends on the other rows, so that it cannot be computed for new "
-                    f"ones. {_ADVICE}: use one of these, or make the values a column of the data."
-                )
+                    f"A function of the formula cannot be computed for a few rows by themselves: {error} {_ADVICE}."
+                ) from error
+            for name, values in numbers.items():
+                scale = np.abs(values).max(axis=0, initial=0.0)
+                if (np.abs(again[name] - values[rows]) > _SAME * scale).any():
+                    raise ValueError(
+                        f"The value of {name} in a row depends on the other rows, so that it cannot be computed for new "
+                        f"ones. {_ADVICE}: use one of these, or make the values a column of the data."
+                    )
 
     def _variable(
         self,
@@ -318,8 +319,7 @@ class Evaluator:
 
     def _codes(self, variable: Variable, columns: Mapping[str, DataColumn], numbers: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the position of each row's level; raise if fit has not seen it."""
-        levels = variable.levels
-        assert levels is not None
+        levels = cast(pd.Index, variable.levels)
         column = columns[variable.columns[0]]
         if variable.name in numbers:
             values = numbers[variable.name][:, 0]

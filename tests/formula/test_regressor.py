@@ -298,10 +298,12 @@ def test_what_a_function_has_learnt_holds_for_new_rows():
     np.testing.assert_allclose([curved.predict(rows.iloc[[at]])[0] for at in range(5)], curved.predict(rows)[:5])
 
 
-@pytest.mark.parametrize("function", ["I(x - np.mean(x))", "np.cumsum(x)", "I(x / np.max(x))"])
+@pytest.mark.parametrize("function", ["I(x - np.mean(x))", "np.cumsum(x)", "I(x / np.max(x))", "I(x - np.min(x))"])
 def test_functions_of_other_rows_are_refused(function):
     with pytest.raises(ValueError, match=r"depends on the other rows.*center, scale, poly and splines remember"):
         lmer(f"y ~ {function} + (1 | g)", straight_lines())
+    with pytest.raises(ValueError, match="depends on the other rows"):
+        lmer(f"y ~ {function} + (1 | g)", straight_lines().sort_values("x"))
 
 
 def test_values_that_are_not_finite_are_refused():
