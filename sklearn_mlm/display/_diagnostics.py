@@ -12,11 +12,11 @@ from .._inputs import check_level, is_whole
 from .._tables import df_text, p_statement
 from .._typing import GroupedFit
 from ..inference._diagnostics import residual_variance_test, variance_inflation
-from ..inference._fits import GroupedModel, grouped_fit_of, last_step, outcome_of
+from ..inference._fits import GroupedModel, grouped_fit_of, last_step, outcome_or_none
 from ..inference._rows import residuals
 from ..likelihood._fit import Fit
 from ..likelihood._mixed_fit import MixedEffectsFit
-from ..moments._rows import as_outcome, as_weights, check_containers
+from ..moments._rows import as_weights, check_containers
 from ._display import Display
 from ._effect_quantiles import draw_effect_quantiles
 from ._inflation import HIGH, draw_inflation
@@ -194,11 +194,10 @@ class DiagnosticsDisplay(Display):
         check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
         # The steps of a pipeline transform the rows once.
         last, rows = last_step(model, X)
-        y = outcome_of(last, rows) if y is None else y
         scaled = residuals(last, rows, y, groups, scaled=True).to_numpy()
         if np.isnan(scaled).all():
             raise ValueError("No row has a residual: the model knows none of the groups. Pass rows of groups that it knows.")
-        fitted = as_outcome(y) - scaled * np.sqrt(fit.residual_variance)
+        fitted = cast(np.ndarray, outcome_or_none(last, rows, y)) - scaled * np.sqrt(fit.residual_variance)
         slope = _expected_slope(fit, fitted)
         if sample_weight is not None and fit.options.weight_type == "precision":
             weights = as_weights(sample_weight, len(scaled))

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from .._inputs import check_choice, is_whole
 from .._typing import Floats, RandomState
-from ..inference._fits import GroupedModel, grouped_fit_of, last_step, outcome_of
+from ..inference._fits import GroupedModel, grouped_fit_of, last_step, outcome_or_none
 from ..moments._labels import MISSING
 from ..moments._rows import check_containers
 from ._display import Display
@@ -222,14 +222,14 @@ class GroupLinesDisplay(Display):
             raise ValueError(f"n_points must be a whole number, at least 2; found {n_points!r}.")
         check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
         last, _ = last_step(model)
-        y = outcome_of(last, X) if y is None else y
-        if y is None:
+        outcome = outcome_or_none(last, X, y)
+        if outcome is None:
             raise ValueError("y is None: pass the outcome, one number per row.")
         X = columns_of_model(last, X)
         grid = grid_of(X, feature, n_points=int(n_points), at=at, group_key=group_key(last, last is model, X))
         if grid.categorical:
             raise ValueError(f"feature={feature!r} does not hold numbers, along which a line could be drawn.")
-        rows = LinesOfGroups(model, fit, grid, X, y, labels_in(groups, fit), sample_weight)
+        rows = LinesOfGroups(model, fit, grid, X, outcome, labels_in(groups, fit), sample_weight)
         if not len(rows.present):
             raise ValueError("No row is of a group that the model knows. Pass rows of groups that it knows.")
         shown = sampled_groups(fit, show_groups, rows.present, _ALL[kind], _SAMPLED[kind], random_state)

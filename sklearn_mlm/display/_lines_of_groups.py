@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_consistent_length
 from .._typing import Floats, GroupedFit, Positions
 from ..inference._fits import GroupedModel, last_step, locate_all
 from ..moments._labels import MISSING
-from ..moments._rows import as_outcome, as_weights
+from ..moments._rows import as_weights
 from ._grid import Grid
 
 # Singular values, relative to the largest, of columns that depend on each other.
@@ -34,8 +34,8 @@ class LinesOfGroups:
         The values of the column, and those at which the other columns are held.
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
         The rows.
-    y : array-like of shape (n_samples,)
-        Outcome.
+    outcome : ndarray of shape (n_samples,)
+        Outcome; rows in which it is NaN are left out.
     groups : array-like of shape (n_samples,) or None
         Group labels.
     sample_weight : array-like of shape (n_samples,) or None
@@ -48,12 +48,11 @@ class LinesOfGroups:
         fit: GroupedFit,
         grid: Grid,
         X: Any,
-        y: ArrayLike,
+        outcome: Floats,
         groups: ArrayLike | None,
         sample_weight: ArrayLike | None,
     ):
         self._model, self._fit, self._grid = model, fit, grid
-        outcome = as_outcome(y).astype(np.float64)
         check_consistent_length(grid.column, outcome)
         last, rows = last_step(model, X)
         rows, codes = locate_all(last, rows, groups)

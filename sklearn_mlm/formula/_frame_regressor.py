@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
 from .._inputs import column_names
@@ -14,13 +15,14 @@ from ..models._base import POPULATION, GroupedRegressor
 from ..moments._labels import MISSING, as_array
 from ._columns import DataColumn, columns_of, frame_of, length_of, names_of_frame
 from ._design import Design
-from ._rows_of_fit import missing_in, refuse_missing
+from ._rows_of_fit import MissingRows, missing_in, refuse_missing
 
 
 class FrameRegressor(GroupedRegressor):
     """Base of a regressor that takes data frames, and finds predictors, outcome and groups in them by a formula."""
 
     formula: str
+    na_action: MissingRows
     fit_: Any
     estimator_: Any
 
@@ -100,7 +102,7 @@ class FrameRegressor(GroupedRegressor):
         Parameters
         ----------
         X : data frame of shape (n_samples, n_columns)
-            Rows without missing values.
+            Rows.
         groups : array-like of shape (n_samples,), "population" or None, default=None
             Group labels; None takes them from the data.
 
@@ -108,15 +110,29 @@ class FrameRegressor(GroupedRegressor):
         -------
         X : ndarray or sparse matrix of shape (n_samples, n_predictors), or None
             The columns that have fixed effects, without the intercept, and then those that have random coefficients only.
+            NaN in rows with missing values, unless the parameter `na_action` is "raise".
         codes : ndarray of shape (n_samples,)
-            Positions in `groups_`; -1 for a group that `fit` has not seen, and -2 for a row without a label.
+            Positions in `groups_`; -1 for a group that `fit` has not seen, and -2 for a row without a label or with missing
+            values.
+
+        Raises
+        ------
+        ValueError
+            If values are missing, and ``na_action="raise"``.
         """
         check_is_fitted(self)
         data = frame_of(X)
         columns = columns_of(data, self._design.columns)
         complete = ~missing_in(columns, length_of(data))
-        refuse_missing(columns, complete, "this function")
-        return self._located(data, columns, np.arange(len(complete)), groups)[:2]
+        if self.na_action == "raise":
+            refuse_missing(columns, complete, 'a model with na_action="raise"')
+        rows = np.flatnonzero(complete)
+        matrix, codes, _ = self._located(data, columns, rows, groups)
+        if len(rows) == len(complete):
+            return matrix, codes
+        all_codes = np.full(len(complete), MISSING)
+        all_codes[rows] = codes
+        return None if matrix is None else _with_gaps(matrix, complete), all_codes
 
     def offset(self, X: Any) -> np.ndarray | float:
         """Return the offset of rows, which the columns of `locate` do not hold; 0 if the formula has none.
@@ -124,19 +140,23 @@ class FrameRegressor(GroupedRegressor):
         Parameters
         ----------
         X : data frame of shape (n_samples, n_columns)
-            Rows without missing values.
+            Rows.
 
         Returns
         -------
         offset : ndarray of shape (n_samples,) or float
-            The offset, in units of the outcome.
+            The offset, in units of the outcome; NaN if a value is missing.
         """
         design = self._design
         if not design.parsed.offsets:
             return 0.0
         data = frame_of(X)
-        names = dict.fromkeys(name for one in design.parsed.offsets for name in one.columns)
-        return design.offset(design.values_of_offset(columns_of(data, tuple(names)), length_of(data)))
+        columns = columns_of(data, [name for one in design.parsed.offsets for name in one.columns])
+        offset = np.full(length_of(data), np.nan)
+        rows = np.flatnonzero(~missing_in(columns, len(offset)))
+        known = {name: column.take(rows) for name, column in columns.items()}
+        offset[rows] = design.offset(design.values_of_offset(known, len(rows)))
+        return offset
 
     # ---- fitted attributes of the model within
 
@@ -205,3 +225,13 @@ class FrameRegressor(GroupedRegressor):
             labels = design.labels(data) if groups is None else pd.Series(as_array(groups))
             codes = self._encode(labels.iloc[rows] if len(rows) < n_samples else labels, len(rows))
         return design.predictors(values), codes, design.offset(values)
+
+
+def _with_gaps(matrix: Any, complete: np.ndarray) -> Any:
+    """Return a matrix of all rows from that of the complete ones, with NaN in the others."""
+    n_missing = int(np.count_nonzero(~complete))
+    gaps = np.full((n_missing, matrix.shape[1]), np.nan)
+    order = np.argsort(np.append(np.flatnonzero(complete), np.flatnonzero(~complete)))
+    if sparse.issparse(matrix):
+        return sparse.csr_array(sparse.vstack([matrix, sparse.csr_array(gaps)], format="csr"))[order]
+    return np.vstack([matrix, gaps])[order]

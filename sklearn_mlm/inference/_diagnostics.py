@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from .._typing import FittedModel
 from ..likelihood._random_terms import INTERCEPT
+from ..moments._labels import MISSING
 from ..moments._rows import as_weights
 from ._distributions import f_test
 from ._fits import GroupedModel, mixed_fit_of
@@ -133,7 +134,8 @@ def residual_variance_test(
     if sample_weight is not None and rows.fit.options.weight_type == "precision":
         weights = as_weights(sample_weight, len(codes))
         residuals *= np.sqrt(weights)
-        codes = np.where(weights > 0, codes, -1)
+        codes = np.where(weights > 0, codes, MISSING)
+    codes = np.where(np.isnan(residuals), MISSING, codes)
     sizes = np.bincount(codes[codes >= 0], minlength=1)
     large = int(np.count_nonzero(sizes >= _LEAST_ROWS))
     if large < 2:

@@ -17,6 +17,7 @@ from ..likelihood._fit import Fit
 from ..likelihood._least_squares_fit import LeastSquaresFit
 from ..likelihood._mixed_fit import MixedEffectsFit
 from ..likelihood._random_terms import INTERCEPT
+from ..moments._rows import as_outcome
 
 _GROUPED = "RandomInterceptRegressor or MixedEffectsRegressor"
 _NOT_OURS = "{} must be a {}, or a pipeline or search that ends in one; found {}."
@@ -156,6 +157,11 @@ def outcome_of(model: Any, X: Any) -> np.ndarray | None:
     outcome = getattr(model, "outcome", None)
     found: np.ndarray | None = None if outcome is None or X is None else outcome(X)
     return found
+
+
+def outcome_or_none(model: Any, X: Any, y: ArrayLike | None) -> np.ndarray | None:
+    """Return y as numbers or, if it is None, what `outcome_of` does: NaN where the data lack a value."""
+    return outcome_of(model, X) if y is None else as_outcome(y).astype(np.float64)
 
 
 def formula_fit_of(model: FittedModel, function: str) -> tuple[GroupedFit, FixedDesign]:

@@ -158,11 +158,9 @@ def _of_mixed_fit(
     fit: MixedEffectsFit, rows: RowsOfModel, only: ArrayLike | None, sample_weight: ArrayLike | None, verbose: int
 ) -> pd.DataFrame:
     """Return the influence of groups on a model with random slopes."""
-    positions, weights = np.arange(len(rows.codes)), None
-    if sample_weight is not None:
-        weights = as_weights(sample_weight, len(rows.codes))
-        positions = np.flatnonzero(weights > 0)
-        weights = weights[positions]
+    weights = None if sample_weight is None else as_weights(sample_weight, len(rows.codes))
+    positions = rows.positions(weights)
+    weights = None if weights is None else weights[positions]
     _check_groups_of_fit(fit, rows.codes[positions], weights)
     wanted = np.ones(fit.moments.n_groups, dtype=bool) if only is None else _wanted(fit, only)
     _warn_of_minutes(int(wanted.sum()), len(wanted))
@@ -242,12 +240,10 @@ def _scatter_of_groups(fit: Fit, rows: RowsOfModel, sample_weight: ArrayLike | N
         If the rows are not those of the fit.
     """
     moments, rest = fit.moments, fit.moments.remainder
-    values, codes, weights = Rows(rows.X, rows.y), rows.codes, None
+    values, codes = Rows(rows.X, rows.y), rows.codes
     left = None if rest is None else rests(rows.X, rows.y, KnownPart(rest.slopes, rest.center))
-    positions = np.arange(len(codes))
-    if sample_weight is not None:
-        weights = as_weights(sample_weight, len(codes))
-        positions = np.flatnonzero(weights > 0)
+    weights = None if sample_weight is None else as_weights(sample_weight, len(codes))
+    positions = rows.positions(weights)
     codes, n_groups, width = codes[positions], moments.n_groups, values.n_columns
     _check_groups_of_fit(fit, codes, None if weights is None else weights[positions])
     scatter = np.empty((n_groups, *(2 * [width + (left is not None)])))

@@ -13,7 +13,7 @@ from ..moments._labels import MISSING, UNSEEN
 from ..moments._rows import as_weights, check_containers
 from ._degrees_of_freedom import Satterthwaite
 from ._distributions import half_width
-from ._fits import GroupedModel, grouped_fit_of, last_step, locate_all, offset_of
+from ._fits import GroupedModel, design_of, grouped_fit_of, last_step, locate_all, offset_of
 
 PredictionKind = Literal["observation", "group_mean", "population_mean"]
 
@@ -69,7 +69,7 @@ def predict_interval(
     -------
     intervals : pandas.DataFrame
         With the columns "prediction", "lower" and "upper", in units of y, and the index of `X`, or else of `groups`, if it
-        is a pandas object.
+        is a pandas object. NaN for rows with missing values if the model has a formula.
 
     Raises
     ------
@@ -100,26 +100,35 @@ def predict_interval(
     check_choice("kind", kind, get_args(PredictionKind))
     check_containers(X=X, groups=groups, sample_weight=sample_weight)
     offset = offset_of(model, X)
-    if kind == "population_mean":
-        # Without X, the groups tell how many rows there are.
-        X, codes = locate_all(model, X, groups if X is None and groups is not None else "population")
+    # Without X, the groups tell how many rows there are.
+    alone = X is None and groups is not None
+    population = kind == "population_mean"
+    X, codes = locate_all(model, X, groups if alone else "population") if population else model.locate(X, groups)
+    n_samples = len(codes)
+    rows = np.arange(n_samples)
+    if X is not None and design_of(model) is not None:
+        # Rows with missing values, which a formula leaves out, are predicted as NaN.
+        rows = np.flatnonzero(~np.isnan(np.asarray(X.sum(axis=1)).ravel()))
+        X, codes = X[rows], codes[rows]
+    if population:
         codes = np.full(len(codes), MISSING)
         mean, (variance, gradient) = fit.predict(X, codes), fit.fixed_part_variance(X, len(codes))
     else:
-        X, codes = model.locate(X, groups)
         mean, (variance, gradient) = fit.predict(X, codes), fit.prediction_variance(X, codes, gradient=True)
         if model.new_groups == "nan":
             mean[codes == UNSEEN] = np.nan
     if kind == "observation":
-        weights = np.ones(len(codes)) if sample_weight is None else as_weights(sample_weight, len(codes))
+        weights = np.ones(n_samples) if sample_weight is None else as_weights(sample_weight, n_samples)
         if not weights.all():
             raise ValueError("sample_weight must be positive: a row of weight 0 is no row to predict.")
-        noise = fit.residual_variance / weights
+        noise = fit.residual_variance / weights[rows]
         variance = variance + noise
         if fit.boundary != "residual":
             gradient[:, -1] += noise
     # Near tau2 = 0 the approximation goes to 0, but an estimated variance has at least one degree of freedom.
     df = np.maximum(Satterthwaite.of(fit).of_variances(variance, gradient), 1.0)
     half = half_width(level, np.sqrt(variance), np.where(variance > 0, df, np.inf))
-    mean = mean + offset
-    return pd.DataFrame({"prediction": mean, "lower": mean - half, "upper": mean + half}, index=index)
+    mean = mean + np.broadcast_to(offset, n_samples)[rows]
+    intervals = pd.DataFrame(np.nan, index=range(n_samples), columns=["prediction", "lower", "upper"])
+    intervals.iloc[rows] = np.column_stack([mean, mean - half, mean + half])
+    return intervals if index is None else intervals.set_axis(index)

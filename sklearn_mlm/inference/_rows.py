@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 from .._inputs import check_choice, column_names
 from ..moments._labels import MISSING, UNSEEN, as_labels
-from ..moments._rows import as_outcome, as_weights, check_containers
-from ._fits import GroupedModel, grouped_fit_of, last_step, locate_all, offset_of, outcome_of
+from ..moments._rows import as_weights, check_containers
+from ._fits import GroupedModel, design_of, grouped_fit_of, last_step, locate_all, offset_of, outcome_or_none
 
 ResidualKind = Literal["conditional", "population"]
 
@@ -52,7 +52,8 @@ def residuals(
     -------
     residuals : pandas.Series
         In units of y, or in standard deviations, with the index of `X`, or else of `y` or `groups`, if it is a pandas
-        object. NaN for new groups if the model has ``new_groups="nan"``.
+        object. NaN for new groups if the model has ``new_groups="nan"``, and for rows with missing values if it has a
+        formula.
 
     Raises
     ------
@@ -95,9 +96,9 @@ def augment(model: GroupedModel, X: Any, y: ArrayLike | None = None, groups: Any
     -------
     table : pandas.DataFrame
         The columns of `X` if it is a data frame, the outcome and the group label (with a point before the name if `X` has
-        a column of that name), and ".fitted" (the prediction for the
-        row's group), ".fixed" (the fixed part), ".resid" (y less ".fitted") and ".scaled_resid" (divided by sigma; NaN if
-        sigma is 0), in units of y but for the last; and ".known", whether `fit` has seen the group.
+        a column of that name), and ".fitted" (the prediction for the row's group), ".fixed" (the fixed part), ".resid" (y
+        less ".fitted") and ".scaled_resid" (divided by sigma; NaN if sigma is 0), in units of y but for the last; and
+        ".known", whether `fit` has seen the group. NaN for rows with missing values if the model has a formula.
 
     Raises
     ------
@@ -144,6 +145,8 @@ def augment(model: GroupedModel, X: Any, y: ArrayLike | None = None, groups: Any
 def known_groups(model: GroupedModel, X: Any, groups: ArrayLike | None = None) -> pd.Series:
     """Return how many rows of a prediction are of groups that the model knows, of new groups, and without a label.
 
+    A model with a formula counts rows with missing predictors among those without a label: they are predicted as NaN.
+
     Parameters
     ----------
     model : RandomInterceptRegressor or MixedEffectsRegressor
@@ -187,7 +190,7 @@ class RowsOfModel:
         candidates = (rows.index for rows in (X, y, groups) if isinstance(rows, pd.DataFrame | pd.Series))
         last, X = last_step(model, X)
         self.X, self.codes = last.locate(X, groups)
-        y = outcome_of(last, X) if y is None else as_outcome(y).astype(np.float64)
+        y = outcome_or_none(last, X, y)
         # New rows have no outcome yet.
         self.has_outcome = y is not None
         self.y = np.full(len(self.codes), np.nan) if y is None else y
@@ -198,6 +201,14 @@ class RowsOfModel:
         self.y = self.y - self.offset
         self.index = next(candidates, pd.RangeIndex(len(self.y)))
         self.is_nan = (self.codes == UNSEEN) & (last.new_groups == "nan")
+        self._of_formula = design_of(last) is not None
+
+    def positions(self, weights: np.ndarray | None) -> np.ndarray:
+        """Return the positions of rows of positive weight and, with a formula, without missing values."""
+        used = np.ones(len(self.codes), dtype=bool) if weights is None else weights > 0
+        if self._of_formula:
+            used = used & (self.codes != MISSING) & ~np.isnan(self.y)
+        return np.flatnonzero(used)
 
     def residuals(self, kind: ResidualKind, scaled: bool, sample_weight: ArrayLike | None) -> pd.Series:
         """Return the residuals as the function of the same name does."""
