@@ -72,7 +72,7 @@ say(
     f"The intraclass correlation is {icc(null):.3f}: that share of the variance of math lies between schools. The means of "
     f"95% of schools lie between {low:.1f} and {high:.1f}, about a mean of {null.intercept_:.1f}."
 )
-beside("head(ranef(m)$school)", "m.random_effects_.head()")
+beside("head(ranef(m)$school, 3)", "m.random_effects_.head(3)")
 print(null.random_effects_.head(3).round(2).to_string(), "\n")
 
 # %%
@@ -97,20 +97,21 @@ say(
     f"{', '.join(model.coef_names_)}."
 )
 
-beside("anova(m)  # lmerTest, type III", "anova(m)")
-show(anova(model))
+beside("anova(m)  # lmerTest", "anova(m)")
+print(anova(model), "\n")
 beside('anova(m, ddf = "Kenward-Roger", type = 2)', 'anova(m, ddf="kenward_roger", type=2)')
-show(anova(model, ddf="kenward_roger", type=2))
+print(anova(model, ddf="kenward_roger", type=2), "\n")
 say(
     "The tests do not depend on how the factors are coded: a term is tested at the mean of the levels of the other factors, "
     "whatever the contrasts are."
 )
 beside("drop1(m)", "drop1(m)")
-show(drop1(model))
+print(drop1(model), "\n")
 
-beside("emmeans(m, pairwise ~ recipe | oven)", 'estimated_marginal_means(m, "recipe", by="oven").pairs()')
+beside("em <- emmeans(m, ~ recipe | oven)", 'means = estimated_marginal_means(m, "recipe", by="oven")')
 means = estimated_marginal_means(model, "recipe", by="oven")
 print(means, "\n")
+beside("pairs(em)", "means.pairs()")
 print(means.pairs(), "\n")
 gain = estimated_marginal_means(model, "oven", by="recipe").pairs()
 say(
@@ -118,7 +119,10 @@ say(
     + ", ".join(f"{-estimate:.1f} for {recipe}" for recipe, estimate in zip(gain["recipe"], gain["estimate"], strict=True))
     + "."
 )
-beside('contrast(emmeans(m, ~ recipe), list("C vs others" = c(-.5, -.5, 1)))', 'means.contrasts("C - (A + B) / 2")')
+beside(
+    'contrast(emmeans(m, ~ recipe), list("C vs others" = c(-.5, -.5, 1)))',
+    'estimated_marginal_means(m, "recipe").contrasts("C - (A + B) / 2")',
+)
 print(estimated_marginal_means(model, "recipe").contrasts("C - (A + B) / 2"), "\n")
 
 # %%
@@ -131,18 +135,35 @@ sleepstudy = load_sleepstudy(as_frame=True).frame
 parallel = lmer("reaction ~ days + (1 | subject)", sleepstudy)
 lines = lmer("reaction ~ days + (1 + days | subject)", sleepstudy)
 curves = lmer("reaction ~ poly(days, 2) + (1 + days | subject)", sleepstudy)
+for name, formula in (
+    ("m0", "reaction ~ days + (1 | subject)"),
+    ("m1", "reaction ~ days + (1 + days | subject)"),
+    ("m2", "reaction ~ poly(days, 2) + (1 + days | subject)"),
+):
+    beside(f"{name} <- lmer({formula}, sleepstudy)", f'{name} = lmer("{formula}", sleepstudy)')
 beside("anova(m0, m1, m2)", "anova(m0, m1, m2)")
-show(anova(parallel, lines, curves)[["aic", "deviance", "chi2", "df", "p_value"]])
-beside("performance::compare_performance(m0, m1, m2)", "compare_models(m0, m1, m2)")
+print(anova(parallel, lines, curves), "\n")
+beside(
+    "performance::compare_performance(m0, m1, m2)",
+    'format_table(compare_models(m0, m1, m2)[["aic", "bic", "r2_marginal", "r2_conditional"]])',
+)
 show(compare_models(parallel, lines, curves)[["aic", "bic", "r2_marginal", "r2_conditional"]])
+beside("summary(m1)", "m1.summary()")
 print(lines.summary(), "\n")
 
 sleepstudy["half"] = np.where(sleepstudy["days"] < 5, "first", "second")
 broken = lmer("reaction ~ days * half + (1 + days | subject)", sleepstudy)
+beside(
+    "m <- lmer(reaction ~ days * half + (1 + days | subject), sleepstudy)",
+    'm = lmer("reaction ~ days * half + (1 + days | subject)", sleepstudy)',
+)
 beside('emtrends(m, ~ half, var = "days")', 'estimated_trends(m, "half", "days")')
 print(estimated_trends(broken, "half", "days"), "\n")
 
-beside("predict(m, data.frame(days = 10, subject = c(308, 999)), allow.new.levels = TRUE)", "m.predict(tomorrow)")
+beside(
+    "predict(m1, data.frame(days = 10, subject = c(308, 999)), allow.new.levels = TRUE)",
+    'm1.predict(pd.DataFrame({"days": [10, 10], "subject": [308, 999]}))',
+)
 tomorrow = pd.DataFrame({"days": [10, 10], "subject": [308, 999]})
 known, new = lines.predict(tomorrow)
 say(f"On day 10 subject 308, whom the model knows, is expected at {known:.0f} ms, and somebody new at {new:.0f} ms.")

@@ -58,13 +58,22 @@ def draw_inflation(panel: Any, factors: pd.Series) -> Any:
     panel.set_xticks([*ticks, *decades[:: 1 + len(decades) // 4]])
     panel.minorticks_off()
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value < _PLAIN else f"{value:.0e}")
-    panel.set_yticks(at, [label_text(_shortened(str(name))) for name in shown.index])
+    panel.set_yticks(at, list(map(label_text, _shortened(list(map(str, shown.index))))))
     panel.tick_params(axis="y", length=0)
     of_all = f", {len(shown)} largest of {len(factors)}" if len(shown) < len(factors) else ""
     panel.set_xlabel(f"variance inflation{of_all}")
     return bars
 
 
-def _shortened(name: str) -> str:
-    """Return a name without its middle if it is long."""
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 8]}…{name[-7:]}"
+def _shortened(names: list[str]) -> list[str]:
+    """Return names without their middle if they are long, and still tell them apart."""
+    for tail in range(7, _LONGEST_NAME - 1):
+        short = [_without_middle(name, tail) for name in names]
+        if len(set(short)) == len(set(names)):
+            return short
+    return names
+
+
+def _without_middle(name: str, tail: int) -> str:
+    """Return a long name with so many characters at its end, and as many before as there is room for."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1 - tail]}…{name[-tail:]}"

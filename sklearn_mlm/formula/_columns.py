@@ -34,6 +34,8 @@ class DataColumn:
         numbers.
     ordered : bool
         Whether the levels of a factor are ordered.
+    text : bool
+        Whether the levels of a factor are those of text, and not categories.
     """
 
     name: str
@@ -41,6 +43,7 @@ class DataColumn:
     entries: np.ndarray
     levels: pd.Index | None = None
     ordered: bool = False
+    text: bool = False
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -110,7 +113,7 @@ def read_column(data: Any, name: str) -> DataColumn:
         column = _pandas_of(column)
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        return _factor(name, column.cat.codes.to_numpy(dtype=np.intp), dtype.categories, bool(dtype.ordered))
+        return DataColumn(name, "factor", column.cat.codes.to_numpy(dtype=np.intp), dtype.categories, bool(dtype.ordered))
     if pd.api.types.is_bool_dtype(dtype):
         return _logical(name, column)
     if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype):
@@ -130,7 +133,7 @@ def read_column(data: Any, name: str) -> DataColumn:
         raise _not_taken(name, dtype)
     codes, found = pd.factorize(column)
     levels, order = _sorted(pd.Index(found, dtype=object))
-    return _factor(name, np.append(order, _NO_CODE)[codes], levels)
+    return DataColumn(name, "factor", np.append(order, _NO_CODE)[codes], levels, text=True)
 
 
 def columns_of(data: Any, names: Sequence[str]) -> dict[str, DataColumn]:
@@ -207,11 +210,6 @@ def _sorted(levels: pd.Index) -> tuple[pd.Index, np.ndarray]:
     places = np.empty(len(levels), dtype=np.intp)
     places[order] = np.arange(len(levels))
     return levels[order], places
-
-
-def _factor(name: str, codes: np.ndarray, levels: pd.Index, ordered: bool = False) -> DataColumn:
-    """Return a factor."""
-    return DataColumn(name, "factor", codes, levels, ordered)
 
 
 def with_used_levels(column: DataColumn) -> DataColumn:

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from .._tables import text_of_level
 from ._parsing import Expression
-from ._tokens import Token, in_python, in_r
+from ._tokens import FormulaText, Token, in_python, in_r
 
 MANY_LEVELS = 64
 """The indicators of a factor with more levels than this are a sparse matrix."""
@@ -27,12 +27,6 @@ def indicators(n_levels: int) -> Any:
 
 def options_of(one: Expression) -> dict[str, Any]:
     """Return the arguments of a factor function after the first: "contrasts", "levels" and "ordered"."""
-    from formulaic.transforms import TRANSFORMS
-
-    known = {
-        name: TRANSFORMS[name] for name in ("contr", "Treatment", "Sum", "Helmert", "Diff", "Poly") if name in TRANSFORMS
-    }
-    known |= {"c": lambda *values: list(values)}
     options: dict[str, Any] = {}
     for at, argument in enumerate(one.arguments[1:]):
         name, value = _keyword(argument)
@@ -42,11 +36,20 @@ def options_of(one: Expression) -> dict[str, Any]:
             raise ValueError(
                 f"{one.name} has an argument that is not covered: {in_r(argument)!r}. Pass contrasts or levels."
             )
-        try:
-            options[name] = eval(in_python(value, {}), {"__builtins__": {}}, known)
-        except Exception as error:
-            raise ValueError(f"The argument {in_r(argument)!r} of {one.name} cannot be understood: {error}.") from error
+        options[name] = _value(value, one.name)
     return options
+
+
+def _value(tokens: Sequence[Token], of: str) -> Any:
+    """Return the value of an argument: contrasts such as contr.treatment(base=2), or a list such as c("a", "b")."""
+    from formulaic.transforms import TRANSFORMS
+
+    names = ("contr", "Treatment", "Sum", "Helmert", "Diff", "Poly")
+    known = {"c": lambda *values: list(values)} | {name: TRANSFORMS[name] for name in names if name in TRANSFORMS}
+    try:
+        return eval(in_python(tokens, {}), {"__builtins__": {}}, known)
+    except Exception as error:
+        raise ValueError(f"The argument {in_r(tokens)!r} of {of} cannot be understood: {error}.") from error
 
 
 def _keyword(argument: Sequence[Token]) -> tuple[str | None, Sequence[Token]]:
@@ -86,6 +89,8 @@ def contrasts_of(
         given = "contr.poly" if ordered else "contr.treatment"
     if isinstance(given, str) and given == "contr.treatment":
         return given, indicators(len(levels))[:, 1:], tuple(map(text_of_level, levels[1:]))
+    if isinstance(given, str) and given.endswith(")"):
+        given = _value(FormulaText(given).tokens, f"the contrasts of {name}")
     if isinstance(given, str):
         kind = given.removeprefix("contr.")
         if kind not in _NAMED:

@@ -183,6 +183,8 @@ class Design:
             raise AssertionError("a formula without a left side has no outcome")
         name = self.parsed.response.name
         of_response = values.of[name]
+        if self.evaluator.variables[name].logical:
+            raise ValueError(f"The outcome {name} holds truth values: make it a column of numbers, 0 and 1.")
         if of_response.ndim == 1 or of_response.shape[1] != 1:
             raise ValueError(
                 f"The left side of the formula must be one column of numbers; {name} is a factor, or has several."

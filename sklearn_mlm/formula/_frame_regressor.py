@@ -15,7 +15,7 @@ from ..models._base import POPULATION, GroupedRegressor
 from ..moments._labels import MISSING, as_array
 from ._columns import DataColumn, columns_of, frame_of, length_of, names_of_frame
 from ._design import Design
-from ._rows_of_fit import MissingRows, missing_in, refuse_missing
+from ._rows_of_fit import MissingRows, gaps_of, missing_in, refuse_missing
 
 
 class FrameRegressor(GroupedRegressor):
@@ -43,7 +43,7 @@ class FrameRegressor(GroupedRegressor):
         data = frame_of(data)
         columns = columns_of(data, tuple(self._design.grid))
         complete = ~missing_in(columns, length_of(data))
-        refuse_missing(columns, complete, "model_matrix")
+        refuse_missing(gaps_of(columns), len(complete), "model_matrix")
         index = data.index if isinstance(data, pd.DataFrame) else None
         return pd.DataFrame(self._design.rows_of(columns, len(complete)), columns=self._design.names, index=index)
 
@@ -125,7 +125,7 @@ class FrameRegressor(GroupedRegressor):
         columns = columns_of(data, self._design.columns)
         complete = ~missing_in(columns, length_of(data))
         if self.na_action == "raise":
-            refuse_missing(columns, complete, 'a model with na_action="raise"')
+            refuse_missing(gaps_of(columns), len(complete), 'a model with na_action="raise"')
         rows = np.flatnonzero(complete)
         matrix, codes, _ = self._located(data, columns, rows, groups)
         if len(rows) == len(complete):

@@ -39,7 +39,7 @@ def lmer(
     na_action : {"drop", "raise"}, default="drop"
         Whether rows with a missing value in a column of the model are dropped, as in R, or a ValueError is raised.
     contrasts : dict, default=None
-        Contrasts of factors by name, such as ``{"machine": "contr.sum"}``.
+        Contrasts of factors by name, such as ``{"machine": "contr.sum"}`` or ``{"machine": "contr.treatment('B')"}``.
     new_groups : {"population", "error", "nan"}, default="population"
         How `predict` treats a group that the data do not have.
 

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from ._sums import COMPARISONS, FACTOR_FUNCTIONS, arguments_of, bars_of, check_signs, in_parentheses, signed, without_numbers
 from ._tokens import FormulaText, Token, closing, in_python, in_r, parts_between
 
 _CONSTANTS = ("TRUE", "FALSE", "True", "False")
+# What to write in place of functions of R, and of some of Python.
+_INSTEAD = {
+    "relevel": 'C(x, contr.treatment("B")) compares with the level B, as does a pandas.Categorical that begins with it',
+    "ifelse": "I(x > 5) is TRUE where the condition holds",
+    "cut": "make the column with pandas.cut first",
+    "pd.cut": "make the column with pandas.cut first",
+    "interaction": "write a:b",
+    "ns": "cr(x, df=4) is a natural cubic spline",
+    "s": "bs(x, df=4) and cr(x, df=4) are splines",
+    "mean": "center(x) is x less its mean",
+    "as.numeric": "columns of numbers are taken as they are; pandas.to_numeric makes numbers of text",
+    "Error": "a random term is (1 | g)",
+    "re": "a random term is (1 | g)",
+    "lag": "make the column with the method shift of pandas first",
+    "cbind": "the outcome is one column",
+}
 _ADVICE_OF_NAME = "put the names of columns with spaces or signs between backticks"
 
 
@@ -168,6 +185,14 @@ class _Reader:
                 raise self.text.error("a formula has one '~'", second[0].at)
             raise self.text.error("there is no '~' between the outcome and its terms, as in y ~ x + (1 | group)", 0)
         left, right = sides
+        comma = parts_between(self.text.tokens, ",")
+        if len(comma) > 1:
+            at = comma[0][-1] if comma[0] else self.text.tokens[0]
+            raise self.text.error(
+                "a comma stands within functions only: join terms by '+', and pass options such as REML=False outside of "
+                "the formula's quotes",
+                at.at + len(at.text),
+            )
         response = self._response(left) if left else None
         if not right:
             raise self.text.error("nothing stands after '~'; a model without predictors is 'y ~ 1 + (1 | group)'", self._end)
@@ -357,6 +382,8 @@ class _Reader:
     def _number(self, tokens: Sequence[Token], at: int) -> str:
         """Return an exponent; raise for other numbers, because 0 and 1 have been taken out."""
         token = tokens[at]
+        if at + 1 < len(tokens) and (tokens[at + 1].is_name or tokens[at + 1].is_sign(",")):
+            raise self.text.error("a bar is missing, as in (1 | group)", token.at + len(token.text))
         exponent = at > 0 and tokens[at - 1].is_sign("^", "**")
         if exponent and token.text.isdigit() and int(token.text) > 0:
             return token.text
@@ -378,9 +405,18 @@ class _Reader:
     def _column(self, token: Token) -> Expression:
         """Return the column that a token names."""
         if token.text not in self.in_python:
-            shown = ", ".join(map(repr, self.columns[:12])) + (", ..." if len(self.columns) > 12 else "")
-            raise self.text.error(f"{token.text!r} is not a column of the data, which has {shown}", token.at)
+            raise self.text.error(f"{token.text!r} is not a column of the data{self._meant(token.text)}", token.at)
         return Expression(token.text, (token.text,), self.in_python[token.text], at=token.at)
+
+    def _meant(self, name: str) -> str:
+        """Return the column that a wrong name may mean, or those that there are, in words."""
+        by_spelling = {column.lower().strip(): column for column in self.columns}
+        close = get_close_matches(name.lower(), by_spelling, n=1, cutoff=0.8)
+        if close:
+            column = by_spelling[close[0]]
+            quoted = "" if column == column.strip() else ", with a space at its end or beginning"
+            return f", which has {column!r}{quoted}"
+        return f", which has {', '.join(map(repr, self.columns[:12]))}{', ...' if len(self.columns) > 12 else ''}"
 
     def _call(self, tokens: list[Token]) -> Expression:
         """Return the expression of a call; `tokens` end with its closing bracket."""
@@ -448,9 +484,15 @@ class _Reader:
             if n_arguments > most:
                 raise self.text.error(f"{token.text} takes {most} argument(s), and is given {n_arguments}", token.at)
             return
-        known = ", ".join(sorted(name for name in self.functions if name.isidentifier() and name != "np"))
+        name = token.text
+        spelt = next((column for column in self.columns if column.startswith((f"{name} ", f"{name}("))), None)
+        if spelt is not None:
+            raise self.text.error(f"put the name of the column {spelt!r} between backticks", token.at)
+        if name in _INSTEAD:
+            raise self.text.error(f"{name} is not a function of formulas: {_INSTEAD[name]}", token.at)
+        known = ", ".join(sorted(one for one in (*self.functions, *FACTOR_FUNCTIONS, "offset") if one != "np"))
         raise self.text.error(
-            f"{token.text!r} is not a function of formulas, which are {known}, factor, C, offset and those of numpy, such "
+            f"{token.text!r} is not a function of formulas, which are {known} and those of numpy, such "
             "as np.sqrt (center, scale and poly, unlike x - x.mean(), remember what fit learnt)",
             token.at,
         )

@@ -29,7 +29,7 @@ from ._columns import columns_of, frame_of, length_of
 from ._design import Design
 from ._frame_regressor import FrameRegressor
 from ._parsing import ParsedFormula
-from ._rows_of_fit import MissingRows, missing_in, parsed_formula, refuse_missing, rows_of_fit
+from ._rows_of_fit import MissingRows, gaps_of, missing_in, parsed_formula, refuse_missing, rows_of_fit
 
 _CHOICES: dict[str, tuple[str | bool, ...]] = {
     "method": get_args(Method),
@@ -72,11 +72,11 @@ class FormulaRegressor(FrameRegressor):
     method : {"reml", "ml"}, default="reml"
         Restricted or full maximum likelihood.
     contrasts : dict, default=None
-        Contrasts of factors by name, such as ``{"machine": "contr.sum"}``; by default, as in R, treatment contrasts for
-        factors and polynomials for ordered categories.
+        Contrasts of factors by name, such as ``{"machine": "contr.sum"}`` or ``{"machine": "contr.treatment('B')"}``; by
+        default, as in R, treatment contrasts, whose reference is the first level, and polynomials for ordered categories.
     na_action : {"drop", "raise"}, default="drop"
         Whether `fit` drops rows with a missing value in a column of the model, as R does, or raises a ValueError. If rows
-        are dropped, `predict` returns NaN for such rows.
+        are dropped, predictions, intervals and residuals of such rows are NaN.
     new_groups : {"population", "error", "nan"}, default="population"
         How `predict` treats a group that `fit` has not seen: use the fixed part alone, raise a ValueError, or return NaN.
     weight_type : {"frequency", "precision"}, default="frequency"
@@ -249,7 +249,7 @@ class FormulaRegressor(FrameRegressor):
         columns = columns_of(data, self._design.columns)
         complete = ~missing_in(columns, length_of(data))
         if self.na_action == "raise":
-            refuse_missing(columns, complete, "predict")
+            refuse_missing(gaps_of(columns), len(complete), "predict")
         n_samples = len(complete)
         X, codes, offset = self._located(data, columns, np.flatnonzero(complete), groups)
         mean, std = np.full(n_samples, np.nan), np.full(n_samples, np.nan)
@@ -343,7 +343,7 @@ class FormulaRegressor(FrameRegressor):
         """Fit to data whose name the summary shows."""
         for name, choices in _CHOICES.items():
             check_choice(name, getattr(self, name), choices)
-        parsed = parsed_formula(self.formula, data, sample_weight)
+        parsed = parsed_formula(self.formula, data, y, sample_weight)
         _check_random_part(parsed)
         design, rows = rows_of_fit(
             parsed,

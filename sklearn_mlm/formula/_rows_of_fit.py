@@ -21,8 +21,8 @@ MissingRows = Literal["drop", "raise"]
 _SAME = 1e-6
 
 
-def parsed_formula(formula: str, data: Any, sample_weight: Any) -> ParsedFormula:
-    """Return the parts of a formula for the columns of data; "." leaves out a column of weights.
+def parsed_formula(formula: str, data: Any, y: Any, sample_weight: Any) -> ParsedFormula:
+    """Return the parts of a formula for the columns of data; "." leaves out y, by its name, and a column of weights.
 
     Raises
     ------
@@ -42,7 +42,8 @@ def parsed_formula(formula: str, data: Any, sample_weight: Any) -> ParsedFormula
     if not isinstance(formula, str):
         raise TypeError(f"formula must be a text such as 'y ~ x + (1 | group)'; found {formula!r}.")
     names = names_of_frame(frame_of(data))
-    return parse_formula(formula, names, functions(), [sample_weight] if isinstance(sample_weight, str) else [])
+    reserved = [name for name in (sample_weight, getattr(y, "name", None)) if isinstance(name, str)]
+    return parse_formula(formula, names, functions(), reserved)
 
 
 def rows_of_fit(
@@ -97,19 +98,20 @@ def rows_of_fit(
     columns = columns_of(data, [name for one in needed for name in one.columns])
     given = None if y is None else _numbers(y, "y", n_samples)
     weights = None if sample_weight is None else _weights(data, sample_weight, n_samples)
-    missing = missing_in(columns, n_samples)
-    for name in parsed.random[0].factors:
-        missing |= np.asarray(pd.isna(as_array(native_column(data, name))))
-    for values_or_none in (given, weights):
-        missing |= np.zeros(n_samples, dtype=bool) if values_or_none is None else np.isnan(values_or_none)
+    gaps = gaps_of(columns)
+    gaps |= {name: np.asarray(pd.isna(as_array(native_column(data, name)))) for name in parsed.random[0].factors}
+    gaps |= {name: np.isnan(one) for name, one in (("y", given), ("the weights", weights)) if one is not None}
+    missing = any_of(gaps, n_samples)
     if na_action == "raise":
-        refuse_missing(columns, ~missing, 'fit with na_action="raise"')
+        refuse_missing(gaps, n_samples, 'fit with na_action="raise"')
     if not n_samples:
         raise ValueError("data has no rows.")
     if missing.all():
         raise ValueError(
-            "No row of the data is complete: every one has a missing value in a column of the model. " + _counts(columns)
+            "No row of the data is complete: every one has a missing value in a column of the model. " + _counts(gaps)
         )
+    if response is None:
+        _refuse_outcome(columns, given)
     n_missing = int(np.count_nonzero(missing))
     # A row of weight 0 is no row: it must not even say which levels there are.
     left_out = missing if weights is None else missing | (weights == 0)
@@ -142,28 +144,49 @@ def rows_of_fit(
     return design, checked
 
 
-def missing_in(columns: Mapping[str, DataColumn], n_samples: int) -> np.ndarray:
-    """Return in which rows a value of some columns is missing."""
+def gaps_of(columns: Mapping[str, DataColumn]) -> dict[str, np.ndarray]:
+    """Return in which rows the value of each column is missing."""
+    return {name: column.missing for name, column in columns.items()}
+
+
+def any_of(gaps: Mapping[str, np.ndarray], n_samples: int) -> np.ndarray:
+    """Return in which rows a value is missing."""
     missing = np.zeros(n_samples, dtype=bool)
-    for column in columns.values():
-        missing |= column.missing
+    for gap in gaps.values():
+        missing |= gap
     return missing
 
 
-def refuse_missing(columns: Mapping[str, DataColumn], complete: np.ndarray, of: str) -> None:
+def missing_in(columns: Mapping[str, DataColumn], n_samples: int) -> np.ndarray:
+    """Return in which rows a value of some columns is missing."""
+    return any_of(gaps_of(columns), n_samples)
+
+
+def refuse_missing(gaps: Mapping[str, np.ndarray], n_samples: int, of: str) -> None:
     """Raise a ValueError unless all rows are complete; `of` says what does not take the others."""
-    if not complete.all():
+    missing = any_of(gaps, n_samples)
+    if missing.any():
         raise ValueError(
-            f"{np.count_nonzero(~complete)} of {len(complete)} rows have missing values, which {of} does not take. "
-            f"{_counts(columns)}Drop these rows, or impute the values."
+            f"{np.count_nonzero(missing)} of {n_samples} rows have missing values, which {of} does not take. {_counts(gaps)}"
+            "Drop these rows, or impute the values."
         )
 
 
-def _counts(columns: Mapping[str, DataColumn]) -> str:
+def _counts(gaps: Mapping[str, np.ndarray]) -> str:
     """Return how many values of each column are missing, in words."""
-    counts = {name: int(np.count_nonzero(column.missing)) for name, column in columns.items()}
+    counts = {name: int(np.count_nonzero(gap)) for name, gap in gaps.items()}
     named = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
     return f"Missing are {named}. " if named else ""
+
+
+def _refuse_outcome(columns: Mapping[str, DataColumn], y: np.ndarray | None) -> None:
+    """Raise if a column of the formula is the outcome that was passed."""
+    for name, column in columns.items():
+        if column.kind == "number" and y is not None and np.array_equal(column.entries, y, equal_nan=True):
+            raise ValueError(
+                f"The column {name!r}, which the formula names, holds y, the outcome, which cannot explain itself. Leave it "
+                "out of the formula, or out of the data if the formula has '.'."
+            )
 
 
 def _outcome(design: Design, values: Values, given: np.ndarray | None) -> np.ndarray:
@@ -184,7 +207,7 @@ def _weights(data: Any, sample_weight: Any, n_samples: int) -> np.ndarray:
     """Return row weights, or those in the column that is named; NaN for a missing one."""
     if isinstance(sample_weight, str):
         if sample_weight not in names_of_frame(data):
-            raise ValueError(f"sample_weight names the column {sample_weight!r}, which the data do not have.")
+            raise ValueError(f"The weights shall be the column {sample_weight!r}, which the data do not have.")
         sample_weight = native_column(data, sample_weight)
     weights = _numbers(sample_weight, "sample_weight", n_samples)
     as_weights(np.where(np.isnan(weights), 1.0, weights), n_samples)

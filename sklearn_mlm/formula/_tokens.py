@@ -67,6 +67,8 @@ class FormulaText:
                 at += len(self.text[at:]) - len(self.text[at:].lstrip())
                 if self.text[at] == "`":
                     raise self.error("the backtick is not closed", at)
+                if self.text[at] == "$":
+                    raise self.error("write the name of the column alone: columns are those of the data", at)
                 raise self.error(
                     f"{self.text[at]!r} is not part of the language; put names with such characters between backticks", at
                 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
+from .._inputs import warn_caller
 from .._tables import text_of_level
 from ._columns import DataColumn
 from ._contrasts import chosen_levels, contrasts_of, indicators, is_function, options_of
@@ -17,6 +18,8 @@ from ._parsing import Expression
 # A value that differs by more than this from that of the same row among other rows depends on these.
 _SAME = 1e-8
 _ROWS_TRIED = ((0.25, 0.5, 0.75), (0.4,))
+# So many different numbers may well be levels of a factor.
+_FEW_LEVELS = 20
 _ADVICE = "center, scale, poly and splines remember what fit learnt"
 
 
@@ -209,10 +212,13 @@ class Evaluator:
                     frame, context=functions(), output="numpy", na_action="ignore", ensure_full_rank=False
                 )
         except Exception as error:
+            words = [name for name in self._needed(self._computed) if columns[name].kind == "factor"]
+            more = f" No function takes text, which {', '.join(map(repr, words))} holds." if words else ""
             raise ValueError(
                 self._told(
                     f"A function of the formula cannot be computed: {error}. It must have a value for each row; {_ADVICE}."
                 )
+                + more
             ) from error
         self._spec = matrix.model_spec
         of_text = {str(term): term for term in self._spec.terms}
@@ -233,16 +239,19 @@ class Evaluator:
             message = message.replace(alias, name)
         return message
 
+    def _needed(self, which: Iterable[str]) -> dict[str, None]:
+        """Return the names of the columns that some functions need."""
+        return dict.fromkeys(name for one in which for name in self._expressions[one].columns)
+
     def _frame(self, columns: Mapping[str, DataColumn], which: Sequence[str]) -> pd.DataFrame:
         """Return the columns that some functions need, under their names in Python."""
-        needed = dict.fromkeys(name for one in which for name in self._expressions[one].columns)
-        return pd.DataFrame({self._in_python[name]: columns[name].objects() for name in needed})
+        return pd.DataFrame({self._in_python[name]: columns[name].objects() for name in self._needed(which)})
 
     def _evaluate(self, columns: Mapping[str, DataColumn], which: Sequence[str]) -> dict[str, np.ndarray]:
         """Return the values of some functions in other rows, with what they have learnt."""
         if not which:
             return {}
-        for name in {name for one in which for name in self._expressions[one].columns}:
+        for name in self._needed(which):
             learnt = self._kinds[name]
             if (columns[name].kind == "factor") != (learnt == "factor"):
                 raise ValueError(
@@ -307,6 +316,8 @@ class Evaluator:
         if "levels" in options:
             levels = chosen_levels(one.name, options["levels"], levels)
         ordered = one.function == "ordered" or bool(options.get("ordered", ordered))
+        if one.function is None and column.text:
+            _warn_of_numbers(column)
         if len(levels) < 2:
             only = f"the level {text_of_level(levels[0])!r}" if len(levels) else "no level"
             raise ValueError(f"The factor {one.name} has only {only} in the complete rows: leave it out of the formula.")
@@ -351,6 +362,19 @@ class Evaluator:
                 "effect of a new level is not known: leave these rows out, or fit them too."
             )
         return result
+
+
+def _warn_of_numbers(column: DataColumn) -> None:
+    """Warn of text with so many different numbers that it may not have been meant as a factor."""
+    levels = cast(pd.Index, column.levels)
+    numbers = pd.to_numeric(pd.Series(levels, dtype=object), errors="coerce").notna()
+    # One word may say that a value is missing.
+    if len(levels) > _FEW_LEVELS and (~numbers).sum() <= 1:
+        others = f" but for {levels[~numbers.to_numpy()][0]!r}" if not numbers.all() else ""
+        warn_caller(
+            f"The column {column.name!r} holds numbers as text{others}, and is a factor with {len(levels)} levels. "
+            "pandas.to_numeric makes numbers of it; astype('category') says that it is a factor."
+        )
 
 
 def _kind_of(level: Any) -> str:
@@ -398,4 +422,6 @@ def _numbers_of(column: DataColumn) -> np.ndarray:
     """Return a column as numbers."""
     if column.kind == "factor":
         raise ValueError(f"The column {column.name!r} held numbers in fit, and holds text or categories.")
+    if np.isinf(column.entries).any():
+        raise ValueError(f"The column {column.name!r} holds infinity. Leave out these rows, or transform the column.")
     return column.entries.astype(np.float64, copy=False)

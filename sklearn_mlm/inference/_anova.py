@@ -10,6 +10,7 @@ import pandas as pd
 
 from .._inputs import check_choice
 from .._typing import DegreesOfFreedom, FittedModel, GroupedFit
+from ._annotated_table import DDF_NAMES, AnnotatedTable
 from ._contrasts import independent_rows
 from ._distributions import f_test
 from ._fits import formula_fit_of
@@ -51,7 +52,7 @@ def anova(
     table : pandas.DataFrame
         Indexed by term, with the columns "sum_sq" (the sum of squares at which a test with the residual variance has the
         same statistic, in units of y squared), "F", "df1", "df2" and "p_value". NaN for a term without estimable
-        coefficients.
+        coefficients. It prints with digits that suit it.
 
     Raises
     ------
@@ -80,19 +81,21 @@ def anova(
     >>> sleepstudy = load_sleepstudy(as_frame=True).frame
     >>> sleepstudy["phase"] = pd.cut(sleepstudy["days"], [-1, 1, 5, 9], labels=["before", "early", "late"], ordered=False)
     >>> model = lmer("reaction ~ phase + days + (1 | subject)", sleepstudy)
-    >>> anova(model).round(3)
-              sum_sq       F  df1    df2  p_value
-    term
-    phase   2157.843   1.125  2.0  159.0    0.327
-    days   32852.726  34.258  1.0  159.0    0.000
+    >>> anova(model)
+    term    sum_sq      F  df1  df2  p_value
+    phase   2157.8   1.13    2  159    0.327
+    days   32852.7  34.26    1  159   <0.001
+    Type 3 tests, Satterthwaite's degrees of freedom.
     """
     if others:
-        return likelihood_ratio_test(model, *others)
+        table = likelihood_ratio_test(model, *others)
+        return AnnotatedTable(table).annotated(["Likelihood ratio tests, each with the model above, fitted by ML."])
     fit, design = formula_fit_of(model, "anova")
     if isinstance(type, bool) or str(type) not in _KINDS:
         raise ValueError(f"type must be 1, 2 or 3; found {type!r}.")
     check_choice("ddf", ddf, get_args(DegreesOfFreedom))
-    return _table(fit, ddf, TermHypotheses(fit, design).of_type(_KINDS[str(type)]))
+    kind = _KINDS[str(type)]
+    return _table(fit, ddf, TermHypotheses(fit, design).of_type(kind), f"Type {kind} tests")
 
 
 def drop1(model: FittedModel, *, ddf: DegreesOfFreedom = "satterthwaite") -> pd.DataFrame:
@@ -131,10 +134,10 @@ def drop1(model: FittedModel, *, ddf: DegreesOfFreedom = "satterthwaite") -> pd.
     """
     fit, design = formula_fit_of(model, "drop1")
     check_choice("ddf", ddf, get_args(DegreesOfFreedom))
-    return _table(fit, ddf, TermHypotheses(fit, design).of_droppable_terms())
+    return _table(fit, ddf, TermHypotheses(fit, design).of_droppable_terms(), "Tests of terms that can be left out")
 
 
-def _table(fit: GroupedFit, ddf: DegreesOfFreedom, hypotheses: Mapping[str, np.ndarray]) -> pd.DataFrame:
+def _table(fit: GroupedFit, ddf: DegreesOfFreedom, hypotheses: Mapping[str, np.ndarray], what: str) -> AnnotatedTable:
     """Return the F test of each hypothesis."""
     rows: list[Any] = []
     for contrasts in hypotheses.values():
@@ -147,4 +150,5 @@ def _table(fit: GroupedFit, ddf: DegreesOfFreedom, hypotheses: Mapping[str, np.n
         of_squares = statistic / factor * len(contrasts) * fit.residual_variance
         rows.append([of_squares, *f_test(statistic, float(len(contrasts)), df)])
     columns = ["sum_sq", "F", "df1", "df2", "p_value"]
-    return pd.DataFrame(rows, columns=columns, index=pd.Index(list(hypotheses), name="term"), dtype=np.float64)
+    table = AnnotatedTable(rows, columns=columns, index=pd.Index(list(hypotheses), name="term"), dtype=np.float64)
+    return table.annotated([f"{what}, {DDF_NAMES[ddf]} degrees of freedom."])

@@ -19,7 +19,7 @@ from ..likelihood._mixed_fit import MixedEffectsFit
 from ..likelihood._random_terms import INTERCEPT
 from ..moments._rows import as_outcome
 
-_GROUPED = "RandomInterceptRegressor or MixedEffectsRegressor"
+_GROUPED = "RandomInterceptRegressor or MixedEffectsRegressor (or a model of lmer)"
 _NOT_OURS = "{} must be a {}, or a pipeline or search that ends in one; found {}."
 
 
@@ -193,5 +193,8 @@ def random_intercept_fit_of(model: FittedModel, name: str = "model", instead: st
     """
     fit = mixed_fit_of(model, name)
     if not isinstance(fit, Fit):
-        raise TypeError(_NOT_OURS.format(name, "RandomInterceptRegressor", type(last_step(model)[0]).__name__) + instead)
+        raise TypeError(
+            f"{name} must be a RandomInterceptRegressor, or another model of which the intercept alone varies; found "
+            f"{type(last_step(model)[0]).__name__} with {' + '.join(map(str, cast(Any, fit).random_terms))}.{instead}"
+        )
     return fit

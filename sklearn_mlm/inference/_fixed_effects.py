@@ -183,6 +183,6 @@ def _kenward_roger(fit: MixedFit, ddf: DegreesOfFreedom) -> KenwardRoger | None:
     if not fit.reml:
         raise ValueError(
             'ddf="kenward_roger" adjusts for variances estimated by REML, but the model was fitted by maximum likelihood: '
-            'fit it with method="reml".'
+            'fit it by REML (method="reml", or REML=True of lmer), or pass ddf="satterthwaite".'
         )
     return KenwardRoger.of(*terms)

@@ -223,10 +223,10 @@ def _linear(node: ast.expr, text: str, names: Sequence[str]) -> np.ndarray:
 
 
 def _unknown(name: str, names: Sequence[str]) -> ValueError:
-    """Return the error for a name that is not a fixed effect."""
+    """Return the error for a name that is none of those that have weights."""
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return ValueError(f"{name!r} is not a fixed effect of the model, which has {', '.join(map(repr, names))}.{hint}")
+    return ValueError(f"{name!r} cannot be combined: there is none of this name among {', '.join(map(repr, names))}.{hint}")
 
 
 def _text_of(weights: np.ndarray, names: Sequence[str]) -> str:

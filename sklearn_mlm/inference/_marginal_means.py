@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from .._inputs import check_choice, check_level, warn_caller
-from .._tables import cells_of, text_of_level
+from .._tables import text_of_level
 from .._typing import DegreesOfFreedom, FittedModel, GroupedFit
+from ._annotated_table import DDF_NAMES, AnnotatedTable
 from ._distributions import half_width
 from ._estimability import not_estimable
 from ._fits import formula_fit_of
@@ -21,16 +22,10 @@ from ._hypotheses import hypotheses_of
 from ._multiplicity import Adjustment, adjusted_half_widths, adjusted_p_values
 from ._reference_grid import CellWeights, ReferenceGrid
 
-_DDF_NAMES = {
-    "kenward_roger": "Kenward and Roger's",
-    "satterthwaite": "Satterthwaite's",
-    "residual": "N - k",
-    "normal": "infinite",
-}
 _OF_MEANS = ("estimate", "std_error", "df", "ci_lower", "ci_upper")
 _OF_COMPARISONS = ("contrast", "t", "p_value")
 _ADJUSTED = {
-    "tukey": "P-values adjusted by Tukey's method for a family of {} means.",
+    "tukey": "P-values adjusted by Tukey's method for a family of {} {}s.",
     "holm": "P-values adjusted by Holm's method for {} comparisons, intervals by Bonferroni's.",
     "bonferroni": "P-values adjusted by Bonferroni's method for {} comparisons.",
     "sidak": "P-values adjusted by Sidak's method for {} comparisons.",
@@ -50,6 +45,7 @@ class _Combinations:
     weights: np.ndarray
     offset: np.ndarray
     notes: tuple[str, ...]
+    what: str
 
     def estimates(self, weights: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return estimates, standard errors and degrees of freedom; NaN for what cannot be estimated."""
@@ -75,43 +71,6 @@ class _Combinations:
         """Return what the combinations in some rows are called: their levels."""
         shown = [name for name in self.labels if name not in self.by]
         return [" ".join(text_of_level(self.labels[name].iloc[row]) for name in shown) for row in rows]
-
-
-class AnnotatedTable(pd.DataFrame):  # type: ignore[misc, unused-ignore]
-    """A data frame that prints its numbers with digits that suit them, and notes below, which are its attribute `notes`.
-
-    Whatever pandas makes of it is an ordinary data frame.
-    """
-
-    _metadata = ["notes", "_labels", "_combinations"]  # noqa: RUF012
-    notes: list[str]
-    _labels: list[str]
-
-    @property
-    def _constructor(self) -> Any:
-        return pd.DataFrame
-
-    def __repr__(self) -> str:
-        texts = self._texts()
-        widths = {name: max(len(str(name)), *texts[name].str.len()) for name in texts}
-        lines = [list(map(str, texts.columns)), *texts.to_numpy().tolist()]
-        aligned = [
-            "  ".join(
-                text.ljust(width) if name in self._labels else text.rjust(width)
-                for text, (name, width) in zip(line, widths.items(), strict=True)
-            ).rstrip()
-            for line in lines
-        ]
-        return "\n".join([*aligned, *self.notes])
-
-    def _repr_html_(self) -> str:
-        return self._texts().to_html(border=0, index=False) + "".join(f"<p>{note}</p>" for note in self.notes)
-
-    def _texts(self) -> pd.DataFrame:
-        """Return the cells as text, the labels in the first columns."""
-        plain = pd.DataFrame(self)
-        labels, numbers = plain[self._labels].map(text_of_level), plain.drop(columns=self._labels)
-        return pd.concat([labels, cells_of(numbers)], axis=1)
 
 
 class MarginalMeans(AnnotatedTable):
@@ -352,7 +311,9 @@ def estimated_trends(
     """
     grid, by_columns, fit = _grid(model, factors, by, at, weights, ddf, level, "estimated_trends")
     rows, offset = grid.derivative(variable)
-    return _means(fit, grid, by_columns, rows, offset, ddf, level, [f"Slopes by {variable}.", *grid.notes()], "slope")
+    return _means(
+        fit, grid, by_columns, rows, offset, ddf, level, [f"Slopes by {variable}.", *grid.notes(variable)], "slope"
+    )
 
 
 def _grid(
@@ -400,8 +361,8 @@ def _means(
     what: str,
 ) -> MarginalMeans:
     """Return the table of the combinations that rows of the model matrix are."""
-    notes = [*notes, f"{100 * level:g}% intervals, {_DDF_NAMES[ddf]} degrees of freedom."]
-    here = _Combinations(fit, ddf, level, grid.table, by, rows, offset, tuple(notes))
+    notes = [*notes, f"{100 * level:g}% intervals, {DDF_NAMES[ddf]} degrees of freedom."]
+    here = _Combinations(fit, ddf, level, grid.table, by, rows, offset, tuple(notes), what)
     estimates, errors, df = here.estimates(rows, offset)
     half = half_width(level, errors, df)
     table = MarginalMeans(
@@ -416,8 +377,8 @@ def _means(
         )
         warn_caller(sentence)
         notes.append(sentence)
-    table.notes, table._labels, table._combinations = notes, grid.names, here
-    return table
+    table._combinations = here
+    return table.annotated(notes, grid.names)
 
 
 def _comparison(
@@ -450,6 +411,5 @@ def _comparison(
     notes = list(here.notes)
     n_means, n_comparisons = given[0][3], len(given[0][1])
     if adjust != "none" and n_comparisons > 1:
-        notes.append(_ADJUSTED[adjust].format(n_means if adjust == "tukey" else n_comparisons))
-    table.notes, table._labels = notes, [*here.by, "contrast"]
-    return table
+        notes.append(_ADJUSTED[adjust].format(n_means if adjust == "tukey" else n_comparisons, here.what))
+    return table.annotated(notes, [*here.by, "contrast"])

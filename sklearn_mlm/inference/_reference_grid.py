@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from .._tables import number_text
+from .._tables import number_text, text_of_level
 from .._typing import FixedDesign
 
 CellWeights = Literal["equal", "proportional"]
@@ -72,7 +72,9 @@ class ReferenceGrid:
                 raise ValueError(f"at holds several values of {name!r}: name it among the factors, or give one value.")
             else:
                 self.held[name] = column.mean if chosen is None else float(chosen)
+        # A factor that is held at one level has an average over one.
         self.averaged = [name for name in levels if name not in self.names]
+        self._levels = levels
         order = [*self.names, *self.averaged]
         empty = next((name for name in order if not len(levels[name])), None)
         if empty is not None:
@@ -172,14 +174,34 @@ class ReferenceGrid:
             raise ValueError(f"{variable!r} is a factor, which has no slope. Name a column of numbers.")
         return column
 
-    def notes(self) -> list[str]:
-        """Return what the means are averages over, and at which values the other columns are held."""
-        notes = []
-        if self.averaged:
-            notes.append(f"Averaged over the levels of {', '.join(self.averaged)}.")
-        if self.held:
-            held = ", ".join(
-                f"{name} = {number_text(value, 4).rstrip('0').rstrip('.')}" for name, value in self.held.items()
-            )
-            notes.append(f"At {held}.")
+    def notes(self, variable: str | None = None) -> list[str]:
+        """Return what the means, or slopes by a variable, are averages over, and where the other columns are held."""
+        slope = () if variable is None else (self._column(variable),)
+        notes, over = [], [name for name in self.averaged if len(self._levels[name]) > 1]
+        if over:
+            notes.append(f"Averaged over the levels of {', '.join(map(self._with_chosen_levels, over))}.")
+        held = {name: text_of_level(self._levels[name][0]) for name in self.averaged if name not in over}
+        held |= {name: number_text(value, 4).rstrip("0").rstrip(".") for name, value in self.held.items()}
+        if held:
+            notes.append(f"At {', '.join(f'{name} = {text}' for name, text in held.items())}.")
+        for name in self.names:
+            others = [other for other in over if self._interact(name, other, *slope)]
+            if others:
+                notes.append(
+                    f"{name} interacts with {' and '.join(others)}, on which the differences between its levels depend."
+                )
         return notes
+
+    def _with_chosen_levels(self, name: str) -> str:
+        """Return the name of a factor, with its levels if only some of them are averaged over."""
+        levels = self._levels[name]
+        some = len(levels) < len(self._design.grid[name].levels)
+        return f"{name} ({', '.join(map(text_of_level, levels))})" if some else name
+
+    def _interact(self, *names: str) -> bool:
+        """Return whether a term of the model has all of some columns."""
+        columns = self._design.columns_of_variables
+        terms = (
+            {name for one in (*factors, *numbers) for name in columns[one]} for _, _, factors, numbers in self._design.terms
+        )
+        return any(set(names) <= term for term in terms)

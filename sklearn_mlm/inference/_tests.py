@@ -151,7 +151,10 @@ def random_effects_test(model: FittedModel) -> pd.DataFrame:
 
     fit = mixed_fit_of(model)
     if not isinstance(fit, MixedEffectsFit):
-        raise TypeError("model must be a MixedEffectsRegressor; random_intercept_test tests a RandomInterceptRegressor.")
+        raise TypeError(
+            "model must be a MixedEffectsRegressor, or another model with random slopes: random_intercept_test tests a "
+            "random intercept alone."
+        )
     if fit.residual_variance == 0:
         raise ValueError("The model leaves no residual (sigma2 = 0): the likelihood has no maximum to compare with.")
     rows = {}

@@ -20,7 +20,7 @@ from .._typing import RandomState
 from ..models._base import GroupedRegressor
 from ..models._group_column import split_group_column
 from ..models._pooled_ols import pooled
-from ..moments._labels import as_labels, factorize
+from ..moments._labels import as_array, as_labels, factorize
 from ..moments._rows import as_weights, check_containers
 from ._routing import parts_of, request_groups, takes_groups
 from ._scorers import GroupScorer, Metric, make_group_scorer
@@ -117,6 +117,9 @@ def cross_validate_groups(
     check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
     scorers = _scorers(scoring)
     models = _by_name(model)
+    missing = 0 if y is None else int(pd.isna(as_array(y)).sum())
+    if missing:
+        raise ValueError(f"y is missing in {missing} row(s), whose predictions no metric can judge: leave these rows out.")
     labels = _labels(models, X, y, groups)
     codes, levels = factorize(labels)
     if not is_whole(cv, 2, len(levels)):

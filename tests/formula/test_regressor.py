@@ -22,7 +22,16 @@ from sklearn_mlm import (
     cross_validate_groups,
 )
 from sklearn_mlm.formula import FormulaRegressor, lmer
-from sklearn_mlm.inference import augment, fixed_effects, influence, predict_interval, residuals
+from sklearn_mlm.inference import (
+    augment,
+    fixed_effects,
+    influence,
+    known_groups,
+    predict_interval,
+    r2,
+    residual_variance_test,
+    residuals,
+)
 
 
 def same_model(a, b):
@@ -197,15 +206,44 @@ def test_predictions_of_incomplete_rows_are_missing():
 
 def test_missing_values_can_be_refused():
     rows = with_gaps()
-    with pytest.raises(ValueError, match=r"6 of 40 rows have missing values.*Missing are 2 of x, 1 of f, 2 of y"):
+    with pytest.raises(ValueError, match=r"6 of 40 rows have missing values.*Missing are 2 of x, 1 of f, 2 of y, 1 of g\."):
         lmer("y ~ x + f + (1 | g)", rows, na_action="raise")
     model = lmer("y ~ x + f + (1 | g)", rows.drop(columns="remark").dropna(), na_action="raise")
     with pytest.raises(ValueError, match="1 of 1 rows have missing values"):
         model.predict(rows.loc[[10]])
     with pytest.raises(ValueError, match="No row of the data is complete"):
         lmer("y ~ remark + (1 | g)", rows)
-    with pytest.raises(ValueError, match="this function does not take"):
-        residuals(lmer("y ~ x + f + (1 | g)", rows), rows)
+    with pytest.raises(ValueError, match=r'a model with na_action="raise" does not take. Missing are 2 of x, 1 of f'):
+        residuals(model, rows)
+
+
+@pytest.mark.parametrize("random", ["(1 | g)", "(1 + x | g)"])
+def test_incomplete_rows_are_missing_in_tables_and_count_for_nothing(random):
+    rows = straight_lines()
+    rows["o"] = np.sin(np.arange(len(rows)))
+    used = rows.copy()
+    gaps = {"x": [3, 4], "o": [5], "y": [6, 7], "g": [8]}
+    rows = rows.astype({"g": object})
+    for name, at in gaps.items():
+        rows.loc[at, name] = np.nan
+    lost = [3, 4, 5, 6, 7, 8]
+    used = used.drop(index=lost)
+    formula = f"y ~ x + offset(o) + {random}"
+    model, of_used = lmer(formula, rows), lmer(formula, used)
+    same_model(model, of_used)
+    without_predictors = [3, 4, 5]
+    for function, missing in ((residuals, [3, 4, 5, 6, 7]), (predict_interval, without_predictors)):
+        found = function(model, rows)
+        assert found.index.equals(rows.index)
+        assert np.isnan(np.asarray(found).reshape(len(rows), -1)).all(axis=1).nonzero()[0].tolist() == missing
+        np.testing.assert_allclose(found.loc[used.index], function(of_used, used), rtol=1e-8, atol=1e-8)
+    table = augment(model, rows)
+    assert np.flatnonzero(table[".fitted"].isna()).tolist() == without_predictors
+    assert np.flatnonzero(~table[".known"]).tolist() == [3, 4, 5, 8]
+    pd.testing.assert_frame_equal(influence(model, rows), influence(of_used, used), check_index_type=False, rtol=1e-6)
+    pd.testing.assert_series_equal(residual_variance_test(model, rows), residual_variance_test(of_used, used))
+    pd.testing.assert_series_equal(r2(model, rows), r2(of_used, used))
+    assert known_groups(model, rows).tolist() == [len(rows) - 4, 0, 4]
 
 
 def test_a_new_level_of_a_fixed_factor_is_refused_and_a_new_group_is_not():
@@ -397,6 +435,17 @@ def test_contrasts_change_coefficients_and_nothing_else():
         lmer("y ~ a + (1 | g)", rows, contrasts={"a": "contr.what"})
 
 
+def test_contrasts_may_have_arguments():
+    rows = two_factors()
+    for base in ("'c2'", "base=2"):
+        model = lmer("y ~ b + (1 | g)", rows, contrasts={"b": f"contr.treatment({base})"})
+        assert model.coef_names_ == ["bc1", "bc3"]
+        same_model_of_terms = lmer('y ~ C(b, contr.treatment("c2")) + (1 | g)', rows)
+        np.testing.assert_allclose(model.coef_, same_model_of_terms.coef_, rtol=1e-9)
+    with pytest.raises(ValueError, match="of the contrasts of b cannot be understood"):
+        lmer("y ~ b + (1 | g)", rows, contrasts={"b": "contr.nothing(2)"})
+
+
 def test_contrasts_may_be_matrices():
     rows = two_factors()
     plain = lmer("y ~ b + (1 | g)", rows)
@@ -549,6 +598,27 @@ def test_y_is_the_left_side():
         FormulaRegressor("~ x + (1 | g)").fit(rows)
     with pytest.raises(ValueError, match="one value per row"):
         FormulaRegressor("~ x + (1 | g)").fit(rows, rows["y"][:5])
+
+
+def test_y_does_not_explain_itself():
+    rows = two_factors().rename(columns={"y": "outcome"})[["outcome", "x", "a", "g"]]
+    model = FormulaRegressor("~ . + (1 | g)").fit(rows, rows["outcome"])
+    assert model.coef_names_ == ["x", "alow"]
+    with pytest.raises(ValueError, match="'outcome', which the formula names, holds y"):
+        FormulaRegressor("~ . + (1 | g)").fit(rows, rows["outcome"].to_numpy())
+
+
+def test_numbers_as_text_are_a_factor_with_a_warning():
+    rows = two_factors()
+    text = rows.assign(t=[f"{value % 21}" for value in range(len(rows))])
+    with pytest.warns(UserWarning, match=r"'t' holds numbers as text, and is a factor with 21 levels. pandas.to_numeric"):
+        lmer("y ~ t + (1 | g)", text)
+    text.loc[0, "t"] = "n/a"
+    with pytest.warns(UserWarning, match="'t' holds numbers as text but for 'n/a'"):
+        lmer("y ~ t + (1 | g)", text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lmer("y ~ t + (1 | g)", text.astype({"t": "category"}))
 
 
 def test_clone_pickle_and_search():

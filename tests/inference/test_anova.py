@@ -1,5 +1,6 @@
 """Tests of the terms of a formula: identities, brute force, and what they do not depend on."""
 
+import pickle
 import warnings
 
 import numpy as np
@@ -211,6 +212,23 @@ def test_numbers_and_models_without_terms():
     assert single.loc["x", "F"] == pytest.approx(contrast_test(lmer("y ~ x + (1 | g)", rows), "x")["t"] ** 2)
     for ddf in ("residual", "normal"):
         assert np.isfinite(anova(lmer("y ~ a * x + (1 | g)", rows), ddf=ddf)["p_value"]).all()
+
+
+def test_tables_print_whole_and_say_what_they_are():
+    rows = two_factors()
+    model, smaller = lmer("y ~ a * b + x + (1 | g)", rows), lmer("y ~ a + (1 | g)", rows)
+    table = anova(model, type=2, ddf="kenward_roger")
+    lines = repr(table).split("\n")
+    assert lines[0].split() == ["term", "sum_sq", "F", "df1", "df2", "p_value"]
+    assert [line.split()[0] for line in lines[1:-1]] == ["a", "b", "x", "a:b"]
+    assert lines[-1] == "Type 2 tests, Kenward and Roger's degrees of freedom."
+    assert "<td>a:b</td>" in table._repr_html_()
+    assert repr(pickle.loads(pickle.dumps(table))) == repr(table)
+    assert type(table.round(2)) is pd.DataFrame
+    compared = repr(anova(smaller, model))
+    assert "y ~ a * b + x + (1 | g)" in compared
+    assert "..." not in compared
+    assert repr(drop1(model)).endswith("Tests of terms that can be left out, Satterthwaite's degrees of freedom.")
 
 
 def test_what_is_refused():

@@ -72,7 +72,7 @@ def test_several_hypotheses():
 @pytest.mark.parametrize(
     ("given", "error", "words"),
     [
-        ("y", ValueError, "'y' is not a fixed effect of the model, which has '(Intercept)', 'x'"),
+        ("y", ValueError, "'y' cannot be combined: there is none of this name among '(Intercept)', 'x'"),
         ("C(size)[T.c]", ValueError, "cannot be read|not a fixed effect|not a linear"),
         ("`sector:Publi`", ValueError, "Did you mean 'sector:Public'?"),
         ({"xx": 1}, ValueError, "'xx' is not a fixed effect"),

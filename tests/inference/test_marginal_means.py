@@ -107,6 +107,19 @@ def test_contrasts_in_words_and_weights(rows):
         means.contrasts("c2 = 3")
 
 
+def test_notes_say_what_is_averaged_and_what_is_held(rows, crossed):
+    means = estimated_marginal_means(crossed, "a", at={"b": "c2", "x": 1})
+    assert means.notes[0] == "At b = c2, x = 1."
+    some = estimated_marginal_means(crossed, "a", at={"b": ["c1", "c3"]})
+    assert some.notes[0] == "Averaged over the levels of b (c1, c3)."
+    assert some.notes[2] == "a interacts with b, on which differences between its levels depend."
+    assert "interacts" not in repr(estimated_marginal_means(crossed, ["a", "b"]))
+    slopes = lmer("y ~ a * b + a * x + (1 | g)", rows)
+    assert "interacts" not in repr(estimated_trends(slopes, "a", "x"))
+    assert "a family of 3 slopes." in repr(estimated_trends(slopes, "b", "x").pairs())
+    assert "a interacts with b" in repr(estimated_trends(lmer("y ~ a * b * x + (1 | g)", rows), "a", "x"))
+
+
 def test_values_of_columns_can_be_chosen(rows, crossed):
     means = estimated_marginal_means(crossed, "a", at={"x": 1.0, "b": ["c1"]})
     expected = crossed.predict(pd.DataFrame({"a": ["high", "low"], "b": "c1", "x": 1.0}), groups="population")
