@@ -14,7 +14,7 @@ from ..likelihood._fit import fit_moments
 from ..likelihood._linalg import share
 from ..likelihood._options import Options
 from ..moments._labels import MISSING
-from ._fits import GroupedModel, design_of, grouped_fit_of, last_step, locate_all
+from ._fits import GroupedModel, design_of, grouped_fit_of, last_step, locate_all, outcome_of
 
 IccKind = Literal["adjusted", "unadjusted"]
 
@@ -157,10 +157,11 @@ def _variances(fit: GroupedFit, model: Any = None, X: Any = None, groups: Any = 
     """
     if X is not None:
         model, X = last_step(model, X)
+        y = outcome_of(model, X)
         X, codes = model.locate(X, groups)
         if design_of(model) is not None:
             # Rows with missing values were not in the fit.
-            complete = np.flatnonzero(codes != MISSING)
+            complete = np.flatnonzero((codes != MISSING) & (True if y is None else ~np.isnan(y)))
             X, codes = None if X is None else X[complete], codes[complete]
         if (codes < 0).any():
             raise ValueError("groups must hold the labels of fit; found rows with unknown or missing labels.")

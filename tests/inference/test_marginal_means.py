@@ -112,7 +112,7 @@ def test_notes_say_what_is_averaged_and_what_is_held(rows, crossed):
     assert means.notes[0] == "At b = c2, x = 1."
     some = estimated_marginal_means(crossed, "a", at={"b": ["c1", "c3"]})
     assert some.notes[0] == "Averaged over the levels of b (c1, c3)."
-    assert some.notes[2] == "a interacts with b, on which differences between its levels depend."
+    assert some.notes[2] == "a interacts with b, on which the differences between its levels depend."
     assert "interacts" not in repr(estimated_marginal_means(crossed, ["a", "b"]))
     slopes = lmer("y ~ a * b + a * x + (1 | g)", rows)
     assert "interacts" not in repr(estimated_trends(slopes, "a", "x"))
