@@ -141,8 +141,8 @@ for name, formula in (
     ("m2", "reaction ~ poly(days, 2) + (1 + days | subject)"),
 ):
     beside(f"{name} <- lmer({formula}, sleepstudy)", f'{name} = lmer("{formula}", sleepstudy)')
-beside("anova(m0, m1, m2)", "anova(m0, m1, m2)")
-print(anova(parallel, lines, curves), "\n")
+beside("anova(m0, m1, m2)", 'format_table(anova(m0, m1, m2)[["aic", "deviance", "chi2", "df", "p_value"]])')
+show(anova(parallel, lines, curves)[["aic", "deviance", "chi2", "df", "p_value"]])
 beside(
     "performance::compare_performance(m0, m1, m2)",
     'format_table(compare_models(m0, m1, m2)[["aic", "bic", "r2_marginal", "r2_conditional"]])',

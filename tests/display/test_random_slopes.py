@@ -247,8 +247,8 @@ def test_a_coefficient_without_variance_has_no_quantiles(without_slopes, assert_
 
 def test_other_displays_name_what_to_use(sleep_slopes):
     model, *_ = sleep_slopes
-    with pytest.raises(TypeError, match=r"found MixedEffectsRegressor\. .*RandomCoefficientsDisplay and GroupLinesDisplay"):
+    with pytest.raises(TypeError, match=r"with .*RandomCoefficientsDisplay and GroupLinesDisplay"):
         ShrinkageDisplay.from_estimator(model)
-    with pytest.raises(TypeError, match=r"found MixedEffectsRegressor\. .*VarianceFunctionDisplay"):
+    with pytest.raises(TypeError, match=r"found MixedEffectsRegressor with .*VarianceFunctionDisplay"):
         VarianceDisplay.from_estimator(model)
     assert not plt.get_fignums()

@@ -139,7 +139,7 @@ def test_fixed_effects_by_each_kind_of_df(model, design):
         inference.fixed_effects(model, ddf="lme4")
     with pytest.raises(ValueError, match="level must be between 0 and 1"):
         inference.fixed_effects(model, level=95)
-    with pytest.raises(ValueError, match='fit it with method="reml"'):
+    with pytest.raises(ValueError, match=r'fit it by REML \(method="reml"'):
         inference.fixed_effects(RandomInterceptRegressor(method="ml").fit(*design[:2], design[2]), ddf="kenward_roger")
 
 
