@@ -100,7 +100,10 @@ def rows_of_fit(
     weights = None if sample_weight is None else _weights(data, sample_weight, n_samples)
     gaps = gaps_of(columns)
     gaps |= {name: np.asarray(pd.isna(as_array(native_column(data, name)))) for name in parsed.random[0].factors}
-    gaps |= {name: np.isnan(one) for name, one in (("y", given), ("the weights", weights)) if one is not None}
+    for name, passed in (("y", given), ("the weights", weights)):
+        if passed is not None:
+            # A column may be called so, too.
+            gaps[name] = np.isnan(passed) | gaps.get(name, False)
     missing = any_of(gaps, n_samples)
     if na_action == "raise":
         refuse_missing(gaps, n_samples, 'fit with na_action="raise"')

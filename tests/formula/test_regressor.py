@@ -606,6 +606,10 @@ def test_y_does_not_explain_itself():
     assert model.coef_names_ == ["x", "alow"]
     with pytest.raises(ValueError, match="'outcome', which the formula names, holds y"):
         FormulaRegressor("~ . + (1 | g)").fit(rows, rows["outcome"].to_numpy())
+    # A predictor that is called y is another column.
+    named = rows.rename(columns={"x": "y"})
+    named.loc[3, "y"] = np.nan
+    assert FormulaRegressor("~ y + (1 | g)").fit(named, rows["outcome"].to_numpy()).n_dropped_ == 1
 
 
 def test_numbers_as_text_are_a_factor_with_a_warning():
