@@ -132,6 +132,9 @@ class FormulaRegressor(FrameRegressor):
     would depend on which level comes first. Columns of the model matrix have R's names, such as ``lateTRUE`` of the truth
     values in ``late``, but names of columns are never put between backticks.
 
+    ``poly``, ``scale`` and splines learn from the rows without missing values; R's learn from all rows that have a value of
+    the column. Functions of a formula are evaluated as Python, so do not fit formulas that strangers send.
+
     scikit-learn's `check_estimator` passes arrays of numbers, whose columns have no names that a formula could mention.
 
     References
