@@ -795,3 +795,12 @@ def test_selectors_choose_right_with_routed_groups(selector):
     with config_context(enable_metadata_routing=True):
         selector = clone(selector).fit(X[:, 1:], y, groups=X[:, 0])
     np.testing.assert_array_equal(selector.get_support(), relevant[1:])
+
+
+def test_a_missing_outcome_is_refused_before_anything_is_fitted():
+    y = np.array(Y, dtype=float)
+    y[[2, 5]] = np.nan
+    LOG.clear()
+    with pytest.raises(ValueError, match=r"y is missing in 2 row\(s\)"):
+        cross_validate_groups({"spy": Spy()}, NUMBERS, y, SCHOOL)
+    assert not LOG

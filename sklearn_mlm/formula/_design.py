@@ -145,7 +145,10 @@ class Design:
         if not more:
             return fixed
         found = {}
-        for part in self.random:
+        # Independent coefficients share the matrix of their term.
+        for part in dict.fromkeys(self.random):
+            if not set(part.names) & set(more):
+                continue
             columns = part.columns(values)
             for at, name in enumerate(part.names):
                 found[name] = columns[:, [at]]

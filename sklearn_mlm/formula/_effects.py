@@ -24,15 +24,12 @@ class IndicatorEffects:
     ----------
     matrix : ndarray of shape (n_coefficients, n_effects)
         A.
-    term : ndarray of shape (n_effects,)
-        Position of the term of each effect; -1 for the intercept.
     reference : ndarray of shape (n_coefficients,)
         Positions of the effects that are the columns of the model if its factors are coded by differences from the first
         level, with the levels sorted, so that the order in which a user has put them makes no difference.
     """
 
     matrix: np.ndarray
-    term: np.ndarray
     reference: np.ndarray
 
 
@@ -57,9 +54,9 @@ def indicator_effects(matrix: ModelMatrix) -> IndicatorEffects:
     placed = ([_Placed(CodedTerm((), ()), np.array(0))] if matrix.intercept else []) + [
         _Placed(term, _positions(term, first + at.start)) for term, at in matrix.slices()
     ]
-    blocks, terms, reference = [], [], np.full(n_coefficients, -1)
+    blocks, reference = [], np.full(n_coefficients, -1)
     n_effects = 0
-    for at, one in enumerate(placed):
+    for one in placed:
         factors = one.term.factors
         n_cells = int(np.prod([len(factor.texts) for factor in factors], initial=1))
         widths = tuple(n for n, variable in zip(one.term.shape, one.term.variables, strict=True) if not variable.is_factor)
@@ -69,14 +66,11 @@ def indicator_effects(matrix: ModelMatrix) -> IndicatorEffects:
             places = np.concatenate([other.of_numbers(combination) for other in beside])
             block[places[places >= 0]] = cells[places >= 0]
             blocks.append(block)
-            terms.append(np.full(n_cells, at - first))
             own = one.of_numbers(combination)
             of_level = _levels_of_columns(one.term)
             reference[own[own >= 0]] = n_effects + of_level[own >= 0]
             n_effects += n_cells
-    return IndicatorEffects(
-        np.hstack(blocks) if blocks else np.zeros((0, 0)), np.concatenate([np.zeros(0, int), *terms]), reference
-    )
+    return IndicatorEffects(np.hstack(blocks) if blocks else np.zeros((0, 0)), reference)
 
 
 def _positions(term: CodedTerm, start: int) -> np.ndarray:

@@ -98,12 +98,7 @@ def rows_of_fit(
     columns = columns_of(data, [name for one in needed for name in one.columns])
     given = None if y is None else _numbers(y, "y", n_samples)
     weights = None if sample_weight is None else _weights(data, sample_weight, n_samples)
-    gaps = gaps_of(columns)
-    gaps |= {name: np.asarray(pd.isna(as_array(native_column(data, name)))) for name in parsed.random[0].factors}
-    for name, passed in (("y", given), ("the weights", weights)):
-        if passed is not None:
-            # A column may be called so, too.
-            gaps[name] = np.isnan(passed) | gaps.get(name, False)
+    gaps = _gaps_of_fit(parsed, data, columns, given, weights)
     missing = any_of(gaps, n_samples)
     if na_action == "raise":
         refuse_missing(gaps, n_samples, 'fit with na_action="raise"')
@@ -145,6 +140,19 @@ def rows_of_fit(
         outcome_name="y" if response is None else response.name,
     )
     return design, checked
+
+
+def _gaps_of_fit(
+    parsed: ParsedFormula, data: Any, columns: Mapping[str, DataColumn], y: np.ndarray | None, weights: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Return in which rows the value of each column, label, outcome or weight is missing."""
+    gaps = gaps_of(columns)
+    gaps |= {name: np.asarray(pd.isna(as_array(native_column(data, name)))) for name in parsed.random[0].factors}
+    for name, passed in (("y", y), ("the weights", weights)):
+        if passed is not None:
+            # A column may be called so, too.
+            gaps[name] = np.isnan(passed) | gaps.get(name, False)
+    return gaps
 
 
 def gaps_of(columns: Mapping[str, DataColumn]) -> dict[str, np.ndarray]:

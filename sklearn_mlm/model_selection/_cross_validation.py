@@ -117,9 +117,7 @@ def cross_validate_groups(
     check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
     scorers = _scorers(scoring)
     models = _by_name(model)
-    missing = 0 if y is None else int(pd.isna(as_array(y)).sum())
-    if missing:
-        raise ValueError(f"y is missing in {missing} row(s), whose predictions no metric can judge: leave these rows out.")
+    _refuse_missing_outcome(y)
     labels = _labels(models, X, y, groups)
     codes, levels = factorize(labels)
     if not is_whole(cv, 2, len(levels)):
@@ -200,6 +198,13 @@ def _scores(
                 ) from error
             raise
     return {metric: scores[f"test_{metric}"] for metric in scorers}
+
+
+def _refuse_missing_outcome(y: ArrayLike | None) -> None:
+    """Raise a ValueError if a value of y is missing."""
+    missing = 0 if y is None else int(pd.isna(as_array(y)).sum())
+    if missing:
+        raise ValueError(f"y is missing in {missing} row(s), whose predictions no metric can judge: leave these rows out.")
 
 
 def _by_name(model: Any) -> dict[str, BaseEstimator]:

@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_mlm import RandomInterceptRegressor, inference
 from sklearn_mlm.datasets import load_sleepstudy, make_schools
 from sklearn_mlm.display import DiagnosticsDisplay
+from sklearn_mlm.formula import lmer
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -206,6 +207,16 @@ def test_of_many_predictors_the_largest_bars_are_drawn(assert_legible):
     assert_legible(display.figure_)
 
 
+def test_long_names_are_shortened_and_told_apart():
+    r = np.random.RandomState(5)
+    X = pd.DataFrame(r.randn(60, 3), columns=["poly(time, 2)1:treatdrugA", "poly(time, 2)2:treatdrugA", "plain"])
+    y, groups = r.randn(60) + np.repeat(r.randn(12), 5), np.repeat(np.arange(12), 5)
+    display = DiagnosticsDisplay.from_estimator(RandomInterceptRegressor().fit(X, y, groups=groups), X, y, groups)
+    labels = [label.get_text() for label in display.axes_[1, 1].get_yticklabels()]
+    assert len(set(labels)) == 3
+    assert labels[2] == "plain"
+
+
 def test_very_large_variance_inflation_is_legible(assert_legible):
     model, X, y, groups = simulated()
     X = X.assign(**{"a very long name that goes on": X["x0"] + 1e-4 * np.sin(np.arange(900))})
@@ -286,6 +297,19 @@ def test_densities_stand_out_from_a_dark_background_and_a_light_one():
             density = DiagnosticsDisplay.from_estimator(*rows).rows_[0]
             low, high = (np.mean(density.cmap(value)[:3]) for value in (0.0, 1.0))
             assert (high > low) == brightest_is_most
+
+
+def test_incomplete_rows_of_a_formula_are_left_out():
+    frame = load_sleepstudy(as_frame=True).frame.astype({"reaction": float, "days": float})
+    frame.loc[[3, 40], "reaction"] = np.nan
+    frame.loc[7, "days"] = np.nan
+    model = lmer("reaction ~ days + (1 | subject)", frame)
+    shown, complete = (DiagnosticsDisplay.from_estimator(model, rows) for rows in (frame, frame.dropna()))
+    assert np.isnan(shown.residuals).sum() == 3
+    known = ~np.isnan(shown.residuals)
+    np.testing.assert_allclose(shown.residuals[known], complete.residuals, rtol=1e-12)
+    np.testing.assert_allclose(shown.fitted[known], complete.fitted, rtol=1e-12)
+    assert shown.expected_slope == pytest.approx(complete.expected_slope, rel=1e-9)
 
 
 def test_rows_of_new_groups_are_left_out(sleep):

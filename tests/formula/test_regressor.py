@@ -104,6 +104,17 @@ def test_levels_of_a_factor_stay_correlated_by_double_bars():
         assert lmer("y ~ a + (1 + a || g)", other).criterion_ == pytest.approx(doubled.criterion_, abs=1e-9)
 
 
+def test_independent_columns_without_fixed_effects():
+    rows = straight_lines()
+    rows = rows.assign(c=rows["x"] - rows["x"].mean(), d=np.cos(np.arange(len(rows))))
+    model = FormulaRegressor("y ~ 1 + (0 + c + d || g)", method="ml").fit(rows)
+    by_columns = MixedEffectsRegressor(random_effects="(0 + c || g) + (0 + d || g)", method="ml")
+    by_columns.fit(None, rows["y"], groups=rows[["g", "c", "d"]])
+    same_model(model, by_columns)
+    X, _ = model.locate(rows)
+    np.testing.assert_array_equal(X, rows[["c", "d"]])
+
+
 def test_independent_columns_of_numbers():
     rows = straight_lines().assign(z=lambda rows: np.cos(3 * rows["x"]))
     by_columns = MixedEffectsRegressor(random_effects="(1 + x + z || g)").fit(
@@ -315,6 +326,10 @@ def test_a_factor_of_many_levels_is_sparse():
     np.testing.assert_array_equal(X.toarray(), dense)
     by_columns = RandomInterceptRegressor().fit(dense, rows["y"], groups=rows["g"])
     assert model.criterion_ == pytest.approx(by_columns.criterion_, abs=1e-8)
+    left = residuals(model, rows)
+    gaps = residuals(model, rows.assign(x=rows["x"].where(rows.index != 7)))
+    assert np.flatnonzero(gaps.isna()).tolist() == [7]
+    np.testing.assert_array_equal(gaps.drop(7), left.drop(7))
 
 
 # ---- functions
