@@ -168,7 +168,7 @@ def make_schools(
 ) -> Bunch | tuple[Any, Any, Any]:
     """Simulate the mathematics scores of pupils in schools, with their socioeconomic status.
 
-    The scores follow the null model exactly,
+    The scores follow the null model exactly::
 
         math_ij = intercept + u_j + e_ij,   u_j ~ N(0, group_variance),   e_ij ~ N(0, residual_variance).
 

@@ -39,7 +39,7 @@ class WithinOLS(GroupedRegressor):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_features_in_,)
+    coef_ : ndarray of shape (`n_features_in_`,)
         Coefficients of the columns of X, in the order of `feature_names_in_`; 0 for the group column, and for columns that
         are constant in every group, or within groups depend on those before them.
     intercept_ : float
@@ -59,7 +59,7 @@ class WithinOLS(GroupedRegressor):
         Number of groups J; 0 if the model was fitted without groups.
     n_features_in_ : int
         Number of columns of X in `fit`, the group column included; 0 for ``X=None``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns of X, if all of them are strings.
 
     See Also

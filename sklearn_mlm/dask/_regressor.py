@@ -75,8 +75,8 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
 
     See Also
     --------
-    RandomInterceptRegressor : The same model in memory, with a description of its attributes; `to_local` returns one.
-    GroupedMoments : The moments of partitions, for schedulers other than Dask.
+    sklearn_mlm.RandomInterceptRegressor : The same model in memory, with a description of its attributes; `to_local` returns one.
+    sklearn_mlm.GroupedMoments : The moments of partitions, for schedulers other than Dask.
 
     Notes
     -----

@@ -117,7 +117,7 @@ class FormulaRegressor(FrameRegressor):
         The fit record, with what the formula says of the columns in its `design`.
     n_features_in_ : int
         Number of columns of the data that the model uses.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of these columns.
 
     See Also

@@ -121,7 +121,7 @@ def coefficient_importances(estimator: BaseEstimator) -> np.ndarray:
 
     Returns
     -------
-    importances : ndarray of shape (n_features_in_,)
+    importances : ndarray of shape (`n_features_in_`,)
         The importance of each column of X.
 
     Raises

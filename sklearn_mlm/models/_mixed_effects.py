@@ -40,7 +40,7 @@ _MeanAndStd = tuple[np.ndarray, np.ndarray]
 class MixedEffectsRegressor(FactorRegressor):
     """Linear regression whose intercept and slopes vary between groups: the linear mixed model of one grouping factor.
 
-    The model for the rows of group j is
+    The model for the rows of group j is::
 
         y_j = X_j beta + Z_j b_j + e_j,   b_j ~ N(0, Sigma),   e_j ~ N(0, sigma2 I),
 
@@ -78,7 +78,7 @@ class MixedEffectsRegressor(FactorRegressor):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_features_in_,)
+    coef_ : ndarray of shape (`n_features_in_`,)
         Fixed effects of the columns of X, in units of y per unit of x; 0 for the column of labels, if X has it, and for a
         column that depends on the columns before it.
     intercept_ : float
@@ -115,7 +115,7 @@ class MixedEffectsRegressor(FactorRegressor):
         `optimum` tells what the search for the optimum has tried.
     n_features_in_ : int
         Number of columns of X in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns of X; only if all of them are strings.
 
     See Also

@@ -42,7 +42,7 @@ _IF_DROPPED = (
 class RandomInterceptRegressor(IncrementalRegressor):
     """Linear regression with a random intercept for each group: the two-level multilevel model.
 
-    The model for row i of group j is
+    The model for row i of group j is::
 
         y_ij = intercept + x_ij' coef + u_j + e_ij,   u_j ~ N(0, tau2),   e_ij ~ N(0, sigma2),
 
@@ -73,7 +73,7 @@ class RandomInterceptRegressor(IncrementalRegressor):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_features_in_,)
+    coef_ : ndarray of shape (`n_features_in_`,)
         Fixed effects of the columns of X, in units of y per unit of x, in the order of `feature_names_in_`. They are 0 for
         the group column and for a column that depends on the columns before it. `sklearn_mlm.inference.fixed_effects`
         returns a table of them by name, without the group column.
@@ -108,7 +108,7 @@ class RandomInterceptRegressor(IncrementalRegressor):
         The fit record, which stores all results together with the parameters in `fit`. `sklearn_mlm.inference` reads it.
     n_features_in_ : int
         Number of columns of X in `fit`, including the group column; 0 for ``X=None``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns of X; only if all of them are strings.
 
     See Also

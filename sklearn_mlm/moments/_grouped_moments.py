@@ -28,7 +28,7 @@ class GroupedMoments(Moments):
     """Within- and between-group moments of rows (x, y): all that a random-intercept model needs of its data.
 
     Let z_ij = (x_ij, y_ij) be row i of group j, and w_ij its weight. The moments are the total weight n_j and the weighted
-    mean m_j of each group, and the pooled within-group scatter
+    mean m_j of each group, and the pooled within-group scatter::
 
         W = sum_j sum_i w_ij (z_ij - m_j)(z_ij - m_j)'.
 
@@ -236,8 +236,8 @@ class GroupedMoments(Moments):
         Parameters
         ----------
         path : str, path, or iterable of them
-            A file, a folder, a pattern such as "orders/*.parquet" or "orders/**/*.parquet", a URI that pyarrow knows, such
-            as "s3://bucket/orders", or any iterable of these. Patterns work for local files only. A file that several
+            A file, a folder, a pattern such as ``"orders/*.parquet"`` or ``"orders/**/*.parquet"``, a URI that pyarrow knows,
+            such as ``"s3://bucket/orders"``, or any iterable of these. Patterns work for local files only. A file that several
             entries name is read once; the files of a repeated entry are read again.
         x : str, iterable of str or None
             Names of the predictors. None or an empty list means that there are no predictors.

@@ -23,7 +23,7 @@ class GroupedScatter(Scatter):
     """Moments of rows (x, y), and each group's own products with some slope columns: what random slopes need of the data.
 
     Let A_j be the rows (x_ij, y_ij) of group j about their mean, times the roots of their weights, and let Q_j be the unit
-    vectors that Gram and Schmidt make of the slope columns of A_j. Beside the moments, the record has
+    vectors that Gram and Schmidt make of the slope columns of A_j. Beside the moments, the record has::
 
         factors_j = Q_j' A_j,    rest = sum_j A_j' (I - Q_j Q_j') A_j.
 

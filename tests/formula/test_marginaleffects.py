@@ -1,4 +1,4 @@
-"""The recipe for the package marginaleffects in docs/marginaleffects.md, where that package is installed and can run."""
+"""The recipe for the package marginaleffects in docs/guide/marginaleffects.md, where that package is installed and can run."""
 
 import re
 
@@ -17,7 +17,7 @@ def test_the_recipe_gives_our_slopes_and_comparisons(project):
         pytest.skip("marginaleffects 0.6 does not run with polars 2")
     from marginaleffects import avg_comparisons, avg_slopes, datagrid
 
-    text = (project / "docs" / "marginaleffects.md").read_text(encoding="utf-8")
+    text = (project / "docs" / "guide" / "marginaleffects.md").read_text(encoding="utf-8")
     names = {}
     exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], names)
     rows = two_factors().astype({"a": "category", "b": "category"})

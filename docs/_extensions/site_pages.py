@@ -1,0 +1,49 @@
+"""What the site needs beside Sphinx and its extensions: pictures with descriptions, and names for links without any."""
+
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+
+def save_figures(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
+    """Save the open figures of an example, each described by its label, and return their markup.
+
+    Raises
+    ------
+    ValueError
+        If a figure has no label: those who do not see it would not know what it shows.
+    """
+    import matplotlib.pyplot as plt
+    from sphinx_gallery.scrapers import figure_rst
+
+    markup = []
+    for number in plt.get_fignums():
+        figure = plt.figure(number)
+        description = str(figure.get_label())
+        if len(description.split()) < 4:
+            raise ValueError(
+                f"{Path(block_vars['src_file']).name}: figure {number} has the label {description!r}. Say in a sentence what it "
+                "shows: figure.set_label(...)."
+            )
+        path = next(block_vars["image_path_iterator"])
+        figure.savefig(path, dpi=110)
+        markup.append(figure_rst([path], gallery_conf["src_dir"], description))
+    plt.close("all")
+    return "".join(markup)
+
+
+def trim_code(app: Sphinx, doctree: nodes.document) -> None:
+    """Take off the empty line at the end of a block of code, which doctests need and readers do not."""
+    for block in doctree.findall(nodes.literal_block):
+        text = block.astext()
+        if text.endswith("\n") and isinstance(block[0], nodes.Text):
+            block.rawsource = text.rstrip("\n")  # without it, Sphinx does not colour the code
+            block[:] = [nodes.Text(block.rawsource)]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect what pages need to the build."""
+    app.connect("doctree-read", trim_code)
+    return {"parallel_read_safe": True}
