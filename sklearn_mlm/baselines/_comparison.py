@@ -226,6 +226,15 @@ class Comparison(Figures):
         Number of folds of the cross-validation.
     conclusions : tuple of str
         The meaning of the figures in words, a string for each paragraph.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import compare_with_ols
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
+    >>> comparison = compare_with_ols(X, y, subject, random_state=0)
+    >>> round(float(comparison.icc), 2), round(float(comparison.design_effect), 1)
+    (0.39, 4.6)
     """
 
     conclusions: tuple[str, ...] = ()

@@ -72,6 +72,17 @@ def to_great_table(table: pd.DataFrame | pd.Series, *, title: str | None = None)
     See Also
     --------
     format_table : The text of the cells.
+
+    Examples
+    --------
+    The package great_tables has to be installed:
+
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> from sklearn_mlm.inference import fixed_effects, to_great_table
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True, as_frame=True)
+    >>> table = fixed_effects(RandomInterceptRegressor().fit(X, y, groups=subject))
+    >>> to_great_table(table, title="Reaction times").as_latex()  # doctest: +SKIP
     """
     try:
         from great_tables import GT

@@ -26,6 +26,16 @@ class GroupScorer:
         A scorer of scikit-learn.
     name : str
         Name of the scorer in its representation.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import RandomInterceptRegressor, make_group_scorer
+    >>> from sklearn_mlm.datasets import load_sleepstudy
+    >>> X, y, subject = load_sleepstudy(return_X_y_groups=True)
+    >>> model = RandomInterceptRegressor().fit(X, y, groups=subject)
+    >>> scorer = make_group_scorer("r2")
+    >>> round(scorer(model, X, y, groups=subject), 3)
+    0.726
     """
 
     def __init__(self, scorer: Callable[..., float], name: str):

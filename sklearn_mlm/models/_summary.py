@@ -70,6 +70,19 @@ class ModelSummary:
         Number of rows that were left out because a value was missing.
     factors : dict of str to tuple
         The levels and the name of the contrasts of each factor of the formula.
+
+    Examples
+    --------
+    >>> from sklearn_mlm import RandomInterceptRegressor
+    >>> from sklearn_mlm.datasets import load_dyestuff
+    >>> dyestuff = load_dyestuff(as_frame=True)
+    >>> summary = RandomInterceptRegressor().fit(None, dyestuff.target, groups=dyestuff.groups).summary()
+    >>> summary.variance_components.round(2)
+              variance     sd
+    group      1764.05  42.00
+    residual   2451.25  49.51
+    >>> summary.criteria.round(1).to_dict()
+    {'criterion': 319.7, 'log_likelihood': -159.8, 'aic': 325.7, 'bic': 329.9, 'n_parameters': 3.0}
     """
 
     criteria: pd.Series
