@@ -60,7 +60,7 @@ mathjax_path = "tex-svg.js"
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    # Spark needs Java: its example is shown and not run. The null model is the first command of the README and takes options.
+    # Spark needs Java: its lesson is shown and not run. The null model, the first command of the README, is no lesson.
     "filename_pattern": r"/(?!spark_)[^/]*\.py$",
     "ignore_pattern": r"null_model\.py",
     "within_subsection_order": "FileNameSortKey",
@@ -79,6 +79,8 @@ html_theme = "pydata_sphinx_theme"
 html_title = "sklearn-mlm"
 html_static_path = ["_static", MATHJAX]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
+html_search_scorer = str(HERE / "_static" / "scorer.js")
 html_show_sourcelink = False
 html_copy_source = False
 html_sidebars = {"index": [], "install": [], "start": []}

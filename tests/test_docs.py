@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections import deque
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -19,7 +20,8 @@ BUILT = DOCS / "_build" / "html"
 DOORS = ["", ".baselines", ".dask", ".datasets", ".display", ".formula", ".inference", ".model_selection"]
 GUIDE = sorted(path for path in (DOCS / "guide").glob("*.md") if path.stem not in ("index", "warnings"))
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
-WRITTEN = [path for path in PAGES if "{include}" not in path.read_text(encoding="utf-8")]  # the others are files of the project
+# The others are files of the project.
+WRITTEN = [path for path in PAGES if "{include}" not in path.read_text(encoding="utf-8")]
 # Pages with figures that this package computes. Those of other tools are in a file that test_coming_from.py reads.
 FIGURES = [DOCS / "index.md", DOCS / "start.md", *GUIDE]
 
@@ -83,7 +85,7 @@ def test_numbers_in_sentences_are_printed_by_the_page_or_measured(path):
     unexplained = []
     for match in re.finditer(r"(?<![\w.,])(\d[\d,]*\d|\d)(\.\d+)?(%?)(?![\w])", prose(text)):
         shown = match[1] + (match[2] or "")
-        value, decimals = float(shown.replace(",", "")), len((match[2] or ".")) - 1
+        value, decimals = float(shown.replace(",", "")), len(match[2] or ".") - 1
         small = not match[2] and not match[3] and value <= 100
         level = match[0] == "95%"
         if small or level or is_near(value, decimals, printed) or shown in REASONS.get(path.stem, {}):
@@ -106,7 +108,7 @@ def test_a_page_of_the_guide_has_the_shape_of_one(path):
     assert headings[0][1].endswith("?")
     assert [title for _, title in headings[-2:]] == ["When not", "See also"] or path.stem == "when_not"
     assert headings[-1][1] == "See also"
-    answer = text.split("\n\n")[1]
+    answer = text.partition("\n# ")[2].split("\n\n")[1]
     assert len(re.findall(r"[.!?:](?=\s|$)", re.sub(r"`[^`]*`", "", answer))) <= 5
     assert not answer.startswith(("```", "|", "-", "#"))
     words = re.sub(r"^\|.*$", "", prose(text), flags=re.MULTILINE).split()
@@ -121,7 +123,7 @@ def test_headings_are_in_order_and_pictures_are_described(path):
     depths = [len(marks) for marks in re.findall(r"^(#+) ", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.M), re.M)]
     assert depths[:1] == [1]
     assert depths.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(depths, depths[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(depths))
     for picture in re.findall(r"^\.\. plot::\n((?:   :.*\n)*)", text, re.MULTILINE):
         description = re.search(r":alt: (.*)", picture)
         assert description
@@ -160,9 +162,9 @@ def members(public):
     for base in inspect.getmro(public) if inspect.isclass(public) else ():
         for name, member in vars(base).items():
             member = getattr(member, "__func__", member)
-            if base.__module__.startswith("sklearn_mlm") and not name.startswith("_"):
-                if inspect.isfunction(member) or isinstance(member, property):
-                    yield f"{base.__module__}.{base.__qualname__}.{name}", member
+            ours = base.__module__.startswith("sklearn_mlm") and not name.startswith("_")
+            if ours and (inspect.isfunction(member) or isinstance(member, property)):
+                yield f"{base.__module__}.{base.__qualname__}.{name}", member
 
 
 def test_public_docstrings_are_complete():
@@ -290,9 +292,9 @@ def test_built_pages_have_one_title_ordered_headings_and_tables_with_heads(pages
         headings = [int(tag.name[1]) for tag in page.select("article h1, article h2, article h3, article h4")]
         if path.stem not in ("search", "genindex", "py-modindex"):
             assert headings.count(1) == 1, path
-            assert all(after <= before + 1 for before, after in zip(headings, headings[1:], strict=False)), path
+            assert all(after <= before + 1 for before, after in pairwise(headings)), path
         if "api" not in path.parts and "auto_examples" not in path.parts:
-            assert [t for t in page.select("article table") if not t.select("th") and "indextable" not in t["class"]] == [], path
+            assert all(table.select("th") or "indextable" in table["class"] for table in page.select("article table")), path
 
 
 def test_mathematics_is_set_by_a_script_of_the_site(pages):

@@ -40,13 +40,13 @@ class Maybe(XRefRole):
 def public_object(env: BuildEnvironment, text: str) -> tuple[str, str] | None:
     """Return the page and the anchor of the one public object that a piece of code is the name, or a call, of."""
     name = re.match(r"[\w.]+", text)
-    if name is None or text[name.end() :] and text[name.end()] != "(":
+    if name is None or text[name.end() :][:1] not in ("", "("):
         return None
     found = [
         (entry.docname, entry.node_id)
         for full, entry in env.domains.python_domain.objects.items()
-        if full == name[0] or full.endswith(f".{name[0]}") and (entry.objtype != "method" or "." in name[0])
-        if entry.objtype in ("class", "exception", "function", "method") and not entry.aliased
+        if f".{full}".endswith(f".{name[0]}") and not entry.aliased
+        if entry.objtype in ("class", "exception", "function") or (entry.objtype == "method" and "." in name[0])
     ]
     return found[0] if len(found) == 1 else None
 

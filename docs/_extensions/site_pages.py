@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 
 
@@ -24,8 +25,8 @@ def save_figures(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str,
         description = str(figure.get_label())
         if len(description.split()) < 4:
             raise ValueError(
-                f"{Path(block_vars['src_file']).name}: figure {number} has the label {description!r}. Say in a sentence what it "
-                "shows: figure.set_label(...)."
+                f"{Path(block_vars['src_file']).name}: figure {number} has the label {description!r}. Say in a sentence "
+                "what it shows: figure.set_label(...)."
             )
         path = next(block_vars["image_path_iterator"])
         figure.savefig(path, dpi=110)
@@ -43,7 +44,16 @@ def trim_code(app: Sphinx, doctree: nodes.document) -> None:
             block[:] = [nodes.Text(block.rawsource)]
 
 
+def index_keywords(app: Sphinx, doctree: nodes.document) -> None:
+    """Let the search find a page by the keywords in its front matter: they become main entries of the index."""
+    keywords = app.env.metadata[app.env.docname].get("keywords", "")
+    if keywords:
+        entries = [("single", word.strip(), "", "main", None) for word in keywords.split(",")]
+        doctree.insert(0, addnodes.index(entries=entries))
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect what pages need to the build."""
     app.connect("doctree-read", trim_code)
+    app.connect("doctree-read", index_keywords)
     return {"parallel_read_safe": True}
