@@ -108,7 +108,7 @@ def search(driver):
         if ranks[-1] is None or ranks[-1] > 3:
             print(f"  {query!r}: {page} is number {ranks[-1]} of {len(links)}")
     late = sum(rank is None or rank > 3 for rank in ranks)
-    print(f"search: of {len(queries)} pages {ranks.count(1)} come first, {len(queries) - late} among the first three results")
+    print(f"search: of {len(queries)} pages {ranks.count(1)} come first, {len(queries) - late} among the first three")
     return late
 
 
