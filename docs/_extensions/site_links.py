@@ -1,6 +1,7 @@
 """What a name in code links to: an object of the package, one of a neighbour, or nothing."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from docutils import nodes
@@ -65,6 +66,19 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: nodes.Element, contnode: n
     return None
 
 
+def _parents(node: nodes.Element) -> Iterator[nodes.Element]:
+    """Yield the elements that hold a node, from the inside out."""
+    while (node := node.parent) is not None:
+        yield node
+
+
+def _speaks_of_others(node: nodes.Element) -> bool:
+    """Return whether names in an element are no links: in headings, links, and the first column of a dictionary."""
+    if isinstance(node, nodes.entry) and node.parent.index(node) == 0:
+        return any("dictionary" in parent["classes"] for parent in _parents(node))
+    return isinstance(node, (nodes.title, nodes.reference, nodes.term))
+
+
 class LinkedNames(SphinxPostTransform):
     """Make the names of public objects in the code of Markdown pages links."""
 
@@ -76,10 +90,7 @@ class LinkedNames(SphinxPostTransform):
             return
         for literal in list(self.document.findall(nodes.literal)):
             place = public_object(self.env, literal.astext())
-            parents = literal.parent
-            while parents is not None and not isinstance(parents, (nodes.title, nodes.reference, nodes.term)):
-                parents = parents.parent
-            if place and parents is None:
+            if place and not any(_speaks_of_others(parent) for parent in _parents(literal)):
                 literal.replace_self(make_refnode(self.app.builder, self.env.docname, *place, literal.deepcopy()))
 
 
