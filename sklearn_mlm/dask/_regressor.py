@@ -75,7 +75,8 @@ class DaskRandomInterceptRegressor(RandomInterceptRegressor):
 
     See Also
     --------
-    sklearn_mlm.RandomInterceptRegressor : The same model in memory, with a description of its attributes; `to_local` returns one.
+    sklearn_mlm.RandomInterceptRegressor : The same model in memory, with a description of its attributes; `to_local`
+        returns one.
     sklearn_mlm.GroupedMoments : The moments of partitions, for schedulers other than Dask.
 
     Notes

@@ -66,8 +66,8 @@ def cross_validate_groups(
     cv : int, default=5
         Number of folds of rows, and of folds of groups.
     scoring : str, callable, sequence of str or dict, default=("neg_root_mean_squared_error", "r2")
-        Names of metrics, a scorer, or a dictionary of either by name. Metrics with names that start with ``neg_`` are reported
-        without the minus sign: as errors, of which less is better.
+        Names of metrics, a scorer, or a dictionary of either by name. Metrics with names that start with ``neg_`` are
+        reported without the minus sign: as errors, of which less is better.
     baseline : estimator, False or None, default=None
         An estimator to compare with. None compares with ordinary least squares: the (first) model that contains a model with
         groups, with least squares in its place, or without such a model the first one with least squares in place of the

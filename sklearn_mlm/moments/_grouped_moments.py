@@ -236,9 +236,9 @@ class GroupedMoments(Moments):
         Parameters
         ----------
         path : str, path, or iterable of them
-            A file, a folder, a pattern such as ``"orders/*.parquet"`` or ``"orders/**/*.parquet"``, a URI that pyarrow knows,
-            such as ``"s3://bucket/orders"``, or any iterable of these. Patterns work for local files only. A file that several
-            entries name is read once; the files of a repeated entry are read again.
+            A file, a folder, a pattern such as ``"orders/*.parquet"`` or ``"orders/**/*.parquet"``, a URI that pyarrow
+            knows, such as ``"s3://bucket/orders"``, or any iterable of these. Patterns work for local files only. A file
+            that several entries name is read once; the files of a repeated entry are read again.
         x : str, iterable of str or None
             Names of the predictors. None or an empty list means that there are no predictors.
         y, groups : str

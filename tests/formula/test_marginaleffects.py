@@ -1,4 +1,4 @@
-"""The recipe for the package marginaleffects in docs/guide/marginaleffects.md, where that package is installed and can run."""
+"""The recipe for the package marginaleffects in docs/guide/marginaleffects.md, where it is installed and can run."""
 
 import re
 
