@@ -63,7 +63,7 @@ sphinx_gallery_conf = {
     # Spark needs Java: its lesson is shown and not run. The null model, the first command of the README, is no lesson.
     "filename_pattern": r"/(?!spark_)[^/]*\.py$",
     "ignore_pattern": r"null_model\.py",
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": "site_pages.LessonOrder",
     "image_scrapers": ("site_pages.save_figures",),
     "reset_modules": ("matplotlib",),
     "doc_module": ("sklearn_mlm",),

@@ -8,6 +8,37 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 
 
+# Lessons in the order of teaching, where that is not the order of the alphabet.
+LESSONS = [
+    "ols_baselines",
+    "groups_as_features",
+    "predictors_at_two_levels",
+    "within_between_contextual",
+    "effect_sizes",
+    "repeated_measures",
+    "random_slopes",
+    "lmer_in_python",
+]
+
+
+class LessonOrder:
+    """Sorts the lessons of a section: those of `LESSONS` first, in its order.
+
+    Parameters
+    ----------
+    folder : str
+        Folder of the section.
+    """
+
+    def __init__(self, folder: str):
+        self.folder = folder
+
+    def __call__(self, filename: str) -> tuple[int, str]:
+        """Return the key of a lesson."""
+        name = Path(filename).stem
+        return LESSONS.index(name) if name in LESSONS else len(LESSONS), name
+
+
 def save_figures(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
     """Save the open figures of an example, each described by its label, and return their markup.
 
