@@ -81,6 +81,7 @@ html_static_path = ["_static", MATHJAX]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_search_scorer = str(HERE / "_static" / "scorer.js")
+html_domain_indices = False
 html_show_sourcelink = False
 html_copy_source = False
 html_sidebars = {"index": [], "install": [], "start": []}

@@ -7,7 +7,6 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 
-
 # Lessons in the order of teaching, where that is not the order of the alphabet.
 LESSONS = [
     "ols_baselines",
