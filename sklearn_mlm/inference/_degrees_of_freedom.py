@@ -160,11 +160,13 @@ class KenwardRoger:
         g = ((q + 1.0) * a1 - (q + 4.0) * a2) / ((q + 2.0) * a2)
         d = 3.0 * q + 2.0 * (1.0 - g)
         c1, c2, c3 = g / d, (q - g) / d, (q + 2.0 - g) / d
-        shrunk = 1.0 - a2 / q
+        shrunk, below = 1.0 - a2 / q, 1.0 - c3 * b
+        # shrunk and 1 - c2 b are equal if a1 = q a2, as with one contrast, and both are 0 if df is 2 then.
+        ratio = shrunk / (1.0 - c2 * b) if q > 1 and abs(shrunk) > 1e-9 else 1.0
         # With rho q = above / below, df is 4 + (q + 2) / (rho q - 1); below is 0 if df is 4.
-        above, below = (shrunk / (1.0 - c2 * b)) ** 2 * (1.0 + c1 * b), 1.0 - c3 * b
+        above = ratio**2 * (1.0 + c1 * b)
         df = 4.0 + (q + 2.0) * below / (above - below)
-        return float(df), float(df * shrunk / (df - 2.0)) if abs(df - 2.0) > 1e-2 else 1.0
+        return float(df), float(df * shrunk / (df - 2.0)) if q > 1 and abs(df - 2.0) > 1e-2 else 1.0
 
 
 def _traces_of_products(matrices: np.ndarray) -> np.ndarray:

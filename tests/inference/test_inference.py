@@ -188,6 +188,23 @@ def test_five_balanced_groups_have_four_degrees_of_freedom_without_a_warning():
         np.testing.assert_allclose(table["df"], 4.0, rtol=1e-9)
 
 
+@pytest.mark.parametrize("n_groups", [3, 4, 5, 6])
+def test_a_predictor_of_few_balanced_groups_has_the_t_test_of_their_means(n_groups):
+    groups = np.repeat(np.arange(n_groups), 10)
+    treated = np.arange(n_groups) < n_groups // 2
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        y = 2.0 * rng.normal(size=n_groups)[groups] + rng.normal(size=groups.size)
+        model = RandomInterceptRegressor().fit(treated[groups, None].astype(float), y, groups=groups)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            row = inference.fixed_effects(model, ddf="kenward_roger").iloc[1]
+        assert row["df"] == pytest.approx(n_groups - 2, rel=1e-9)
+        means = y.reshape(n_groups, 10).mean(axis=1)
+        if model.boundary_ is None:
+            assert row["p_value"] == pytest.approx(stats.ttest_ind(means[treated], means[~treated]).pvalue, rel=1e-6)
+
+
 def test_balanced_f_tests_are_exact():
     # In a balanced design with a group-level factor both methods give the F test of group means.
     rng = np.random.default_rng(0)
