@@ -33,7 +33,6 @@ REASONS = {
     "guide/random_slopes": {"180": "rows of sleepstudy"},
     "guide/read_the_summary": {"10,000": "test_summary.py", "0.7": "quartiles of the normal distribution"},
     "guide/variance": {"0.05": "an example of a small ICC"},
-    "start": {"180": "rows of sleepstudy"},
     "guide/weights": {"180": "rows of sleepstudy", "270": "180 rows, 90 of them twice"},
     "teach": {"190": "95% of 200"},
 }

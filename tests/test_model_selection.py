@@ -671,6 +671,8 @@ def test_known_and_new_groups_say_what_is_missing():
         cross_validate_groups(RandomInterceptRegressor(), NUMBERS, Y)
     with pytest.raises(ValueError, match=r"between 2 and the number of groups, 12; found cv=20"):
         cross_validate_groups(RandomInterceptRegressor(), NUMBERS, Y, SCHOOL, cv=20)
+    with pytest.raises(ValueError, match=r"groups holds one group only \('a'\): folds of groups need two or more\."):
+        cross_validate_groups(RandomInterceptRegressor(), NUMBERS, Y, np.full(len(Y), "a"))
 
 
 def test_known_and_new_groups_refuse_what_they_cannot_do():

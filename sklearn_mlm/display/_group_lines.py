@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from .._inputs import check_choice, is_whole
 from .._typing import Floats, RandomState
-from ..inference._fits import GroupedModel, grouped_fit_of, last_step, outcome_or_none
+from ..inference._fits import GroupedModel, grouped_fit_of, last_step, no_outcome, outcome_or_none
 from ..moments._labels import MISSING
 from ..moments._rows import check_containers
 from ._display import Display
@@ -224,7 +224,7 @@ class GroupLinesDisplay(Display):
         last, _ = last_step(model)
         outcome = outcome_or_none(last, X, y)
         if outcome is None:
-            raise ValueError("y is None: pass the outcome, one number per row.")
+            raise no_outcome(model)
         X = columns_of_model(last, X)
         grid = grid_of(X, feature, n_points=int(n_points), at=at, group_key=group_key(last, last is model, X))
         if grid.categorical:

@@ -18,6 +18,7 @@ MANY_LEVELS = 64
 
 _POWERS = (".L", ".Q", ".C")
 _NAMED = ("treatment", "sum", "helmert", "poly", "SAS", "diff")
+_CONTRASTS = "contr.treatment, contr.sum, contr.helmert, contr.poly, contr.SAS"
 
 
 def indicators(n_levels: int) -> Any:
@@ -48,6 +49,11 @@ def _value(tokens: Sequence[Token], of: str) -> Any:
     known = {"c": lambda *values: list(values)} | {name: TRANSFORMS[name] for name in names if name in TRANSFORMS}
     try:
         return eval(in_python(tokens, {}), {"__builtins__": {}}, known)
+    except (AttributeError, NameError) as error:
+        raise ValueError(
+            f"The argument {in_r(tokens)!r} of {of} cannot be understood: contrasts are {_CONTRASTS} and contr.diff, and a "
+            'list of levels is c("a", "b").'
+        ) from error
     except Exception as error:
         raise ValueError(f"The argument {in_r(tokens)!r} of {of} cannot be understood: {error}.") from error
 
@@ -94,10 +100,7 @@ def contrasts_of(
     if isinstance(given, str):
         kind = given.removeprefix("contr.")
         if kind not in _NAMED:
-            raise ValueError(
-                f"The contrasts of {name} must be contr.treatment, contr.sum, contr.helmert, contr.poly, contr.SAS or "
-                f"contr.diff; found {given!r}."
-            )
+            raise ValueError(f"The contrasts of {name} must be {_CONTRASTS} or contr.diff; found {given!r}.")
         given = getattr(ContrastsRegistry, kind)
     if isinstance(given, type):
         given = given()
@@ -115,7 +118,8 @@ def contrasts_of(
     try:
         table = given.get_coding_matrix(list(levels))
     except Exception as error:
-        raise ValueError(f"The contrasts of {name} do not suit its levels {texts!r}: {error}.") from error
+        why = str(error).rstrip(".")
+        raise ValueError(f"The contrasts of {name} do not suit its levels {texts!r}: {why}.") from error
     matrix = _checked_matrix(name, table, len(levels))
     kind = type(given).__name__.removesuffix("Contrasts")
     if isinstance(given, of_formulaic.SASContrasts | of_formulaic.TreatmentContrasts):

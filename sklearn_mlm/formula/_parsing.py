@@ -278,7 +278,8 @@ class _Reader:
                 )
         coefficients = self._terms(left)
         if not coefficients.intercept and not coefficients.terms:
-            raise self.text.error("this term lets no coefficient vary", left[0].at)
+            problem = f"this term lets no coefficient vary: write (1 | {in_r(right)}) for a random intercept"
+            raise self.text.error(problem, left[0].at)
         for factors in self._grouping(right):
             text = f"({in_r(left)} {signs[0].text} {':'.join(factors)})"
             yield RandomPart(coefficients, factors, signs[0].text == "|", text, tokens[0].at)
@@ -297,11 +298,8 @@ class _Reader:
                     word = word[2:-1]
                 if len(word) != 1 or not word[0].is_name:
                     at = (word[1] if len(word) > 1 else word[0] if word else part[0]).at
-                    raise self.text.error(
-                        "a grouping factor is a column, or columns joined by ':' or '/'; add another random term for a "
-                        "further factor",
-                        at,
-                    )
+                    problem = f"name one column as the grouping factor, or columns joined by ':'; {_ADVICE_OF_NAME}"
+                    raise self.text.error(problem, at)
                 names.append(self._column(word[0]).name)
             nested.append((*(nested[-1] if nested else ()), *names))
         return nested
@@ -405,13 +403,15 @@ class _Reader:
     def _column(self, token: Token) -> Expression:
         """Return the column that a token names."""
         if token.text not in self.in_python:
-            raise self.text.error(f"{token.text!r} is not a column of the data{self._meant(token.text)}", token.at)
+            raise self.text.error(f"{token.text!r} is not a column of the data{self._meant(token)}", token.at)
         return Expression(token.text, (token.text,), self.in_python[token.text], at=token.at)
 
-    def _meant(self, name: str) -> str:
+    def _meant(self, token: Token) -> str:
         """Return the column that a wrong name may mean, or those that there are, in words."""
+        if (whole := self.text.name_at(token.at, self.columns)) is not None:
+            return f"; write `{whole}` between backticks"
         by_spelling = {column.lower().strip(): column for column in self.columns}
-        close = get_close_matches(name.lower(), by_spelling, n=1, cutoff=0.8)
+        close = get_close_matches(token.text.lower(), by_spelling, n=1, cutoff=0.8)
         if close:
             column = by_spelling[close[0]]
             quoted = "" if column == column.strip() else ", with a space at its end or beginning"

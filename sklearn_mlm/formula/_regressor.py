@@ -469,6 +469,12 @@ def _refuse_means_of_groups(design: Design) -> None:
             )
 
 
-def fit_named(model: FormulaRegressor, data: Any, sample_weight: Any, data_name: str | None) -> FormulaRegressor:
-    """Fit a model to data whose name its summary shows."""
-    return model._fit(data, None, sample_weight, data_name)
+def fit_named(model: FormulaRegressor, data: Any, weights: Any, data_name: str | None) -> FormulaRegressor:
+    """Fit a model to data whose name its summary shows; errors call the weights as lmer does."""
+    try:
+        return model._fit(data, None, weights, data_name)
+    except ValueError as error:
+        text = str(error)
+        if weights is not None and text.startswith("sample_weight "):
+            error.args = (f"weights {text.removeprefix('sample_weight ')}",)
+        raise

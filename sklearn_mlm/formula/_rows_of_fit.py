@@ -106,7 +106,8 @@ def rows_of_fit(
         raise ValueError("data has no rows.")
     if missing.all():
         raise ValueError(
-            "No row of the data is complete: every one has a missing value in a column of the model. " + _counts(gaps)
+            "No row of the data is complete: every one has a missing value in a column of the model. "
+            f"{_counts(gaps)}Leave columns with many missing values out of the formula, or impute their values."
         )
     if response is None:
         _refuse_outcome(columns, given)
@@ -235,4 +236,7 @@ def _numbers(values: Any, name: str, n_samples: int) -> np.ndarray:
         raise ValueError(f"{name} must hold numbers; found the type {column.dtype}.")
     if len(column) != n_samples:
         raise ValueError(f"{name} must hold one value per row of data; found {len(column)} for {n_samples} rows.")
-    return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    try:
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must hold numbers: {error}.") from error

@@ -90,6 +90,11 @@ class FormulaText:
         if open_at:
             raise self.error(f"this {open_at[-1].text!r} is not closed", open_at[-1].at)
 
+    def name_at(self, at: int, names: Sequence[str]) -> str | None:
+        """Return the longest of some names that stands at a place; None if none does."""
+        found = [name for name in names if re.match(rf"{re.escape(name)}(?<!\s)(?!\w)", self.text[at:])]
+        return max(found, key=len, default=None)
+
     def error(self, problem: str, at: int) -> ValueError:
         """Return an error with a caret below the place in the formula."""
         line_start = self.text.rfind("\n", 0, at) + 1

@@ -401,6 +401,11 @@ def _finite(numbers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if not values.shape[1]:
             raise ValueError(f"{name} has no column.")
         finite = np.isfinite(values).all(axis=1)
+        # The columns of the lower degrees are there.
+        if name.startswith("poly(") and not finite.any() and np.isfinite(values[:, 0]).all():
+            raise ValueError(
+                f"{name} cannot be computed: its column has too few distinct values for this degree. Choose a lower degree."
+            )
         if not finite.all():
             row = int(np.flatnonzero(~finite)[0])
             found = ", ".join(f"{value:g}" for value in values[row])

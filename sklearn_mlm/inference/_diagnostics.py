@@ -13,7 +13,7 @@ from ..likelihood._random_terms import INTERCEPT
 from ..moments._labels import MISSING
 from ..moments._rows import as_weights
 from ._distributions import f_test
-from ._fits import GroupedModel, mixed_fit_of
+from ._fits import GroupedModel, mixed_fit_of, no_outcome
 from ._rows import RowsOfModel
 
 # In smaller groups, the deviations from the median say nothing of the variance: they are 0, or equal.
@@ -129,7 +129,7 @@ def residual_variance_test(
     """
     rows = RowsOfModel(model, X, y, groups)
     if not rows.has_outcome:
-        raise ValueError("y is None: pass the outcome, one number per row.")
+        raise no_outcome(model)
     residuals, codes = rows.fit.residuals(rows.X, rows.codes, rows.y), rows.codes
     if sample_weight is not None and rows.fit.options.weight_type == "precision":
         weights = as_weights(sample_weight, len(codes))

@@ -164,6 +164,17 @@ def outcome_or_none(model: Any, X: Any, y: ArrayLike | None) -> np.ndarray | Non
     return outcome_of(model, X) if y is None else as_outcome(y).astype(np.float64)
 
 
+def no_outcome(model: Any) -> ValueError:
+    """Return the error that `outcome_or_none` has found no outcome."""
+    design = design_of(model)
+    if design is None or not design.formula.partition("~")[0].strip():
+        return ValueError("y is None: pass the outcome, one number per row.")
+    name = grouped_fit_of(model).outcome_name
+    return ValueError(
+        f"The data lack the outcome {name!r}, the left side of the formula {design.formula!r}. Pass data with it, or pass y."
+    )
+
+
 def formula_fit_of(model: FittedModel, function: str) -> tuple[GroupedFit, FixedDesign]:
     """Return the fit of a fitted model with a formula, and what the formula says of its columns.
 

@@ -20,7 +20,7 @@ from ..moments._labels import as_labels, encode
 from ..moments._moments import Moments
 from ..moments._remainder import KnownPart, rests
 from ..moments._rows import GroupedRows, Rows, as_weights, block_rows, blocks_of_equal_groups
-from ._fits import GroupedModel
+from ._fits import GroupedModel, no_outcome
 from ._group_changes import measures_of_change, sums_of_others
 from ._mixed_influence import changes_without_groups
 from ._rows import RowsOfModel
@@ -121,6 +121,8 @@ def influence(
     309                0.33      0.85         -0.58
     """
     rows = RowsOfModel(model, X, y, groups)
+    if not rows.has_outcome:
+        raise no_outcome(model)
     fit = rows.fit
     if not fit.residual_variance > 0:
         raise ValueError("The model leaves no residual (sigma2 = 0): there are no standard errors to measure changes in.")

@@ -162,7 +162,7 @@ class ReferenceGrid:
         """Return levels of a factor that `at` asks for."""
         levels: pd.Index = self._design.grid[name].levels
         unknown = [one for one in chosen if one not in levels]
-        if unknown or not chosen:
+        if unknown:
             raise ValueError(f"at holds {unknown!r}, which {name!r} does not have: its levels are {list(levels)!r}.")
         found: pd.Index = pd.Index(chosen, dtype=levels.dtype)
         return found

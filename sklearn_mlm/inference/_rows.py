@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from .._inputs import check_choice, column_names
 from ..moments._labels import MISSING, UNSEEN, as_labels
 from ..moments._rows import as_weights, check_containers
-from ._fits import GroupedModel, design_of, grouped_fit_of, last_step, locate_all, offset_of, outcome_or_none
+from ._fits import GroupedModel, design_of, grouped_fit_of, last_step, locate_all, no_outcome, offset_of, outcome_or_none
 
 ResidualKind = Literal["conditional", "population"]
 
@@ -74,7 +74,7 @@ def residuals(
     of = "population" if kind == "population" and X is not None else groups
     rows = RowsOfModel(model, X, y, of)
     if not rows.has_outcome:
-        raise ValueError("y is None: pass the outcome, one number per row.")
+        raise no_outcome(model)
     return rows.residuals(kind, scaled, sample_weight)
 
 

@@ -115,12 +115,16 @@ class _Parser:
             at = match.end()
 
     def _error(self, problem: str, at: int) -> ValueError:
-        """Return an error that points at a place in the text."""
-        found = repr(self._text[at : at + 12]) if at < len(self._text.rstrip()) else "the end"
+        """Return an error that points at a place in the text, unless that is its end."""
+        found = f"{self._text[at : at + 12]!r} at character {at + 1} " if at < len(self._text.rstrip()) else ""
         return ValueError(
-            f"random_effects must be terms such as {_EXAMPLE}, joined by +: in {self._text!r}, {found} at position {at} "
-            f"{problem}."
+            f"random_effects must be terms such as {_EXAMPLE}, joined by +: in {self._text!r}, {found}{problem}."
         )
+
+    def _unexpected(self, wanted: str) -> ValueError:
+        """Return an error about the next token, in whose place something else should stand."""
+        problem = f"{wanted} is missing at the end" if self.at_end() else f"stands where {wanted} should"
+        return self._error(problem, self._peek()[2])
 
     def _peek(self) -> tuple[str, str, int]:
         """Return the next token; the end has the kind "end"."""
@@ -137,17 +141,17 @@ class _Parser:
 
     def expect(self, *signs: str) -> str:
         """Return the next token, which must be one of some signs."""
-        _, text, at = self._peek()
         if not self._next_is(*signs):
-            raise self._error(f"stands where {' or '.join(map(repr, signs))} should", at)
+            raise self._unexpected(" or ".join(map(repr, signs)))
+        text = self._peek()[1]
         self._at += 1
         return text
 
     def _name(self, what: str) -> str:
         """Return the next token, which must be a name."""
-        kind, text, at = self._peek()
+        kind, text, _ = self._peek()
         if kind not in ("quoted", "name") or (kind == "name" and text[0].isdigit()):
-            raise self._error(f"stands where {what} should", at)
+            raise self._unexpected(what)
         self._at += 1
         return text
 
@@ -163,7 +167,7 @@ class _Parser:
             if kind == "name" and text in ("0", "1"):
                 intercept = (text == "1") == (sign == "+")
                 self._at += 1
-            elif sign == "-":
+            elif sign == "-" and not self.at_end():
                 raise self._error("cannot be taken away: only -1 leaves something out", at)
             else:
                 name = self._name("0, 1 or the name of a column")
@@ -177,10 +181,14 @@ class _Parser:
                 break
         factor = self._name("the name of a grouping factor")
         if self._next_is(":", "/", "+", "*"):
-            raise self._error("is not covered: a model has one grouping factor, named by one column", self._peek()[2])
+            raise self._error(
+                "is not covered: a model has one grouping factor, named by one column; to group by combinations of several, "
+                "join the labels into one column",
+                self._peek()[2],
+            )
         self.expect(")")
         if not intercept and not columns:
-            raise self._error("lets no coefficient vary", start)
+            raise self._error(f"lets no coefficient vary: write (1 | {_quoted(factor)}) for a random intercept", start)
         return RandomTerm(factor, intercept, tuple(columns), sign == "|")
 
 

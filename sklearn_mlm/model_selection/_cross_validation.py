@@ -120,6 +120,8 @@ def cross_validate_groups(
     _refuse_missing_outcome(y)
     labels = _labels(models, X, y, groups)
     codes, levels = factorize(labels)
+    if len(levels) == 1:
+        raise ValueError(f"groups holds one group only ({levels.tolist()[0]!r}): folds of groups need two or more.")
     if not is_whole(cv, 2, len(levels)):
         raise ValueError(f"cv must be a number of folds between 2 and the number of groups, {len(levels)}; found cv={cv!r}.")
     if X is None:

@@ -198,9 +198,10 @@ def _numbers(batch: pa.RecordBatch, name: str) -> np.ndarray:
     """Return a column as numbers, without a copy if possible."""
     column = batch.column(name)
     if column.null_count:
-        raise ValueError(f"{name} has {column.null_count} missing value(s). Drop these rows, or impute the values.")
+        raise ValueError(f"Column {name!r} has {column.null_count} missing value(s). Drop these rows, or impute the values.")
     values = np.asarray(column.to_numpy(zero_copy_only=False))
-    return np.asarray(values.astype(np.float64) if pa.types.is_decimal(column.type) else as_numbers(values, name))
+    is_decimal = pa.types.is_decimal(column.type)
+    return np.asarray(values.astype(np.float64) if is_decimal else as_numbers(values, f"Column {name!r}"))
 
 
 def _labels(array: pa.Array, name: str) -> Labels:

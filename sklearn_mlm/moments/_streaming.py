@@ -74,7 +74,8 @@ class Batch(NamedTuple):
 def checked_batch(position: int, batch: Any) -> Batch:
     """Return a user's batch, checked; errors give its position."""
     if not isinstance(batch, tuple | list) or len(batch) not in (3, 4):
-        found = f"{len(batch)} of them" if isinstance(batch, tuple | list) else type(batch).__name__
+        kind = type(batch).__name__
+        found = f"a {kind} of {len(batch)}" if isinstance(batch, tuple | list) else kind
         raise TypeError(f"Batch {position} must be a tuple (X, y, groups) or (X, y, groups, sample_weight); found {found}.")
     X, y, groups, *rest = batch
     weights = rest[0] if rest else None
@@ -187,8 +188,8 @@ class _First:
         self._columns = self._columns or found
         if found != self._columns:
             raise ValueError(
-                f"The batch that starts at row {n_read} has other columns than the first: found {found[1]} ({names!r}), and "
-                f"{self._columns[1]} before ({self._columns[0]!r}). Read the same columns, in the same order."
+                f"The batch that starts at row {n_read} has other columns than the first: this batch has {_listed(*found)}; "
+                f"earlier ones had {_listed(*self._columns)}. Read the same columns, in the same order."
             )
         self.groups_name = self.groups_name or batch.groups_name
         self.outcome_name = self.outcome_name or batch.outcome_name
@@ -201,6 +202,13 @@ class _First:
         if n_read and not n_kept:
             raise ValueError(NO_WEIGHT)
         return self._columns
+
+
+def _listed(names: tuple[str, ...] | None, n_columns: int) -> str:
+    """Return the columns of X in words."""
+    if names is None or not n_columns:
+        return f"{n_columns} column(s) without names" if n_columns else "no column"
+    return f"the column(s) {', '.join(map(repr, names))}"
 
 
 class _Pending(Generic[_Record]):

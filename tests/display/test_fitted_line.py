@@ -356,7 +356,9 @@ def test_a_level_that_the_model_does_not_take_is_explained(frame):
     columns = make_column_transformer((OneHotEncoder(drop="first"), ["age"]), remainder="passthrough")
     model = make_pipeline(columns, RandomInterceptRegressor())
     model.fit(X[["ses", "age"]], y, randominterceptregressor__groups=X["school"])
-    with pytest.raises(ValueError, match=r"does not take rows with age = .* Pass other values .* at=\{'age': \.\.\.\}"):
+    with pytest.raises(
+        ValueError, match=r"does not take rows with age = .*[a-z]\. Pass other values .* at=\{'age': \.\.\.\}"
+    ):
         FittedLineDisplay.from_estimator(model, X[["ses", "age"]], "ses")
     display = FittedLineDisplay.from_estimator(model, X[["ses", "age"]], "ses", at={"age": 7})
     grid = pd.DataFrame({"ses": [X["ses"].min()], "age": [7]})

@@ -3,6 +3,7 @@
 import pickle
 import sys
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from sklearn_mlm import (
     RandomInterceptRegressor,
     cross_validate_groups,
 )
+from sklearn_mlm.display import GroupLinesDisplay
 from sklearn_mlm.formula import FormulaRegressor, lmer
 from sklearn_mlm.inference import (
     augment,
@@ -90,6 +92,27 @@ def test_maximum_likelihood_and_weights_are_those_of_lmer():
     )
     # "." leaves out the weights.
     assert lmer("y ~ . + (1 | g)", rows[["y", "x", "g", "w"]], weights="w").coef_names_ == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "problem"),
+    [
+        ([1.0, 2.0], "must hold one value per row of data; found 2 for"),
+        ("a", "must hold numbers"),
+        (lambda rows: [1.0] * (len(rows) - 1) + ["b"], "must hold numbers: could not convert string to float: 'b'"),
+        (lambda rows: -np.ones(len(rows)), "must not be negative; found -1.0 in row 0"),
+        (lambda rows: np.zeros(len(rows)), "is zero in every row"),
+        (lambda rows: np.full(len(rows), np.inf), "holds infinity"),
+        (lambda rows: np.full(len(rows), 1e300), "has the mean 1e.300"),
+    ],
+)
+def test_errors_call_the_weights_as_the_caller_does(weights, problem):
+    rows = two_factors()
+    weights = weights(rows) if callable(weights) else weights
+    with pytest.raises(ValueError, match=f"^weights {problem}"):
+        lmer("y ~ x + (1 | g)", rows, weights=weights)
+    with pytest.raises(ValueError, match=f"^sample_weight {problem}"):
+        FormulaRegressor("y ~ x + (1 | g)", weight_type="precision").fit(rows, sample_weight=weights)
 
 
 def test_levels_of_a_factor_stay_correlated_by_double_bars():
@@ -222,7 +245,9 @@ def test_missing_values_can_be_refused():
     model = lmer("y ~ x + f + (1 | g)", rows.drop(columns="remark").dropna(), na_action="raise")
     with pytest.raises(ValueError, match="1 of 1 rows have missing values"):
         model.predict(rows.loc[[10]])
-    with pytest.raises(ValueError, match="No row of the data is complete"):
+    with pytest.raises(
+        ValueError, match=r"No row of the data is complete.* of remark.*\. Leave columns .* impute their values\.$"
+    ):
         lmer("y ~ remark + (1 | g)", rows)
     with pytest.raises(ValueError, match=r'a model with na_action="raise" does not take. Missing are 2 of x, 1 of f'):
         residuals(model, rows)
@@ -362,6 +387,13 @@ def test_functions_of_other_rows_are_refused(function):
 def test_values_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match=r"log\(x\) is not finite in 8 row\(s\); in row 0 of the complete rows it is -inf"):
         lmer("y ~ log(x) + (1 | g)", straight_lines())
+    rows = straight_lines().assign(z=lambda rows: np.arange(len(rows)) % 2)
+    with pytest.raises(
+        ValueError, match=r"poly\(z, 3\) .* too few distinct values for this degree. Choose a lower degree\."
+    ):
+        lmer("y ~ poly(z, 3) + (1 | g)", rows)
+    with pytest.raises(ValueError, match=r"poly\(log\(z\), 2\) is not finite in"):
+        lmer("y ~ poly(log(z), 2) + (1 | g)", rows)
 
 
 def test_arithmetic_is_in_double_precision():
@@ -459,6 +491,10 @@ def test_contrasts_may_have_arguments():
         np.testing.assert_allclose(model.coef_, same_model_of_terms.coef_, rtol=1e-9)
     with pytest.raises(ValueError, match="of the contrasts of b cannot be understood"):
         lmer("y ~ b + (1 | g)", rows, contrasts={"b": "contr.nothing(2)"})
+    with pytest.raises(ValueError, match=r"'contr.foo' of .* understood: contrasts are contr.treatment, .* and contr.diff"):
+        lmer("y ~ C(b, contr.foo) + (1 | g)", rows)
+    with pytest.raises(ValueError, match=r"do not suit its levels .*[^.]\.$"):
+        lmer('y ~ C(b, contr.treatment("c9")) + (1 | g)', rows)
 
 
 def test_contrasts_may_be_matrices():
@@ -521,8 +557,11 @@ def test_inference_takes_outcome_and_groups_from_the_data():
     np.testing.assert_array_equal(residuals(model, rows), residuals(by_columns, X, rows["y"], rows["g"]))
     assert ".resid" in augment(model, rows)
     assert ".resid" not in augment(model, rows.drop(columns="y"))
+    for function in (residuals, influence, residual_variance_test, partial(GroupLinesDisplay.from_estimator, feature="x")):
+        with pytest.raises(ValueError, match=r"The data lack the outcome 'y', the left side of the formula 'y ~ x"):
+            function(model, rows.drop(columns="y"))
     with pytest.raises(ValueError, match="y is None"):
-        residuals(model, rows.drop(columns="y"))
+        influence(FormulaRegressor("~ x + (1 | g)").fit(rows, rows["y"]), rows)
     assert str(model.summary(rows)) == str(model.summary())
     log = lmer("I(2 * y) ~ x + (1 | g)", rows)
     np.testing.assert_allclose(log.outcome(rows), 2 * rows["y"])

@@ -369,6 +369,8 @@ def test_influence_takes_the_rows_of_the_fit_only(design):
         influence(model, X[1:], y[1:], groups[1:])
     with pytest.raises(ValueError, match=r"\d+ of them without a group that it knows"):
         influence(model, X, y, np.where(groups == 1, 99, groups))
+    with pytest.raises(ValueError, match="y is None: pass the outcome"):
+        influence(model, X, None, groups)
     with pytest.raises(ValueError, match="of total weight"):
         influence(model, X, y, groups, sample_weight=2.0)
     with pytest.raises(ValueError, match="the group means of 'x1', 'y' are others"):

@@ -130,6 +130,7 @@ def test_values_of_columns_can_be_chosen(rows, crossed):
         "'z' is not in the fixed part": {"factors": "z"},
         "'x' holds numbers, not levels of a factor": {"factors": "x"},
         "which 'b' does not have": {"factors": "a", "at": {"b": ["c7"]}},
+        "at names no value of 'b'": {"factors": "a", "at": {"b": []}},
         "at holds several values of 'x'": {"factors": "a", "at": {"x": [1, 2]}},
         "must be named once each": {"factors": ["a", "a"]},
         "weights must be one of": {"factors": "a", "weights": "cells"},

@@ -188,13 +188,23 @@ def test_threads_are_given_back_after_an_error_too():
     ("batches", "error", "message"),
     [
         ([], ValueError, "There are no batches"),
-        ([([[1.0]], [1.0])], TypeError, r"Batch 0 must be a tuple \(X, y, groups\).*found 2 of them"),
-        ([3], TypeError, "found int"),
-        ([([[1.0]], [1.0], ["a"]), ([[1.0, 2.0]], [1.0], ["a"])], ValueError, "found 2 .* and 1 before"),
+        ([([[1.0]], [1.0])], TypeError, r"Batch 0 must be a tuple \(X, y, groups\).*found a tuple of 2\."),
+        ([[[[1.0]]]], TypeError, r"found a list of 1\."),
+        ([3], TypeError, r"found int\."),
+        (
+            [([[1.0]], [1.0], ["a"]), ([[1.0, 2.0]], [1.0], ["a"])],
+            ValueError,
+            r"this batch has 2 column\(s\) without names; earlier ones had 1 column\(s\) without names\.",
+        ),
         (
             [(pd.DataFrame({"a": [1.0]}), [1.0], [1]), (pd.DataFrame({"b": [1.0]}), [1.0], [1])],
             ValueError,
-            r"found 1 \(\('b',\)\), and 1 before \(\('a',\)\)",
+            r"this batch has the column\(s\) 'b'; earlier ones had the column\(s\) 'a'\.",
+        ),
+        (
+            [(None, [1.0], [1]), (pd.DataFrame({"a": [1.0], "b": 2.0}), [1.0], [1])],
+            ValueError,
+            r"this batch has the column\(s\) 'a', 'b'; earlier ones had no column\.",
         ),
         ([([[1.0]], [1.0], ["a"]), ([[1.0]], [1.0], [None])], ValueError, "In rows 1 to 1, .*1 missing label"),
         ([([[1.0]], [1.0], ["a", "b"])], ValueError, "In batch 0, counted from 0: groups must hold one label per row"),

@@ -119,9 +119,9 @@ def test_small_batches_are_joined_and_large_ones_cut():
     ("change", "message"),
     [
         ({"x": ["a", "z"]}, "source has no column 'z'; it has 'a', 'b', 'c', 'y', 'school'"),
-        ({"x": "note"}, "note must hold numbers; found"),
+        ({"x": "note"}, "Column 'note' must hold numbers; found"),
         ({"groups": "gaps"}, "missing label"),
-        ({"y": "gaps"}, "gaps has 1 missing value"),
+        ({"y": "gaps"}, "Column 'gaps' has 1 missing value"),
     ],
 )
 @pytest.mark.parametrize("kind", ["pyarrow table", "duckdb", "polars", "pyarrow dataset"])
@@ -198,7 +198,7 @@ def test_a_column_that_a_stream_lacks_or_has_twice_is_refused(frame, expected):
 )
 def test_columns_that_hold_no_numbers_are_refused(values):
     table = pa.table({"x": pa.array(values), "y": [1.0, 2.0, 4.0], "g": [1, 1, 2]})
-    with pytest.raises(ValueError, match=r"x must hold numbers|setting an array element"):
+    with pytest.raises(ValueError, match=r"Column 'x' must hold numbers|setting an array element"):
         GroupedMoments.from_arrow(table, x="x", y="y", groups="g")
 
 

@@ -419,7 +419,7 @@ def test_a_folder_without_a_value_holds_missing_labels(tmp_path):
     write(tmp_path / "g=__HIVE_DEFAULT_PARTITION__" / "1.parquet", x=[1.0, 2.0])
     with pytest.raises(ValueError, match=r"2 missing label\(s\) in 3 rows"):
         read(tmp_path)
-    with pytest.raises(ValueError, match=r"g has 2 missing value\(s\)"):
+    with pytest.raises(ValueError, match=r"Column 'g' has 2 missing value\(s\)"):
         read(tmp_path, x="g", groups="x")
 
 
