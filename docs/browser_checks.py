@@ -1,6 +1,7 @@
 """Look at the built site in Chromium, before a release: widths at 360 pixels, accessibility, and the search.
 
-It needs Chromium, its driver, and ``pip install selenium``; and for accessibility the file ``axe.min.js`` of the npm package
+Build the site from scratch before: an incremental build loses the keywords of the pages that it keeps. The checks need
+Chromium, its driver and ``pip install selenium``; that of accessibility needs the file ``axe.min.js`` of the npm package
 axe-core::
 
     python docs/browser_checks.py --axe node_modules/axe-core/axe.min.js
@@ -92,6 +93,12 @@ def accessibility(driver, axe):
     return sum(nodes.values())
 
 
+def is_finished(driver):
+    """Return whether the search has found all, or nothing."""
+    text = driver.find_element(By.ID, "search-results").text
+    return "finished" in text or "did not match" in text
+
+
 def search(driver):
     """Print the rank of the page that each query should find, and return how many are not among the first three."""
     resize(driver, 1280)
@@ -99,8 +106,7 @@ def search(driver):
     queries = json.loads((HERE / "search_queries.json").read_text(encoding="utf-8"))
     for query, page in queries:
         driver.get(f"{(BUILT / 'search.html').as_uri()}?q={query.replace(' ', '+')}")
-        WebDriverWait(driver, 20).until(lambda driver: driver.find_elements(By.CSS_SELECTOR, "ul.search li a"))
-        WebDriverWait(driver, 20).until(lambda driver: "finished" in driver.find_element(By.ID, "search-results").text)
+        WebDriverWait(driver, 20).until(is_finished)
         links = [link.get_attribute("href") for link in driver.find_elements(By.CSS_SELECTOR, "ul.search li > a")]
         pages = [link.partition("#")[0].partition("?")[0] for link in links]
         places = [at for at, found in enumerate(pages, 1) if found.endswith(f"/{page}.html")]
