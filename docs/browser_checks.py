@@ -127,7 +127,7 @@ if __name__ == "__main__":
         found = widths(driver)
         if options.axe:
             found += accessibility(driver, options.axe.read_text(encoding="utf-8"))
-        found += max(0, search(driver) - 5)
+        found += max(0, search(driver) - 5)  # with more than five late pages, another search engine is worth its cost
     finally:
         driver.quit()
     sys.exit(found > 0)

@@ -43,7 +43,7 @@ toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False  # the template of classes shows them
 
 # Pages
-myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

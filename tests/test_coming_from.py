@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pages import FENCE, blocks, sentences
 
 import sklearn_mlm
 from sklearn_mlm import (
@@ -32,7 +33,6 @@ PAGES = ["lme4.md", "statsmodels.md", "stata.md", "merf_and_gpboost.md", "mixedm
 # Tools that cannot be run by everyone, and whose documentation has no figures for the data sets that ship.
 WITHOUT_FIGURES = {"stata.md", "spss_and_sas.md"}
 NUMBER = re.compile(r"(<\s*)?(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?(?![\w])")
-FENCE = re.compile(r"^(`{3,})([^\n]*)\n(.*?)^\1[ ]*$", re.DOTALL | re.MULTILINE)
 
 each_page = pytest.mark.parametrize("name", PAGES)
 
@@ -46,19 +46,14 @@ def read(name):
     return re.sub(r"\A---\n.*?\n---\n\n", "", text, flags=re.DOTALL)
 
 
-def blocks(name):
-    """Return the kind and the text of each fenced block of a page."""
-    return [(kind.strip(), text) for _, kind, text in FENCE.findall(read(name))]
-
-
 def foreign_outputs(name):
     """Return what the other tool printed."""
-    return [text for kind, text in blocks(name) if kind == "text"]
+    return [text for kind, text in blocks(read(name)) if kind == "text"]
 
 
 def own_output(name):
     """Return what the page's own code prints."""
-    text = "\n".join(text for kind, text in blocks(name) if kind == "python" and ">>>" in text)
+    text = "\n".join(text for kind, text in blocks(read(name)) if kind == "python" and ">>>" in text)
     return "\n".join(line for line in text.splitlines() if not line.startswith((">>>", "...")))
 
 
@@ -80,10 +75,7 @@ def code(cell):
 
 def prose(name):
     """Return the sentences of a page, without code, tables, headings and addresses."""
-    text = FENCE.sub("", read(name))
-    text = "\n".join(line for line in text.splitlines() if not line.startswith(("|", "#")))
-    text = re.sub(r"\]\([^)]*\)", "]", text)
-    return re.sub(r"`[^`]*`", "", text)
+    return "\n".join(line for line in sentences(read(name)).splitlines() if not line.startswith(("|", "#")))
 
 
 # ---- numbers
@@ -395,12 +387,12 @@ def test_a_page_has_the_parts_that_all_pages_have_and_is_short(name):
     assert len(prose(name).split()) <= 900
     assert all(len(line) <= 125 for line in text.splitlines() if not line.startswith("|"))
     # A page shows 88 characters of code; the summary of a model is wider.
-    commands = [line for _, block in blocks(name) for line in block.splitlines() if "REML criterion at" not in line]
+    commands = [line for _, block in blocks(read(name)) for line in block.splitlines() if "REML criterion at" not in line]
     assert max(map(len, commands)) <= 88
 
 
 def test_the_list_of_pages_is_complete():
-    toctree = next(text for kind, text in blocks("index.md") if kind == "{toctree}")
+    toctree = next(text for kind, text in blocks(read("index.md")) if kind == "{toctree}")
     listed = [f"{line}.md" for line in toctree.split() if not line.startswith(":")]
     assert listed == PAGES
     assert sorted(path.name for path in FOLDER.glob("*.md")) == sorted([*PAGES, "index.md"])

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from pages import FENCE, blocks, sentences
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCS = PROJECT / "docs"
@@ -59,18 +60,6 @@ def public_objects():
     return found
 
 
-def blocks(text):
-    """Fenced blocks of a page, with what stands after the fence."""
-    return re.findall(r"^(`{3,})([^\n]*)\n(.*?)^\1\s*$", text, re.DOTALL | re.MULTILINE)
-
-
-def prose(text):
-    """Return a page without code, mathematics, addresses and directives."""
-    text = re.sub(r"^(`{3,}|:{3,})(?!\{(?:dropdown|grid-item-card)).*?^\1\s*$", "", text, flags=re.DOTALL | re.MULTILINE)
-    text = re.sub(r"\$\$.*?\$\$|\$[^$\n]+\$|`[^`\n]*`", " ", text, flags=re.DOTALL)
-    return re.sub(r"\]\([^)]*\)", "]", text)
-
-
 def reasons_of(path):
     return REASONS.get(path.relative_to(DOCS).with_suffix("").as_posix(), {})
 
@@ -82,12 +71,12 @@ def is_near(number, decimals, printed):
 @pytest.mark.parametrize("path", FIGURES, ids=lambda path: path.relative_to(DOCS).as_posix())
 def test_numbers_in_sentences_are_printed_by_the_page_or_measured(path):
     text = text_of(path)
-    code = "\n".join(body for _, kind, body in blocks(text) if not kind.startswith("{eval-rst}"))
+    code = "\n".join(body for kind, body in blocks(text) if kind != "{eval-rst}")
     printed = [float(number.replace(",", "")) for number in re.findall(r"\d[\d,]*\.?\d*(?:e-?\d+)?", code) if number != ","]
     printed += [100.0 * number for number in printed if number <= 1.0]
     measured = text_of(PROJECT / "benchmarks" / "README.md")
     unexplained = []
-    for match in re.finditer(r"(?<![\w.,])(\d[\d,]*\d|\d)(\.\d+)?(%?)(?![\w])", prose(text)):
+    for match in re.finditer(r"(?<![\w.,])(\d[\d,]*\d|\d)(\.\d+)?(%?)(?![\w])", sentences(text)):
         shown = match[1] + (match[2] or "")
         value, decimals = float(shown.replace(",", "")), len(match[2] or ".") - 1
         small = not match[2] and not match[3] and (value <= 100 or 1900 <= value <= 2030)  # counts, and years of papers
@@ -101,13 +90,13 @@ def test_numbers_in_sentences_are_printed_by_the_page_or_measured(path):
 
 def test_reasons_are_for_numbers_that_pages_have():
     for path in FIGURES:
-        assert [number for number in reasons_of(path) if number not in prose(text_of(path))] == []
+        assert [number for number in reasons_of(path) if number not in sentences(text_of(path))] == []
 
 
 @pytest.mark.parametrize("path", GUIDE, ids=lambda path: path.stem)
 def test_a_page_of_the_guide_has_the_shape_of_one(path):
     text = text_of(path)
-    headings = re.findall(r"^(#+) (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    headings = re.findall(r"^(#+) (.*)$", FENCE.sub("", text), re.MULTILINE)
     assert headings[0][0] == "#"
     assert headings[0][1].endswith("?")
     assert [title for _, title in headings[-2:]] == ["When not", "See also"] or path.stem == "when_not"
@@ -115,7 +104,7 @@ def test_a_page_of_the_guide_has_the_shape_of_one(path):
     answer = text.partition("\n# ")[2].split("\n\n")[1]
     assert len(re.findall(r"[.!?:](?=\s|$)", re.sub(r"`[^`]*`", "", answer))) <= 5
     assert not answer.startswith(("```", "|", "-", "#"))
-    words = re.sub(r"^\|.*$", "", prose(text), flags=re.MULTILINE).split()
+    words = re.sub(r"^\|.*$", "", sentences(text), flags=re.MULTILINE).split()
     assert len(words) <= 900
     assert ">>>" in text or path.stem == "marginaleffects"
     assert ".. plot::" in text or path.stem in ("formulas", "marginaleffects")
@@ -123,15 +112,14 @@ def test_a_page_of_the_guide_has_the_shape_of_one(path):
 
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.relative_to(DOCS).as_posix())
 def test_headings_are_in_order_and_pictures_are_described(path):
-    text = re.sub(r"^(`{3,})(?!\{eval-rst\}).*?^\1\s*$", "", text_of(path), flags=re.DOTALL | re.MULTILINE)
-    depths = [len(marks) for marks in re.findall(r"^(#+) ", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.M), re.M)]
+    depths = [len(marks) for marks in re.findall(r"^(#+) ", FENCE.sub("", text_of(path)), re.MULTILINE)]
     assert depths[:1] == [1]
     assert depths.count(1) == 1
     assert all(after <= before + 1 for before, after in pairwise(depths))
-    for picture in re.findall(r"^\.\. plot::\n((?:   :.*\n)*)", text, re.MULTILINE):
-        description = re.search(r":alt: (.*)", picture)
-        assert description
-        assert len(description[1].split()) >= 8
+    for picture in (body for kind, body in blocks(text_of(path)) if kind == "{eval-rst}" and ".. plot::" in body):
+        descriptions = re.findall(r":alt: (.*)", picture)
+        assert len(descriptions) == picture.count(".. plot::")
+        assert all(len(description.split()) >= 8 for description in descriptions)
 
 
 def test_pages_with_code_are_tested():
@@ -144,7 +132,7 @@ def test_pages_with_code_are_tested():
 
 def test_code_of_pages_fits_a_page():
     for path in PAGES:
-        for _, kind, body in blocks(text_of(path)):
+        for kind, body in blocks(text_of(path)):
             if kind == "python":
                 long = [line for line in body.splitlines() if line.startswith((">>>", "...")) and len(line) > 88]
                 assert not long, f"{path}: {long}"
@@ -307,6 +295,11 @@ def test_mathematics_is_set_by_a_script_of_the_site(pages):
     for page in with_formulas:
         assert any(script["src"].partition("?")[0].endswith("_static/tex-svg.js") for script in page.select("script[src]"))
     assert (BUILT / "_static" / "tex-svg.js").stat().st_size > 1_000_000
+
+
+def test_the_order_of_lessons_names_lessons_that_exist():
+    listed = re.search(r"LESSONS = \[(.*?)\]", text_of(DOCS / "_extensions" / "site_pages.py"), re.DOTALL)[1]
+    assert set(re.findall(r"\w+", listed)) <= {path.stem for path in (PROJECT / "examples").glob("*/*.py")}
 
 
 def test_notebooks_hold_the_code_of_their_lessons(pages):

@@ -1,4 +1,4 @@
-"""What the site needs beside Sphinx and its extensions: pictures with descriptions, and names for links without any."""
+"""What pages need beside Sphinx and its extensions: described pictures, the order of lessons, code as it reads, keywords."""
 
 from pathlib import Path
 from typing import Any

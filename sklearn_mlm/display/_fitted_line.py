@@ -226,10 +226,9 @@ class FittedLineDisplay(Display):
         except ValueError as error:
             if not grid.held:
                 raise
-            why = str(error).rstrip(".")
             raise ValueError(
-                f"The model does not take rows with {grid.held_text()}: {why}. Pass other values of these columns, such as "
-                f"at={{{next(iter(grid.held))!r}: ...}}."
+                f"The model does not take rows with {grid.held_text()}: {str(error).rstrip('.')}. Pass other values of "
+                f"these columns, such as at={{{next(iter(grid.held))!r}: ...}}."
             ) from error
         lines = {label: _predictions(model, grid, level, shown[[i]]) for i, label in enumerate(shown)}
         # A record of unnamed arrays calls the outcome y.

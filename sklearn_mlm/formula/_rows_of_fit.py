@@ -98,17 +98,7 @@ def rows_of_fit(
     columns = columns_of(data, [name for one in needed for name in one.columns])
     given = None if y is None else _numbers(y, "y", n_samples)
     weights = None if sample_weight is None else _weights(data, sample_weight, n_samples)
-    gaps = _gaps_of_fit(parsed, data, columns, given, weights)
-    missing = any_of(gaps, n_samples)
-    if na_action == "raise":
-        refuse_missing(gaps, n_samples, 'fit with na_action="raise"')
-    if not n_samples:
-        raise ValueError("data has no rows.")
-    if missing.all():
-        raise ValueError(
-            "No row of the data is complete: every one has a missing value in a column of the model. "
-            f"{_counts(gaps)}Leave columns with many missing values out of the formula, or impute their values."
-        )
+    missing = _missing_rows(_gaps_of_fit(parsed, data, columns, given, weights), n_samples, na_action)
     if response is None:
         _refuse_outcome(columns, given)
     n_missing = int(np.count_nonzero(missing))
@@ -154,6 +144,21 @@ def _gaps_of_fit(
             # A column may be called so, too.
             gaps[name] = np.isnan(passed) | gaps.get(name, False)
     return gaps
+
+
+def _missing_rows(gaps: Mapping[str, np.ndarray], n_samples: int, na_action: MissingRows) -> np.ndarray:
+    """Return which rows have a missing value, if that is allowed and other rows are left."""
+    missing = any_of(gaps, n_samples)
+    if na_action == "raise":
+        refuse_missing(gaps, n_samples, 'fit with na_action="raise"')
+    if not n_samples:
+        raise ValueError("data has no rows.")
+    if missing.all():
+        raise ValueError(
+            "No row of the data is complete: every one has a missing value in a column of the model. "
+            f"{_counts(gaps)}Leave columns with many missing values out of the formula, or impute their values."
+        )
+    return missing
 
 
 def gaps_of(columns: Mapping[str, DataColumn]) -> dict[str, np.ndarray]:

@@ -120,10 +120,7 @@ def cross_validate_groups(
     _refuse_missing_outcome(y)
     labels = _labels(models, X, y, groups)
     codes, levels = factorize(labels)
-    if len(levels) == 1:
-        raise ValueError(f"groups holds one group only ({levels.tolist()[0]!r}): folds of groups need two or more.")
-    if not is_whole(cv, 2, len(levels)):
-        raise ValueError(f"cv must be a number of folds between 2 and the number of groups, {len(levels)}; found cv={cv!r}.")
+    _check_folds(cv, levels)
     if X is None:
         X, models, baseline = _null_models(models, baseline, labels)
     contestants = dict(models)
@@ -207,6 +204,14 @@ def _refuse_missing_outcome(y: ArrayLike | None) -> None:
     missing = 0 if y is None else int(pd.isna(as_array(y)).sum())
     if missing:
         raise ValueError(f"y is missing in {missing} row(s), whose predictions no metric can judge: leave these rows out.")
+
+
+def _check_folds(cv: Any, levels: pd.Index) -> None:
+    """Raise if groups cannot be divided into so many folds."""
+    if len(levels) == 1:
+        raise ValueError(f"groups holds one group only ({levels.tolist()[0]!r}): folds of groups need two or more.")
+    if not is_whole(cv, 2, len(levels)):
+        raise ValueError(f"cv must be a number of folds between 2 and the number of groups, {len(levels)}; found cv={cv!r}.")
 
 
 def _by_name(model: Any) -> dict[str, BaseEstimator]:
