@@ -8,7 +8,7 @@ import pandas as pd
 from ..inference._model_comparison import mixture_p_value
 from ..likelihood._fit import Fit
 from ..likelihood._identification import unidentified
-from ..likelihood._mixed_fit import fit_of_mixed_criterion
+from ..likelihood._mixed_fits import fit_of_mixed_criterion
 from ..likelihood._options import MixedOptions
 from ..likelihood._random_terms import RandomTerm
 from ..moments._rows import GroupedRows

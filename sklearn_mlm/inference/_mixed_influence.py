@@ -11,7 +11,8 @@ import pandas as pd
 from .._progress import progress
 from .._typing import Floats
 from ..likelihood._identification import unidentified
-from ..likelihood._mixed_fit import MixedEffectsFit, fit_of_mixed_criterion
+from ..likelihood._mixed_fit import MixedEffectsFit
+from ..likelihood._mixed_fits import fit_of_mixed_criterion
 from ..moments._moments import Moments
 from ..moments._reading import rest_of
 from ..moments._remainder import KnownPart

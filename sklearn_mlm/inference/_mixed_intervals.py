@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from ..likelihood._mixed_fit import MixedEffectsFit, fit_mixed
+from ..likelihood._mixed_fit import MixedEffectsFit
+from ..likelihood._mixed_fits import fit_mixed
 from ..likelihood._random_terms import INTERCEPT
 from ._distributions import half_width
 from ._fixed_effects import variances_and_df

@@ -10,7 +10,8 @@ import numpy as np
 
 from .._typing import Floats
 from ..likelihood._mixed_criterion import MixedCriterion
-from ..likelihood._mixed_fit import MixedEffectsFit, fit_mixed
+from ..likelihood._mixed_fit import MixedEffectsFit
+from ..likelihood._mixed_fits import fit_mixed
 from ..likelihood._random_terms import INTERCEPT
 from ..moments._scatter import Scatter
 

@@ -40,15 +40,15 @@ def unidentified(criterion: MixedCriterion) -> tuple[list[int], bool] | None:
         return None
     evaluation, k = criterion.at_zero, criterion.rank
     sums, basis = evaluation.sums, criterion.basis
-    own = criterion.contracted(sums.hh)[0]
+    own = sums.hh[0]
     products, with_residual = own.copy(), np.einsum("pab,ab->p", basis, sums.h[0])
     # A covariance is compared with its two variances: its own information may be rounding.
     variances = own.diagonal()[criterion.pairs[0] == criterion.pairs[1]]
     both = np.sqrt(variances[criterion.pairs[0]] * variances[criterion.pairs[1]])
     alone = np.append(np.where(criterion.pairs[0] == criterion.pairs[1], 1.0, 2.0) * both, criterion.n_observations)
     if criterion.reml:
-        c = np.einsum("pab,aibj->pij", basis, sums.k[0][:, :k, :, :k])
-        products += np.einsum("pij,rij->pr", c, c) - 2.0 * criterion.contracted(sums.hn)[0]
+        c = sums.along[0][:, :k, :k]
+        products += np.einsum("pij,rij->pr", c, c) - sums.hn[0]
         with_residual -= np.trace(c, axis1=1, axis2=2)
     free = np.flatnonzero(_block_of_pairs(criterion) >= 0)
     gram = np.empty((len(free) + 1,) * 2)

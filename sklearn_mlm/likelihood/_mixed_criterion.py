@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from copy import copy
-from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +15,7 @@ from ..moments._moments import Moments
 from ..moments._remainder import KnownPart
 from ..moments._scatter import Scatter
 from ..moments._threads import threads
+from ._evaluation import Evaluation, VarianceSums, derivatives
 from ._group_factors import RandomDesign
 from ._group_products import (
     BLOCK_NUMBERS,
@@ -41,52 +41,6 @@ _EXACT = 1e-20
 # The fewest numbers of all groups that are worth threads.
 _THREAD_NUMBERS = 1 << 19
 _MAX_THREADS = 8
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Stores the criterion and its derivatives at several relative covariances G.
-
-    Derivatives are those by the entries of G, for pairs a <= b: a pair stands for the change of both entries (a, b) and
-    (b, a). All matrices of inference are in columns in which the estimates are uncorrelated.
-
-    Attributes
-    ----------
-    value : ndarray of shape (n,)
-        The criterion.
-    slope : ndarray of shape (n, q, q)
-        Gamma, with d value = tr(Gamma dG).
-    hessian : ndarray of shape (n, n_pairs, n_pairs)
-        Second derivatives by the entries of G.
-    r2 : ndarray of shape (n,)
-        Residual sums of squares.
-    root : ndarray of shape (n, k + 1, k + 1)
-        The inverse of the Cholesky factor of B, whose last row is (-beta, 1) divided by the root of r2.
-    sums : PairSums
-        Sums over groups from which the derivatives and inference are made.
-    noise : ndarray of shape (n,)
-        Rounding of the criterion.
-    """
-
-    value: Floats
-    slope: Floats
-    hessian: Floats
-    r2: Floats
-    root: Floats
-    sums: PairSums
-    noise: Floats
-
-    def at(self, position: int) -> Evaluation:
-        """Return the evaluation at one of the covariances."""
-        here = slice(position, position + 1)
-        sums = PairSums(*(getattr(self.sums, field.name)[here] for field in fields(PairSums)))
-        parts = (self.value, self.slope, self.hessian, self.r2, self.root)
-        value, slope, hessian, r2, root = (part[here] for part in parts)
-        return Evaluation(value, slope, hessian, r2, root, sums, self.noise[here])
-
-    def coefficients(self) -> Floats:
-        """Return beta in the coordinates, of shape (n, k)."""
-        return np.asarray(-self.root[:, -1, :-1] * np.sqrt(self.r2)[:, None])
 
 
 class MixedCriterion:
@@ -338,8 +292,9 @@ class MixedCriterion:
             value = value + 2.0 * half_log_det
             # So is a pivot of B a sum of terms as large as the diagonal.
             of_terms += (b[:, :-1] * (root[:, :-1, :-1] ** 2).sum(axis=1)).sum(axis=1)
-        slope, hessian = self._derivatives(sums, free)
-        return Evaluation(value, slope, hessian, r2, root, sums, _ROUNDING * (np.abs(value) + of_terms))
+        of_variances, hg = self._variance_sums(sums)
+        slope, hessian = derivatives(of_variances, hg, free, reml=self.reml, profiled=self.residual_variance is None)
+        return Evaluation(value, slope, hessian, r2, root, of_variances, _ROUNDING * (np.abs(value) + of_terms))
 
     def _root(self, between: Floats) -> tuple[Floats, Floats, Floats]:
         """Return L^-1 for the Cholesky factor L of B, r2, and half of log det B_XX, for each of several G.
@@ -380,32 +335,14 @@ class MixedCriterion:
             h @ of_y.transpose(0, 2, 1),
         )
 
-    def _derivatives(self, sums: PairSums, free: Floats) -> tuple[Floats, Floats]:
-        """Return Gamma and the second derivatives from sums over groups; `free` is r2 times the weight of its change."""
-        k, reml = self.rank, float(self.reml)
-        free = free[:, None, None]
-        (a, b), n, q = self.pairs, len(free), self.n_random
+    def _variance_sums(self, sums: PairSums) -> tuple[VarianceSums, Floats]:
+        """Return sums over groups for all pairs, and sum_j tr(H_j E g_j g_j' E') for all pairs of pairs, over r2."""
+        n, q, width = len(sums.h), self.n_random, self.rank + 1
         # For each pair, sum_j K_j' E K_j with g_j as the last column of K_j: C_E, v_E and rho_E.
-        of_pairs = self.basis.reshape(-1, q * q) @ sums.k.transpose(0, 1, 3, 2, 4).reshape(n, q * q, -1)
-        of_pairs = of_pairs.reshape(n, len(a), k + 1, k + 1)
-        c, v, rho = of_pairs[:, :, :k, :k], of_pairs[:, :, :k, k], of_pairs[:, :, k, k]
-        twice = np.where(a == b, 1.0, 2.0)
-        at_pairs = sums.h[:, a, b] - (reml * c.trace(axis1=2, axis2=3) + free[:, 0] * rho) / twice
-        slope = np.empty((n, q, q))
-        slope[:, a, b] = slope[:, b, a] = at_pairs
-        # Second derivatives by pairs: tr(H E Phi E') needs the sums of products of all entries of H and Phi.
-        hessian = -self.contracted(sums.hh - 2.0 * reml * sums.hn - 2.0 * free * sums.hg)
-        hessian -= 2.0 * free * (v @ v.transpose(0, 2, 1))
-        if self.residual_variance is None:
-            hessian -= free * rho[:, :, None] * rho[:, None, :]
-        if self.reml:
-            flat = c.reshape(n, len(a), k * k)
-            hessian -= flat @ flat.transpose(0, 2, 1)
-        return slope, (hessian + hessian.transpose(0, 2, 1)) / 2
-
-    def traces_of_products(self, evaluation: Evaluation) -> Floats:
-        """Return sum_j tr(H_j E H_j E') for all pairs, at the first G of an evaluation."""
-        return np.asarray(self.contracted(evaluation.sums.hh[:1])[0])
+        along = self.basis.reshape(-1, q * q) @ sums.k.transpose(0, 1, 3, 2, 4).reshape(n, q * q, -1)
+        along = along.reshape(n, len(self.basis), width, width)
+        hh, hn, hg = map(self.contracted, (sums.hh, sums.hn, sums.hg))
+        return VarianceSums(sums.h, along, hh, 2.0 * hn), hg
 
     def triple_products(self, factor: Floats, root: Floats, basis: Floats) -> Floats:
         """Return sum_j K_j' E H_j E' K_j for all E and E' of a basis of symmetric matrices.

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .._typing import Floats
-from ._mixed_criterion import Evaluation, MixedCriterion
+from ._evaluation import Evaluation
+from ._mixed_criterion import MixedCriterion
 
 # Up to this many groups, the criterion often has several minima, and the search has several starts. The second number is
 # for random coefficients without a fixed effect, whose mean the variance has to take.

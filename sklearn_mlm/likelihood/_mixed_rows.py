@@ -1,4 +1,4 @@
-"""`RowPredictor`: what a fitted model with several random coefficients says of rows."""
+"""`RowPredictor` and `GroupPredictor`: what a fitted model with several random coefficients says of rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from .._typing import Floats
 from ..moments._remainder import KnownPart, rests
-from ._mixed_coordinates import MixedCoordinates
+from ._column_coordinates import ColumnCoordinates
 
 # The most numbers in a block of rows for which predictions are computed.
 _BLOCK_NUMBERS = 1 << 18
@@ -37,11 +37,11 @@ class GroupUncertainty:
 
 @dataclass(frozen=True, eq=False)
 class RowPredictor:
-    """Stores what predictions of rows need, with two groups more at the end for rows of unknown groups.
+    """Stores what predictions of rows need of a model of one or of several grouping factors.
 
     Attributes
     ----------
-    coordinates : MixedCoordinates
+    coordinates : ColumnCoordinates
         The columns in which the model is computed.
     at_center, rest_at_center : float
         The intercept at the centre of the predictors, of y and of y less its known part; 0 without one.
@@ -49,8 +49,6 @@ class RowPredictor:
         Fixed effects of the predictors.
     root : ndarray of shape (n_coefficients, k)
         Root of the covariance of the fixed effects, with the intercept at the centre.
-    effects : ndarray of shape (n_groups + 2, q)
-        Random effects in the coordinates, in units of y.
     factor : ndarray of shape (q, q)
         A factor of G.
     residual_variance : float
@@ -63,17 +61,20 @@ class RowPredictor:
         Derivatives of the whitened covariance of the fixed effects by the same.
     """
 
-    coordinates: MixedCoordinates
+    coordinates: ColumnCoordinates
     at_center: float
     rest_at_center: float
     slopes: np.ndarray
     root: Floats
-    effects: Floats
     factor: Floats
     residual_variance: float
     has_residual: bool
     directions: Floats
     covariance_derivatives: Floats
+
+    def _random_part(self, z: Floats, codes: np.ndarray) -> np.ndarray:
+        """Return the effects of the rows' groups; 0 of unknown groups, whose columns may be unknown too."""
+        raise NotImplementedError
 
     def _blocks(self, X: Any, n_rows: int) -> Iterator[tuple[slice, Floats, Floats]]:
         """Yield blocks of rows: positions, predictors less the centre, and random columns in the coordinates."""
@@ -124,16 +125,51 @@ class RowPredictor:
             left[at] -= fixed @ change + self._random_part(z, codes[at])
         return left
 
-    def _random_part(self, z: Floats, codes: np.ndarray) -> np.ndarray:
-        """Return the effects of the rows' groups; 0 in unknown groups, whose columns may be unknown too."""
-        return np.where(codes < 0, 0.0, (z * self.effects[codes]).sum(axis=1))
-
     def random_variance(self, X: Any, n_rows: int) -> np.ndarray:
         """Return the variance z' Sigma z that the random coefficients give each row, in units of y squared."""
         variance, root = np.empty(n_rows), np.sqrt(self.residual_variance) * self.factor
         for at, _, z in self._blocks(X, n_rows):
             variance[at] = ((z @ root) ** 2).sum(axis=1)
-        return _known(variance)
+        return known_variance(variance)
+
+    def fixed_part_variance(self, X: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the variance x' V x of the fixed part of rows, and its derivatives, as `prediction_variance` does."""
+        variance, derivatives = np.empty(n_rows), np.zeros((n_rows, len(self.directions)))
+        for at, fixed, _ in self._blocks(X, n_rows):
+            d = self._whitened(fixed)
+            variance[at] = (d * d).sum(axis=1)
+            for i, of_entry in enumerate(self.covariance_derivatives):
+                derivatives[at, i] = ((d @ of_entry) * d).sum(axis=1)
+        return variance, self._with_residual(derivatives, variance)
+
+    def _with_residual(self, derivatives: Floats, variance: Floats) -> Floats:
+        """Return derivatives of variances with those by log sigma2, the variances themselves, if sigma2 is a parameter."""
+        return np.column_stack([derivatives, variance]) if self.has_residual else derivatives
+
+    def _whitened(self, fixed: Floats) -> Floats:
+        """Return the whitened contrasts (1, x) of rows of predictors less the centre."""
+        leading = len(self.root) - fixed.shape[1]
+        white = fixed @ self.root[leading:]
+        return np.asarray(white + self.root[0] if leading else white)
+
+
+@dataclass(frozen=True, eq=False)
+class GroupPredictor(RowPredictor):
+    """Stores what predictions of rows need of a model of one factor, with two groups more at the end for unknown groups.
+
+    Its attributes are those of `RowPredictor`, and:
+
+    Attributes
+    ----------
+    effects : ndarray of shape (n_groups + 2, q)
+        Random effects in the coordinates, in units of y.
+    """
+
+    effects: Floats
+
+    def _random_part(self, z: Floats, codes: np.ndarray) -> np.ndarray:
+        """Return the effects of the rows' groups; 0 in unknown groups, whose columns may be unknown too."""
+        return np.where(codes < 0, 0.0, (z * self.effects[codes]).sum(axis=1))
 
     def prediction_variance(
         self, X: Any, codes: np.ndarray, groups: GroupUncertainty, *, gradient: bool = False
@@ -175,30 +211,10 @@ class RowPredictor:
                 for i, direction in enumerate(self.directions):
                     derivatives[at, i] = ((d @ self.covariance_derivatives[i]) * d).sum(axis=1)
                     derivatives[at, i] += (((sigma2 * s - 2.0 * along) @ direction) * s).sum(axis=1)
-        return _known(variance), self._with_residual(derivatives, variance) if gradient else derivatives
-
-    def fixed_part_variance(self, X: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the variance x' V x of the fixed part of rows, and its derivatives, as `prediction_variance` does."""
-        variance, derivatives = np.empty(n_rows), np.zeros((n_rows, len(self.directions)))
-        for at, fixed, _ in self._blocks(X, n_rows):
-            d = self._whitened(fixed)
-            variance[at] = (d * d).sum(axis=1)
-            for i, of_entry in enumerate(self.covariance_derivatives):
-                derivatives[at, i] = ((d @ of_entry) * d).sum(axis=1)
-        return variance, self._with_residual(derivatives, variance)
-
-    def _with_residual(self, derivatives: Floats, variance: Floats) -> Floats:
-        """Return derivatives of variances with those by log sigma2, the variances themselves, if sigma2 is a parameter."""
-        return np.column_stack([derivatives, variance]) if self.has_residual else derivatives
-
-    def _whitened(self, fixed: Floats) -> Floats:
-        """Return the whitened contrasts (1, x) of rows of predictors less the centre."""
-        leading = len(self.root) - fixed.shape[1]
-        white = fixed @ self.root[leading:]
-        return np.asarray(white + self.root[0] if leading else white)
+        return known_variance(variance), self._with_residual(derivatives, variance) if gradient else derivatives
 
 
-def _known(variance: np.ndarray) -> np.ndarray:
+def known_variance(variance: np.ndarray) -> np.ndarray:
     """Return variances, or raise if columns with random coefficients are unknown."""
     if np.isnan(variance).any():
         raise ValueError(

@@ -42,13 +42,13 @@ def kenward_roger_terms(criterion: MixedCriterion, optimum: MixedOptimum) -> tup
     entries = _free_entries(criterion)
     basis, factor = criterion.basis[entries], optimum.factor
     g = (factor @ factor.T)[criterion.pairs][entries]
-    by_entry = -np.einsum("pab,aibj->pij", basis, evaluation.sums.k[0][:, :k, :, :k])
+    by_entry = -evaluation.sums.along[0][entries][:, :k, :k]
     q_ee = criterion.triple_products(factor, evaluation.root, basis)
     p_sigma = -(np.eye(k) + np.tensordot(g, by_entry, 1))
     q_es = -by_entry - np.tensordot(q_ee, g, axes=(1, 0))
     q_se = -by_entry - np.tensordot(g, q_ee, 1)
     q_ss = -p_sigma - np.tensordot(g, q_es, 1)
-    t_ee = criterion.traces_of_products(evaluation)[np.ix_(entries, entries)]
+    t_ee = evaluation.sums.hh[0][np.ix_(entries, entries)]
     h = np.einsum("pab,ab->p", basis, evaluation.sums.h[0])
     t_es = h - t_ee @ g
     t_ss = criterion.n_observations - g @ h - g @ t_es

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .._typing import Method, WeightType
+from ..moments._cells import Cells, CellScatter
 from ..moments._grouped_moments import GroupedMoments
 from ..moments._scatter import Scatter
 from ._criterion import Criterion
+from ._factor_coordinates import Factor
+from ._factor_criterion import FactorCriterion
 from ._group_factors import RandomDesign
 from ._mixed_criterion import MixedCriterion
 from ._random_terms import INTERCEPT, RandomTerm
@@ -81,6 +85,24 @@ class MixedOptions:
                 left.append(replace(term, intercept=intercept, columns=columns))
         return replace(self, terms=tuple(left))
 
+    @property
+    def groupings(self) -> dict[str, tuple[str, ...]]:
+        """The columns of labels of each factor, by its name, in the order of the terms."""
+        return {term.factor: term.label_columns for term in self.terms}
+
+    def factors(self, cells: Cells) -> tuple[Factor, ...]:
+        """Return the factors, with the level of each cell."""
+        found = []
+        for name, columns in self.groupings.items():
+            codes, labels = cells.labels_of(columns)
+            at, mine = 0, []
+            for term in self.terms:
+                size = len(term.coefficients)
+                mine += list(range(at, at + size)) if term.factor == name else []
+                at += size
+            found.append(Factor(name, codes, len(labels), tuple(mine)))
+        return tuple(found)
+
     def design(self, names: Sequence[str]) -> RandomDesign:
         """Return which columns have random coefficients, by the names of all columns."""
         columns: list[int | None] = []
@@ -91,14 +113,16 @@ class MixedOptions:
             columns += here
         return RandomDesign(tuple(columns), tuple(blocks))
 
-    def criterion(self, scatter: Scatter, reml: bool | None = None) -> MixedCriterion:
+    def criterion(self, scatter: Scatter, reml: bool | None = None) -> MixedCriterion | FactorCriterion:
         """Return the criterion of a record; `reml` takes precedence over `method`."""
         moments = scatter.moments
-        return MixedCriterion(
-            scatter,
-            self.design(moments.shown_names),
-            fit_intercept=self.fit_intercept,
-            n_predictors=moments.n_features - self.n_random_only,
-            reml=self.method == "reml" if reml is None else reml,
-            precision_weights=self.weight_type == "precision",
-        )
+        design = self.design(moments.shown_names)
+        parameters: dict[str, Any] = {
+            "fit_intercept": self.fit_intercept,
+            "n_predictors": moments.n_features - self.n_random_only,
+            "reml": self.method == "reml" if reml is None else reml,
+            "precision_weights": self.weight_type == "precision",
+        }
+        if isinstance(scatter, CellScatter):
+            return FactorCriterion(scatter, design, self.factors(scatter.cells), **parameters)
+        return MixedCriterion(scatter, design, **parameters)

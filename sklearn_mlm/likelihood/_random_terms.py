@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 INTERCEPT = "(Intercept)"
@@ -29,28 +29,37 @@ class RandomTerm:
         Names of the columns whose coefficients vary.
     correlated : bool
         Whether the coefficients of a group are correlated, as in ``(1 + x | g)``; if not, as in ``(1 + x || g)``.
+    grouping : tuple of str
+        The columns of labels whose combinations are the levels of the factor; empty if that is one column, the factor itself.
     """
 
     factor: str
     intercept: bool
     columns: tuple[str, ...]
     correlated: bool = True
+    grouping: tuple[str, ...] = ()
 
     @property
     def coefficients(self) -> tuple[str, ...]:
         """Names of the coefficients, the intercept first."""
         return (INTERCEPT,) * self.intercept + self.columns
 
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Names of the columns of labels whose combinations are the levels of the factor."""
+        return self.grouping or (self.factor,)
+
     def __str__(self) -> str:
         terms = ["1" if self.intercept else "0", *map(_quoted, self.columns)]
-        return f"({' + '.join(terms)} {'|' if self.correlated else '||'} {_quoted(self.factor)})"
+        factor = ":".join(map(_quoted, self.label_columns))
+        return f"({' + '.join(terms)} {'|' if self.correlated else '||'} {factor})"
 
     def blocks(self, correlated: bool = True) -> list[RandomTerm]:
         """Return the terms of independent coefficients that the term stands for: itself, or one for each coefficient."""
         if self.correlated and correlated:
             return [self]
-        intercept = [RandomTerm(self.factor, True, ())] if self.intercept else []
-        return intercept + [RandomTerm(self.factor, False, (name,)) for name in self.columns]
+        intercept = [replace(self, intercept=True, columns=(), correlated=True)] if self.intercept else []
+        return intercept + [replace(self, intercept=False, columns=(name,), correlated=True) for name in self.columns]
 
 
 def parse_random_effects(text: str) -> list[RandomTerm]:

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._inputs import check_choice
 from .._typing import CovarianceStructure, DegreesOfFreedom, Method, NewGroups, WeightType
-from ..likelihood._mixed_fit import fit_of_mixed_criterion
+from ..likelihood._mixed_fits import fit_of_mixed_criterion
 from ..likelihood._options import MixedOptions
 from ..likelihood._random_terms import RandomTerm
 from ..likelihood._second_reading import criterion_of_rest

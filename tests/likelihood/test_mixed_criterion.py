@@ -308,7 +308,7 @@ def test_several_covariances_at_once_give_what_one_at_a_time_gives():
         alone, one = criterion.evaluate(factor[None]), together.at(at)
         for field in ("value", "slope", "hessian", "r2", "root"):
             np.testing.assert_allclose(getattr(one, field), getattr(alone, field), rtol=1e-12, atol=1e-12)
-        np.testing.assert_allclose(one.sums.hg, alone.sums.hg, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(one.sums.hh, alone.sums.hh, rtol=1e-12, atol=1e-12)
         assert criterion.value(factor) == alone.value[0]
 
 

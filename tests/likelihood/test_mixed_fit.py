@@ -11,7 +11,7 @@ from mixed_cases import REAL_CASES, real_columns, real_terms
 
 from sklearn_mlm import GroupedScatter
 from sklearn_mlm.inference._degrees_of_freedom import KenwardRoger, Satterthwaite
-from sklearn_mlm.likelihood._mixed_fit import fit_mixed, fit_of_mixed_criterion
+from sklearn_mlm.likelihood._mixed_fits import fit_mixed, fit_of_mixed_criterion
 from sklearn_mlm.likelihood._options import MixedOptions
 from sklearn_mlm.likelihood._random_terms import INTERCEPT, RandomTerm
 

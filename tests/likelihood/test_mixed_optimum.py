@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_mlm import GroupedScatter, MixedEffectsRegressor, RandomInterceptRegressor
 from sklearn_mlm.likelihood import _mixed_optimum
-from sklearn_mlm.likelihood._mixed_fit import fit_mixed
+from sklearn_mlm.likelihood._mixed_fits import fit_mixed
 from sklearn_mlm.likelihood._mixed_optimum import Outcome, minimise_mixed, without_random_effects
 from sklearn_mlm.likelihood._options import MixedOptions
 from sklearn_mlm.likelihood._random_terms import RandomTerm

@@ -1,0 +1,340 @@
+"""Elimination of the random effects of crossed factors together, with the derivatives of the likelihood's parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.linalg.lapack import dpotrf, dpotri
+
+from .._typing import Floats
+from ._factor_sums import FactorSums
+from ._jets import Jet, orders
+from ._linalg import cholesky, inverse_of_lower
+from ._nested_elimination import Reduced
+
+# Roots of eigenvalues of G up to this are taken for 0.
+_NO_ROOT = 1e-7
+# Up to this size, matrices are inverted without threads.
+_ONE_THREAD = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Core:
+    """Stores the random effects of the core in scaled coordinates, in which their covariance is the identity or 0.
+
+    Attributes
+    ----------
+    scales : tuple of ndarray of shape (q, q)
+        For each factor the matrix that takes scaled effects to effects; its columns belong to the eigenvalues of G.
+    alive : ndarray of shape (n_core,), bool
+        Which of the scaled effects have a variance.
+    inverse : ndarray of shape (n_alive, n_alive)
+        (I + S)^-1, where S are the scaled products of the columns of the effects that have a variance.
+    """
+
+    scales: tuple[Floats, ...]
+    alive: np.ndarray
+    inverse: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class _Entry:
+    """Stores a parameter of the core: the position of its factor, and two scaled effects of a level."""
+
+    factor: int
+    a: int
+    b: int
+
+
+def eliminate_core(
+    sums: FactorSums,
+    reduced: Reduced,
+    factors: list[Floats],
+    parameters: list[list[tuple[int, int, int]]],
+) -> tuple[Jet, Jet, Core]:
+    """Return [X y]' V^-1 [X y] and log det V as jets in all covariances, and how to solve for the effects of the core.
+
+    Parameters
+    ----------
+    sums : FactorSums
+        The sums over levels.
+    reduced : Reduced
+        What the elimination of the nested factors has left.
+    factors : list of ndarray of shape (q, r)
+        A factor F of the relative covariance G = F F' of each factor of the core.
+    parameters : list of list of tuple
+        For each factor of the core, the parameters: the position of each among all, and the two entries of G that it is.
+
+    Returns
+    -------
+    xy : Jet of ndarray of shape (k + 1, k + 1)
+        [X y]' V^-1 [X y].
+    log_det : Jet of float
+        log det V.
+    core : Core
+        The scales, and the inverse of the equations of the core.
+    """
+    solver = _CoreSolver(sums, reduced, factors)
+    xy, log_det = dict(reduced.xy), dict(reduced.log_det)
+    entries: dict[int, _Entry] = {}
+    turns: list[tuple[list[int], Floats]] = []
+    for at, (scale, of_factor) in enumerate(zip(solver.scales, parameters, strict=True)):
+        entries |= {position: _Entry(at, a, b) for position, a, b in of_factor}
+        turns.append(([position for position, _, _ in of_factor], _turned_pairs(scale, of_factor)))
+    of_chain = sorted({key[0] for key in log_det if len(key) == 1})
+    solver.differentiate(xy, log_det, of_chain, entries)
+    for positions, turn in turns:
+        _change_of_basis(xy, positions, turn)
+        _change_of_basis(log_det, positions, turn)
+    return xy, log_det, Core(solver.scales, solver.alive, solver.inverse)
+
+
+class _CoreSolver:
+    """Solves the equations of the core at one covariance, and differentiates the likelihood's parts."""
+
+    def __init__(self, sums: FactorSums, reduced: Reduced, factors: list[Floats]):
+        self.slices, self.sizes = sums.core_slices, sums.core_sizes
+        scales, alive = [], []
+        for factor, (n_levels, _) in zip(factors, self.sizes, strict=True):
+            vectors, roots, _ = np.linalg.svd(factor)
+            roots = np.append(roots, np.zeros(len(vectors) - len(roots)))
+            has = roots > _NO_ROOT
+            scales.append(vectors * np.where(has, roots, 1.0))
+            alive.append(np.tile(has, n_levels))
+        self.scales, self.alive = tuple(scales), np.concatenate(alive)
+        self.all_alive = bool(self.alive.all())
+        self.kept = np.flatnonzero(self.alive)
+        self.reduced = reduced
+        self.own = self.scaled_own(reduced.core_own[()])
+        own = self.own if self.all_alive else self.own[np.ix_(self.kept, self.kept)]
+        matrix = own.copy()
+        matrix.flat[:: len(matrix) + 1] += 1.0
+        self.inverse, self.log_det = _inverse(matrix)
+        self.xy = self.scaled_rows(reduced.core_xy[()])
+
+    def scaled_rows(self, rows: Floats) -> Floats:
+        """Return rows of the coefficients of the core in scaled coordinates."""
+        parts = []
+        for at, (n_levels, q), scale in zip(self.slices, self.sizes, self.scales, strict=True):
+            part = rows[at].reshape(n_levels, q, -1)
+            part = part * scale if q == 1 else scale.T @ part
+            parts.append(part.reshape(n_levels * q, -1))
+        return np.concatenate(parts)
+
+    def scaled_own(self, own: Any) -> Floats:
+        """Return products of the columns of the core, dense and in scaled coordinates."""
+        own = own.toarray() if hasattr(own, "toarray") else own.copy()
+        if all(q == 1 for _, q in self.sizes):
+            scale = np.concatenate([np.full(n, scale[0, 0]) for (n, _), scale in zip(self.sizes, self.scales, strict=True)])
+            own *= scale[:, None]
+            own *= scale
+            return np.asarray(own)
+        return self.scaled_rows(np.ascontiguousarray(self.scaled_rows(own).T))
+
+    def differentiate(self, xy: Jet, log_det: Jet, of_chain: list[int], entries: dict[int, _Entry]) -> None:
+        """Add the core's part to the jets of the likelihood, in place; see `eliminate_core`.
+
+        With Q = (S + G^-1)^-1, A = I - Q S and H = S A, where S = Z' V0^-1 Z and V0 is the covariance of y given the
+        effects of the core, the derivatives by the covariances of nested factors, which change S by S_i, and of the core,
+        E, are those of log det (I + S G) and of [X y]' V0^-1 [X y] - C' Q C with C = Z' V0^-1 [X y]:
+
+            tr(Q S_i),    tr(H E),    Y' S_i Y,    -U' E U,    U = A' C,    Y' = [-C' Q, I].
+        """
+        kept, inverse, own_xy = self.kept, self.inverse, self.xy
+        solved = inverse @ own_xy[kept]
+        xy[()] = xy[()] - own_xy[kept].T @ solved
+        log_det[()] = log_det[()] + self.log_det
+        down = np.zeros_like(own_xy)
+        down[kept] = -solved
+        a, h = self._a_and_h()
+        u = self._a_times(a, own_xy)
+        moved, changes, of_u = {}, {}, {}
+        for key in [*((i,) for i in of_chain), *(key for key in orders(of_chain) if len(key) == 2)]:
+            s = self.reduced.core_own.get(key)
+            c = self.reduced.core_xy.get(key)
+            if s is None or c is None:
+                continue
+            c = self.scaled_rows(c)
+            sy = self._product(s, down) + c
+            part = down.T @ sy
+            xy[key] = xy.get(key, 0.0) + part + c.T @ down
+            log_det[key] = log_det.get(key, 0.0) + self._trace(s)
+            if len(key) == 1:
+                moved[key[0]] = sy
+                changes[key[0]] = self._change(s, a)
+                of_u[key[0]] = self._a_times(a, sy)
+        for i, j in (key for key in orders(of_chain) if len(key) == 2):
+            if i not in moved or j not in moved:
+                continue
+            cross = moved[i][kept].T @ (inverse @ moved[j][kept])
+            xy[i, j] = xy.get((i, j), 0.0) - cross - cross.T
+            inside = [changes[at] if self.all_alive else changes[at][np.ix_(kept, kept)] for at in (i, j)]
+            log_det[i, j] = log_det.get((i, j), 0.0) - float(np.vdot(inside[0], inside[1].T))
+        turned = {at: self._directed(u, entry) for at, entry in entries.items()}
+        beyond = {at: h @ part for at, part in turned.items()}
+        for at, entry in entries.items():
+            xy[(at,)] = -(u.T @ turned[at])
+            log_det[(at,)] = self._trace_of_h(h, entry)
+            for i in changes:
+                part = of_u[i].T @ turned[at]
+                key = (min(i, at), max(i, at))
+                xy[key] = -(part + part.T)
+                log_det[key] = self._trace_of_change(a, changes[i], entry)
+        for at, other in (key for key in orders(entries) if len(key) == 2):
+            part = turned[at].T @ beyond[other]
+            xy[at, other] = part + part.T
+            log_det[at, other] = -self._trace_of_squares(h, entries[at], entries[other])
+
+    def _a_and_h(self) -> tuple[Floats, Floats]:
+        """Return A = I - Q S and H = S A."""
+        if self.all_alive:
+            h = -self.inverse
+            h.flat[:: len(h) + 1] += 1.0
+            return self.inverse, h
+        n, kept, dropped = len(self.alive), self.kept, np.flatnonzero(~self.alive)
+        h, a = np.empty((n, n)), np.eye(n)
+        inside = -self.inverse
+        inside.flat[:: len(inside) + 1] += 1.0
+        across = self.inverse @ self.own[np.ix_(kept, dropped)]
+        h[np.ix_(kept, kept)], h[np.ix_(kept, dropped)], h[np.ix_(dropped, kept)] = inside, across, across.T
+        h[np.ix_(dropped, dropped)] = self.own[np.ix_(dropped, dropped)] - self.own[np.ix_(dropped, kept)] @ across
+        a[np.ix_(kept, kept)], a[np.ix_(kept, dropped)] = self.inverse, -across
+        return a, h
+
+    def _a_times(self, a: Floats, rows: Floats) -> Floats:
+        """Return A' times rows."""
+        return np.asarray(a.T @ rows)
+
+    def _product(self, s: Any, columns: Floats) -> Floats:
+        """Return the scaled products S, given unscaled, times columns."""
+        return self.scaled_rows(s @ self._unscaled(columns))
+
+    def _unscaled(self, columns: Floats) -> Floats:
+        """Return effects, given scaled."""
+        parts = []
+        for at, (n_levels, q), scale in zip(self.slices, self.sizes, self.scales, strict=True):
+            part = columns[at].reshape(n_levels, q, -1)
+            part = part * scale if q == 1 else scale @ part
+            parts.append(part.reshape(n_levels * q, -1))
+        return np.concatenate(parts)
+
+    def _trace(self, s: Any) -> float:
+        """Return tr(Q S) for unscaled sparse products S."""
+        coo = s.tocoo()
+        rows, columns = coo.coords if hasattr(coo, "coords") else (coo.row, coo.col)
+        if self.all_alive and all(q == 1 for _, q in self.sizes):
+            scale = np.concatenate([np.full(n, one[0, 0]) for (n, _), one in zip(self.sizes, self.scales, strict=True)])
+            return float((coo.data * scale[rows]) @ (self.inverse[rows, columns] * scale[columns]))
+        scaled = self.scaled_own(s)
+        return float(np.vdot(self.inverse, scaled[np.ix_(self.kept, self.kept)]))
+
+    def _change(self, s: Any, a: Floats) -> Floats:
+        """Return S A for unscaled products S."""
+        return self.scaled_own(s) @ a
+
+    def _rows_of(self, matrix: Floats, factor: int, column: int) -> Floats:
+        """Return the rows of one coefficient of all levels of a factor."""
+        q = self.sizes[factor][1]
+        return matrix[self.slices[factor]][column::q]
+
+    def _directed(self, u: Floats, entry: _Entry) -> Floats:
+        """Return E U, where E exchanges two coefficients of each level, or keeps one of them."""
+        found = np.zeros_like(u)
+        q, part = self.sizes[entry.factor][1], found[self.slices[entry.factor]]
+        part[entry.a :: q] = self._rows_of(u, entry.factor, entry.b)
+        part[entry.b :: q] = self._rows_of(u, entry.factor, entry.a)
+        return found
+
+    def _trace_of_h(self, h: Floats, entry: _Entry) -> float:
+        """Return tr(H E); from products rather than from the difference I - (I + S)^-1, which may have lost digits."""
+        twice = 1.0 if entry.a == entry.b else 2.0
+        at, q = self.slices[entry.factor], self.sizes[entry.factor][1]
+        if self.all_alive:
+            left, right = self.inverse[at][entry.a :: q], self.own[at][entry.b :: q]
+            return twice * float(np.vdot(left, right))
+        block = h[at, at]
+        return twice * float(block[entry.a :: q, entry.b :: q].trace())
+
+    def _trace_of_change(self, a: Floats, change: Floats, entry: _Entry) -> float:
+        """Return tr(A' S_i A E)."""
+        at, q = self.slices[entry.factor], self.sizes[entry.factor][1]
+        total = 0.0
+        for x, y in {(entry.a, entry.b), (entry.b, entry.a)}:
+            total += float(np.vdot(a[:, at][:, x::q], change[:, at][:, y::q]))
+        return total
+
+    def _trace_of_squares(self, h: Floats, one: _Entry, other: _Entry) -> float:
+        """Return tr(H E H E') for two parameters."""
+        rows, columns = self.slices[one.factor], self.slices[other.factor]
+        block = h[rows, columns]
+        q, r = self.sizes[one.factor][1], self.sizes[other.factor][1]
+        total = 0.0
+        for a, b in {(one.a, one.b), (one.b, one.a)}:
+            for c, d in {(other.a, other.b), (other.b, other.a)}:
+                total += float(np.vdot(block[b::q, c::r], block[a::q, d::r]))
+        return total
+
+
+def _inverse(matrix: Floats) -> tuple[Floats, float]:
+    """Return the inverse of a positive definite matrix, which may be overwritten, and its log-determinant."""
+    if len(matrix) <= _ONE_THREAD:
+        lower = cholesky(matrix) if len(matrix) else matrix
+        root = inverse_of_lower(lower) if len(matrix) else matrix
+        return np.asarray(root.T @ root), 2.0 * float(np.log(lower.diagonal()).sum())
+    upper, failed = dpotrf(matrix.T, lower=0, overwrite_a=1)
+    if failed:
+        raise np.linalg.LinAlgError("the equations of the core are not positive definite")
+    log_det = 2.0 * float(np.log(upper.diagonal()).sum())
+    inverse, _ = dpotri(upper, lower=0, overwrite_c=1)
+    return _filled(inverse), log_det
+
+
+def _filled(upper: Floats) -> Floats:
+    """Return a symmetric matrix from its upper triangle, in place."""
+    n = len(upper)
+    step = 512
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        upper[stop:, start:stop] = upper[start:stop, stop:].T
+        block = upper[start:stop, start:stop]
+        lower = np.tril_indices(stop - start, -1)
+        block[lower] = block.T[lower]
+    return np.ascontiguousarray(upper)
+
+
+def _turned_pairs(scale: Floats, parameters: list[tuple[int, int, int]]) -> Floats:
+    """Return the matrix that takes derivatives by scaled entries to those by the entries of G of each parameter."""
+    inverse = np.linalg.inv(scale)
+    turn = np.zeros((len(parameters), len(parameters)))
+    for i, (_, a, b) in enumerate(parameters):
+        change = np.outer(inverse[:, a], inverse[:, b])
+        change = change + change.T if a != b else change
+        for j, (_, c, d) in enumerate(parameters):
+            turn[i, j] = change[c, d]
+    return turn
+
+
+def _change_of_basis(jet: Jet, positions: list[int], turn: Floats) -> None:
+    """Replace the derivatives by some parameters by combinations of them, in place."""
+    inside = set(positions)
+    others = sorted({key[0] for key in jet if len(key) == 1} - inside)
+    first = [jet[(at,)] for at in positions]
+    for i, at in enumerate(positions):
+        jet[(at,)] = sum(turn[i, j] * part for j, part in enumerate(first))
+    for other in others:
+        mixed = [jet.get((min(at, other), max(at, other))) for at in positions]
+        if any(part is None for part in mixed):
+            continue
+        for i, at in enumerate(positions):
+            jet[min(at, other), max(at, other)] = sum(turn[i, j] * part for j, part in enumerate(mixed))
+    second = {}
+    for i, at in enumerate(positions):
+        for j, other in enumerate(positions):
+            key = (min(at, other), max(at, other))
+            second[i, j] = jet[key]
+    for i, at in enumerate(positions):
+        for j in range(i, len(positions)):
+            total = sum(turn[i, x] * turn[j, y] * second[x, y] for x in range(len(positions)) for y in range(len(positions)))
+            jet[min(at, positions[j]), max(at, positions[j])] = total

@@ -1,0 +1,286 @@
+"""`FactorFit`: the record of a fitted model of several grouping factors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+
+from .._typing import Floats
+from ..moments._cells import CellScatter
+from ..moments._moments import Moments
+from ._factor_coordinates import rows_of_record
+from ._factor_criterion import FactorCriterion
+from ._factor_rows import FactorPredictor
+from ._mixed_equations import Effects, MixedEquations
+from ._mixed_optimum import minimise_mixed, without_random_effects
+from ._mixed_variances import directions_without_variance
+from ._options import MixedOptions
+from ._random_effects_fit import RandomEffectsFit
+from ._random_terms import INTERCEPT, RandomTerm
+
+
+@dataclass(frozen=True, eq=False)
+class FactorFit(RandomEffectsFit):
+    """Stores everything that a fit of a model of several grouping factors gives; the record does not change.
+
+    Its attributes are those of `RandomEffectsFit`, with a `CellScatter` and a `FactorCriterion`. Codes of rows have a column
+    for each factor. `of_factor` shows the random effects of one factor as those of a model of that factor.
+    """
+
+    scatter: CellScatter
+    known: CellScatter
+    criterion: FactorCriterion
+
+    @classmethod
+    def of(cls, criterion: FactorCriterion, options: MixedOptions, *, grouped: bool = True) -> Self:
+        """Return the fit record at the optimum of a criterion."""
+        optimum = without_random_effects(criterion) if criterion.exact_fit else minimise_mixed(criterion)
+        return cls(options, criterion.scatter, criterion.scatter, criterion, optimum, grouped)
+
+    # ---- the factors
+
+    @property
+    def factor_names(self) -> tuple[str, ...]:
+        """Names of the factors, in the order of the terms."""
+        return tuple(self.options.groupings)
+
+    @cached_property
+    def _levels(self) -> list[tuple[np.ndarray, pd.Index]]:
+        """The level of each cell of the known rows, and the labels of the levels, for each factor."""
+        return [self.known.cells.labels_of(columns) for columns in self.options.groupings.values()]
+
+    @property
+    def factor_labels(self) -> dict[str, pd.Index]:
+        """Labels of the levels of each factor."""
+        return {name: labels for name, (_, labels) in zip(self.factor_names, self._levels, strict=True)}
+
+    @cached_property
+    def factors(self) -> dict[str, FactorView]:
+        """What the model says of each factor, as if it was the only one."""
+        return {name: FactorView(self, at) for at, name in enumerate(self.factor_names)}
+
+    @property
+    def group_name(self) -> str:
+        """Names of the factors."""
+        return " and ".join(self.factor_names)
+
+    @property
+    def labels(self) -> pd.Index:
+        """The cells of the known rows."""
+        return self.known.labels
+
+    @cached_property
+    def boundary(self) -> dict[str, pd.DataFrame] | Literal["residual"] | None:
+        """By factor, combinations of its random coefficients that have no variance; None if all have."""
+        found = {}
+        kept = [at for at in range(len(self.options.coefficients)) if at not in self.criterion.coordinates.dropped_random]
+        whole = self.turn_from_origin[kept]
+        names = np.array(self.options.coefficients, dtype=object)[kept]
+        directions = directions_without_variance(self.optimum, whole)
+        for name, factor in zip(self.factor_names, self.criterion.factors, strict=True):
+            at = [i for i, position in enumerate(kept) if position in factor.coefficients]
+            mine = directions[(directions[:, at] != 0).any(axis=1)][:, at]
+            if len(mine):
+                index = pd.RangeIndex(1, len(mine) + 1)
+                found[name] = pd.DataFrame(mine, index=index, columns=list(names[at]))
+        return found or None
+
+    @property
+    def icc(self) -> float | None:
+        """None: there is a share of the variance for each factor."""
+        return None
+
+    @cached_property
+    def random_variances_of_factors(self) -> dict[str, float]:
+        """The mean over the rows of the variance z' Sigma z of each factor, in units of y squared."""
+        here, weight = self.criterion.coordinates, float(self.moments.counts.sum())
+        found = {}
+        for at, name in enumerate(self.factor_names):
+            z = here.rows.z[at] @ self.criterion.factor_of(self.optimum.factor, at)
+            found[name] = self._unit_variance * float((z * z).sum()) / weight
+        return found
+
+    @cached_property
+    def random_variances(self) -> tuple[float, float]:
+        """The mean over the rows of the variance that the random effects give; none of it is within all groups."""
+        return 0.0, sum(self.random_variances_of_factors.values())
+
+    # ---- random effects
+
+    @cached_property
+    def equations(self) -> MixedEquations:
+        """The equations of the random effects, given the known rows."""
+        here, k = self.criterion.coordinates, self.rank
+        factor, root = self.optimum.factor, self.optimum.evaluation.root[0, :k, :k]
+        if self.known is self.scatter:
+            return self.criterion.equations(factor, root)
+        rows = rows_of_record(self.known, here, self.options.factors(self.known.cells))
+        parts = [self.criterion.factor_of(factor, at) for at in range(len(self.factor_names))]
+        return MixedEquations.at(rows, self.criterion.sums_of(rows), parts, root)
+
+    @cached_property
+    def _gradients(self) -> Effects:
+        """Z' V^-1 (y - X beta) for each factor, in the coordinates."""
+        return self.equations.gradients(np.append(-self._beta, 1.0)[:, None])
+
+    @cached_property
+    def effects_in_coordinates(self) -> list[Floats]:
+        """Random effects of each factor in the coordinates, of shape (n_levels, q), in units of y."""
+        scale = self.criterion.coordinates.y_scale
+        return [scale * each[:, :, 0] @ g for each, g in zip(self._gradients, self.equations.covariances, strict=True)]
+
+    # ---- rows
+
+    @cached_property
+    def _predictor(self) -> FactorPredictor:
+        """What the model says of rows."""
+        at_center, slopes = self.centred
+        return FactorPredictor(
+            coordinates=self.criterion.coordinates,
+            at_center=at_center,
+            rest_at_center=self.rest_at_center,
+            slopes=slopes,
+            root=self._root,
+            factor=self.optimum.factor,
+            residual_variance=self._unit_variance,
+            has_residual=self._has_residual,
+            directions=self._tangents.directions,
+            covariance_derivatives=self.covariance_derivatives[: len(self._tangents.directions)],
+            effects=self.effects_in_coordinates,
+            equations=self.equations,
+        )
+
+    def predict(self, X: Any, codes: np.ndarray) -> np.ndarray:
+        """Return predicted means of rows, as `RowPredictor.predict` does."""
+        return self._predictor.predict(X, self._codes(codes))
+
+    def residuals(self, X: Any, codes: np.ndarray, y: np.ndarray, *, conditional: bool = True) -> np.ndarray:
+        """Return y less its prediction, as `RowPredictor.residuals` does."""
+        codes = self._codes(codes)
+        return self._predictor.residuals(X, codes if conditional else np.full_like(codes, -1), y)
+
+    def random_variance(self, X: Any, n_rows: int) -> np.ndarray:
+        """Return the variance that the random effects of all factors give each row, in units of y squared."""
+        return self._predictor.random_variance(X, n_rows)
+
+    def prediction_variance(self, X: Any, codes: np.ndarray, *, gradient: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Return the variance of predicted means of rows, and its derivatives, as `FactorPredictor` does."""
+        return self._predictor.prediction_variance(X, self._codes(codes), gradient=gradient)
+
+    def fixed_part_variance(self, X: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the variance x' V x of the fixed part of rows, and its derivatives."""
+        return self._predictor.fixed_part_variance(X, n_rows)
+
+    def _codes(self, codes: np.ndarray) -> np.ndarray:
+        """Return the codes of rows with a column for each factor; one column stands for all."""
+        if codes.ndim == 2:
+            return codes
+        return np.broadcast_to(codes[:, None], (len(codes), len(self.factor_names))).copy()
+
+    def renamed(self, names: Sequence[str]) -> FactorFit:
+        """Return the same fit with other names of the columns."""
+        scatter, of_old = self.scatter.renamed(names), dict(zip(self.moments.shown_names, names, strict=True))
+        known = scatter if self.known is self.scatter else self.known.renamed(names)
+        terms = [replace(term, columns=tuple(of_old[name] for name in term.columns)) for term in self.options.terms]
+        return replace(self, scatter=scatter, known=known, options=replace(self.options, terms=tuple(terms)))
+
+
+@dataclass(frozen=True, eq=False)
+class FactorView:
+    """Shows what a model of several factors says of one of them, with the members of the record of one factor.
+
+    Attributes
+    ----------
+    fit : FactorFit
+        The fit record.
+    position : int
+        Position of the factor.
+    """
+
+    fit: FactorFit
+    position: int
+
+    def __getattr__(self, name: str) -> Any:
+        # What does not depend on the factor is what the whole model says.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.fit, name)
+
+    @property
+    def group_name(self) -> str:
+        """Name of the factor."""
+        return self.fit.factor_names[self.position]
+
+    @property
+    def labels(self) -> pd.Index:
+        """Labels of its levels."""
+        return self.fit._levels[self.position][1]
+
+    @property
+    def random_terms(self) -> Sequence[RandomTerm]:
+        """Its random terms."""
+        return [term for term in self.fit.random_terms if term.factor == self.group_name]
+
+    @property
+    def options(self) -> MixedOptions:
+        """The parameters of the model, with the terms of this factor."""
+        return replace(self.fit.options, terms=tuple(self.random_terms))
+
+    @property
+    def _coefficients(self) -> list[int]:
+        """Positions of its random coefficients."""
+        return list(self.fit.criterion.factors[self.position].coefficients)
+
+    @property
+    def icc(self) -> float | None:
+        """The share of the variance, if only its intercept varies, and nothing but intercepts of other factors."""
+        if set(self.fit.options.coefficients) != {INTERCEPT}:
+            return None
+        fit = self.fit
+        total = fit.residual_variance + float(fit.random_covariance.trace())
+        return float(self.random_covariance[0, 0]) / total if total > 0 else float("nan")
+
+    @property
+    def random_covariance(self) -> Floats:
+        """Covariance of its random coefficients, in units of y squared."""
+        at = self._coefficients
+        return np.asarray(self.fit.random_covariance[np.ix_(at, at)])
+
+    @property
+    def fixed_parts(self) -> np.ndarray:
+        """The fixed effect of the column of each of its coefficients, 0 if there is none."""
+        return np.asarray(self.fit.fixed_parts[self._coefficients])
+
+    @property
+    def _turn(self) -> Floats:
+        """The matrix that takes its effects in the coordinates to effects of the columns, with the intercept at 0."""
+        columns = list(self.fit.criterion.coordinates.factor_columns[self.position])
+        return np.asarray(self.fit.turn_from_origin[np.ix_(self._coefficients, columns)])
+
+    @cached_property
+    def random_effects(self) -> np.ndarray:
+        """Empirical-Bayes estimates of its random coefficients, of shape (n_levels, n_random)."""
+        return np.asarray(self.fit.effects_in_coordinates[self.position] @ self._turn.T)
+
+    @cached_property
+    def conditional_covariances(self) -> Floats:
+        """Covariance of its random coefficients in each level, given fixed effects and variances (lme4's condVar)."""
+        in_coordinates = self.fit.equations.conditional[self.position]
+        return np.asarray(self.fit._unit_variance * (self._turn @ in_coordinates @ self._turn.T))
+
+    @cached_property
+    def reliabilities(self) -> np.ndarray:
+        """1 less the conditional variance over the variance of each effect, if only the intercept varies."""
+        variance = self.random_covariance[0, 0]
+        return np.asarray(1.0 - self.conditional_covariances[:, 0, 0] / variance if variance > 0 else 0.0 * self.labels.size)
+
+    def group_sizes(self, moments: Moments | None = None) -> np.ndarray:
+        """Return the number of rows of each level, or the total weight if weights are frequencies."""
+        codes, labels = self.fit._levels[self.position]
+        sizes = self.fit.group_sizes()
+        return np.bincount(codes, sizes, len(labels))

@@ -1,0 +1,244 @@
+"""Elimination of nested factors level by level, with the derivatives of everything it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from .._typing import Floats
+from ._factor_sums import FactorSums, NestedSums
+from ._group_products import basis_of
+from ._jets import Jet, Key, added, mapped, orders, product
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """Stores the likelihood's parts after the nested factors are eliminated, as jets in their covariances.
+
+    With V the covariance of y given the random effects of the core, relative to sigma2, and Z the columns of the core:
+
+    Attributes
+    ----------
+    xy : Jet of ndarray of shape (k + 1, k + 1)
+        [X y]' V^-1 [X y].
+    core_xy : Jet of ndarray of shape (n_core, k + 1)
+        Z' V^-1 [X y].
+    core_own : Jet of sparse array of shape (n_core, n_core)
+        Z' V^-1 Z.
+    log_det : Jet of float
+        log det V.
+    """
+
+    xy: Jet
+    core_xy: Jet
+    core_own: Jet
+    log_det: Jet
+
+
+@dataclass(frozen=True, eq=False)
+class NestedStep:
+    """Stores what is needed to solve for the random effects of an eliminated factor, given those of the next ones.
+
+    Attributes
+    ----------
+    sums : NestedSums
+        The factor, with its sums after the factors within it are eliminated.
+    weights : ndarray of shape (n_levels, q, q)
+        (S + G^-1)^-1, where S are the products of the factor's own columns and G its relative covariance; also for a
+        singular G.
+    """
+
+    sums: NestedSums
+    weights: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """Stores the jets of the sums over the levels of a factor, as in `NestedSums`."""
+
+    own: Jet
+    local: Jet
+    core: tuple[Jet, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Weights:
+    """Stores the jet of Q = (S + G^-1)^-1, and that of the sum of log det (I + S G)."""
+
+    q: Jet
+    log_det: Jet
+
+
+def eliminate_nested(
+    sums: FactorSums, covariances: list[Floats], parameters: list[list[tuple[int, int, int]]]
+) -> tuple[Reduced, list[NestedStep]]:
+    """Return what is left of the likelihood when the random effects of the nested factors are integrated out.
+
+    A level with products S of its own columns, C of these with others and B of the others leaves B - C' Q C, where
+    Q = (S + G^-1)^-1 = G (I + S G)^-1, and log det (I + S G). All of it is differentiated twice by the entries of the
+    covariances, those of the factors eliminated before included.
+
+    Parameters
+    ----------
+    sums : FactorSums
+        The sums over levels.
+    covariances : list of ndarray of shape (q, q)
+        The relative covariance G of each factor of the chain.
+    parameters : list of list of tuple
+        For each factor of the chain, the parameters: the position of each among all, and the two entries of G that it is.
+
+    Returns
+    -------
+    reduced : Reduced
+        What is left.
+    steps : list of NestedStep
+        How to solve for the random effects of each factor.
+    """
+    levels = [_Level({(): step.own}, {(): step.local}, tuple({(): each} for each in step.core)) for step in sums.nested]
+    xy: Jet = {(): sums.xy}
+    core_xy: Jet = {(): sums.core_xy}
+    core_own: Jet = {(): sums.core_own}
+    log_det: Jet = {(): 0.0}
+    steps = []
+    for at, step in enumerate(sums.nested):
+        here = levels[at]
+        weights = _weights(here.own, covariances[at], parameters[at])
+        log_det = added(log_det, weights.log_det)
+        value = NestedSums(step.factor, here.own[()], here.local[()], tuple(each[()] for each in here.core), step.parents)
+        steps.append(NestedStep(value, weights.q[()]))
+        solved = product(_times, weights.q, here.local)
+        width = sums.xy.shape[0]
+        xy = added(xy, product(lambda a, b, w=width: -_over_levels(a[:, :, -w:], b[:, :, -w:]), here.local, solved))
+        _pass_on(levels, at, step, here, solved)
+        if sums.n_core:
+            for a, coupled in enumerate(here.core):
+                part = mapped(lambda each, a=a, w=width: each[:, a, -w:], solved)
+                core_xy = added(core_xy, product(lambda c, s: -(c.T @ s), coupled, part))
+                for b, other in enumerate(here.core):
+                    scaled = product(_scaled, mapped(lambda each, a=a, b=b: each[:, a, b], weights.q), other)
+                    core_own = added(core_own, product(lambda c, s: -(c.T @ s).tocsr(), coupled, scaled))
+    return Reduced(xy, core_xy, core_own, log_det), steps
+
+
+def _pass_on(levels: list[_Level], at: int, step: NestedSums, here: _Level, solved: Jet) -> None:
+    """Subtract from the sums of the next factors what the elimination of a factor takes from them, in place."""
+    start = 0
+    for next_at, parents in enumerate(step.parents, start=at + 1):
+        there = levels[next_at]
+        q, n_levels = there.own[()].shape[1], len(there.own[()])
+        columns = slice(start, start + q)
+        start += q
+        entries = np.ones(len(parents)), parents, np.arange(len(parents) + 1)
+        indicator = sparse.csr_array(entries, shape=(len(parents), n_levels)).T.tocsr()
+
+        def into(left: Floats, right: Floats, indicator: Any = indicator, n_levels: int = n_levels) -> Floats:
+            products = left.transpose(0, 2, 1) @ right
+            return -np.asarray(indicator @ products.reshape(len(products), -1)).reshape(n_levels, *products.shape[1:])
+
+        mine = mapped(lambda each, c=columns: each[:, :, c], here.local)
+        own = product(into, mine, mapped(lambda each, c=columns: each[:, :, c], solved))
+        local = product(into, mine, mapped(lambda each, s=start: each[:, :, s:], solved))
+        core = []
+        for b, coupled in enumerate(there.core):
+            for a, of_mine in enumerate(here.core):
+                share = mapped(lambda each, a=a, c=columns.start + b: each[:, a, c], solved)
+                left = product(lambda w, c, i=indicator: -(i @ _scaled(w, c)).tocsr(), share, of_mine)
+                coupled = added(coupled, left)
+            core.append(coupled)
+        levels[next_at] = _Level(added(there.own, own), added(there.local, local), tuple(core))
+
+
+def _weights(own: Jet, covariance: Floats, parameters: list[tuple[int, int, int]]) -> _Weights:
+    """Return the jet of Q and of the log-determinant; see `eliminate_nested`.
+
+    With A = (I + G S)^-1 and H = S A, dQ = A dG A' - Q dS Q and dA = -A dG H - Q dS A, and the derivative of the
+    log-determinant is tr(Q dS) + tr(H dG).
+    """
+    s, size = own[()], len(covariance)
+    eye = np.eye(size)
+    if size == 1:
+        a = 1.0 / (1.0 + covariance * s)
+        log_det = float(-np.log(a).sum())
+    else:
+        a = np.linalg.inv(eye + covariance @ s)
+        log_det = float(np.linalg.slogdet(eye + s @ covariance)[1].sum())
+    turned = a.transpose(0, 2, 1)
+    q = _symmetric(a @ covariance)
+    h = _symmetric(_times(s, a))
+    basis = basis_of(size)
+    pairs = {(x, y): i for i, (x, y) in enumerate(zip(*np.triu_indices(size), strict=True))}
+    change = {at: basis[pairs[x, y]] for at, x, y in parameters}
+    earlier = sorted({key[0] for key in own if len(key) == 1})
+    chosen = sorted({*earlier, *change})
+    of_q: Jet = {(): q}
+    of_log_det: Jet = {(): log_det}
+    shifts: dict[int, Floats] = {}
+    for i in chosen:
+        first = np.zeros_like(q)
+        shift = np.zeros_like(q)
+        value = 0.0
+        if i in change:
+            first = first + _times(_times(a, change[i]), turned)
+            shift = shift - _times(_times(a, change[i]), h)
+            value += float((h * change[i]).sum())
+        if (i,) in own:
+            first = first - _times(_times(q, own[(i,)]), q)
+            shift = shift - _times(_times(q, own[(i,)]), a)
+            value += float((q * own[(i,)]).sum())
+        of_q[(i,)], shifts[i], of_log_det[(i,)] = first, shift, value
+    for key in orders(chosen):
+        if len(key) == 2:
+            of_q[key], of_log_det[key] = _second(key, own, change, a, q, h, of_q, shifts)
+    return _Weights(of_q, of_log_det)
+
+
+def _second(
+    key: Key, own: Jet, change: dict[int, Floats], a: Floats, q: Floats, h: Floats, of_q: Jet, shifts: dict[int, Floats]
+) -> tuple[Floats, float]:
+    """Return the second derivative of Q and of the log-determinant by two parameters."""
+    i, j = key
+    total, value = np.zeros_like(q), 0.0
+    if i in change:
+        # d(A E A') = dA E A' + its transpose.
+        part = _times(_times(shifts[j], change[i]), a.transpose(0, 2, 1))
+        total += part + part.transpose(0, 2, 1)
+        of_h = np.zeros_like(q)
+        if j in change:
+            of_h -= _times(_times(h, change[j]), h)
+        if (j,) in own:
+            of_h += _times(_times(a.transpose(0, 2, 1), own[(j,)]), a)
+        value += float((of_h * change[i]).sum())
+    if (i,) in own:
+        part = _times(_times(of_q[(j,)], own[(i,)]), q)
+        total -= part + part.transpose(0, 2, 1)
+        value += float((of_q[(j,)] * own[(i,)]).sum())
+    if key in own:
+        total -= _times(_times(q, own[key]), q)
+        value += float((q * own[key]).sum())
+    return total, value
+
+
+def _times(left: Floats, right: Floats) -> Floats:
+    """Return the products of the matrices of each level; without a loop over levels if they are columns and rows."""
+    return np.asarray(left * right if left.shape[-1] == 1 else left @ right)
+
+
+def _symmetric(matrices: Floats) -> Floats:
+    """Return the symmetric parts of matrices."""
+    return np.asarray((matrices + matrices.transpose(0, 2, 1)) / 2)
+
+
+def _over_levels(left: Floats, right: Floats) -> Floats:
+    """Return the sum over levels of left' right."""
+    width = left.shape[2]
+    return np.asarray(left.reshape(-1, width).T @ right.reshape(-1, right.shape[2]))
+
+
+def _scaled(weights: Floats, rows: sparse.csr_array) -> sparse.csr_array:
+    """Return a sparse array with each row times a weight."""
+    scaled = rows.copy()
+    scaled.data = rows.data * np.repeat(weights, np.diff(rows.indptr))
+    return scaled
