@@ -6,12 +6,14 @@ from copy import copy
 from functools import cached_property
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import lsmr
 
 from .._typing import Floats
 from ..moments._moments import Moments
 from ..moments._remainder import KnownPart
 from ..moments._scatter import Scatter
-from ._core_elimination import Core, eliminate_core
+from ._core_elimination import eliminate_core
 from ._evaluation import Evaluation, VarianceSums, derivatives
 from ._factor_coordinates import Factor, factor_coordinates
 from ._factor_sums import FactorRows, FactorSums, factor_sums
@@ -20,7 +22,7 @@ from ._group_products import basis_of, pairs_of
 from ._jets import Jet
 from ._linalg import inverse_of_lower, unit_cholesky
 from ._mixed_equations import MixedEquations
-from ._nested_elimination import NestedStep, eliminate_nested
+from ._nested_elimination import eliminate_nested
 
 # Up to this many random coefficients, all of them are solved for together, which costs less than to eliminate any first.
 _FEW_COEFFICIENTS = 60
@@ -29,8 +31,10 @@ _LEAST_R2 = 1e-100
 _ROUNDING = 32 * np.finfo(np.float64).eps
 # Squares, relative to those of y, that are rounding after an exact fit.
 _EXACT = 1e-20
-# Variances, relative to that of the residual, at which random effects are as good as fixed; and what they may leave of y.
-_LARGE, _NOTHING = 1e10, 1e-9
+# If less than this share of a sum of squares is left, it is computed as a sum of squares rather than as a difference.
+_CANCELLED = 1e-3
+# The share of y squared that a regression on all effects leaves if it leaves nothing.
+_NOTHING = 1e-20
 
 
 class FactorCriterion:
@@ -79,8 +83,8 @@ class FactorCriterion:
     Statistical Software 67(1), equations 34 and 41, for the criterion.
     """
 
-    # A limit as sigma2 goes to 0 is not looked for: where random effects leave nothing of y, the fit is refused.
-    may_be_unbounded = False
+    # Where random effects leave nothing of y, the search ends without a minimum; no limit as sigma2 goes to 0 is looked for.
+    may_be_unbounded = True
     unbounded = False
 
     def __init__(
@@ -160,10 +164,13 @@ class FactorCriterion:
     @cached_property
     def leaves_nothing(self) -> bool:
         """Whether fixed and random effects together determine y, so that no residual is left."""
-        if not self.n_random:
+        rows = self.coordinates.rows
+        design = sparse.hstack([rows.xy[:, :-1], *map(rows.design, range(rows.n_factors))], format="csr")
+        y = rows.xy[:, -1]
+        if rows.rest[-1, -1] > _NOTHING:
             return False
-        large = self.evaluate(np.sqrt(_LARGE) * np.eye(self.n_random)[None])
-        return bool(large.r2[0] <= _NOTHING * self.at_zero.r2[0])
+        left = lsmr(design, y, atol=0.0, btol=0.0, conlim=0.0, maxiter=10 * min(design.shape))[3]
+        return bool(left**2 <= _NOTHING)
 
     def known_part(self) -> KnownPart | None:
         """Return the part of y to subtract in a second reading of the rows; None if the record has lost no digits of y."""
@@ -171,6 +178,12 @@ class FactorCriterion:
         if slopes is None:
             return None
         return self.moments.known_part(slopes) if self.coordinates.fit_intercept else KnownPart(slopes, 0.0)
+
+    def taken_for_bounded(self) -> FactorCriterion:
+        """Return the same criterion, whose search does not stop if it falls fast where the residual is small."""
+        bounded = copy(self)
+        bounded.may_be_unbounded = False
+        return bounded
 
     def at_residual_variance(self, residual_variance: float) -> FactorCriterion:
         """Return the criterion at a fixed residual variance, in units of the scatter of y, in the same coordinates."""
@@ -261,18 +274,19 @@ class FactorCriterion:
         """Return a factor of the relative covariance of one grouping factor, given one of all."""
         return np.asarray(factor[list(self.coordinates.factor_columns[at])])
 
-    def eliminated(self, factor: Floats) -> tuple[Jet, Jet, list[NestedStep], Core | None]:
+    def eliminated(self, factor: Floats) -> tuple[Jet, Jet, MixedEquations]:
         """Return [X y]' V^-1 [X y] and log det V as jets in the pairs, and how to solve for the random effects."""
+        parts = [self.factor_of(factor, at) for at in range(len(self.factors))]
+        covariances = [part @ part.T for part in parts]
         chain = [step.factor for step in self.sums.nested]
-        parts = [self.factor_of(factor, at) for at in chain]
-        reduced, steps = eliminate_nested(
-            self.sums, [part @ part.T for part in parts], [self.parameters[at] for at in chain]
-        )
-        if not self.sums.core:
-            return reduced.xy, reduced.log_det, steps, None
-        of_core = [self.factor_of(factor, at) for at in self.sums.core]
-        xy, log_det, core = eliminate_core(self.sums, reduced, of_core, [self.parameters[at] for at in self.sums.core])
-        return xy, log_det, steps, core
+        in_chain = [covariances[at] for at in chain]
+        reduced, steps = eliminate_nested(self.sums, in_chain, [self.parameters[at] for at in chain])
+        xy, log_det, core = reduced.xy, reduced.log_det, None
+        if self.sums.core:
+            of_core = [parts[at] for at in self.sums.core]
+            xy, log_det, core = eliminate_core(self.sums, reduced, of_core, [self.parameters[at] for at in self.sums.core])
+        rows, root = self.coordinates.rows, np.zeros((self.rank, self.rank))
+        return xy, log_det, MixedEquations(rows, self.sums, reduced, steps, core, covariances, root)
 
     def equations(self, factor: Floats, root: Floats) -> MixedEquations:
         """Return the equations of the random effects at G = F F', given the inverse root of X' V^-1 X, of shape (k, k)."""
@@ -310,7 +324,10 @@ class FactorCriterion:
 
     def _evaluated(self, factor: Floats) -> Evaluation:
         """Return the criterion and its derivatives at one relative covariance."""
-        xy, log_det, _, _ = self.eliminated(np.asarray(factor, dtype=np.float64))
+        factor = np.asarray(factor, dtype=np.float64)
+        xy, log_det, solver = self.eliminated(factor)
+        if (xy[()].diagonal() < _CANCELLED * self.sums.xy.diagonal()).any():
+            xy[()] = solver.penalised_squares()
         (a, b), q, k = self.pairs, self.n_random, self.rank
         root, r2, half_log_det = _root(xy[()])
         n_pairs, white = len(a), {key: root @ part @ root.T for key, part in xy.items() if key}

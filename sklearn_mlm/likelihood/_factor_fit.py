@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 
 from .._typing import Floats
-from ..moments._cells import CellScatter
+from ..moments._cells import Cells, CellScatter
+from ..moments._labels import positions
 from ..moments._moments import Moments
 from ._factor_coordinates import rows_of_record
 from ._factor_criterion import FactorCriterion
 from ._factor_rows import FactorPredictor
 from ._mixed_equations import Effects, MixedEquations
-from ._mixed_optimum import minimise_mixed, without_random_effects
+from ._mixed_optimum import Outcome, minimise_mixed, without_random_effects
 from ._mixed_variances import directions_without_variance
 from ._options import MixedOptions
 from ._random_effects_fit import RandomEffectsFit
@@ -40,6 +41,9 @@ class FactorFit(RandomEffectsFit):
     def of(cls, criterion: FactorCriterion, options: MixedOptions, *, grouped: bool = True) -> Self:
         """Return the fit record at the optimum of a criterion."""
         optimum = without_random_effects(criterion) if criterion.exact_fit else minimise_mixed(criterion)
+        if optimum.trials and optimum.best.outcome is Outcome.UNBOUNDED and not criterion.leaves_nothing:
+            # The residual is small beside the random effects, but not 0.
+            optimum = minimise_mixed(criterion.taken_for_bounded())
         return cls(options, criterion.scatter, criterion.scatter, criterion, optimum, grouped)
 
     # ---- the factors
@@ -175,6 +179,14 @@ class FactorFit(RandomEffectsFit):
     def fixed_part_variance(self, X: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the variance x' V x of the fixed part of rows, and its derivatives."""
         return self._predictor.fixed_part_variance(X, n_rows)
+
+    def codes_of(self, cells: Cells) -> np.ndarray:
+        """Return the level of each factor in cells of the same columns of labels, of shape (n_cells, n_factors)."""
+        known = self.known.cells
+        of_columns = [positions(known.levels[at], labels)[cells.codes[:, at]] for at, labels in enumerate(cells.levels)]
+        chosen = dict(zip(known.names, of_columns, strict=True))
+        groupings = self.options.groupings.values()
+        return np.column_stack([known.encode(names, [chosen[name] for name in names]) for names in groupings])
 
     def _codes(self, codes: np.ndarray) -> np.ndarray:
         """Return the codes of rows with a column for each factor; one column stands for all."""

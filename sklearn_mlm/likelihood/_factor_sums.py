@@ -50,6 +50,13 @@ class FactorRows:
             found.append(sparse.csr_array(entries, shape=(len(codes), n_levels)).T.tocsr())
         return tuple(found)
 
+    def design(self, factor: int) -> sparse.csr_array:
+        """Return the design matrix of the random effects of a factor, level by level."""
+        z, n = self.z[factor], len(self.xy)
+        q = z.shape[1]
+        columns = self.codes[factor][:, None] * q + np.arange(q)
+        return sparse.csr_array((z.ravel(), columns.ravel(), np.arange(n + 1) * q), shape=(n, self.n_levels[factor] * q))
+
     def sums(self, factor: int, columns: Floats) -> Floats:
         """Return the sums over the rows of each level of the products of the factor's columns with others.
 

@@ -178,6 +178,21 @@ class MixedEquations:
         effects, _ = self.solve(right)
         return [each - of_effects for each, of_effects in zip(right, self._products(effects), strict=True)]
 
+    def penalised_squares(self) -> Floats:
+        """Return [X y]' V^-1 [X y] as the sum of squares of what the effects leave of [X y], and of their penalties.
+
+        With the solution b for [X y], it is ([X y] - Z b)' ([X y] - Z b) + b' G^-1 b, in which an error of b enters only by
+        its square.
+        """
+        effects, _ = self.solve(self.of_xy())
+        left = self.rows.xy - self._fitted(effects)
+        total = self.rows.rest + left.T @ left
+        gradients = [self.rows.sums(at, left) for at in range(self.rows.n_factors)]
+        for g, of_factor in zip(self.covariances, gradients, strict=True):
+            width = left.shape[1]
+            total += of_factor.reshape(-1, width).T @ (g @ of_factor).reshape(-1, width)
+        return np.asarray((total + total.T) / 2)
+
     def information_times(self, effects: Effects) -> Effects:
         """Return H times numbers of the random effects, where H = Z' V^-1 Z."""
         of_effects = self._products(effects)
@@ -186,12 +201,16 @@ class MixedEquations:
 
     def _products(self, effects: Effects) -> Effects:
         """Return S times numbers of the random effects."""
-        m = effects[0].shape[2]
-        fitted = np.zeros((len(self.rows.xy), m))
+        fitted = self._fitted(effects)
+        return [self.rows.sums(at, fitted) for at in range(self.rows.n_factors)]
+
+    def _fitted(self, effects: Effects) -> Floats:
+        """Return Z times numbers of the random effects."""
+        fitted = np.zeros((len(self.rows.xy), effects[0].shape[2]))
         for z, codes, of_factor in zip(self.rows.z, self.rows.codes, effects, strict=True):
             for a in range(z.shape[1]):
                 fitted += z[:, [a]] * of_factor[codes, a]
-        return [self.rows.sums(at, fitted) for at in range(self.rows.n_factors)]
+        return fitted
 
     def apart(self, right: Effects, effects: Effects, fixed: Floats) -> Effects:
         """Return G^-1 times the solution of the equations for some right-hand sides: what the data do not say of them."""

@@ -30,7 +30,7 @@ class RandomTerm:
     correlated : bool
         Whether the coefficients of a group are correlated, as in ``(1 + x | g)``; if not, as in ``(1 + x || g)``.
     grouping : tuple of str
-        The columns of labels whose combinations are the levels of the factor; empty if that is one column, the factor itself.
+        Columns of labels whose combinations are the levels of the factor; empty if that is one column, the factor itself.
     """
 
     factor: str
@@ -43,6 +43,13 @@ class RandomTerm:
     def coefficients(self) -> tuple[str, ...]:
         """Names of the coefficients, the intercept first."""
         return (INTERCEPT,) * self.intercept + self.columns
+
+    @classmethod
+    def of_grouping(
+        cls, grouping: tuple[str, ...], intercept: bool, columns: tuple[str, ...], correlated: bool = True
+    ) -> RandomTerm:
+        """Return a term whose factor are the combinations of labels of some columns."""
+        return cls(":".join(grouping), intercept, columns, correlated, grouping if len(grouping) > 1 else ())
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -69,8 +76,9 @@ def parse_random_effects(text: str) -> list[RandomTerm]:
     ----------
     text : str
         Terms such as ``(1 + x | g)``, joined by "+". A term has an intercept unless it says 0 or -1. "||" makes the
-        coefficients independent. Names with other characters than letters, digits, points and underscores stand between
-        backticks.
+        coefficients independent. The combinations of levels of ``a:b`` are a factor, and ``(1 | a/b)`` stands for
+        ``(1 | a) + (1 | a:b)``, for b nested in a. Names with other characters than letters, digits, points and underscores
+        stand between backticks.
 
     Returns
     -------
@@ -96,10 +104,10 @@ def parse_random_effects(text: str) -> list[RandomTerm]:
 def _parsed(text: str) -> tuple[RandomTerm, ...]:
     """Return the random terms of a text; a fit asks for them several times."""
     parser = _Parser(text)
-    terms = [parser.term()]
+    terms = parser.terms()
     while not parser.at_end():
         parser.expect("+")
-        terms.append(parser.term())
+        terms += parser.terms()
     return tuple(terms)
 
 
@@ -164,8 +172,8 @@ class _Parser:
         self._at += 1
         return text
 
-    def term(self) -> RandomTerm:
-        """Return the next term."""
+    def terms(self) -> list[RandomTerm]:
+        """Return the next term, or the terms that it stands for if its factor is nested in others."""
         start = self._peek()[2]
         self.expect("(")
         intercept, columns, sign = True, [], "+"
@@ -188,17 +196,35 @@ class _Parser:
             sign = self.expect("+", "-", "|", "||")
             if sign in ("|", "||"):
                 break
-        factor = self._name("the name of a grouping factor")
-        if self._next_is(":", "/", "+", "*"):
-            raise self._error(
-                "is not covered: a model has one grouping factor, named by one column; to group by combinations of several, "
-                "join the labels into one column",
-                self._peek()[2],
-            )
+        groupings = self._groupings()
         self.expect(")")
         if not intercept and not columns:
-            raise self._error(f"lets no coefficient vary: write (1 | {_quoted(factor)}) for a random intercept", start)
-        return RandomTerm(factor, intercept, tuple(columns), sign == "|")
+            shown = ":".join(map(_quoted, groupings[-1]))
+            raise self._error(f"lets no coefficient vary: write (1 | {shown}) for a random intercept", start)
+        return [RandomTerm.of_grouping(each, intercept, tuple(columns), sign == "|") for each in groupings]
+
+    def _groupings(self) -> list[tuple[str, ...]]:
+        """Return the columns of labels of each factor that the next tokens name; a/b are the factors a and a:b."""
+        found: list[tuple[str, ...]] = []
+        names = [self._name("the name of a grouping factor")]
+        while True:
+            _, _, at = self._peek()
+            if self._next_is(":"):
+                self.expect(":")
+                names.append(self._name("the name of a grouping factor"))
+            elif self._next_is("/"):
+                found.append(tuple(names))
+                self.expect("/")
+                names.append(self._name("the name of a grouping factor"))
+            elif self._next_is("+", "*"):
+                raise self._error(
+                    "is not covered between factors: a/b are the factors a and a:b, and (1 | a) + (1 | b) two factors", at
+                )
+            else:
+                break
+            if names[-1] in names[:-1]:
+                raise self._error("names a factor twice", at)
+        return [*found, tuple(names)]
 
 
 def _quoted(name: str) -> str:

@@ -16,7 +16,7 @@ from sklearn.utils import Tags, check_array
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import check_consistent_length, validate_data
 
-from .._inputs import name_of, warn_caller
+from .._inputs import column_names, name_of, warn_caller
 from .._typing import NewGroups
 from ..likelihood._solution import predicted_means
 from ..moments._complaints import explaining
@@ -39,11 +39,12 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
     `groups_`, `n_groups_` and the parameter `new_groups`.
 
     A parameter that is set after `fit` changes neither the estimates nor the column that holds the groups of new rows:
-    `_group_key` stores the `group_feature` of `fit`, and `_group_position` the position of that column.
+    `_group_key` stores the `group_feature` of `fit`, and `_group_position` the position of that column. Models of several
+    grouping factors have a tuple of names and of positions instead.
     """
 
-    _group_key: str | int | None = None
-    _group_position: int | None = None
+    _group_key: Any = None
+    _group_position: int | tuple[int, ...] | None = None
     _slopes: np.ndarray
 
     group_feature: str | int | None
@@ -102,9 +103,14 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
 
     def _set_coefficients(self, slopes: np.ndarray) -> None:
         """Set `coef_` from the coefficients of the predictors, with 0 for the group column."""
+        self._slopes = self.coef_ = slopes
+        for at in sorted(self._positions_of_labels()):
+            self.coef_ = np.insert(self.coef_, at, 0.0)
+
+    def _positions_of_labels(self) -> tuple[int, ...]:
+        """Return the positions of the columns of X that hold group labels."""
         at = self._group_position
-        self._slopes = slopes
-        self.coef_ = slopes if at is None else np.insert(slopes, at, 0.0)
+        return () if at is None else (at,) if isinstance(at, int) else at
 
     def group_column(self, X: Any) -> str | int | None:
         """Return the name or the position of the column of X that holds the group labels, or None if X has none.
@@ -166,8 +172,8 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
         reset: bool = True,
         min_rows: int = 1,
         more: pd.DataFrame | None = None,
-    ) -> GroupedRows:
-        """Return the rows that are passed to `fit`, checked, with the group of each.
+    ) -> Any:
+        """Return the rows that are passed to `fit`, checked, with the group of each: a `GroupedRows`.
 
         The moments check whether X is finite, because they read every value anyway. Without `reset` the columns must be the
         same as before. Columns `more` are appended to X.
@@ -190,36 +196,49 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
                 X, y = as_numbers(X, "X"), as_numbers(y, "y")
         else:
             validate_data(self, X, y, reset=reset, skip_check_array=True)
-            self._group_position = group_position(X, key)
-            column, X = split_group_column(X, key)
             y = as_outcome(y)
-            check_consistent_length(column, y)
+            groups, X, self._group_position = self._split_labels(X, groups)
             if X is not None:
-                with explaining(X, group_position=self._group_position):
+                check_consistent_length(X, y)
+                with explaining(X, group_position=self._one_position):
                     X = as_numbers(check_array(X, input_name="X", estimator=self, **checks), "X")
-            if groups is not None:
-                warn_of_other_groups(column, groups, key)
-            groups = column if groups is None else groups
         names = getattr(self, "feature_names_in_", None)
         if names is not None:
-            names = tuple(name for at, name in enumerate(names) if at != self._group_position)
+            names = tuple(name for at, name in enumerate(names) if at not in self._positions_of_labels())
         if more is not None:
             X, names = with_columns(X, names, more)
         try:
-            return grouped_rows(
+            return self._rows_in_groups(
                 X,
                 y,
                 groups,
                 sample_weight,
                 feature_names=names,
                 outcome_name=outcome_name,
-                group_position=self._group_position,
+                group_position=self._one_position,
                 some=min_rows > 0,
             )
         except ValueError as error:
-            if self._group_position is not None:
+            if self._one_position is not None:
                 error.add_note(f"The groups are the column {key!r} of X, unless groups are passed too.")
             raise
+
+    @property
+    def _one_position(self) -> int | None:
+        """The position of the column of labels, if X has one such column."""
+        return self._group_position if isinstance(self._group_position, int) else None
+
+    def _split_labels(self, X: Any, groups: Any) -> tuple[Any, Any, int | tuple[int, ...]]:
+        """Return the labels of rows, which X holds unless groups do, X without its column of labels, and its position."""
+        position = group_position(X, self._group_key)
+        column, X = split_group_column(X, self._group_key)
+        if groups is not None:
+            warn_of_other_groups(column, groups, self._group_key)
+        return column if groups is None else groups, X, position
+
+    def _rows_in_groups(self, X: Any, y: np.ndarray, groups: Any, sample_weight: Any, **options: Any) -> Any:
+        """Return checked rows with the group of each."""
+        return grouped_rows(X, y, groups, sample_weight, **options)
 
     def _check_no_predictors(self, y: ArrayLike | None, groups: ArrayLike | None, reset: bool) -> None:
         """Raise a ValueError if X must not be None, and otherwise record that there are no columns."""
@@ -243,7 +262,7 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
                 raise ValueError(f"X is None, but the model was fitted with {len(self._slopes)} predictor(s). Pass them.")
             if groups is None:
                 raise ValueError("X and groups are both None: pass groups, one label for each row to predict.")
-            groups = as_labels(groups)
+            groups = groups if column_names(groups) is not None else as_labels(groups)
             return None, groups, len(groups)
         if self._group_key is None:
             with explaining(X):
@@ -251,16 +270,14 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
             return X, groups, X.shape[0]
         if hasattr(self, "n_features_in_"):
             validate_data(self, X, reset=False, skip_check_array=True)
-        # After `fit_moments`, the position of the group column is not known yet.
-        position = group_position(X, self._group_key) if self._group_position is None else self._group_position
-        column, X = split_group_column(X, self._group_key)
+        labels, X, position = self._split_labels(X, groups)
+        n_samples = len(next(iter(labels.values())) if isinstance(labels, dict) else labels)
         if X is not None:
-            with explaining(X, group_position=position):
+            with explaining(X, group_position=position if isinstance(position, int) else None):
                 X = check_array(X, input_name="X", estimator=self, accept_sparse=["csr", "csc"])
                 X = finite_numbers(X, "X")
-        if groups is not None:
-            warn_of_other_groups(column, groups, self._group_key)
-        return X, column if groups is None else groups, len(column)
+            n_samples = X.shape[0]
+        return X, labels, n_samples
 
     def locate(self, X: Any, groups: ArrayLike | None = None) -> tuple[Any, np.ndarray]:
         """Return the predictors of new rows, checked, and the position of each row's group in `groups_`.
@@ -319,7 +336,8 @@ def checked_rows(
     model: GroupedRegressor, X: Any, y: Any, groups: Any, sample_weight: Any = None, **options: Any
 ) -> GroupedRows:
     """Return rows as `fit` of a model checks them; fit nothing."""
-    return model._check_rows(X, y, groups, sample_weight, **options)
+    rows: GroupedRows = model._check_rows(X, y, groups, sample_weight, **options)
+    return rows
 
 
 def with_columns(X: Any, names: tuple[str, ...] | None, more: pd.DataFrame) -> tuple[Any, tuple[str, ...]]:

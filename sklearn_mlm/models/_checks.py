@@ -8,13 +8,17 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .._inputs import warn_caller
 from ..likelihood._criterion import Criterion
+from ..likelihood._factor_criterion import FactorCriterion
+from ..likelihood._factor_fit import FactorFit
 from ..likelihood._identification import unidentified
 from ..likelihood._mixed_criterion import MixedCriterion
-from ..likelihood._mixed_fit import MixedEffectsFit
 from ..likelihood._mixed_optimum import Outcome
 from ..likelihood._options import MixedOptions
+from ..likelihood._random_effects_fit import RandomEffectsFit
 from ..likelihood._random_terms import INTERCEPT
 from ..moments._grouped_moments import GroupedMoments
+from ._errors import TooLittleError
+from ._factor_checks import check_factors, check_identified, warn_of_labels_that_look_nested
 
 # A warning is raised if the residual variance has fewer digits than this.
 _ENOUGH_DIGITS = 6.0
@@ -22,10 +26,6 @@ _ENOUGH_DIGITS = 6.0
 _LEAST_WEIGHT = 1e-100
 # A warning names no more columns than this.
 _NAMED = 8
-
-
-class TooLittleError(ValueError):
-    """There are too few rows or groups to estimate anything; more of them may help."""
 
 
 class DroppedColumnsWarning(UserWarning):
@@ -45,8 +45,14 @@ class DroppedColumnsWarning(UserWarning):
     """
 
 
-def check_mixed(criterion: MixedCriterion, options: MixedOptions, grouped: bool) -> None:
+def check_mixed(criterion: MixedCriterion | FactorCriterion, options: MixedOptions, grouped: bool) -> None:
     """Raise if there are too few rows or groups, or if the rows do not identify the variances."""
+    if isinstance(criterion, FactorCriterion):
+        check_factors(criterion, options)
+        check_rows(criterion, grouped)
+        if not criterion.coordinates.outcome_constant:
+            check_identified(criterion, options)
+        return
     moments = cast(GroupedMoments, criterion.moments)
     if grouped and options.coefficients != (INTERCEPT,):
         check_several_groups(moments)
@@ -85,7 +91,7 @@ def check_mixed(criterion: MixedCriterion, options: MixedOptions, grouped: bool)
     )
 
 
-def check_maximum(fit: MixedEffectsFit) -> None:
+def check_maximum(fit: RandomEffectsFit) -> None:
     """Raise a TooLittleError if the likelihood has no maximum."""
     if fit.has_no_maximum:
         raise TooLittleError(
@@ -95,7 +101,7 @@ def check_maximum(fit: MixedEffectsFit) -> None:
         )
 
 
-def warn_of_peculiar_mixed_data(fit: MixedEffectsFit, of_formula: bool = False) -> None:
+def warn_of_peculiar_mixed_data(fit: RandomEffectsFit, of_formula: bool = False) -> None:
     """Warn of dropped columns, of random coefficients left out, of a constant outcome, and of a search without an end."""
     warn_of_dropped_columns(fit.criterion, of_formula)
     here, names = fit.criterion.coordinates, fit.options.coefficients
@@ -108,7 +114,11 @@ def warn_of_peculiar_mixed_data(fit: MixedEffectsFit, of_formula: bool = False) 
         )
     if here.outcome_constant:
         warn_caller("y is constant: all variances are 0.")
-    elif fit.optimum.trials and fit.optimum.best.outcome is not Outcome.MINIMUM:
+    if isinstance(fit, FactorFit):
+        warn_of_labels_that_look_nested(fit.scatter.cells, fit.options)
+    if here.outcome_constant:
+        return
+    if fit.optimum.trials and fit.optimum.best.outcome is not Outcome.MINIMUM:
         warn_caller(
             f"The search for the optimum ended with {fit.optimum.best.outcome.value}. Rescale the columns, or let fewer "
             "coefficients vary; fit_.optimum.trials tells what was tried.",
@@ -116,7 +126,7 @@ def warn_of_peculiar_mixed_data(fit: MixedEffectsFit, of_formula: bool = False) 
         )
 
 
-def warn_of_dropped_columns(criterion: Criterion | MixedCriterion, of_formula: bool = False) -> None:
+def warn_of_dropped_columns(criterion: Criterion | MixedCriterion | FactorCriterion, of_formula: bool = False) -> None:
     """Warn of columns that depend on those before them, by name; those of a formula are not columns that a user has made."""
     dropped = [criterion.moments.shown_names[i] for i in criterion.coordinates.dropped]
     more = f" and {len(dropped) - _NAMED} more" if len(dropped) > _NAMED else ""
@@ -168,7 +178,7 @@ def check_several_groups(moments: GroupedMoments) -> None:
         )
 
 
-def check_rows(criterion: Criterion | MixedCriterion, grouped: bool) -> None:
+def check_rows(criterion: Criterion | MixedCriterion | FactorCriterion, grouped: bool) -> None:
     """Raise unless there are more rows than fixed effects."""
     n_rows, total_weight = float(criterion.moments.n_rows.sum()), float(criterion.moments.counts.sum())
     # Without groups the fit is least squares, which does not depend on the type of the weights: take the larger number.

@@ -11,14 +11,16 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from .._typing import DegreesOfFreedom
+from ..likelihood._factor_fit import FactorFit
 from ..likelihood._fit import Fit
-from ..likelihood._mixed_fit import MixedEffectsFit
+from ..likelihood._random_effects_fit import RandomEffectsFit
+from ..moments._cells import CellScatter, RowsInCells
 from ..moments._labels import has_groups, warn_of_twins
 from ..moments._remainder import KnownPart
 from ..moments._rows import GroupedRows, as_outcome, as_weights, check_containers
 from ..moments._scatter import Scatter
 from ._base import GroupedRegressor
-from ._checks import TooLittleError
+from ._errors import TooLittleError
 from ._groups_not_passed import FIT_WITHOUT_GROUPS, PASS_GROUPS, warn_of_missing_groups
 from ._rows_in_memory import RowsInMemory, scaled_quantiles, weighted_residuals
 from ._summary import ModelSummary, summarise_model
@@ -36,7 +38,9 @@ class IncrementalRegressor(GroupedRegressor):
 
     moments_: Any
     fit_: Any
-    _effects: np.ndarray
+    groups_: Any
+    n_groups_: Any
+    _effects: Any
     _scaled_residuals: np.ndarray | None = None
     _of_formula = False
 
@@ -50,7 +54,7 @@ class IncrementalRegressor(GroupedRegressor):
         """Return the record of rows, and a function that reads them again. Only this method knows where the rows are."""
         raise NotImplementedError
 
-    def _record(self, rows: GroupedRows) -> Any:
+    def _record(self, rows: Any) -> Any:
         """Return the record of checked rows."""
         raise NotImplementedError
 
@@ -62,11 +66,25 @@ class IncrementalRegressor(GroupedRegressor):
         """Warn that no groups were passed to a method."""
         warn_of_missing_groups(f"{method} {FIT_WITHOUT_GROUPS} {PASS_GROUPS}")
 
-    def _set_random_effects(self, fit: Fit | MixedEffectsFit) -> None:
+    def _warn_of_twins(self, before: Any, moments: Any) -> None:
+        """Warn of labels that are the same as numbers and as text, among those of a record and those it had before."""
+        if isinstance(moments, CellScatter):
+            for at, labels in enumerate(moments.cells.levels):
+                warn_of_twins(labels[:0] if before is None else before.cells.levels[at], labels)
+        else:
+            warn_of_twins(moments.labels[:0] if before is None else before.labels, moments.labels)
+
+    def _set_random_effects(self, fit: Fit | RandomEffectsFit) -> None:
         """Set the fit record, the groups and their random effects."""
         self.__dict__.pop("random_effects_", None)
         self.fit_, self.moments_ = fit, fit.known
-        self.groups_, self.n_groups_, self._effects = fit.labels, len(fit.labels), fit.random_effects
+        if isinstance(fit, FactorFit):
+            views = fit.factors
+            self.groups_ = {name: view.labels for name, view in views.items()}
+            self.n_groups_ = {name: len(view.labels) for name, view in views.items()}
+            self._effects = {name: view.random_effects for name, view in views.items()}
+        else:
+            self.groups_, self.n_groups_, self._effects = fit.labels, len(fit.labels), fit.random_effects
 
     def _fit_rows(self, X: Any, y: Any, groups: Any, sample_weight: Any) -> Self:
         """Fit to rows; if that fails, the model does not change."""
@@ -78,13 +96,13 @@ class IncrementalRegressor(GroupedRegressor):
         """Fit to the record of rows that can be read again."""
         if not has_groups(moments.labels):
             self._warn_of_no_groups("fit")
-        warn_of_twins(moments.labels[:0], moments.labels)
+        self._warn_of_twins(None, moments)
         self._store(moments, read_again)
         if isinstance(read_again, RowsInMemory):
             self._scaled_residuals = read_again.scaled_residuals(self.fit_)
         return self
 
-    def _fit_checked_rows(self, rows: GroupedRows, n_random_only: int) -> Self:
+    def _fit_checked_rows(self, rows: GroupedRows | RowsInCells, n_random_only: int) -> Self:
         """Fit to rows that are checked already; the last columns, `n_random_only` of them, have no fixed effects."""
         self._check_parameters()
         names = rows.feature_names or ()
@@ -167,7 +185,7 @@ class IncrementalRegressor(GroupedRegressor):
                         f"partial_fit was given {now}, but earlier calls had {earlier}. Pass groups in all calls or in none."
                     )
                 moments = _added(before, moments, read_again, moments.outcome_name or before.outcome_name)
-                warn_of_twins(before.labels, moments.labels)
+                self._warn_of_twins(before, moments)
             elif not grouped:
                 self._warn_of_no_groups("partial_fit")
             try:
@@ -229,12 +247,12 @@ class IncrementalRegressor(GroupedRegressor):
                 without = "no groups were passed" if self.n_groups_ else "the model was fitted without groups"
                 raise ValueError(f"There are no random effects to update: {without}. Pass groups to fit and to this method.")
             merged = _added(self.moments_, moments, read_again, self.moments_.outcome_name)
-            warn_of_twins(self.groups_, merged.labels)
+            self._warn_of_twins(self.moments_, merged)
             self._set_random_effects(replace(self.fit_, known=merged))
         return self
 
 
-def fit_checked_rows(model: IncrementalRegressor, rows: GroupedRows, n_random_only: int = 0) -> None:
+def fit_checked_rows(model: IncrementalRegressor, rows: GroupedRows | RowsInCells, n_random_only: int = 0) -> None:
     """Fit a model to rows that are checked already, whose last columns, `n_random_only` of them, have no fixed effects."""
     model._fit_checked_rows(rows, n_random_only)
 

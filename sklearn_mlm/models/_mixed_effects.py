@@ -12,18 +12,22 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._inputs import check_choice
 from .._typing import CovarianceStructure, DegreesOfFreedom, Method, NewGroups, WeightType
+from ..likelihood._factor_fit import FactorFit
 from ..likelihood._mixed_fits import fit_of_mixed_criterion
 from ..likelihood._options import MixedOptions
 from ..likelihood._random_terms import RandomTerm
 from ..likelihood._second_reading import criterion_of_rest
+from ..moments._cells import CellScatter, RowsInCells
 from ..moments._grouped_scatter import GroupedScatter, scatter_of
-from ..moments._labels import UNSEEN, has_groups, warn_of_twins
+from ..moments._labels import has_groups
 from ..moments._rows import GroupedRows
 from ._base import NEW_GROUPS
 from ._checks import check_maximum, check_mixed, warn_of_peculiar_mixed_data
+from ._effect_frames import covariance_frame, effects_frame, of_factors
 from ._factor_regressor import FactorRegressor
 from ._incremental import ReadAgain
 from ._label_checks import warn_of_peculiar_labels
+from ._label_columns import any_unseen, label_columns
 from ._rows_in_memory import RowsInMemory
 from ._summary import ModelSummary
 
@@ -215,21 +219,23 @@ class MixedEffectsRegressor(FactorRegressor):
             If the record lacks a slope that `random_effects` names, or does not identify the variances.
         """
         self._check_parameters()
-        if not isinstance(moments, GroupedScatter):
+        if not isinstance(moments, GroupedScatter | CellScatter):
             raise TypeError(
-                f"moments must be a GroupedScatter; found {type(moments).__name__}. To fit rows, call fit(X, y, groups)."
+                "moments must be a GroupedScatter, or a CellScatter for several grouping factors; found "
+                f"{type(moments).__name__}. To fit rows, call fit(X, y, groups)."
             )
         with self._unchanged_on_error():
             for name in ("n_features_in_", "feature_names_in_"):
                 self.__dict__.pop(name, None)
             self._group_key, self._group_position, self._more = None, None, ()
-            self._factor = self._terms()[0].factor
-            self._random = frozenset(name for term in self._terms() for name in term.columns)
+            terms = self._terms_of_record(moments)
+            self._factor, self._label_columns = terms[0].factor, label_columns(terms)
+            self._random = frozenset(name for term in terms for name in term.columns)
             self.n_features_in_ = moments.n_features
             names = moments.moments.feature_names
             if names is not None:
                 self.feature_names_in_ = np.array(names, dtype=object)
-            warn_of_twins(moments.labels[:0], moments.labels)
+            self._warn_of_twins(None, moments)
             return self._store(moments)
 
     @overload
@@ -273,7 +279,7 @@ class MixedEffectsRegressor(FactorRegressor):
         X, codes = self.locate(X, groups)
         mean: np.ndarray = self.fit_.predict(X, codes)
         if self.new_groups == "nan":
-            mean[codes == UNSEEN] = np.nan
+            mean[any_unseen(codes)] = np.nan
         if not return_std:
             return mean
         variance, _ = self.fit_.prediction_variance(X, codes)
@@ -344,7 +350,7 @@ class MixedEffectsRegressor(FactorRegressor):
         """Variance of each random coefficient, and of the residual."""
         check_is_fitted(self)
         fit = self.fit_
-        names = [f"{fit.group_name} {name}" for name in fit.options.coefficients]
+        names = [f"{term.factor} {name}" for term in fit.options.terms for name in term.coefficients]
         values = np.append(fit.random_covariance.diagonal(), fit.residual_variance)
         return pd.Series(values, index=[*names, "residual"], name="variance")
 
@@ -352,20 +358,26 @@ class MixedEffectsRegressor(FactorRegressor):
     def covariance_(self) -> dict[str, pd.DataFrame]:
         """Covariance of the random coefficients by factor."""
         check_is_fitted(self)
-        fit, names = self.fit_, list(self.fit_.options.coefficients)
-        return {fit.group_name: pd.DataFrame(fit.random_covariance, index=names, columns=names)}
+        return {fit.group_name: covariance_frame(fit) for fit in of_factors(self.fit_)}
 
     @cached_property
-    def random_effects_(self) -> pd.DataFrame:
-        """Empirical-Bayes estimates of the random coefficients by group label."""
+    def random_effects_(self) -> pd.DataFrame | dict[str, pd.DataFrame]:
+        """Empirical-Bayes estimates of the random coefficients by group label, and by factor if there are several."""
         check_is_fitted(self)
-        return pd.DataFrame(self._effects, index=self.groups_, columns=list(self.fit_.options.coefficients))
+        if isinstance(self.fit_, FactorFit):
+            return {name: effects_frame(view) for name, view in self.fit_.factors.items()}
+        return effects_frame(self.fit_)
 
     @property
     def icc_(self) -> float:
         """Intraclass correlation, if only the intercept varies."""
         check_is_fitted(self)
         icc: float | None = self.fit_.icc
+        if icc is None and isinstance(self.fit_, FactorFit):
+            raise AttributeError(
+                "icc_ is one number only if there is one grouping factor: sklearn_mlm.inference.icc(model) returns the "
+                "share of each of several factors in the variance."
+            )
         if icc is None:
             raise AttributeError(
                 "icc_ is one number only if the intercept alone varies. With random slopes the intraclass correlation "
@@ -383,18 +395,19 @@ class MixedEffectsRegressor(FactorRegressor):
 
     def _read(
         self, X: Any, y: Any, groups: Any, sample_weight: Any, *, reset: bool = True, min_rows: int = 1
-    ) -> tuple[GroupedScatter, ReadAgain]:
+    ) -> tuple[GroupedScatter | CellScatter, ReadAgain]:
         """Return the record of rows, and a function that reads them again."""
         rows = self._check_rows(X, y, groups, sample_weight, reset=reset, min_rows=min_rows)
         return self._record(rows), RowsInMemory(rows)
 
-    def _record(self, rows: GroupedRows) -> GroupedScatter:
+    def _record(self, rows: GroupedRows | RowsInCells) -> GroupedScatter | CellScatter:
         """Return the record of checked rows."""
-        n_features = 0 if rows.X is None else rows.X.shape[1]
-        names = rows.feature_names or tuple(f"x{at}" for at in range(n_features))
-        return scatter_of(rows, tuple(at for at, name in enumerate(names) if name in self._random))
+        X = rows.rows.X if isinstance(rows, RowsInCells) else rows.X
+        names = rows.feature_names or tuple(f"x{at}" for at in range(0 if X is None else X.shape[1]))
+        slopes = tuple(at for at, name in enumerate(names) if name in self._random)
+        return CellScatter.from_rows(rows, slopes) if isinstance(rows, RowsInCells) else scatter_of(rows, slopes)
 
-    def _store(self, moments: GroupedScatter, read_again: ReadAgain | None = None) -> Self:
+    def _store(self, moments: GroupedScatter | CellScatter, read_again: ReadAgain | None = None) -> Self:
         """Fit to a record and set the fitted attributes; without `read_again` there are no rows to read again."""
         scatter = moments
         grouped = has_groups(scatter.labels)
@@ -414,16 +427,29 @@ class MixedEffectsRegressor(FactorRegressor):
         self.aic_, self.bic_ = fit.aic, fit.bic
         self._set_random_effects(fit)
         warn_of_peculiar_mixed_data(fit, self._of_formula)
-        if grouped:
+        if grouped and isinstance(scatter, GroupedScatter):
             warn_of_peculiar_labels(scatter.moments, self._group_key)
         return self
 
-    def _options(self, scatter: GroupedScatter) -> MixedOptions:
+    def _terms_of_record(self, scatter: GroupedScatter | CellScatter) -> list[RandomTerm]:
+        """Return the random terms; without `random_effects`, an intercept for each column of labels of a record."""
+        if self.random_effects is not None:
+            terms = self._terms()
+            known = scatter.cells.names if isinstance(scatter, CellScatter) else None
+            for name in label_columns(terms) if known is not None else ():
+                if name not in known:
+                    raise ValueError(
+                        f"random_effects names the column of labels {name!r}, which the record does not have (it has "
+                        f"{', '.join(map(repr, known))})."
+                    )
+            return terms
+        names = scatter.cells.names if isinstance(scatter, CellScatter) else (str(scatter.labels.name or "group"),)
+        return [RandomTerm(name, True, ()) for name in names]
+
+    def _options(self, scatter: GroupedScatter | CellScatter) -> MixedOptions:
         """Return the parameters of the model, with the blocks of correlated coefficients."""
         names = scatter.moments.shown_names
-        terms = self._terms()
-        if self.random_effects is None:
-            terms = [RandomTerm(str(scatter.labels.name or "group"), True, ())]
+        terms = self._terms_of_record(scatter)
         slopes = [names[at] for at in scatter.slopes]
         for name in (name for term in terms for name in term.columns):
             if name not in slopes:

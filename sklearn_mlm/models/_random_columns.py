@@ -14,46 +14,50 @@ from ..likelihood._random_terms import RandomTerm, parse_random_effects
 from ..moments._complaints import Column, complaint
 from ..moments._rows import as_numbers
 
-_SEVERAL_FACTORS = (
-    "Models of several grouping factors are not covered: {}. Choose one factor; to take combinations of levels as groups, "
-    "make them a column of their own."
-)
 # An error names no more columns than this.
 _NAMED = 12
 
 
 def random_terms(random_effects: str | None, groups: Any = None) -> list[RandomTerm]:
-    """Return the random terms of the parameter `random_effects`; if it is None, an intercept for each group.
+    """Return the random terms of the parameter `random_effects`; if it is None, an intercept for each column of groups.
 
     Raises
     ------
     ValueError
-        If the text is not in lmer's notation, there are several factors, or two terms have the same coefficient.
+        If the text is not in lmer's notation, or two terms of a factor have the same coefficient.
     """
     if random_effects is None:
         names = column_names(groups)
         if names is not None and len(names) > 1:
-            raise ValueError(_SEVERAL_FACTORS.format(f"groups has {len(names)} columns"))
+            return [RandomTerm(str(name), True, ()) for name in names]
         return [RandomTerm(name_of(groups) or "group", True, ())]
-    terms = parse_random_effects(random_effects)
-    factors = list(dict.fromkeys(term.factor for term in terms))
-    if len(factors) > 1:
-        raise ValueError(_SEVERAL_FACTORS.format(f"random_effects names {' and '.join(factors)}"))
-    seen: dict[str, RandomTerm] = {}
+    terms = _with_one_name(parse_random_effects(random_effects))
+    seen: dict[tuple[str, str], RandomTerm] = {}
     for term in terms:
-        if term.factor in term.columns:
+        for column in set(term.label_columns).intersection(term.columns):
             raise ValueError(
-                f"random_effects={random_effects!r} lets the coefficient of {term.factor!r} vary between the groups of "
+                f"random_effects={random_effects!r} lets the coefficient of {column!r} vary between the groups of "
                 f"{term.factor!r}, in which it is constant. Name another column, or another factor."
             )
         for name in term.coefficients:
-            if name in seen:
+            key = term.factor, name
+            if key in seen:
                 raise ValueError(
-                    f"random_effects={random_effects!r} has {name!r} in two terms, {seen[name]} and {term}: only the sum of "
+                    f"random_effects={random_effects!r} has {name!r} in two terms, {seen[key]} and {term}: only the sum of "
                     "its two variances is identified. Leave it out of one of them (0 for the intercept)."
                 )
-            seen[name] = term
+            seen[key] = term
     return terms
+
+
+def _with_one_name(terms: Sequence[RandomTerm]) -> list[RandomTerm]:
+    """Return terms in which the same columns of labels are the same factor, in whatever order they were named."""
+    groupings: dict[frozenset[str], tuple[str, ...]] = {}
+    found = []
+    for term in terms:
+        grouping = groupings.setdefault(frozenset(term.label_columns), term.label_columns)
+        found.append(RandomTerm.of_grouping(grouping, term.intercept, term.columns, term.correlated))
+    return found
 
 
 def columns_outside(X: Any, groups: Any, terms: Sequence[RandomTerm]) -> tuple[str, ...]:
@@ -139,11 +143,23 @@ def split_groups(groups: Any, factor: str, more: Sequence[str], *, in_X: bool) -
                 f"groups has {found.count(name)} columns with the name {name!r}; random_effects needs one column."
             )
     labels = groups[factor] if factor in found else None
+    return labels, more_columns(groups, more)
+
+
+def more_columns(groups: Any, more: Sequence[str]) -> pd.DataFrame | None:
+    """Return columns of groups that have random coefficients, as numbers; None if there are none.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, or holds no numbers.
+    """
     if not more:
-        return labels, None
+        return None
+    names = column_names(groups)
+    if names is None or any(name not in list(names) for name in more):
+        raise ValueError(f"groups must be a frame with the column(s) {', '.join(more)}, as in fit.")
     complaint_or_none = complaint(Column("X", f"Column {name!r} of groups", groups[name]) for name in more)
     if complaint_or_none is not None:
         raise complaint_or_none
-    return labels, pd.DataFrame(
-        {name: as_numbers(np.asarray(groups[name]), f"{name!r} of groups") for name in more}, dtype=float
-    )
+    return pd.DataFrame({name: as_numbers(np.asarray(groups[name]), f"{name!r} of groups") for name in more}, dtype=float)

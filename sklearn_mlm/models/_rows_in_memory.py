@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from .._typing import WeightType
+from ..likelihood._factor_fit import FactorFit
 from ..likelihood._fit import Fit
-from ..likelihood._mixed_fit import MixedEffectsFit
+from ..likelihood._random_effects_fit import RandomEffectsFit
+from ..moments._cells import RowsInCells
 from ..moments._reading import with_remainder
 from ..moments._remainder import KnownPart
 from ..moments._rows import GroupedRows
@@ -24,8 +26,9 @@ _SUMMARISED_ROWS = 10_000
 class RowsInMemory:
     """Reads rows again, which are in memory."""
 
-    def __init__(self, rows: GroupedRows):
-        self.rows = rows
+    def __init__(self, rows: GroupedRows | RowsInCells):
+        self.cells = rows.cells if isinstance(rows, RowsInCells) else None
+        self.rows = rows.rows if isinstance(rows, RowsInCells) else rows
 
     def __call__(self, moments: Any, known: KnownPart) -> Any:
         """Return a record with the remainder of y, less its known part."""
@@ -33,18 +36,21 @@ class RowsInMemory:
             return scatter_with_remainder(moments, known, self.rows)
         return with_remainder(moments, known, self.rows)
 
-    def scaled_residuals(self, fit: Fit | MixedEffectsFit) -> np.ndarray | None:
+    def scaled_residuals(self, fit: Fit | RandomEffectsFit) -> np.ndarray | None:
         """Return the five quantiles of the scaled residuals; None without groups or residuals, or of many rows."""
         rows = self.rows
         if not fit.residual_variance > 0 or not fit.grouped or max(len(rows), fit.n_observations) > _SUMMARISED_ROWS:
             return None
-        residuals = fit.residuals(rows.X, rows.codes, rows.y)
+        codes = rows.codes
+        if isinstance(fit, FactorFit) and self.cells is not None:
+            codes = fit.codes_of(self.cells)[codes]
+        residuals = fit.residuals(rows.X, codes, rows.y)
         if rows.weights is not None:
             residuals = weighted_residuals(residuals, rows.weights, fit.options.weight_type)
         return scaled_quantiles(residuals, fit)
 
 
-def scaled_quantiles(residuals: np.ndarray, fit: Fit | MixedEffectsFit) -> np.ndarray | None:
+def scaled_quantiles(residuals: np.ndarray, fit: Fit | RandomEffectsFit) -> np.ndarray | None:
     """Return five quantiles of residuals in standard deviations of the residual; None if there are none, or it is 0."""
     sigma = float(np.sqrt(fit.residual_variance))
     return five_numbers(residuals) / sigma if sigma > 0 and len(residuals) else None

@@ -12,7 +12,7 @@ import pandas as pd
 from .._inputs import column_names
 from .._typing import Positions
 from ._label_tables import append_labels
-from ._labels import factorize
+from ._labels import MISSING, UNSEEN, factorize
 from ._moments import Moments
 from ._rows import GroupedRows, grouped_rows
 from ._scatter import Scatter
@@ -75,6 +75,37 @@ class Cells:
         of_levels = [self.codes[first, at] for at in chosen]
         return codes, pd.MultiIndex(levels=levels, codes=of_levels, names=list(columns), verify_integrity=False)
 
+    def encode(self, columns: Sequence[str], codes: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the position of combinations of labels among those of the cells.
+
+        Parameters
+        ----------
+        columns : sequence of str
+            Names of the columns.
+        codes : sequence of ndarray of shape (n,)
+            Positions of the labels of each column in its levels, `UNSEEN` or `MISSING`.
+
+        Returns
+        -------
+        positions : ndarray of shape (n,)
+            Positions in the labels that `labels_of` returns; `MISSING` if a label is missing, and `UNSEEN` otherwise.
+        """
+        found = np.asarray(codes[0], dtype=np.intp)
+        if len(columns) > 1:
+            own, _ = self.labels_of(columns)
+            chosen = [self.names.index(name) for name in columns]
+            known, found = self.codes[:, chosen[0]], np.where(found < 0, UNSEEN, found)
+            for at, more in zip(chosen[1:], codes[1:], strict=True):
+                size = len(self.levels[at])
+                keys, first = pd.factorize(known * size + self.codes[:, at])
+                wanted = np.where((found < 0) | (more < 0), -1, found * size + more)
+                known, found = keys, pd.Index(first).get_indexer(wanted)
+            level_of_key = np.zeros(int(known.max()) + 1 if len(known) else 0, dtype=np.intp)
+            level_of_key[known] = own
+            found = np.where(found < 0, UNSEEN, level_of_key[found] if len(level_of_key) else UNSEEN)
+        missing = np.any([np.asarray(each) == MISSING for each in codes], axis=0)
+        return np.where(missing, MISSING, found)
+
 
 @dataclass(frozen=True, eq=False)
 class RowsInCells:
@@ -82,6 +113,11 @@ class RowsInCells:
 
     rows: GroupedRows
     cells: Cells
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """Names of the columns of X."""
+        return self.rows.feature_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +147,31 @@ class CellScatter(Scatter):
     """
 
     cells: Cells = Cells((), (), np.zeros((0, 0), dtype=np.intp))
+
+    @classmethod
+    def from_rows(cls, rows: RowsInCells, slopes: tuple[int, ...]) -> CellScatter:
+        """Return the record of checked rows."""
+        return cell_scatter(rows, slopes)
+
+    def merge(self, *others: CellScatter) -> CellScatter:
+        """Return the record of the rows of all parts.
+
+        Parameters
+        ----------
+        *others : CellScatter
+            Records with the same features, slopes and columns of labels. A cell may occur in several parts.
+
+        Returns
+        -------
+        scatter : CellScatter
+            The merged record.
+
+        Raises
+        ------
+        ValueError
+            If their features, slopes or columns of labels differ.
+        """
+        return merge_cells([self, *others])
 
     def named(self, groups_name: Any, outcome_name: str | None) -> CellScatter:
         """Return the same record with this name of y; the columns of labels have names of their own."""
