@@ -77,6 +77,7 @@ def residual_variance_test(
     groups: ArrayLike | None = None,
     *,
     sample_weight: ArrayLike | None = None,
+    factor: str | None = None,
 ) -> pd.Series:
     """Test whether the residual variance is the same in all groups, as the model assumes.
 
@@ -97,6 +98,8 @@ def residual_variance_test(
     sample_weight : array-like of shape (n_samples,), default=None
         Row weights, which matter if those of the model are precisions: the residuals, less the effects of their groups, are
         multiplied by the square roots of the weights.
+    factor : str or None, default=None
+        The grouping factor whose levels are compared; needed if the model has several.
 
     Returns
     -------
@@ -130,7 +133,7 @@ def residual_variance_test(
     rows = RowsOfModel(model, X, y, groups)
     if not rows.has_outcome:
         raise no_outcome(model)
-    residuals, codes = rows.fit.residuals(rows.X, rows.codes, rows.y), rows.codes
+    residuals, codes = rows.fit.residuals(rows.X, rows.codes, rows.y), rows.codes_of_factor(factor)
     if sample_weight is not None and rows.fit.options.weight_type == "precision":
         weights = as_weights(sample_weight, len(codes))
         residuals *= np.sqrt(weights)

@@ -13,9 +13,10 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from .._typing import FittedModel, FixedDesign, GroupedFit, MixedFit
+from ..likelihood._factor_fit import FactorFit
 from ..likelihood._fit import Fit
 from ..likelihood._least_squares_fit import LeastSquaresFit
-from ..likelihood._mixed_fit import MixedEffectsFit
+from ..likelihood._random_effects_fit import RandomEffectsFit
 from ..likelihood._random_terms import INTERCEPT
 from ..moments._rows import as_outcome
 
@@ -107,7 +108,7 @@ def fit_of(model: FittedModel, name: str = "model", kind: str = "model of this p
         raise TypeError(_NOT_OURS.format(name, kind, type(model).__name__ + ends))
     fit: MixedFit | LeastSquaresFit = last.fit_
     names = None if last is model or hasattr(last, "feature_names_in_") else _names_of_columns(model)
-    if names and isinstance(fit, Fit | MixedEffectsFit):
+    if names and isinstance(fit, Fit | RandomEffectsFit):
         # Columns that are only in groups keep their names.
         names = [*names, *fit.moments.shown_names[fit.predictors.n_features :]]
         return fit.renamed(names) if len(names) == fit.moments.n_features else fit
@@ -120,6 +121,39 @@ def fit_of(model: FittedModel, name: str = "model", kind: str = "model of this p
 def grouped_fit_of(model: FittedModel, name: str = "model") -> GroupedFit:
     """Return the fit of a fitted model with groups, which can predict; raises as `mixed_fit_of` does."""
     return cast(GroupedFit, mixed_fit_of(model, name))
+
+
+def factor_fit_of(model: FittedModel, factor: str | None) -> Any:
+    """Return the fit of a fitted model or, if it has several grouping factors, what it says of one of them.
+
+    Parameters
+    ----------
+    model : estimator
+        A fitted model.
+    factor : str or None
+        Name of the factor; None in a model of one factor.
+
+    Returns
+    -------
+    fit : GroupedFit
+        The fit of one factor.
+
+    Raises
+    ------
+    ValueError
+        If the model has no such factor, or several and none is named.
+    """
+    fit = grouped_fit_of(model)
+    if isinstance(fit, FactorFit):
+        known = ", ".join(map(repr, fit.factors))
+        if factor is None:
+            raise ValueError(f"The model has several grouping factors: pass factor, one of {known}.")
+        if factor not in fit.factors:
+            raise ValueError(f"factor={factor!r} is not a grouping factor of the model, which has {known}.")
+        return fit.factors[factor]
+    if factor is not None and factor != fit.group_name:
+        raise ValueError(f"factor={factor!r} is not a grouping factor of the model, which has {fit.group_name!r}.")
+    return fit
 
 
 def mixed_fit_of(model: FittedModel, name: str = "model") -> MixedFit:

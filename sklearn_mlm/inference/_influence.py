@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from .._inputs import warn_caller
 from .._progress import progress
 from .._typing import Floats
+from ..likelihood._factor_fit import FactorFit
 from ..likelihood._fit import Fit, fit_of_criterion
 from ..likelihood._mixed_fit import MixedEffectsFit
 from ..moments._grouped_moments import GroupedMoments
@@ -126,6 +127,11 @@ def influence(
     fit = rows.fit
     if not fit.residual_variance > 0:
         raise ValueError("The model leaves no residual (sigma2 = 0): there are no standard errors to measure changes in.")
+    if isinstance(fit, FactorFit):
+        raise ValueError(
+            "influence leaves out the groups of one grouping factor; the model has several. Fit it again without the rows "
+            "of a level to see what that level does."
+        )
     if isinstance(fit, MixedEffectsFit):
         return _of_mixed_fit(fit, rows, only, sample_weight, verbose)
     fit = cast(Fit, fit)

@@ -10,8 +10,8 @@ import pandas as pd
 from .._inputs import check_choice, check_level, warn_caller
 from .._typing import FittedModel
 from ..likelihood._fit import Fit
-from ..likelihood._mixed_fit import MixedEffectsFit
 from ..likelihood._optimum import minimise
+from ..likelihood._random_effects_fit import RandomEffectsFit
 from ._distributions import half_width
 from ._fits import mixed_fit_of, random_intercept_fit_of
 from ._fixed_effects import fixed_effects
@@ -112,7 +112,7 @@ def confidence_intervals(model: FittedModel, *, method: IntervalMethod | None = 
     if method is not None:
         check_choice("method", method, get_args(IntervalMethod))
     mixed = mixed_fit_of(model)
-    if isinstance(mixed, MixedEffectsFit):
+    if isinstance(mixed, RandomEffectsFit):
         return mixed_intervals(mixed, method, level)
     method, fit = method or "pivot", random_intercept_fit_of(model)
     names = ["sd(group)", "sd(residual)", "icc", *fit.names]

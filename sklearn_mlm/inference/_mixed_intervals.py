@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from ..likelihood._mixed_fit import MixedEffectsFit
+from ..likelihood._factor_fit import FactorFit
 from ..likelihood._mixed_fits import fit_mixed
+from ..likelihood._random_effects_fit import RandomEffectsFit
 from ..likelihood._random_terms import INTERCEPT
 from ._distributions import half_width
 from ._fixed_effects import variances_and_df
@@ -16,12 +17,12 @@ from ._mixed_profile import MixedProfile
 from ._model_comparison import UNBOUNDED
 
 
-def mixed_intervals(fit: MixedEffectsFit, method: str | None, level: float) -> pd.DataFrame:
+def mixed_intervals(fit: RandomEffectsFit, method: str | None, level: float) -> pd.DataFrame:
     """Return what `confidence_intervals` does for a model with random slopes.
 
     Parameters
     ----------
-    fit : MixedEffectsFit
+    fit : RandomEffectsFit
         The fit.
     method : {"profile", "wald"} or None
         As in `confidence_intervals`.
@@ -56,23 +57,25 @@ def mixed_intervals(fit: MixedEffectsFit, method: str | None, level: float) -> p
     return _frame([*_profile_limits(full, level), *map(profile.coefficient_limits, range(len(fit.names)))], fit)
 
 
-def _frame(limits: list[tuple[float, float]], fit: MixedEffectsFit) -> pd.DataFrame:
+def _frame(limits: list[tuple[float, float]], fit: RandomEffectsFit) -> pd.DataFrame:
     """Return limits as a table."""
     parameters = _random_parameters(fit)
     shown = [name.replace(INTERCEPT, INTERCEPT.strip("()")) for name, *_ in parameters]
     return pd.DataFrame(limits, index=[*shown, "sd(residual)", *fit.names], columns=["lower", "upper"])
 
 
-def _random_parameters(fit: MixedEffectsFit) -> list[tuple[str, int, int]]:
+def _random_parameters(fit: RandomEffectsFit) -> list[tuple[str, int, int]]:
     """Return the name of each standard deviation and correlation, with the positions of its coefficients."""
     names = fit.options.coefficients
-    parameters = [(f"sd({name})", at, at) for at, name in enumerate(names)]
+    owners = [term.factor for term in fit.options.terms for _ in term.coefficients]
+    of = [f" | {owner}" if isinstance(fit, FactorFit) else "" for owner in owners]
+    parameters = [(f"sd({name}{of[at]})", at, at) for at, name in enumerate(names)]
     for block in fit.criterion.design.blocks:
-        parameters += [(f"cor({names[a]}, {names[b]})", a, b) for i, a in enumerate(block) for b in block[i + 1 :]]
+        parameters += [(f"cor({names[a]}, {names[b]}{of[a]})", a, b) for i, a in enumerate(block) for b in block[i + 1 :]]
     return parameters
 
 
-def _coefficient_limits(fit: MixedEffectsFit, ddf: str, level: float) -> list[tuple[float, float]]:
+def _coefficient_limits(fit: RandomEffectsFit, ddf: str, level: float) -> list[tuple[float, float]]:
     """Return t limits of the fixed effects; NaN for dropped columns."""
     variances, df = variances_and_df(fit, ddf, np.eye(len(fit.names)))  # type: ignore[arg-type]
     errors = np.where(variances > 0, np.sqrt(variances), np.nan)
@@ -80,29 +83,28 @@ def _coefficient_limits(fit: MixedEffectsFit, ddf: str, level: float) -> list[tu
     return list(zip((fit.coefficients - half).tolist(), (fit.coefficients + half).tolist(), strict=True))
 
 
-def _profile(fit: MixedEffectsFit, level: float) -> MixedProfile:
+def _profile(fit: RandomEffectsFit, level: float) -> MixedProfile:
     """Return the profile of the likelihood of a fit."""
     from scipy import stats
 
     return MixedProfile(fit, float(stats.chi2.ppf(level, 1)))
 
 
-def _profile_limits(fit: MixedEffectsFit, level: float) -> list[tuple[float, float]]:
+def _profile_limits(fit: RandomEffectsFit, level: float) -> list[tuple[float, float]]:
     """Return profile limits of standard deviations, correlations and sigma."""
     profile = _profile(fit, level)
     limits = []
     for _, a, b in _random_parameters(fit):
-        names = fit.options.coefficients[a], fit.options.coefficients[b]
-        if any(name not in profile.names for name in names):
+        if any(at not in profile.kept for at in (a, b)):
             limits.append((np.nan, np.nan))
         elif a == b:
-            limits.append(profile.sd_limits(profile.names.index(names[0])))
+            limits.append(profile.sd_limits(profile.kept.index(a)))
         else:
-            limits.append(profile.correlation_limits(*map(profile.names.index, names)))
+            limits.append(profile.correlation_limits(profile.kept.index(a), profile.kept.index(b)))
     return [*limits, profile.residual_limits()]
 
 
-def _wald_limits(fit: MixedEffectsFit, level: float) -> list[tuple[float, float]]:
+def _wald_limits(fit: RandomEffectsFit, level: float) -> list[tuple[float, float]]:
     """Return Wald limits of log standard deviations and z transforms of correlations, turned back; NaN at a boundary.
 
     The covariance of the variance parameters is twice the inverse of the Hessian of the deviance.

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from .._typing import Floats
+from ..likelihood._factor_criterion import FactorCriterion
 from ..likelihood._mixed_criterion import MixedCriterion
-from ..likelihood._mixed_fit import MixedEffectsFit
 from ..likelihood._mixed_fits import fit_mixed
+from ..likelihood._random_effects_fit import RandomEffectsFit
 from ..likelihood._random_terms import INTERCEPT
 from ..moments._scatter import Scatter
 
@@ -37,17 +38,18 @@ class MixedProfile:
 
     Parameters
     ----------
-    fit : MixedEffectsFit
+    fit : RandomEffectsFit
         A fit whose residual variance is not 0, by the likelihood that is profiled.
     threshold : float
         A quantile of chi-squared with one degree of freedom.
     """
 
-    def __init__(self, fit: MixedEffectsFit, threshold: float):
+    def __init__(self, fit: RandomEffectsFit, threshold: float):
         self._fit, self._threshold = fit, threshold
-        self._criterion: MixedCriterion = fit.criterion
+        self._criterion: MixedCriterion | FactorCriterion = fit.criterion
         here = fit.criterion.coordinates
-        kept = [at for at in range(len(fit.options.coefficients)) if at not in here.dropped_random]
+        # Positions of the coefficients that are not left out.
+        self.kept = kept = [at for at in range(len(fit.options.coefficients)) if at not in here.dropped_random]
         position = {at: i for i, at in enumerate(kept)}
         self.blocks = [[position[at] for at in block if at in position] for block in here.design.blocks]
         self.names = [fit.options.coefficients[at] for at in kept]
@@ -263,7 +265,7 @@ class _Columns(NamedTuple):
     unit: Floats
 
     @classmethod
-    def of(cls, fit: MixedEffectsFit, turn: Floats) -> _Columns:
+    def of(cls, fit: RandomEffectsFit, turn: Floats) -> _Columns:
         """Return the columns whose effects are those in the coordinates times the transpose of a matrix."""
         to_coordinates = np.asarray(np.linalg.inv(turn), dtype=np.float64)
         sigma = np.sqrt(fit.residual_variance)
@@ -315,7 +317,7 @@ def _unit_curvature(function: Callable[[Floats], tuple[float, Floats]], point: F
     return np.asarray(vectors / np.sqrt(np.maximum(sizes, _LEAST_CURVATURE * max(sizes.max(initial=0.0), 1.0))))
 
 
-def _without_fixed_effect(fit: MixedEffectsFit, at: int, value: float) -> MixedEffectsFit:
+def _without_fixed_effect(fit: RandomEffectsFit, at: int, value: float) -> RandomEffectsFit:
     """Return the fit to y less a fixed effect of this value, whose column keeps its random coefficient only."""
     options, remainder = fit.options, fit.scatter.moments.remainder
     # A redundant column must not take the place of the one that is left out.

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .._typing import FittedModel, GroupedFit
+from ..likelihood._factor_fit import FactorFit
 from ..likelihood._linalg import share
 from ._fits import design_of, grouped_fit_of
 from ._shares import shares_of
@@ -298,6 +299,10 @@ def _same_columns(first: GroupedFit, fit: GroupedFit) -> bool:
         return False
     mean, total = b.total_scatter
     length = np.sqrt(total)
+    if not _same_groups(first, fit):
+        own_mean, own_total = a.total_scatter
+        same = np.abs(own_mean - mean) <= _SAME * (np.abs(mean) + length), np.abs(own_total - total) <= _SAME * total
+        return bool((same[0] & same[1]).all())
     return bool(
         (np.abs(a.within - b.within) <= _SAME * np.outer(length, length)).all()
         and (np.abs(a.means - b.means) <= _SAME * (np.abs(mean) + length)).all()
@@ -307,6 +312,16 @@ def _same_columns(first: GroupedFit, fit: GroupedFit) -> bool:
 def _check_same_rows(first_name: str, first: GroupedFit, name: str, fit: GroupedFit) -> None:
     """Raise unless two models have the same rows, groups and outcome."""
     a, b = first.moments, fit.moments
+    if not _same_groups(first, fit):
+        # Models of other factors have other groups of the same rows.
+        (mean, total), (other_mean, other_total) = a.total_scatter, b.total_scatter
+        same = (
+            np.isclose(a.counts.sum(), b.counts.sum(), rtol=1e-9)
+            and np.isclose(mean[-1], other_mean[-1], rtol=1e-9, atol=1e-9 * np.sqrt(other_total[-1]))
+            and np.isclose(total[-1], other_total[-1], rtol=1e-6)
+        )
+        _raise_unless_same(same, first_name, first, name, fit)
+        return
     y_scale = np.sqrt(b.within[-1, -1] + b.counts.sum() * np.ptp(b.deviations[:, -1]) ** 2) or 1.0
     same = (
         a.n_groups == b.n_groups
@@ -315,6 +330,16 @@ def _check_same_rows(first_name: str, first: GroupedFit, name: str, fit: Grouped
         and np.allclose(a.means[:, -1], b.means[:, -1], rtol=1e-9, atol=1e-9 * y_scale)
         and np.isclose(a.within[-1, -1], b.within[-1, -1], rtol=1e-6)
     )
+    _raise_unless_same(same, first_name, first, name, fit)
+
+
+def _same_groups(first: GroupedFit, fit: GroupedFit) -> bool:
+    """Return whether two models have the same groups; models of several factors have none in this sense."""
+    return not isinstance(first, FactorFit) and not isinstance(fit, FactorFit)
+
+
+def _raise_unless_same(same: bool, first_name: str, first: GroupedFit, name: str, fit: GroupedFit) -> None:
+    """Raise unless two models have the same rows, and the same type of weights."""
     if not same:
         raise ValueError(
             f"{first_name} and {name} have different rows, groups or outcomes: their likelihoods cannot be compared. Fit "
@@ -348,8 +373,15 @@ def _check_nested(small_name: str, small: GroupedFit, large_name: str, large: Gr
 
 def _random_terms_among(small: GroupedFit, large: GroupedFit) -> bool:
     """Return whether the coefficients of each random term of one model are correlated coefficients of another."""
-    blocks = [set(term.coefficients) for term in large.random_terms]
-    return all(any(set(term.coefficients) <= block for block in blocks) for term in small.random_terms)
+    blocks = _blocks_of_terms(large, small)
+    return all(any(mine <= block for block in blocks) for mine in _blocks_of_terms(small, large))
+
+
+def _blocks_of_terms(fit: GroupedFit, other: GroupedFit) -> list[frozenset[tuple[str, str]]]:
+    """Return the coefficients of each random term, with the factor that they belong to if one of two models has several."""
+    several = not _same_groups(fit, other)
+    terms = [term for term in fit.random_terms if term.coefficients]
+    return [frozenset((term.factor if several else "", name) for name in term.coefficients) for term in terms]
 
 
 def _added_to(small: GroupedFit, large: GroupedFit) -> int | None:
@@ -357,8 +389,7 @@ def _added_to(small: GroupedFit, large: GroupedFit) -> int | None:
 
     0 if the random terms are the same; None if they differ in another way.
     """
-    before = {frozenset(term.coefficients) for term in small.random_terms}
-    after = {frozenset(term.coefficients) for term in large.random_terms}
+    before, after = set(_blocks_of_terms(small, large)), set(_blocks_of_terms(large, small))
     if before == after:
         return 0
     new, old = after - before, before - after
@@ -375,6 +406,8 @@ def _means_among(small: GroupedFit, large: GroupedFit) -> bool:
     if there are more groups than columns.
     """
     a, b = small.predictors, large.predictors
+    if not _same_groups(small, large):
+        return True
     x = b.means[:, :-1] - b.means[:, :-1].mean(axis=0)
     y = a.means[:, :-1] - a.means[:, :-1].mean(axis=0)
     length = np.linalg.norm(x, axis=0)

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from .._inputs import check_choice, check_level
-from ..moments._labels import MISSING, UNSEEN
+from ..moments._labels import MISSING, any_unseen
 from ..moments._rows import as_weights, check_containers
 from ._degrees_of_freedom import Satterthwaite
 from ._distributions import half_width
@@ -116,7 +116,7 @@ def predict_interval(
     else:
         mean, (variance, gradient) = fit.predict(X, codes), fit.prediction_variance(X, codes, gradient=True)
         if model.new_groups == "nan":
-            mean[codes == UNSEEN] = np.nan
+            mean[any_unseen(codes)] = np.nan
     if kind == "observation":
         weights = np.ones(n_samples) if sample_weight is None else as_weights(sample_weight, n_samples)
         if not weights.all():

@@ -7,12 +7,13 @@ import pandas as pd
 
 from .._inputs import check_level
 from .._typing import FittedModel
+from ..likelihood._factor_fit import FactorView
 from ..likelihood._mixed_fit import MixedEffectsFit
 from ._distributions import half_width
-from ._fits import mixed_fit_of, random_intercept_fit_of
+from ._fits import factor_fit_of, random_intercept_fit_of
 
 
-def random_effects_table(model: FittedModel, level: float = 0.95) -> pd.DataFrame:
+def random_effects_table(model: FittedModel, level: float = 0.95, *, factor: str | None = None) -> pd.DataFrame:
     """Return the empirical-Bayes estimate of each group, its reliability, and the group's own intercept.
 
     Parameters
@@ -21,6 +22,8 @@ def random_effects_table(model: FittedModel, level: float = 0.95) -> pd.DataFram
         A fitted model, or a pipeline or search that ends in one.
     level : float, default=0.95
         Confidence level of the intervals.
+    factor : str or None, default=None
+        The grouping factor whose effects are returned, such as "school:class"; needed if the model has several.
 
     Returns
     -------
@@ -45,9 +48,9 @@ def random_effects_table(model: FittedModel, level: float = 0.95) -> pd.DataFram
     A  -17.61  19.59         0.78  5.0    1509.89     -56.0     20.78
     B    0.39  19.59         0.78  5.0    1527.89     -38.0     38.78
     """
-    fit = mixed_fit_of(model)
+    fit = factor_fit_of(model, factor)
     check_level(level)
-    if isinstance(fit, MixedEffectsFit):
+    if isinstance(fit, MixedEffectsFit | FactorView):
         return _of_coefficients(fit, level)
     fit = random_intercept_fit_of(model)
     effects, reliability = fit.random_effects, fit.reliabilities
@@ -67,9 +70,9 @@ def random_effects_table(model: FittedModel, level: float = 0.95) -> pd.DataFram
     )
 
 
-def _of_coefficients(fit: MixedEffectsFit, level: float) -> pd.DataFrame:
+def _of_coefficients(fit: MixedEffectsFit | FactorView, level: float) -> pd.DataFrame:
     """Return the table of the random coefficients of each group."""
-    names, n_groups = list(fit.options.coefficients), len(fit.labels)
+    names = list(fit.options.coefficients)
     sd = np.sqrt(np.maximum(fit.conditional_covariances.diagonal(axis1=1, axis2=2), 0.0))
     total = fit.random_effects + fit.fixed_parts
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -79,10 +82,14 @@ def _of_coefficients(fit: MixedEffectsFit, level: float) -> pd.DataFrame:
         "effect": fit.random_effects,
         "sd": sd,
         "reliability": reliability,
-        "n": np.repeat(fit.known.moments.counts[:n_groups, None], len(names), axis=1),
+        "n": np.repeat(fit.weights_of_groups[:, None], len(names), axis=1),
         "total": total,
         "ci_lower": fit.random_effects - half,
         "ci_upper": fit.random_effects + half,
     }
-    index = pd.MultiIndex.from_product([fit.labels, names], names=[fit.group_name, "coefficient"])
-    return pd.DataFrame({name: values.ravel() for name, values in columns.items()}, index=index)
+    table = pd.DataFrame({name: values.ravel() for name, values in columns.items()})
+    labels = fit.labels.repeat(len(names))
+    levels = [labels.get_level_values(at) for at in range(labels.nlevels)]
+    of_groups = [fit.group_name] if labels.nlevels == 1 else list(labels.names)
+    table.index = pd.MultiIndex.from_arrays([*levels, names * len(fit.labels)], names=[*of_groups, "coefficient"])
+    return table

@@ -9,9 +9,20 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from .._inputs import check_choice, column_names
-from ..moments._labels import MISSING, UNSEEN, as_labels
+from ..likelihood._factor_fit import FactorFit, FactorView
+from ..moments._labels import MISSING, all_known, any_unseen, as_labels, without_missing
 from ..moments._rows import as_weights, check_containers
-from ._fits import GroupedModel, design_of, grouped_fit_of, last_step, locate_all, no_outcome, offset_of, outcome_or_none
+from ._fits import (
+    GroupedModel,
+    design_of,
+    factor_fit_of,
+    grouped_fit_of,
+    last_step,
+    locate_all,
+    no_outcome,
+    offset_of,
+    outcome_or_none,
+)
 
 ResidualKind = Literal["conditional", "population"]
 
@@ -129,8 +140,10 @@ def augment(model: GroupedModel, X: Any, y: ArrayLike | None = None, groups: Any
     if y is not None:
         table[fit.outcome_name if fit.outcome_name not in table else f".{fit.outcome_name}"] = rows.y + rows.offset
     if groups is not None and not isinstance(groups, str):
-        labels = groups if column_names(groups) is None else groups[fit.group_name]
-        table[fit.group_name if fit.group_name not in table else f".{fit.group_name}"] = as_labels(labels)
+        names = fit.known.cells.names if isinstance(fit, FactorFit) else (fit.group_name,)
+        for name in names:
+            labels = groups if column_names(groups) is None else groups[name]
+            table[name if name not in table else f".{name}"] = as_labels(labels)
     sigma = np.sqrt(fit.residual_variance)
     table[".fitted"] = np.where(rows.is_nan, np.nan, fit.predict(rows.X, rows.codes) + rows.offset)
     table[".fixed"] = fit.predict(rows.X, np.full(len(rows.y), MISSING)) + rows.offset
@@ -138,7 +151,7 @@ def augment(model: GroupedModel, X: Any, y: ArrayLike | None = None, groups: Any
         resid = rows.residuals("conditional", False, None).to_numpy()
         table[".resid"] = resid
         table[".scaled_resid"] = resid / sigma if sigma > 0 else np.nan
-    table[".known"] = rows.codes >= 0
+    table[".known"] = all_known(rows.codes)
     return table
 
 
@@ -159,7 +172,8 @@ def known_groups(model: GroupedModel, X: Any, groups: ArrayLike | None = None) -
     Returns
     -------
     counts : pandas.Series
-        "known", "new" and "missing": numbers of rows. `predict` uses the effect of the group for the known ones only.
+        "known", "new" and "missing": numbers of rows. `predict` uses the effect of the group for the known ones only. With
+        several grouping factors, a row is known if all of its levels are, and its known levels have their effects anyway.
 
     Examples
     --------
@@ -177,7 +191,8 @@ def known_groups(model: GroupedModel, X: Any, groups: ArrayLike | None = None) -
     grouped_fit_of(model)
     last, X = last_step(model, X)
     codes = locate_all(last, X, groups)[1]
-    counts = {"known": codes >= 0, "new": codes == UNSEEN, "missing": codes == MISSING}
+    missing = ~without_missing(codes)
+    counts = {"known": all_known(codes), "new": any_unseen(codes) & ~missing, "missing": missing}
     return pd.Series({name: int(np.count_nonzero(of)) for name, of in counts.items()}, name="rows")
 
 
@@ -185,7 +200,7 @@ class RowsOfModel:
     """Checked rows, with the model that has been fitted."""
 
     def __init__(self, model: GroupedModel, X: Any, y: ArrayLike | None, groups: ArrayLike | None):
-        self.fit = grouped_fit_of(model)
+        self.fit, self._model = grouped_fit_of(model), model
         check_containers(X=X, y=y, groups=groups)
         candidates = (rows.index for rows in (X, y, groups) if isinstance(rows, pd.DataFrame | pd.Series))
         last, X = last_step(model, X)
@@ -200,14 +215,19 @@ class RowsOfModel:
         self.offset = offset_of(last, X)
         self.y = self.y - self.offset
         self.index = next(candidates, pd.RangeIndex(len(self.y)))
-        self.is_nan = (self.codes == UNSEEN) & (last.new_groups == "nan")
+        self.is_nan = any_unseen(self.codes) & (last.new_groups == "nan")
         self._of_formula = design_of(last) is not None
+
+    def codes_of_factor(self, factor: str | None) -> np.ndarray:
+        """Return the group of each row or, in a model of several factors, its level of one of them."""
+        of_factor = factor_fit_of(self._model, factor)
+        return self.codes[:, of_factor.position] if isinstance(of_factor, FactorView) else self.codes
 
     def positions(self, weights: np.ndarray | None) -> np.ndarray:
         """Return the positions of rows of positive weight and, with a formula, without missing values."""
         used = np.ones(len(self.codes), dtype=bool) if weights is None else weights > 0
         if self._of_formula:
-            used = used & (self.codes != MISSING) & ~np.isnan(self.y)
+            used = used & without_missing(self.codes) & ~np.isnan(self.y)
         return np.flatnonzero(used)
 
     def residuals(self, kind: ResidualKind, scaled: bool, sample_weight: ArrayLike | None) -> pd.Series:

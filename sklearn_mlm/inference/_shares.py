@@ -10,20 +10,24 @@ from numpy.typing import ArrayLike
 
 from .._inputs import check_choice
 from .._typing import FittedModel, GroupedFit
+from ..likelihood._factor_fit import FactorFit
 from ..likelihood._fit import fit_moments
 from ..likelihood._linalg import share
 from ..likelihood._options import Options
-from ..moments._labels import MISSING
-from ._fits import GroupedModel, design_of, grouped_fit_of, last_step, locate_all, outcome_of
+from ..moments._labels import MISSING, without_missing
+from ._fits import GroupedModel, design_of, factor_fit_of, grouped_fit_of, last_step, locate_all, outcome_of
 
 IccKind = Literal["adjusted", "unadjusted"]
 
 
-def icc(model: GroupedModel, *, kind: IccKind = "adjusted", X: Any = None, groups: Any = None) -> float | np.ndarray:
+def icc(
+    model: GroupedModel, *, kind: IccKind = "adjusted", X: Any = None, groups: Any = None
+) -> float | np.ndarray | pd.Series:
     """Return the intraclass correlation; in a model with random slopes, of each row of `X`, or of the average row.
 
     With random slopes the variance that the groups give a row, z' Sigma z, depends on the values of its predictors. It is
-    averaged over the rows of `fit`, so that the result does not depend on where x is 0.
+    averaged over the rows of `fit`, so that the result does not depend on where x is 0. With several grouping factors, each
+    has its share in the variance: the correlation of two rows that share a level of that factor alone.
 
     Parameters
     ----------
@@ -41,7 +45,8 @@ def icc(model: GroupedModel, *, kind: IccKind = "adjusted", X: Any = None, group
     Returns
     -------
     icc : float, or ndarray of shape (n_samples,) for the rows of `X` in a model with random slopes
-        Between 0 and 1; NaN if all variances are 0.
+        Between 0 and 1; NaN if all variances are 0. With several grouping factors and without `X`, a `pandas.Series` with
+        the share of each factor and, at "all", their sum.
 
     References
     ----------
@@ -70,7 +75,11 @@ def icc(model: GroupedModel, *, kind: IccKind = "adjusted", X: Any = None, group
             return np.asarray(random / (random + other))
     within, between, *random_parts = _variances(fit, model, X, groups)
     tau2, fixed = sum(random_parts), within + between if kind == "unadjusted" else 0.0
-    return share(tau2, tau2 + fit.residual_variance + fixed)
+    total = tau2 + fit.residual_variance + fixed
+    if isinstance(fit, FactorFit):
+        parts = fit.random_variances_of_factors | {"all": tau2}
+        return pd.Series({name: share(part, total) for name, part in parts.items()}, name="icc")
+    return share(tau2, total)
 
 
 def r2(model: GroupedModel, X: Any = None, groups: ArrayLike | None = None) -> pd.Series:
@@ -95,7 +104,8 @@ def r2(model: GroupedModel, X: Any = None, groups: ArrayLike | None = None) -> p
         Nakagawa and Schielzeth's R squared of the fixed part, "marginal", and of the fixed part and the groups,
         "conditional"; the share of each of the four parts in the total, "fixed_within", "fixed_between", "group" and
         "residual"; and the share of the fixed part in the variance within groups, "within", and between groups, "between".
-        With random slopes, "group" is the share of z' Sigma z, averaged over the rows.
+        With random slopes, "group" is the share of z' Sigma z, averaged over the rows. With several grouping factors, each
+        has its share under its name, the fixed part has one share, "fixed", and there are no shares within and between.
 
     References
     ----------
@@ -136,6 +146,14 @@ def shares_of(
     within, between, random_within, random_between = _variances(fit, model, X, groups)
     tau2 = random_within + random_between
     total = within + between + tau2 + sigma2
+    if isinstance(fit, FactorFit):
+        return {
+            "marginal": share(within + between, total),
+            "conditional": share(within + between + tau2, total),
+            "fixed": share(within + between, total),
+            **{name: share(part, total) for name, part in fit.random_variances_of_factors.items()},
+            "residual": share(sigma2, total),
+        }
     return {
         "marginal": share(within + between, total),
         "conditional": share(within + between + tau2, total),
@@ -161,7 +179,7 @@ def _variances(fit: GroupedFit, model: Any = None, X: Any = None, groups: Any = 
         X, codes = model.locate(X, groups)
         if design_of(model) is not None:
             # Rows with missing values were not in the fit.
-            complete = np.flatnonzero((codes != MISSING) & (True if y is None else ~np.isnan(y)))
+            complete = np.flatnonzero(without_missing(codes) & (True if y is None else ~np.isnan(y)))
             X, codes = None if X is None else X[complete], codes[complete]
         if (codes < 0).any():
             raise ValueError("groups must hold the labels of fit; found rows with unknown or missing labels.")
@@ -171,7 +189,9 @@ def _variances(fit: GroupedFit, model: Any = None, X: Any = None, groups: Any = 
             )
         if fit.options.weight_type == "precision":
             fixed = fit.predict(X, np.full(len(codes), MISSING)) - fit.intercept
-            means = (np.bincount(codes, fixed - fixed.mean()) / np.maximum(np.bincount(codes), 1))[codes]
+            groups_of_rows = codes if codes.ndim == 1 else codes[:, 0]
+            counts = np.maximum(np.bincount(groups_of_rows), 1)
+            means = (np.bincount(groups_of_rows, fixed - fixed.mean()) / counts)[groups_of_rows]
             random = fit.random_variance(X, len(codes))
             of_fixed = float(np.var(fixed - means)) * len(fixed) / (len(fixed) - 1), float(np.var(means, ddof=1))
             return (*of_fixed, 0.0, float(random.mean()))
@@ -190,13 +210,15 @@ def design_effect(sizes: np.ndarray, correlation: float) -> float:
     return 1.0 + (float(sizes @ sizes) / float(sizes.sum()) - 1.0) * correlation
 
 
-def clustering_report(model: FittedModel) -> pd.Series:
+def clustering_report(model: FittedModel, *, factor: str | None = None) -> pd.Series:
     """Return how the rows are clustered, and how many independent rows they are worth.
 
     Parameters
     ----------
     model : RandomInterceptRegressor or MixedEffectsRegressor
         A fitted model, or a pipeline or search that ends in one.
+    factor : str or None, default=None
+        The grouping factor; needed if the model has several.
 
     Returns
     -------
@@ -221,7 +243,7 @@ def clustering_report(model: FittedModel) -> pd.Series:
     >>> report[["n", "n_groups", "icc", "design_effect", "effective_sample_size"]].round(2).tolist()
     [180.0, 18.0, 0.39, 4.55, 39.53]
     """
-    return clustering_of(grouped_fit_of(model))
+    return clustering_of(factor_fit_of(model, factor))
 
 
 def clustering_of(fit: GroupedFit) -> pd.Series:

@@ -10,8 +10,9 @@ import pandas as pd
 from .._inputs import check_choice, is_whole
 from .._tables import Statistics
 from .._typing import FittedModel, RandomState
-from ..likelihood._mixed_fit import MixedEffectsFit
+from ..likelihood._factor_fit import FactorFit
 from ..likelihood._optimum import minimise
+from ..likelihood._random_effects_fit import RandomEffectsFit
 from ._fits import mixed_fit_of, random_intercept_fit_of
 from ._model_comparison import mixture_p_value
 from ._variance_ratio import FPivot, simulate_null
@@ -117,7 +118,7 @@ def random_effects_test(model: FittedModel) -> pd.DataFrame:
     Returns
     -------
     table : pandas.DataFrame
-        Indexed by the random coefficient that is left out, with the columns "criterion" (of the model without it), "chi2"
+        Indexed by the random coefficient that is left out, with its factor if there are several, and with the columns "criterion" (of the model without it), "chi2"
         (the likelihood-ratio statistic), "df" (the number of variances and covariances that are left out), "p_value" (from
         the mixture of chi-squared distributions with df - 1 and df degrees of freedom, which allows for the boundary), and
         "p_naive" (from chi-squared with df degrees of freedom, as R's ranova has it, which is too large). A coefficient that
@@ -150,7 +151,7 @@ def random_effects_test(model: FittedModel) -> pd.DataFrame:
     from scipy import stats
 
     fit = mixed_fit_of(model)
-    if not isinstance(fit, MixedEffectsFit):
+    if not isinstance(fit, RandomEffectsFit):
         raise TypeError(
             "model must be a MixedEffectsRegressor, or another model with random slopes: random_intercept_test tests a "
             "random intercept alone."
@@ -161,13 +162,14 @@ def random_effects_test(model: FittedModel) -> pd.DataFrame:
     for at, term in enumerate(fit.options.terms):
         size = sum((at, name) not in fit.coefficients_left_out for name in term.coefficients)
         for name in term.coefficients:
+            key = f"{term.factor} {name}" if isinstance(fit, FactorFit) else name
             if (at, name) in fit.coefficients_left_out:
-                rows[name] = {"criterion": fit.value, "chi2": np.nan, "df": 0, "p_value": np.nan, "p_naive": np.nan}
+                rows[key] = {"criterion": fit.value, "chi2": np.nan, "df": 0, "p_value": np.nan, "p_naive": np.nan}
                 continue
             value = fit.value_without(at, name)
             chi2 = max(value - fit.value, 0.0)
             naive = float(stats.chi2.sf(chi2, size))
-            rows[name] = {
+            rows[key] = {
                 "criterion": value,
                 "chi2": chi2,
                 "df": size,

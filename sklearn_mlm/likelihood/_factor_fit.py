@@ -14,6 +14,8 @@ from .._typing import Floats
 from ..moments._cells import Cells, CellScatter
 from ..moments._labels import positions
 from ..moments._moments import Moments
+from ..moments._scatter import Scatter
+from ..moments._scatter_merging import merged_groups
 from ._factor_coordinates import rows_of_record
 from ._factor_criterion import FactorCriterion
 from ._factor_rows import FactorPredictor
@@ -67,6 +69,11 @@ class FactorFit(RandomEffectsFit):
     def factors(self) -> dict[str, FactorView]:
         """What the model says of each factor, as if it was the only one."""
         return {name: FactorView(self, at) for at, name in enumerate(self.factor_names)}
+
+    @property
+    def n_levels(self) -> dict[str, int]:
+        """The number of levels of each factor in the rows of the fit."""
+        return {factor.name: factor.n_levels for factor in self.criterion.factors}
 
     @property
     def group_name(self) -> str:
@@ -291,8 +298,33 @@ class FactorView:
         variance = self.random_covariance[0, 0]
         return np.asarray(1.0 - self.conditional_covariances[:, 0, 0] / variance if variance > 0 else 0.0 * self.labels.size)
 
+    @cached_property
+    def known(self) -> Scatter:
+        """The record of the known rows, with the levels of the factor as its groups."""
+        codes, labels = self.fit._levels[self.position]
+        cells = self.fit.known
+        return merged_groups(Scatter(cells.moments, cells.slopes, cells.factors, cells.rest), codes, labels)
+
+    @property
+    def moments(self) -> Moments:
+        """Moments of the rows of the levels."""
+        return self.known.moments
+
+    @property
+    def predictors(self) -> Moments:
+        """Moments of the columns that have fixed effects, and of y."""
+        return self.moments.of_columns(range(self.fit.predictors.n_features))
+
+    @property
+    def weights_of_groups(self) -> np.ndarray:
+        """The total weight of the known rows of each level."""
+        return self.known.moments.counts
+
     def group_sizes(self, moments: Moments | None = None) -> np.ndarray:
         """Return the number of rows of each level, or the total weight if weights are frequencies."""
-        codes, labels = self.fit._levels[self.position]
-        sizes = self.fit.group_sizes()
-        return np.bincount(codes, sizes, len(labels))
+        return self.fit.group_sizes(self.known.moments if moments is None else moments)
+
+    @property
+    def random_variances(self) -> tuple[float, float]:
+        """The mean over the rows of the variance that its effects give."""
+        return 0.0, self.fit.random_variances_of_factors[self.group_name]

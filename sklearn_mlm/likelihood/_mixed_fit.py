@@ -83,6 +83,11 @@ class MixedEffectsFit(RandomEffectsFit):
         """Name of the grouping factor."""
         return self.options.terms[0].factor
 
+    @property
+    def weights_of_groups(self) -> np.ndarray:
+        """The total weight of the known rows of each group."""
+        return np.asarray(self.known.moments.counts[: len(self.labels)])
+
     @cached_property
     def random_variances(self) -> tuple[float, float]:
         """The mean over the rows of z' Sigma z, within groups and between them, in units of y squared."""

@@ -136,8 +136,3 @@ def _warn_of_other_type(name: str, labels: Any, levels: pd.Index, codes: np.ndar
             f"None of the labels of {name} is known: they have another type ({label_kind(labels)}) than those of fit "
             f"({label_kind(levels)}), as 1 and '1' have. Every row is predicted as a row of a new level of {name}."
         )
-
-
-def any_unseen(codes: np.ndarray) -> np.ndarray:
-    """Return which rows have a level that the fit has not seen."""
-    return np.asarray(codes == UNSEEN if codes.ndim == 1 else (codes == UNSEEN).any(axis=1))

@@ -19,7 +19,7 @@ from ..likelihood._random_terms import RandomTerm
 from ..likelihood._second_reading import criterion_of_rest
 from ..moments._cells import CellScatter, RowsInCells
 from ..moments._grouped_scatter import GroupedScatter, scatter_of
-from ..moments._labels import has_groups
+from ..moments._labels import any_unseen, has_groups
 from ..moments._rows import GroupedRows
 from ._base import NEW_GROUPS
 from ._checks import check_maximum, check_mixed, warn_of_peculiar_mixed_data
@@ -27,7 +27,7 @@ from ._effect_frames import covariance_frame, effects_frame, of_factors
 from ._factor_regressor import FactorRegressor
 from ._incremental import ReadAgain
 from ._label_checks import warn_of_peculiar_labels
-from ._label_columns import any_unseen, label_columns
+from ._label_columns import label_columns
 from ._rows_in_memory import RowsInMemory
 from ._summary import ModelSummary
 

@@ -13,8 +13,10 @@ from .._tables import Report, Table, decimals, df_text, number_text, p_text
 from .._typing import DegreesOfFreedom, FittedModel, FixedDesign, GroupedFit
 from ..inference._fits import grouped_fit_of
 from ..inference._fixed_effects import fixed_effects
-from ..likelihood._linalg import share
+from ..inference._shares import icc
+from ..likelihood._factor_fit import FactorFit
 from ..likelihood._random_terms import INTERCEPT
+from ._effect_frames import of_factors
 
 _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
 _DDF_NAMES = {
@@ -47,15 +49,17 @@ class ModelSummary:
     variance_components : pandas.DataFrame
         "variance" and "sd" of "group", or of each random coefficient, and of "residual".
     correlations : pandas.DataFrame or None
-        Correlations of the random coefficients; None if the intercept alone varies.
+        Correlations of the random coefficients, by factor and coefficient if there are several grouping factors; None if the
+        intercept alone varies.
     fixed_effects : pandas.DataFrame
         The table that `sklearn_mlm.inference.fixed_effects` returns.
-    icc : float
-        Intraclass correlation given the predictors; with random slopes, averaged over the rows.
+    icc : float or pandas.Series
+        Intraclass correlation given the predictors; with random slopes, averaged over the rows. With several grouping
+        factors, the share of each in the variance.
     n_samples : int or float
         Number of observations N; the number of copies of rows if weights are frequencies.
-    n_groups : int
-        Number of groups.
+    n_groups : int or dict of str to int
+        Number of groups; the number of levels of each of several grouping factors.
     group_name : str
         Name of the group labels, or "group" if they have none.
     method : {"reml", "ml"}
@@ -90,9 +94,9 @@ class ModelSummary:
     variance_components: pd.DataFrame
     correlations: pd.DataFrame | None
     fixed_effects: pd.DataFrame
-    icc: float
+    icc: float | pd.Series
     n_samples: float
-    n_groups: int
+    n_groups: int | dict[str, int]
     group_name: str
     method: str
     ddf: DegreesOfFreedom
@@ -114,7 +118,7 @@ class ModelSummary:
         facts = [
             f"{'REML criterion at convergence' if reml else 'Deviance'} {c['criterion']:.1f}, log-likelihood "
             f"{c['log_likelihood']:.2f} ({c['n_parameters']:.0f} parameters), AIC {c['aic']:.1f}, BIC {c['bic']:.1f}",
-            f"Number of observations {self.n_samples:.10g}, groups ({self.group_name}) {self.n_groups}",
+            f"Number of observations {self.n_samples:.10g}, {self._groups_in_words()}",
         ]
         if self.formula is not None:
             facts.insert(0, self.formula)
@@ -136,18 +140,30 @@ class ModelSummary:
             closing=[self.boundary] if self.boundary else [],
         )
 
+    def _groups_in_words(self) -> str:
+        """Return the number of groups, or of the levels of each factor."""
+        if isinstance(self.n_groups, dict):
+            return "levels " + ", ".join(f"{name} {number}" for name, number in self.n_groups.items())
+        return f"groups ({self.group_name}) {self.n_groups}"
+
     def _variances(self) -> Table:
         """Return the table of variance components."""
         cells = [
             [number_text(row["variance"], decimals(row["variance"], 4)), number_text(row["sd"], decimals(row["sd"], 4))]
             for _, row in self.variance_components.iterrows()
         ]
-        note = f"Intraclass correlation {number_text(self.icc, 3)}"
+        if isinstance(self.icc, pd.Series):
+            shares = ", ".join(f"{name} {number_text(value, 3)}" for name, value in self.icc.items() if name != "all")
+            note = f"Share of the variance: {shares}"
+        else:
+            note = f"Intraclass correlation {number_text(self.icc, 3)}"
         columns, correlations = ["variance", "std. dev."], self.correlations
         if correlations is None:
             labels = [(f"{self.group_name} (Intercept)",), ("residual",)]
             return Table("Variance components", columns, labels, cells, note)
-        names = [(self.group_name, str(name)) for name in correlations.index] + [("residual", "")]
+        several = correlations.index.nlevels > 1
+        names = list(correlations.index) if several else [(self.group_name, str(name)) for name in correlations.index]
+        names = [*names, ("residual", "")]
         n_columns = len(correlations) - 1
         for at, row in enumerate(cells):
             known = correlations.to_numpy()[at, :at] if at < len(correlations) else np.zeros(0)
@@ -215,9 +231,13 @@ def summarise_model(model: FittedModel, scaled_residuals: np.ndarray | None, ddf
     n_samples = fit.n_observations
     names = [name for term in fit.random_terms for name in term.coefficients]
     slopes = names != [INTERCEPT]
-    shown = [f"{fit.group_name} {name}" for name in names] if slopes else ["group"]
+    owners = [term.factor for term in fit.random_terms for _ in term.coefficients]
+    several = isinstance(fit, FactorFit)
+    shown = [f"{owner} {name}" for owner, name in zip(owners, names, strict=True)] if slopes or several else ["group"]
     variances = pd.Series([*fit.random_covariance.diagonal(), fit.residual_variance], index=[*shown, "residual"])
-    random = sum(fit.random_variances)
+    correlations = correlations_of(fit) if slopes or several else None
+    if correlations is not None and several:
+        correlations.index = correlations.columns = pd.MultiIndex.from_arrays([owners, names])
     return ModelSummary(
         criteria=pd.Series(
             {
@@ -230,11 +250,11 @@ def summarise_model(model: FittedModel, scaled_residuals: np.ndarray | None, ddf
         ),
         scaled_residuals=residuals,
         variance_components=pd.DataFrame({"variance": variances, "sd": np.sqrt(variances)}),
-        correlations=correlations_of(fit) if slopes else None,
+        correlations=correlations,
         fixed_effects=fixed_effects(model, ddf=ddf),
-        icc=share(random, random + fit.residual_variance),
+        icc=icc(model),
         n_samples=int(n_samples) if n_samples == int(n_samples) else n_samples,
-        n_groups=fit.moments.n_groups,
+        n_groups=fit.moments.n_groups if not isinstance(fit, FactorFit) else fit.n_levels,
         group_name=fit.group_name,
         method=fit.options.method,
         ddf=ddf,
@@ -267,21 +287,27 @@ def _boundary_in_words(fit: GroupedFit) -> str | None:
     """Return what is exactly 0 of the variances; None if nothing is."""
     if fit.boundary is None or fit.boundary == "residual":
         return None if fit.boundary is None else _NO_RESIDUAL
-    variances = fit.random_covariance.diagonal()
-    if not variances.any():
+    if not fit.random_covariance.any():
         return _NO_GROUP_VARIANCE
-    correlations = correlations_of(fit)
-    names = correlations.columns
-    parts = [f"the variance of {name}" for name, variance in zip(names, variances, strict=True) if variance == 0]
-    found = [f"{' and '.join(parts)} {'is' if len(parts) == 1 else 'are'} exactly 0"] if parts else []
-    for term in fit.random_terms:
-        alive = [name for name, variance in zip(names, variances, strict=True) if name in term.coefficients and variance]
-        (directions,) = fit.boundary.values()
-        null = int((directions[alive] != 0).any(axis=1).sum())
-        if null and len(alive) == 2:
-            correlation = float(correlations[alive[0]].to_dict()[alive[1]])
-            sign = "-1" if correlation < 0 else "1"
-            found.append(f"the correlation of {alive[0]} and {alive[1]} is exactly {sign}")
-        elif null:
-            found.append(f"the covariance of {', '.join(alive)} has rank {len(alive) - null} of {len(alive)}")
+    parts: list[str] = []
+    found: list[str] = []
+    for of_factor in of_factors(fit):
+        if of_factor.group_name not in fit.boundary:
+            continue
+        correlations, variances = correlations_of(of_factor), of_factor.random_covariance.diagonal()
+        directions = fit.boundary[of_factor.group_name]
+        of = f" of {of_factor.group_name}" if isinstance(fit, FactorFit) else ""
+        known = dict(zip(correlations.columns, variances, strict=True))
+        parts += [f"the variance of {name}{of}" for name, variance in known.items() if variance == 0]
+        for term in of_factor.random_terms:
+            alive = [name for name in term.coefficients if known[name]]
+            null = int((directions[alive] != 0).any(axis=1).sum())
+            if null and len(alive) == 2:
+                correlation = float(correlations[alive[0]].to_dict()[alive[1]])
+                sign = "-1" if correlation < 0 else "1"
+                found.append(f"the correlation of {alive[0]} and {alive[1]}{of} is exactly {sign}")
+            elif null:
+                found.append(f"the covariance of {', '.join(alive)}{of} has rank {len(alive) - null} of {len(alive)}")
+    if parts:
+        found.insert(0, f"{' and '.join(parts)} {'is' if len(parts) == 1 else 'are'} exactly 0")
     return f"In the estimate {', and '.join(found)} (what lme4 calls a singular fit)."

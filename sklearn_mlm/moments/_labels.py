@@ -287,6 +287,21 @@ def encode(groups: ArrayLike, levels: pd.Index, n_samples: int | None = None) ->
     return codes
 
 
+def any_unseen(codes: np.ndarray) -> np.ndarray:
+    """Return which rows have a label that is not known, given the codes of one factor or a column of codes for each."""
+    return np.asarray(codes == UNSEEN if codes.ndim == 1 else (codes == UNSEEN).any(axis=1))
+
+
+def without_missing(codes: np.ndarray) -> np.ndarray:
+    """Return which rows miss no label, given the codes of one factor or a column of codes for each."""
+    return np.asarray(codes != MISSING if codes.ndim == 1 else (codes != MISSING).all(axis=1))
+
+
+def all_known(codes: np.ndarray) -> np.ndarray:
+    """Return which rows have known labels only, given the codes of one factor or a column of codes for each."""
+    return np.asarray(codes >= 0 if codes.ndim == 1 else (codes >= 0).all(axis=1))
+
+
 def positions(levels: pd.Index, labels: pd.Index) -> np.ndarray:
     """Return the position of each label among distinct levels, -1 for a label that is not among them.
 
