@@ -94,9 +94,24 @@ class Design:
         return tuple(dict.fromkeys(name for term in self.random_terms for name in term.columns if name not in fixed))
 
     @property
+    def groupings(self) -> tuple[tuple[str, ...], ...]:
+        """The columns whose values are the groups of each grouping factor."""
+        return groupings_of(self.parsed.random)
+
+    @property
+    def several(self) -> bool:
+        """Whether there are several grouping factors."""
+        return len(self.groupings) > 1
+
+    @property
     def factor(self) -> tuple[str, ...]:
-        """The columns whose values are the groups."""
-        return self.parsed.random[0].factors
+        """The columns whose values are the groups, of all grouping factors."""
+        return tuple(dict.fromkeys(name for grouping in self.groupings for name in grouping))
+
+    @property
+    def factors_in_words(self) -> str:
+        """The grouping factors."""
+        return " and ".join(map(":".join, self.groupings))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -216,8 +231,10 @@ class Design:
         dense = matrix.toarray() if sparse.issparse(matrix) else matrix
         return intercept if dense is None else np.hstack([intercept, dense])
 
-    def labels(self, data: Any) -> pd.Series:
-        """Return the group label of each row."""
+    def labels(self, data: Any) -> pd.Series | pd.DataFrame:
+        """Return the group label of each row; if there are several factors, a frame of their columns of labels."""
+        if self.several:
+            return pd.DataFrame({name: labels_of(data, (name,)) for name in self.factor})
         return labels_of(data, self.factor)
 
 
@@ -266,7 +283,8 @@ def learn_design(
     evaluator = Evaluator(expressions, columns, names_in_python(all_columns), contrasts or {})
     _check_contrasts(contrasts or {}, evaluator, parsed)
     fixed = model_matrix_of(parsed.fixed, evaluator.variables, without_redundant=True)
-    blocks = [block for part in parsed.random for block in _blocks(part, evaluator)]
+    groupings = groupings_of(parsed.random)
+    blocks = [block for part in parsed.random for block in _blocks(part, evaluator, groupings)]
     _check_names([fixed, *(matrix for _, matrix in blocks)])
     _check_once(parsed, blocks)
     values = evaluator.values_of_fit(columns, n_rows)
@@ -286,28 +304,45 @@ def learn_design(
     return design, values
 
 
-def _blocks(part: RandomPart, evaluator: Evaluator) -> list[tuple[RandomTerm, ModelMatrix]]:
+def groupings_of(parts: Sequence[RandomPart]) -> tuple[tuple[str, ...], ...]:
+    """Return the columns of each grouping factor; the same columns in another order are the same factor."""
+    found: dict[frozenset[str], tuple[str, ...]] = {}
+    for part in parts:
+        found.setdefault(frozenset(part.factors), part.factors)
+    return tuple(found.values())
+
+
+def _blocks(
+    part: RandomPart, evaluator: Evaluator, groupings: tuple[tuple[str, ...], ...]
+) -> list[tuple[RandomTerm, ModelMatrix]]:
     """Return the random terms of correlated coefficients that a term ``( | )`` or ``( || )`` stands for.
 
     "||" makes columns of numbers independent, each with a variance of its own. The levels of a factor stay correlated, as in
     lme4: independent columns would depend on the choice of the first level. An intercept beside them adds nothing, because a
     common variance can be moved between the two, and is left out.
     """
-    factor = ":".join(part.factors)
+    # The columns in another order are the same factor.
+    grouping = next(each for each in groupings if set(each) == set(part.factors))
+    factor, several = ":".join(grouping), len(groupings) > 1
+
+    def term_of(intercept: bool, names: tuple[str, ...]) -> RandomTerm:
+        # The labels of a single factor are tuples already.
+        return RandomTerm.of_grouping(grouping, intercept, names) if several else RandomTerm(factor, intercept, names)
+
     given = part.coefficients
     if part.correlated:
         matrix = model_matrix_of(given, evaluator.variables)
-        return [(RandomTerm(factor, matrix.intercept, matrix.names), matrix)]
+        return [(term_of(matrix.intercept, matrix.names), matrix)]
     blocks = []
     with_factors = [term for term in given.terms if any(evaluator.variables[one.name].is_factor for one in term)]
     if given.intercept and not with_factors:
-        blocks.append((RandomTerm(factor, True, ()), ModelMatrix(True, ())))
+        blocks.append((term_of(True, ()), ModelMatrix(True, ())))
     for term in given.terms:
         matrix = model_matrix_of(TermList(False, (term,)), evaluator.variables)
         if term in with_factors:
-            blocks.append((RandomTerm(factor, False, matrix.names), matrix))
+            blocks.append((term_of(False, matrix.names), matrix))
         else:
-            blocks += [(RandomTerm(factor, False, (name,)), matrix) for name in matrix.names]
+            blocks += [(term_of(False, (name,)), matrix) for name in matrix.names]
     if with_factors:
         label = ":".join(one.name for one in with_factors[0])
         warn_caller(

@@ -12,6 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._inputs import column_names
 from ..models._base import POPULATION, GroupedRegressor
+from ..models._effect_frames import covariance_frame, of_factors
+from ..models._label_columns import codes_of_labels, split_label_columns
 from ..moments._labels import MISSING, as_array
 from ._columns import DataColumn, columns_of, frame_of, length_of, names_of_frame
 from ._design import Design
@@ -80,8 +82,8 @@ class FrameRegressor(GroupedRegressor):
         factors = self._factors_of_formula()
         return factors[0] if len(factors) == 1 else None
 
-    def group_column(self, X: Any) -> str | None:
-        """Return the name of the column that holds the group labels, or None if several do.
+    def group_column(self, X: Any) -> Any:
+        """Return the name of the column that holds the group labels, or a tuple of names if several do.
 
         Parameters
         ----------
@@ -90,11 +92,13 @@ class FrameRegressor(GroupedRegressor):
 
         Returns
         -------
-        name : str or None
-            The name.
+        name : str, tuple of str or None
+            The name or the names; None if the data lack them.
         """
-        names = column_names(X)
-        return self.group_feature if names is not None and self.group_feature in list(names) else None
+        names, wanted = column_names(X), self._factors_of_formula()
+        if names is None or not wanted or not set(wanted) <= set(names):
+            return None
+        return wanted[0] if len(wanted) == 1 else wanted
 
     def locate(self, X: Any, groups: Any = None) -> tuple[Any, np.ndarray]:
         """Return the columns of the model matrix of new rows, and the position of each row's group in `groups_`.
@@ -111,7 +115,7 @@ class FrameRegressor(GroupedRegressor):
         X : ndarray or sparse matrix of shape (n_samples, n_predictors), or None
             The columns that have fixed effects, without the intercept, and then those that have random coefficients only.
             NaN in rows with missing values, unless the parameter `na_action` is "raise".
-        codes : ndarray of shape (n_samples,)
+        codes : ndarray of shape (n_samples,), or (n_samples, n_factors) with several grouping factors
             Positions in `groups_`; -1 for a group that `fit` has not seen, and -2 for a row without a label or with missing
             values.
 
@@ -130,7 +134,7 @@ class FrameRegressor(GroupedRegressor):
         matrix, codes, _ = self._located(data, columns, rows, groups)
         if len(rows) == len(complete):
             return matrix, codes
-        all_codes = np.full(len(complete), MISSING)
+        all_codes = np.full((len(complete), *codes.shape[1:]), MISSING)
         all_codes[rows] = codes
         return None if matrix is None else _with_gaps(matrix, complete), all_codes
 
@@ -171,15 +175,13 @@ class FrameRegressor(GroupedRegressor):
     def covariance_(self) -> dict[str, pd.DataFrame]:
         """Covariance of the random coefficients by factor."""
         check_is_fitted(self)
-        fit = self.fit_
-        names = [name for term in fit.random_terms for name in term.coefficients]
-        return {fit.group_name: pd.DataFrame(fit.random_covariance, index=names, columns=names)}
+        return {of_factor.group_name: covariance_frame(of_factor) for of_factor in of_factors(self.fit_)}
 
     @property
-    def random_effects_(self) -> pd.Series | pd.DataFrame:
-        """Empirical-Bayes estimates of the random effects."""
+    def random_effects_(self) -> pd.Series | pd.DataFrame | dict[str, pd.DataFrame]:
+        """Empirical-Bayes estimates of the random effects; by factor if there are several."""
         check_is_fitted(self)
-        effects: pd.Series | pd.DataFrame = self.estimator_.random_effects_
+        effects: pd.Series | pd.DataFrame | dict[str, pd.DataFrame] = self.estimator_.random_effects_
         return effects
 
     @property
@@ -200,8 +202,9 @@ class FrameRegressor(GroupedRegressor):
         """Return the columns that hold the groups: of the fit, or of the formula if there is none."""
         if hasattr(self, "fit_"):
             return self._design.factor
-        bars = [part for part in str(self.formula).split("|")[1:] if part]
-        return (bars[0].split(")")[0].strip().strip("`"),) if len(bars) == 1 else ()
+        bars = [part.split(")")[0] for part in str(self.formula).split("|")[1:] if part]
+        names = [name.strip().strip("`") for bar in bars for name in bar.replace("/", ":").split(":")]
+        return tuple(dict.fromkeys(names))
 
     def _located(
         self, data: Any, columns: Mapping[str, DataColumn], rows: np.ndarray, groups: Any
@@ -222,9 +225,23 @@ class FrameRegressor(GroupedRegressor):
                     f"data lack the column(s) {', '.join(map(repr, lost))}, which hold the groups. Pass them, or "
                     'groups="population" to leave out the effects of all groups.'
                 )
-            labels = design.labels(data) if groups is None else pd.Series(as_array(groups))
+            labels = design.labels(data) if groups is None else self._labels_passed(groups)
             codes = self._encode(labels.iloc[rows] if len(rows) < n_samples else labels, len(rows))
         return design.predictors(values), codes, design.offset(values)
+
+    def _labels_passed(self, groups: Any) -> Any:
+        """Return labels that were passed; a frame of columns if there are several grouping factors."""
+        if not self._design.several:
+            return pd.Series(as_array(groups))
+        labels, _, _ = split_label_columns(None, groups, self._design.factor, ())
+        return pd.DataFrame({name: pd.Series(as_array(of_column)) for name, of_column in labels.items()})
+
+    def _encode(self, groups: Any, n_samples: int) -> np.ndarray:
+        """Return the codes of the groups of new rows, with a column for each factor if there are several."""
+        if not self._design.several:
+            return super()._encode(groups, n_samples)
+        cells, groupings = self.fit_.known.cells, self.fit_.options.groupings
+        return codes_of_labels(groups, n_samples, cells, groupings, refuse=self.new_groups == "error")
 
 
 def _with_gaps(matrix: Any, complete: np.ndarray) -> Any:

@@ -23,7 +23,8 @@ from ..models._pooled_ols import PooledOLS
 from ..models._random_intercept import RandomInterceptRegressor
 from ..models._rows_in_memory import scaled_quantiles, weighted_residuals
 from ..models._summary import ModelSummary, summarise_model
-from ..moments._labels import UNSEEN
+from ..moments._cells import RowsInCells
+from ..moments._labels import any_unseen
 from ..moments._rows import GroupedRows, as_outcome, as_weights
 from ._columns import columns_of, frame_of, length_of
 from ._design import Design
@@ -37,10 +38,6 @@ _CHOICES: dict[str, tuple[str | bool, ...]] = {
     "weight_type": get_args(WeightType),
     "na_action": get_args(MissingRows),
 }
-_EXISTS = (
-    "a model has one grouping factor: a random intercept, as in (1 | g), or intercept and slopes, as in (1 + x | g); its "
-    "groups may be the combinations of several columns, as in (1 | a:b)"
-)
 _MeanAndStd = tuple[np.ndarray, np.ndarray]
 
 
@@ -257,7 +254,7 @@ class FormulaRegressor(FrameRegressor):
         X, codes, offset = self._located(data, columns, np.flatnonzero(complete), groups)
         mean, std = np.full(n_samples, np.nan), np.full(n_samples, np.nan)
         found: np.ndarray = self.fit_.predict(X, codes)
-        lost = (codes == UNSEEN) & (self.new_groups == "nan") | self._lost(X, len(codes))
+        lost = any_unseen(codes) & (self.new_groups == "nan") | self._lost(X, len(codes))
         mean[complete] = np.where(lost, np.nan, found + offset)
         if not return_std:
             return mean
@@ -362,12 +359,14 @@ class FormulaRegressor(FrameRegressor):
             estimator = self._fit_design(design, rows)
         except ValueError as error:
             error.add_note(
-                f"The groups are {':'.join(design.factor)} of the data, and X is the model matrix of {self.formula!r}."
+                f"The groups are {design.factors_in_words} of the data, and X is the model matrix of {self.formula!r}."
             )
             raise
         return self._keep(estimator, design)
 
-    def _fit_design(self, design: Design, rows: GroupedRows) -> RandomInterceptRegressor | MixedEffectsRegressor:
+    def _fit_design(
+        self, design: Design, rows: GroupedRows | RowsInCells
+    ) -> RandomInterceptRegressor | MixedEffectsRegressor:
         """Return the estimator that suits the random part, fitted."""
         if self.method == "reml":
             _refuse_means_of_groups(design)
@@ -423,9 +422,10 @@ class FormulaRegressor(FrameRegressor):
 class PooledFormulaOLS(FormulaRegressor):
     """The fixed part of a formula, fitted by least squares to the rows that the whole formula would use."""
 
-    def _fit_design(self, design: Design, rows: GroupedRows) -> Any:
+    def _fit_design(self, design: Design, rows: GroupedRows | RowsInCells) -> Any:
         """Return the estimator, fitted to the columns with fixed effects."""
         n_fixed = len(design.fixed.names)
+        rows = rows.rows if isinstance(rows, RowsInCells) else rows
         X = None if rows.X is None or not n_fixed else rows.X[:, :n_fixed]
         names = (rows.feature_names or ())[:n_fixed]
         estimator = PooledOLS(fit_intercept=design.fixed.intercept, weight_type=self.weight_type)
@@ -446,27 +446,22 @@ def _check_random_part(parsed: ParsedFormula) -> None:
             "LinearRegression fit the model",
             len(text.text.rstrip()),
         )
-    for part in parsed.random:
-        if part.factors != parsed.random[0].factors:
-            several = " and ".join(dict.fromkeys(":".join(one.factors) for one in parsed.random))
-            raise NotImplementedError(
-                str(text.error(f"models of several grouping factors ({several}) do not exist yet; {_EXISTS}", part.at))
-            )
 
 
 def _refuse_means_of_groups(design: Design) -> None:
     """Raise if the fixed part gives each group a mean of its own, so that nothing tells the variance of intercepts."""
-    if not any(term.intercept for term in design.random_terms):
-        return
+    with_intercept = {term.factor for term in design.random_terms if term.intercept}
     for term in design.fixed.terms:
         columns = {name for variable in term.variables for name in variable.columns}
-        plain = all(variable.is_factor and not variable.computed for variable in term.variables)
-        if plain and set(design.factor) <= columns:
-            raise ValueError(
-                f"{term.label} is in the fixed part of {design.formula!r} and gives each of the groups of "
-                f"{':'.join(design.factor)} a mean of its own: nothing is left to tell the variance of their random "
-                "intercepts, on which the restricted likelihood does not depend. Leave out one of the two."
-            )
+        if any(not variable.is_factor or variable.computed for variable in term.variables):
+            continue
+        for grouping in design.groupings:
+            if set(grouping) <= columns and ":".join(grouping) in with_intercept:
+                raise ValueError(
+                    f"{term.label} is in the fixed part of {design.formula!r} and gives each of the groups of "
+                    f"{':'.join(grouping)} a mean of its own: nothing is left to tell the variance of their random "
+                    "intercepts, on which the restricted likelihood does not depend. Leave out one of the two."
+                )
 
 
 def fit_named(model: FormulaRegressor, data: Any, weights: Any, data_name: str | None) -> FormulaRegressor:

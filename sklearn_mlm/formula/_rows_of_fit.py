@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from ..moments._cells import RowsInCells, rows_in_cells
 from ..moments._labels import as_array
 from ..moments._rows import NO_WEIGHT, GroupedRows, as_weights, grouped_rows
 from ._columns import DataColumn, columns_of, frame_of, length_of, names_of_frame, native_column
@@ -56,7 +57,7 @@ def rows_of_fit(
     copies: bool,
     contrasts: Mapping[str, Any] | None,
     data_name: str | None,
-) -> tuple[Design, GroupedRows]:
+) -> tuple[Design, GroupedRows | RowsInCells]:
     """Return what a formula learns from the complete rows of data, and these rows.
 
     Parameters
@@ -82,8 +83,8 @@ def rows_of_fit(
     -------
     design : Design
         What the formula has learnt.
-    rows : GroupedRows
-        The complete rows.
+    rows : GroupedRows or RowsInCells
+        The complete rows; with the cell of each if there are several grouping factors.
     """
     if contrasts is not None and not isinstance(contrasts, Mapping):
         raise TypeError(
@@ -122,7 +123,8 @@ def rows_of_fit(
         n_dropped=n_missing,
     )
     labels = design.labels(data)
-    checked = grouped_rows(
+    in_groups: Callable[..., Any] = rows_in_cells if design.several else grouped_rows
+    checked = in_groups(
         design.predictors(values),
         _outcome(design, values, given) - design.offset(values),
         labels.iloc[rows] if some else labels,
@@ -137,8 +139,8 @@ def _gaps_of_fit(
     parsed: ParsedFormula, data: Any, columns: Mapping[str, DataColumn], y: np.ndarray | None, weights: np.ndarray | None
 ) -> dict[str, np.ndarray]:
     """Return in which rows the value of each column, label, outcome or weight is missing."""
-    gaps = gaps_of(columns)
-    gaps |= {name: np.asarray(pd.isna(as_array(native_column(data, name)))) for name in parsed.random[0].factors}
+    gaps, labels = gaps_of(columns), [name for part in parsed.random for name in part.factors]
+    gaps |= {name: np.asarray(pd.isna(as_array(native_column(data, name)))) for name in labels}
     for name, passed in (("y", y), ("the weights", weights)):
         if passed is not None:
             # A column may be called so, too.

@@ -118,11 +118,11 @@ def random_effects_test(model: FittedModel) -> pd.DataFrame:
     Returns
     -------
     table : pandas.DataFrame
-        Indexed by the random coefficient that is left out, with its factor if there are several, and with the columns "criterion" (of the model without it), "chi2"
-        (the likelihood-ratio statistic), "df" (the number of variances and covariances that are left out), "p_value" (from
-        the mixture of chi-squared distributions with df - 1 and df degrees of freedom, which allows for the boundary), and
-        "p_naive" (from chi-squared with df degrees of freedom, as R's ranova has it, which is too large). A coefficient that
-        the model has left out has no test.
+        Indexed by the random coefficient that is left out, with its factor if there are several, and with the columns
+        "criterion" (of the model without it), "chi2" (the likelihood-ratio statistic), "df" (the number of variances and
+        covariances that are left out), "p_value" (from the mixture of chi-squared distributions with df - 1 and df degrees
+        of freedom, which allows for the boundary), and "p_naive" (from chi-squared with df degrees of freedom, as R's ranova
+        has it, which is too large). A coefficient that the model has left out has no test.
 
     Raises
     ------
