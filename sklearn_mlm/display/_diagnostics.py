@@ -14,6 +14,7 @@ from .._typing import GroupedFit
 from ..inference._diagnostics import residual_variance_test, variance_inflation
 from ..inference._fits import GroupedModel, grouped_fit_of, last_step, outcome_or_none
 from ..inference._rows import residuals
+from ..likelihood._factor_fit import FactorFit
 from ..likelihood._fit import Fit
 from ..likelihood._mixed_fit import MixedEffectsFit
 from ..moments._rows import as_weights, check_containers
@@ -149,6 +150,7 @@ class DiagnosticsDisplay(Display):
         groups: ArrayLike | None = None,
         *,
         sample_weight: ArrayLike | None = None,
+        factor: str | None = None,
         level: float = 0.95,
         max_points: int = 5_000,
         ax: Any = None,
@@ -169,6 +171,8 @@ class DiagnosticsDisplay(Display):
             Group labels, as in `predict`.
         sample_weight : array-like of shape (n_samples,), default=None
             Row weights, by whose square roots residuals are multiplied if the weights of the model are precisions.
+        factor : str or None, default=None
+            The grouping factor whose effects and residual variances are shown; None takes the first.
         level : float, default=0.95
             Level of the band of the QQ plots, and of the intervals of the trends.
         max_points : int, default=5000
@@ -189,6 +193,8 @@ class DiagnosticsDisplay(Display):
             If the model leaves no residual (sigma2 = 0), if no row has a residual, or if `predict` would raise it.
         """
         fit = grouped_fit_of(model)
+        if factor is None and isinstance(fit, FactorFit):
+            factor = fit.factor_names[0]
         check_level(level)
         _check_max_points(max_points)
         check_containers(X=X, y=y, groups=groups, sample_weight=sample_weight)
@@ -204,7 +210,7 @@ class DiagnosticsDisplay(Display):
             scaled = np.where(weights > 0, scaled * np.sqrt(weights), np.nan)
             slope *= float(np.sqrt(weights[weights > 0]).mean())
         try:
-            test = residual_variance_test(last, rows, y, groups, sample_weight=sample_weight)
+            test = residual_variance_test(last, rows, y, groups, sample_weight=sample_weight, factor=factor)
         except ValueError:
             # Residuals have been computed, so that all that is wrong is that too few groups have enough rows.
             test = None
@@ -214,7 +220,7 @@ class DiagnosticsDisplay(Display):
             residuals=scaled,
             variance_test=test,
             variance_inflation=inflation,
-            effects=RandomEffectsDisplay._undrawn(model, level) if len(inflation) < 2 else None,
+            effects=RandomEffectsDisplay._undrawn(model, level, factor=factor) if len(inflation) < 2 else None,
             expected_slope=slope,
             level=level,
             outcome_name=names_of(fit)[1],
@@ -404,7 +410,9 @@ def _expected_slope(fit: GroupedFit, fitted: np.ndarray) -> float:
         The mean of the covariance over the rows of the fit, divided by sigma and by the variance of the fitted values.
     """
     variance = float(np.nanvar(fitted))
-    if isinstance(fit, MixedEffectsFit):
+    if isinstance(fit, FactorFit):
+        covariance = fit.mean_covariance_of_errors
+    elif isinstance(fit, MixedEffectsFit):
         z, _ = factors_of_groups(fit, np.zeros(fit.random_effects.shape[1]))
         squares = np.einsum("jra,jab,jrb->", z, fit.conditional_covariances, z, optimize=True)
         covariance = float(squares) / float(fit.known.moments.counts.sum())

@@ -13,14 +13,23 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length
 
 from .._inputs import check_level, is_whole
-from .._typing import RandomState
-from ..inference._fits import GroupedModel, grouped_fit_of, last_step
+from .._typing import GroupedFit, RandomState
+from ..inference._fits import GroupedModel, factor_fit_of, grouped_fit_of, last_step
 from ..inference._prediction import PredictionKind, predict_interval
+from ..likelihood._factor_fit import FactorFit
 from ..moments._labels import encode
 from ..moments._rows import as_outcome, check_containers
 from ._display import Display
 from ._grid import Grid, columns_of_model, grid_of
-from ._group_choice import group_key, labels_in, refuse_columns_of_groups, spread_groups
+from ._group_choice import (
+    flat_labels,
+    group_key,
+    groups_of_level,
+    label_columns_of,
+    labels_in,
+    refuse_columns_of_groups,
+    spread_groups,
+)
 from ._style import (
     BLUE,
     GREY,
@@ -153,6 +162,7 @@ class FittedLineDisplay(Display):
         *,
         y: ArrayLike | None = None,
         groups: ArrayLike | None = None,
+        factor: str | None = None,
         show_groups: int | Sequence[Any] | ArrayLike = (),
         level: float = 0.95,
         n_points: int = 100,
@@ -178,6 +188,8 @@ class FittedLineDisplay(Display):
         groups : array-like of shape (n_samples,), default=None
             Group labels of the rows, so that the rows of groups with a line get its colour; not needed if a column of X
             holds the labels.
+        factor : str or None, default=None
+            The grouping factor whose levels are shown; needed for lines of groups if the model has several.
         show_groups : int or array-like of labels, default=()
             Labels of groups to draw a line of, ten at most. A number takes as many groups, evenly from the lowest to the
             highest estimated effect; with random slopes, the effect at the mean of the predictors.
@@ -212,15 +224,21 @@ class FittedLineDisplay(Display):
             is not in X.
         """
         fit = grouped_fit_of(model)
+        several = isinstance(fit, FactorFit)
+        if factor is not None or (np.size(show_groups) and not (is_whole(show_groups, least=0) and show_groups == 0)):
+            fit = factor_fit_of(model, factor)
         refuse_columns_of_groups(fit)
         check_level(level)
         if not is_whole(n_points, least=2):
             raise ValueError(f"n_points must be a whole number, at least 2; found {n_points!r}.")
         check_containers(X=X, y=y, groups=groups)
         last, _ = last_step(model)
-        shown = fit.labels.take(spread_groups(fit, show_groups))
+        nothing = several and isinstance(fit, FactorFit)
+        shown = pd.Index([]) if nothing else flat_labels(fit.labels).take(spread_groups(fit, show_groups))
         X = columns_of_model(last, X)
-        grid = grid_of(X, feature, n_points=int(n_points), at=at, group_key=group_key(last, last is model, X))
+        key = group_key(last, last is model, X)
+        columns = label_columns_of(fit)
+        grid = grid_of(X, feature, n_points=int(n_points), at=at, group_key=key, level_columns=columns)
         try:
             population = _predictions(model, grid, level)
         except ValueError as error:
@@ -230,7 +248,8 @@ class FittedLineDisplay(Display):
                 f"The model does not take rows with {grid.held_text()}: {str(error).rstrip('.')}. Pass other values of "
                 f"these columns, such as at={{{next(iter(grid.held))!r}: ...}}."
             ) from error
-        lines = {label: _predictions(model, grid, level, shown[[i]]) for i, label in enumerate(shown)}
+        lines = {label: _predictions(model, grid, level, fit, label) for label in shown}
+        of_rows = X if several and groups is None else groups
         # A record of unnamed arrays calls the outcome y.
         outcome_name = "predicted y" if fit.moments.outcome_name is None else names_of(fit)[1]
         display = cls(
@@ -238,7 +257,7 @@ class FittedLineDisplay(Display):
             population=population,
             groups=lines,
             held=grid.held_text(),
-            points=None if y is None else _points(grid, y, labels_in(groups, fit), shown),
+            points=None if y is None else _points(grid, y, labels_in(of_rows, fit), shown),
             categorical=grid.categorical,
             level=level,
             feature_name=grid.name,
@@ -396,7 +415,9 @@ class FittedLineDisplay(Display):
         return fill(f"at {self.held}", _LONG_TITLE) if self.held else ""
 
 
-def _predictions(model: GroupedModel, grid: Grid, level: float, label: pd.Index | None = None) -> pd.DataFrame:
+def _predictions(
+    model: GroupedModel, grid: Grid, level: float, fit: GroupedFit | None = None, label: Any = None
+) -> pd.DataFrame:
     """Return the predictions of a grid with their intervals: population means, or means of the group with a label.
 
     Parameters
@@ -407,18 +428,20 @@ def _predictions(model: GroupedModel, grid: Grid, level: float, label: pd.Index 
         The rows.
     level : float
         Confidence level.
-    label : pandas.Index of shape (1,) or None, default=None
-        The label of the group.
+    fit : GroupedFit or None, default=None
+        The fit, or that of one factor, whose group has the label; None for the population.
+    label : object, default=None
+        The label.
 
     Returns
     -------
     predictions : pandas.DataFrame of shape (n_points, 3)
         The columns "prediction", "lower" and "upper".
     """
-    kind: PredictionKind = "population_mean" if label is None else "group_mean"
+    kind: PredictionKind = "population_mean" if fit is None else "group_mean"
     # Labels that are passed take precedence over those of a group column, which steps of a pipeline may have changed.
-    groups = None if label is None else label.repeat(len(grid.values))
-    rows = grid.rows(None if label is None else label[0])
+    groups = None if fit is None else groups_of_level(fit, label, len(grid.values))
+    rows = grid.rows(None if fit is None else label)
     return predict_interval(model, rows, groups, kind=kind, level=level).reset_index(drop=True)
 
 

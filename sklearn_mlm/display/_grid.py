@@ -44,8 +44,10 @@ class Grid:
         The rows, with positions for names.
     names : list or None
         Names of the columns, if they have names.
-    group_at : int or None
-        Position of the group column.
+    group_at : int, tuple of int or None
+        Position of the group column, or of the columns of labels if there are several.
+    level_at : tuple of int
+        Positions of the columns of labels of the factor whose levels are shown, if there are several columns of labels.
     spread : dict of float
         Standard deviations of the first of the columns that are held, by name.
     position : int
@@ -60,7 +62,8 @@ class Grid:
     group_column: pd.Series | None
     table: pd.DataFrame
     names: list[Any] | None
-    group_at: int | None
+    group_at: int | tuple[int, ...] | None
+    level_at: tuple[int, ...]
     spread: dict[Hashable, float]
     position: int
 
@@ -78,6 +81,10 @@ class Grid:
             A data frame if X has column names.
         """
         table = self.table
+        if label is not None and self.level_at:
+            table = table.copy()
+            for position, part in zip(self.level_at, label if len(self.level_at) > 1 else (label,), strict=True):
+                table[position] = _constant(part, None, len(table))
         if label is not None and self.group_column is not None:
             table = table.copy()
             kinds = getattr(self.group_column.dtype, "categories", None)
@@ -90,7 +97,7 @@ class Grid:
         """Return the rows from which the grid was made, with the other columns held, but for the group column."""
         table = self.table.iloc[np.zeros(len(self.column), dtype=np.intp)].reset_index(drop=True)
         table[self.position] = self.column.reset_index(drop=True)
-        if self.group_at is not None and self.group_column is not None:
+        if isinstance(self.group_at, int) and self.group_column is not None:
             table[self.group_at] = self.group_column.reset_index(drop=True)
         return table.to_numpy() if self.names is None else table.set_axis(self.names, axis=1)
 
@@ -113,7 +120,15 @@ def columns_of_model(model: Any, X: Any) -> Any:
     return X[list(model.feature_names_in_)] if design_of(model) is not None and column_names(X) is not None else X
 
 
-def grid_of(X: Any, feature: Any, *, n_points: int, at: Mapping[Any, Any] | None, group_key: Any) -> Grid:
+def grid_of(
+    X: Any,
+    feature: Any,
+    *,
+    n_points: int,
+    at: Mapping[Any, Any] | None,
+    group_key: Any,
+    level_columns: Sequence[str] = (),
+) -> Grid:
     """Return a grid over the range of a column, with the others at their mean or most frequent value, or at given values.
 
     Parameters
@@ -126,8 +141,10 @@ def grid_of(X: Any, feature: Any, *, n_points: int, at: Mapping[Any, Any] | None
         Number of rows of the grid if the column holds numbers.
     at : dict or None
         Values of other columns, by name or position.
-    group_key : str, int or None
-        Name or position of the group column.
+    group_key : str, int, tuple of str or None
+        Name or position of the group column, or the names of the columns of labels if there are several.
+    level_columns : sequence of str, default=()
+        Names of the columns of labels of the factor whose levels are shown, if there are several columns of labels.
 
     Returns
     -------
@@ -141,11 +158,14 @@ def grid_of(X: Any, feature: Any, *, n_points: int, at: Mapping[Any, Any] | None
     """
     table, names = _table_of(X)
     here = _position(feature, table, names, "feature")
-    group_at = None if group_key is None else _position(group_key, table, names, "group_feature")
-    if here == group_at:
+    keys = group_key if isinstance(group_key, tuple) else () if group_key is None else (group_key,)
+    of_labels = tuple(_position(key, table, names, "group_feature") for key in keys)
+    group_at = of_labels[0] if of_labels and not isinstance(group_key, tuple) else None
+    if here in of_labels:
         raise ValueError(f"feature={feature!r} is the group column. Choose its groups with show_groups.")
     given = {_position(key, table, names, "at"): value for key, value in (at or {}).items()}
-    for position, reason in ((here, "the feature itself"), (group_at, "the group column, whose groups show_groups chooses")):
+    group_columns = [(position, "the group column, whose groups show_groups chooses") for position in of_labels]
+    for position, reason in [(here, "the feature itself"), *group_columns]:
         if position in given:
             raise ValueError(f"at must hold values of other columns; found {_name(names, position)!r}, {reason}.")
     column = table[here]
@@ -160,6 +180,9 @@ def grid_of(X: Any, feature: Any, *, n_points: int, at: Mapping[Any, Any] | None
             columns[position] = values
         elif position == group_at:
             columns[position] = _constant(_most_frequent(series), series, len(values))
+        elif position in of_labels:
+            # Rows without labels are those of the population.
+            columns[position] = pd.Series([None] * len(values), dtype=object)
         else:
             value = given[position] if position in given else _typical(series)
             columns[position] = _constant(value, None if _is_number(series) else series, len(values))
@@ -176,7 +199,8 @@ def grid_of(X: Any, feature: Any, *, n_points: int, at: Mapping[Any, Any] | None
         group_column=None if group_at is None else table[group_at],
         table=pd.DataFrame({position: columns[position] for position in range(table.shape[1])}),
         names=names,
-        group_at=group_at,
+        group_at=group_at if group_at is not None else of_labels or None,
+        level_at=tuple(position for position in of_labels if names is not None and names[position] in level_columns),
         spread=spread,
         position=here,
     )

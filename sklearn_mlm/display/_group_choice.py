@@ -10,13 +10,14 @@ from sklearn.utils import check_random_state
 
 from .._inputs import column_names, is_whole
 from .._typing import GroupedFit, Positions, RandomState
+from ..likelihood._factor_fit import FactorView
 from ..likelihood._mixed_fit import MixedEffectsFit
 from ..moments._labels import encode
 from ._random_columns import levels_of_groups
 from ._style import MAX_COLORED
 
 
-def group_key(last: Any, direct: bool, X: Any) -> str | int | None:
+def group_key(last: Any, direct: bool, X: Any) -> Any:
     """Return the name or position of the group column in X, if it has one that is known.
 
     Parameters
@@ -30,9 +31,11 @@ def group_key(last: Any, direct: bool, X: Any) -> str | int | None:
 
     Returns
     -------
-    key : str, int or None
-        The name or position.
+    key : str, int, tuple of str or None
+        The name or position; the names of the columns of labels if the model has several.
     """
+    if isinstance(several := last.group_column(X), tuple):
+        return several
     key: str | int | None = getattr(last, "group_feature", None)
     if isinstance(key, str):
         names = column_names(X)
@@ -43,19 +46,54 @@ def group_key(last: Any, direct: bool, X: Any) -> str | int | None:
 def labels_in(groups: Any, fit: GroupedFit) -> Any:
     """Return the labels of rows: the column of a frame that the grouping factor names, or else the groups as they are."""
     names = None if isinstance(groups, str) else column_names(groups)
+    columns = label_columns_of(fit)
+    if columns and names is not None and set(columns) <= set(names):
+        return groups[columns[0]] if len(columns) == 1 else list(zip(*(groups[name] for name in columns), strict=True))
     return groups if names is None or fit.group_name not in list(names) else groups[fit.group_name]
 
 
 def refuse_columns_of_groups(fit: GroupedFit) -> None:
     """Raise a ValueError if a column has random coefficients but is not in X, along whose columns a picture is drawn."""
     # With a formula all columns are in the data.
-    if not isinstance(fit, MixedEffectsFit) or not fit.options.n_random_only or fit.design is not None:
+    if not isinstance(fit, MixedEffectsFit | FactorView) or not fit.options.n_random_only or fit.design is not None:
         return
     names = fit.moments.shown_names[-fit.options.n_random_only :]
     raise ValueError(
         f"The model has random coefficients of {', '.join(map(repr, names))}, which fit found in groups and not in X. The "
         "picture is drawn along the columns of X: fit a model with these columns in X."
     )
+
+
+def label_columns_of(fit: GroupedFit) -> tuple[str, ...]:
+    """Return the columns whose labels are the levels of a factor, if the model has several columns of labels."""
+    return tuple(fit.random_terms[0].label_columns) if isinstance(fit, FactorView) else ()
+
+
+def groups_of_level(fit: GroupedFit, label: Any, n_rows: int) -> Any:
+    """Return group labels of rows of one level, as `predict` takes them; the labels of other factors are missing.
+
+    Parameters
+    ----------
+    fit : GroupedFit
+        The fit.
+    label : object
+        The label; a tuple of labels of the columns of labels if there are several.
+    n_rows : int
+        Number of rows.
+
+    Returns
+    -------
+    groups : pandas.Index or pandas.DataFrame
+        A frame if the model has several columns of labels.
+    """
+    if not isinstance(fit, FactorView):
+        # An index keeps the type of the label.
+        return fit.labels[fit.labels.get_indexer([label])].repeat(n_rows)
+    frame = pd.DataFrame({name: pd.Series([None] * n_rows, dtype=object) for name in fit.fit.known.cells.names})
+    columns = label_columns_of(fit)
+    for name, part in zip(columns, label if len(columns) > 1 else (label,), strict=True):
+        frame[name] = part
+    return frame
 
 
 def spread_groups(fit: GroupedFit, show_groups: Any) -> Positions:
@@ -107,12 +145,18 @@ def sampled_groups(
     return np.sort(check_random_state(random_state).choice(present, wanted, replace=False))
 
 
+def flat_labels(labels: pd.Index) -> pd.Index:
+    """Return labels in an index of one level, with tuples for combinations of labels."""
+    return labels.to_flat_index().rename(":".join(map(str, labels.names))) if labels.nlevels > 1 else labels
+
+
 def _positions_of(fit: GroupedFit, show_groups: Any) -> Positions:
     """Return the positions of the groups with these labels, each once."""
     if isinstance(show_groups, str | bool | float) or np.ndim(show_groups) == 0:
         raise ValueError(f"show_groups must be a list of labels, or a number of groups; found {show_groups!r}.")
     labels = list(show_groups)
-    found = encode(labels, fit.labels) if labels else np.empty(0, dtype=np.intp)
+    # Levels of combinations of labels are tuples.
+    found = encode(labels, flat_labels(fit.labels)) if labels else np.empty(0, dtype=np.intp)
     if (found < 0).any():
         unknown = [label for label, at in zip(labels, found, strict=True) if at < 0]
         raise ValueError(

@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike
 
 from .._inputs import check_choice, is_whole
 from .._typing import Floats, RandomState
-from ..inference._fits import GroupedModel, grouped_fit_of, last_step, no_outcome, outcome_or_none
+from ..inference._fits import GroupedModel, factor_fit_of, last_step, no_outcome, outcome_or_none
 from ..moments._labels import MISSING
 from ..moments._rows import check_containers
 from ._display import Display
 from ._grid import columns_of_model, grid_of
-from ._group_choice import group_key, labels_in, refuse_columns_of_groups, sampled_groups
+from ._group_choice import flat_labels, group_key, label_columns_of, labels_in, refuse_columns_of_groups, sampled_groups
 from ._lines_of_groups import LinesOfGroups
 from ._style import (
     BLUE,
@@ -160,6 +160,7 @@ class GroupLinesDisplay(Display):
         *,
         feature: str | int,
         kind: Kind = "panels",
+        factor: str | None = None,
         show_groups: Any = None,
         n_points: int = 100,
         at: Mapping[Any, Any] | None = None,
@@ -186,6 +187,8 @@ class GroupLinesDisplay(Display):
         kind : {"panels", "together"}, default="panels"
             "panels": a panel for each group, in the order of the slopes by the model. "together": the lines of all groups,
             those of least squares beside those of the model, each over the range of the group's rows.
+        factor : str or None, default=None
+            The grouping factor whose levels are shown; needed if the model has several.
         show_groups : int, array-like of labels or None, default=None
             Labels of the groups to show, or the size of a random sample of the groups of the rows. None shows all groups up
             to 20 panels, or 500 lines together, and a sample of 12, or 200, if there are more. There are 30 panels at most.
@@ -215,7 +218,7 @@ class GroupLinesDisplay(Display):
             If X has no such column, if it does not vary or is not numeric, if a group is unknown or no row is of a group
             that the model knows, if there are too many panels, or if a column with random coefficients is not in X.
         """
-        fit = grouped_fit_of(model)
+        fit = factor_fit_of(model, factor)
         refuse_columns_of_groups(fit)
         check_choice("kind", kind, get_args(Kind))
         if not is_whole(n_points, least=2):
@@ -226,15 +229,17 @@ class GroupLinesDisplay(Display):
         if outcome is None:
             raise no_outcome(model)
         X = columns_of_model(last, X)
-        grid = grid_of(X, feature, n_points=int(n_points), at=at, group_key=group_key(last, last is model, X))
+        key = group_key(last, last is model, X)
+        grid = grid_of(X, feature, n_points=int(n_points), at=at, group_key=key, level_columns=label_columns_of(fit))
         if grid.categorical:
             raise ValueError(f"feature={feature!r} does not hold numbers, along which a line could be drawn.")
-        rows = LinesOfGroups(model, fit, grid, X, outcome, labels_in(groups, fit), sample_weight)
+        of_rows = groups if label_columns_of(fit) else labels_in(groups, fit)
+        rows = LinesOfGroups(model, fit, grid, X, outcome, of_rows, sample_weight)
         if not len(rows.present):
             raise ValueError("No row is of a group that the model knows. Pass rows of groups that it knows.")
         shown = sampled_groups(fit, show_groups, rows.present, _ALL[kind], _SAMPLED[kind], random_state)
         _check_panels(kind, len(shown))
-        labels = fit.labels.take(shown)
+        labels = flat_labels(fit.labels).take(shown)
         group_name, outcome_name = names_of(fit)
         display = cls(
             values=grid.values,

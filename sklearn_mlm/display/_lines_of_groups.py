@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from .._typing import Floats, GroupedFit, Positions
 from ..inference._fits import GroupedModel, last_step, locate_all
+from ..likelihood._factor_fit import FactorView
 from ..moments._labels import MISSING
 from ..moments._rows import as_weights
 from ._grid import Grid
@@ -56,6 +57,7 @@ class LinesOfGroups:
         check_consistent_length(grid.column, outcome)
         last, rows = last_step(model, X)
         rows, codes = locate_all(last, rows, groups)
+        codes = codes[:, fit.position] if isinstance(fit, FactorView) else codes
         held = self._predictors(grid.held_rows())
         if grid.held:
             population = np.full(len(codes), MISSING)

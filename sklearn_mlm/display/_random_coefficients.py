@@ -10,9 +10,11 @@ import pandas as pd
 
 from .._inputs import check_choice, check_level
 from .._typing import FittedModel, Floats
-from ..inference._fits import mixed_fit_of
+from ..inference._fits import factor_fit_of
+from ..likelihood._factor_fit import FactorView
 from ..likelihood._mixed_fit import MixedEffectsFit
 from ._display import Display
+from ._group_choice import flat_labels
 from ._random_columns import coefficient_text, coefficients_of, fixed_effects_of, own_coefficients
 from ._style import (
     BLUE,
@@ -136,6 +138,7 @@ class RandomCoefficientsDisplay(Display):
         cls,
         model: FittedModel,
         *,
+        factor: str | None = None,
         coefficients: Sequence[str] | None = None,
         scale: Scale = "deviation",
         regions: Sequence[float] = (0.5, 0.95),
@@ -149,6 +152,8 @@ class RandomCoefficientsDisplay(Display):
         ----------
         model : MixedEffectsRegressor
             A fitted model with two random coefficients or more, or a pipeline or search that ends in one.
+        factor : str or None, default=None
+            The grouping factor whose levels are shown; needed if the model has several.
         coefficients : sequence of two str, default=None
             Names of the coefficients on the horizontal and on the vertical axis, such as ("(Intercept)", "x"). None takes
             the first two.
@@ -177,9 +182,9 @@ class RandomCoefficientsDisplay(Display):
         ValueError
             If `coefficients` are not two random coefficients of the model, or a probability is not between 0 and 1.
         """
-        fit = mixed_fit_of(model)
-        names = coefficients_of(fit) if isinstance(fit, MixedEffectsFit) else ()
-        if not isinstance(fit, MixedEffectsFit) or len(names) < 2:
+        fit = factor_fit_of(model, factor)
+        names = coefficients_of(fit) if isinstance(fit, MixedEffectsFit | FactorView) else ()
+        if not isinstance(fit, MixedEffectsFit | FactorView) or len(names) < 2:
             raise TypeError(
                 "model must have two random coefficients, as MixedEffectsRegressor(random_effects='(1 + x | group)') has; "
                 "found a single one. RandomEffectsDisplay shows it."
@@ -190,7 +195,7 @@ class RandomCoefficientsDisplay(Display):
             _check_region(region)
         at = [names.index(name) for name in pair]
         fixed = fixed_effects_of(fit)
-        index = fit.labels.rename(fit.group_name)
+        index = flat_labels(fit.labels).rename(fit.group_name)
         group_name, outcome_name = names_of(fit)
         display = cls(
             estimates=pd.DataFrame(fit.random_effects[:, at], index=index, columns=pair),

@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 
 from .._typing import Floats, GroupedFit
+from ..likelihood._factor_fit import FactorView
 from ..likelihood._fit import Fit
 from ..likelihood._mixed_fit import MixedEffectsFit
 from ..likelihood._random_terms import INTERCEPT
@@ -25,7 +26,7 @@ def coefficients_of(fit: GroupedFit) -> tuple[str, ...]:
 
 def fixed_effects_of(fit: GroupedFit) -> list[float]:
     """Return the fixed effects of the columns with random coefficients; 0 for a column that has none."""
-    return [float(part) for part in fit.fixed_parts] if isinstance(fit, MixedEffectsFit) else [fit.intercept]
+    return [float(part) for part in fit.fixed_parts] if isinstance(fit, MixedEffectsFit | FactorView) else [fit.intercept]
 
 
 def coefficient_text(name: str, outcome_name: str, *, absolute: bool, of: str = "") -> str:
@@ -56,13 +57,13 @@ def coefficient_text(name: str, outcome_name: str, *, absolute: bool, of: str = 
 
 def levels_of_groups(fit: GroupedFit) -> Floats:
     """Return the deviation of each group from the population at the mean of all rows, in units of y."""
-    if not isinstance(fit, MixedEffectsFit):
+    if not isinstance(fit, MixedEffectsFit | FactorView):
         return np.asarray(cast(Fit, fit).random_effects)
     mean, _ = fit.moments.total_scatter
     return np.asarray(fit.random_effects @ np.array([1.0 if at is None else mean[at] for at in _columns_of(fit)]))
 
 
-def own_coefficients(fit: MixedEffectsFit) -> Floats:
+def own_coefficients(fit: MixedEffectsFit | FactorView) -> Floats:
     """Return the random coefficients that least squares gives each group from its rows alone, from the record of the fit.
 
     They are the deviations b from the fixed effects that minimise the sum of squares of y - X beta - Z_j b over the rows of
@@ -95,7 +96,7 @@ def own_coefficients(fit: MixedEffectsFit) -> Floats:
     return own[: len(fit.labels)]
 
 
-def factors_of_groups(fit: MixedEffectsFit, about: Floats) -> tuple[Floats, Floats]:
+def factors_of_groups(fit: MixedEffectsFit | FactorView, about: Floats) -> tuple[Floats, Floats]:
     """Return what the rows of each group say of its coefficients: a factor of the columns, and y - X beta along it.
 
     Parameters
@@ -130,7 +131,8 @@ def factors_of_groups(fit: MixedEffectsFit, about: Floats) -> tuple[Floats, Floa
     return z, np.column_stack([first, factors @ beta])
 
 
-def _columns_of(fit: MixedEffectsFit) -> tuple[int | None, ...]:
+def _columns_of(fit: MixedEffectsFit | FactorView) -> tuple[int | None, ...]:
     """Return the position of the column of each random coefficient; None for the intercept."""
     # Steps of a pipeline may have renamed the columns since the coefficients were named.
-    return fit.criterion.coordinates.design.columns
+    columns = fit.criterion.coordinates.design.columns
+    return tuple(columns[at] for at in fit.positions) if isinstance(fit, FactorView) else columns

@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 
 from .._inputs import check_choice, check_level, is_whole
 from .._typing import FittedModel
-from ..inference._fits import grouped_fit_of
+from ..inference._fits import factor_fit_of
 from ..inference._random_effects import random_effects_table
 from ._display import Display
+from ._group_choice import flat_labels
 from ._random_columns import coefficient_text, coefficients_of, fixed_effects_of
 from ._style import (
     BLUE,
@@ -138,6 +139,7 @@ class RandomEffectsDisplay(Display):
         model: FittedModel,
         *,
         kind: Kind = "hist",
+        factor: str | None = None,
         coefficient: str | None = None,
         scale: Scale = "deviation",
         level: float = 0.95,
@@ -155,6 +157,8 @@ class RandomEffectsDisplay(Display):
             "hist": a histogram, with the normal distribution of the true effects under the model. "caterpillar": the
             estimates in ascending order, with intervals. "qq": the estimates against normal quantiles; each estimate is
             divided by the square root of its reliability, so that all have the same variance whatever the group's size.
+        factor : str or None, default=None
+            The grouping factor whose levels are shown; needed if the model has several.
         coefficient : str, default=None
             Name of the random coefficient to show, such as "(Intercept)" or that of a column. None shows all, each in a
             panel.
@@ -194,10 +198,12 @@ class RandomEffectsDisplay(Display):
         'intercept of each school in math (EB estimate)'
         >>> plt.close(display.figure_)
         """
-        return cls._undrawn(model, level, coefficient).plot(ax, kind=kind, scale=scale, extremes=extremes, bins=bins)
+        return cls._undrawn(model, level, coefficient, factor).plot(ax, kind=kind, scale=scale, extremes=extremes, bins=bins)
 
     @classmethod
-    def _undrawn(cls, model: FittedModel, level: float = 0.95, coefficient: str | None = None) -> Self:
+    def _undrawn(
+        cls, model: FittedModel, level: float = 0.95, coefficient: str | None = None, factor: str | None = None
+    ) -> Self:
         """Return the display of a fitted model, not drawn.
 
         Parameters
@@ -208,20 +214,25 @@ class RandomEffectsDisplay(Display):
             Confidence level of the intervals.
         coefficient : str, default=None
             Name of a random coefficient; None takes all.
+        factor : str or None, default=None
+            The grouping factor whose levels are shown; needed if the model has several.
 
         Returns
         -------
         display : RandomEffectsDisplay
             The display.
         """
-        fit = grouped_fit_of(model)
+        fit = factor_fit_of(model, factor)
         check_level(level)
         names = list(coefficients_of(fit))
         if coefficient is not None and coefficient not in names:
             raise ValueError(f"coefficient must be one of {', '.join(map(repr, names))}; found {coefficient!r}.")
         sd = pd.Series(np.sqrt(fit.random_covariance.diagonal()), index=names)
         fixed = pd.Series(fixed_effects_of(fit), index=names)
-        table = random_effects_table(model, level)
+        table = random_effects_table(model, level, factor=factor)
+        if fit.labels.nlevels > 1:
+            labels = flat_labels(fit.labels).repeat(len(names))
+            table.index = pd.MultiIndex.from_arrays([labels, table.index.get_level_values(-1)])
         table.index = table.index.set_names([fit.group_name, *table.index.names[1:]])
         display = cls(table=table, group_sd=sd, intercept=fixed, level=level, outcome_name=label_text(fit.outcome_name))
         if len(names) == 1:

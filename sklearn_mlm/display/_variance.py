@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
 from .._inputs import check_choice, check_level
-from ..inference._fits import GroupedModel, random_intercept_fit_of
+from ..inference._fits import GroupedModel, grouped_fit_of, random_intercept_fit_of
 from ..inference._intervals import plausible_values_range
 from ..inference._profile import icc_of_ratio, ratio_limits
 from ..inference._shares import r2
+from ..likelihood._factor_fit import FactorFit
 from ._display import Display
-from ._style import BLUE, DARK, GREY, ORANGE, PALE, SKY, VERMILION, axes_for, names_of, percent, plural, short, text_color
+from ._style import (
+    BLUE,
+    DARK,
+    GREY,
+    ORANGE,
+    PALE,
+    SKY,
+    VERMILION,
+    axes_for,
+    label_text,
+    names_of,
+    percent,
+    plural,
+    short,
+    text_color,
+)
 
 Kind = Literal["shares", "range", "profile"]
 
@@ -62,6 +79,8 @@ class VarianceDisplay(Display):
         Whether the model has predictors.
     group_name, outcome_name : str
         Names of the groups and of y, for the labels.
+    factor_names : sequence of str
+        Names of several grouping factors, whose shares are shown one by one.
 
     Attributes
     ----------
@@ -114,6 +133,7 @@ class VarianceDisplay(Display):
         predictors: bool = False,
         group_name: str = "group",
         outcome_name: str = "y",
+        factor_names: Sequence[str] = (),
     ):
         self.shares = shares
         self.intercept = intercept
@@ -129,6 +149,7 @@ class VarianceDisplay(Display):
         self.predictors = predictors
         self.group_name = group_name
         self.outcome_name = outcome_name
+        self.factor_names = tuple(factor_names)
 
     @classmethod
     def from_estimator(cls, model: GroupedModel, *, kind: Kind = "shares", level: float = 0.95, ax: Any = None) -> Self:
@@ -136,10 +157,11 @@ class VarianceDisplay(Display):
 
         Parameters
         ----------
-        model : RandomInterceptRegressor
-            A fitted model, or a pipeline or search that ends in one.
+        model : RandomInterceptRegressor or MixedEffectsRegressor
+            A fitted model, or a pipeline or search that ends in one. In a `MixedEffectsRegressor` either the intercept alone
+            varies, or there are several grouping factors.
         kind : {"shares", "range", "profile"}, default="shares"
-            The kind of picture.
+            The kind of picture; "shares" if there are several grouping factors.
         level : float, default=0.95
             Level of the plausible values range and of the confidence interval of the ICC.
         ax : matplotlib Axes, default=None
@@ -159,6 +181,10 @@ class VarianceDisplay(Display):
         """
         from scipy import stats
 
+        several = grouped_fit_of(model)
+        if isinstance(several, FactorFit):
+            check_choice("kind", kind, ("shares",))
+            return cls._of_factors(several, model).plot(ax)
         fit = random_intercept_fit_of(model, instead=_INSTEAD)
         check_level(level)
         tau2, sigma2, criterion = fit.group_variance, fit.residual_variance, fit.criterion()
@@ -197,6 +223,28 @@ class VarianceDisplay(Display):
         )
         return display.plot(ax, kind=kind)
 
+    @classmethod
+    def _of_factors(cls, fit: FactorFit, model: GroupedModel) -> Self:
+        """Return the display of a model of several grouping factors, which has a share for each."""
+        shares = r2(model)
+        nothing = np.zeros(0)
+        return cls(
+            shares={str(name): float(share) for name, share in shares.drop(["marginal", "conditional"]).items()},
+            intercept=fit.intercept,
+            group_sd=float(np.sqrt(sum(fit.random_variances))),
+            residual_sd=float(np.sqrt(fit.residual_variance)),
+            plausible_range=(np.nan, np.nan),
+            icc=np.nan,
+            profile=(nothing, nothing),
+            icc_limits=(np.nan, np.nan),
+            threshold=np.nan,
+            reml=fit.reml,
+            predictors=len(fit.slopes) > 0,
+            group_name=fit.group_name,
+            outcome_name=names_of(fit)[1],
+            factor_names=fit.factor_names,
+        )
+
     def plot(self, ax: Any = None, *, kind: Kind = "shares") -> Self:
         """Draw one of the pictures.
 
@@ -230,6 +278,14 @@ class VarianceDisplay(Display):
             "fixed_within": ("predictors, within groups", ORANGE, DARK),
             "residual": (f"{unexplained}within groups", PALE, DARK),
         }
+        if self.factor_names:
+            colors = [(BLUE, "white"), (VERMILION, "white"), (SKY, DARK), (DARK, "white"), (GREY, "white")]
+            of_factors = {
+                name: (f"{unexplained}between {plural(label_text(name))}", *colors[at % len(colors)])
+                for at, name in enumerate(self.factor_names)
+            }
+            residual = "unexplained, rows" if self.predictors else "rows"
+            parts = {"fixed": ("predictors", ORANGE, DARK), **of_factors, "residual": (residual, PALE, DARK)}
         bars: list[Any] = []
         start = 0.0
         for name, (label, color, contrast) in parts.items():
@@ -252,6 +308,8 @@ class VarianceDisplay(Display):
         self.ax_.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
         self.ax_.spines[["top", "right", "left"]].set_visible(False)
         self.ax_.legend(loc="upper left", ncols=2, frameon=False, fontsize="small", borderaxespad=0.0)
+        if self.factor_names:
+            return
         low, high = self._range()
         condition = ", all predictors 0" if self.predictors else ""
         title = f"Plausible values range: {percent(self.level)} of the groups' intercepts from {low} to {high}{condition}"

@@ -12,7 +12,7 @@ import pandas as pd
 
 from .._typing import Floats
 from ..moments._cells import Cells, CellScatter
-from ..moments._labels import positions
+from ..moments._labels import MISSING, positions
 from ..moments._moments import Moments
 from ..moments._scatter import Scatter
 from ..moments._scatter_merging import merged_groups
@@ -145,6 +145,16 @@ class FactorFit(RandomEffectsFit):
         scale = self.criterion.coordinates.y_scale
         return [scale * each[:, :, 0] @ g for each, g in zip(self._gradients, self.equations.covariances, strict=True)]
 
+    @property
+    def mean_covariance_of_errors(self) -> float:
+        """The mean over the rows of the conditional variance of the sum of their effects, in units of y squared.
+
+        That is sigma2 tr(Z (S + G^-1)^-1 Z') / n = sigma2 tr(G H) / n.
+        """
+        g = self.optimum.factor @ self.optimum.factor.T
+        weight = float(self.moments.counts.sum())
+        return self._unit_variance * float((g * self.optimum.evaluation.sums.h[0]).sum()) / weight
+
     # ---- rows
 
     @cached_property
@@ -251,7 +261,7 @@ class FactorView:
         return replace(self.fit.options, terms=tuple(self.random_terms))
 
     @property
-    def _coefficients(self) -> list[int]:
+    def positions(self) -> list[int]:
         """Positions of its random coefficients."""
         return list(self.fit.criterion.factors[self.position].coefficients)
 
@@ -267,24 +277,30 @@ class FactorView:
     @property
     def random_covariance(self) -> Floats:
         """Covariance of its random coefficients, in units of y squared."""
-        at = self._coefficients
+        at = self.positions
         return np.asarray(self.fit.random_covariance[np.ix_(at, at)])
 
     @property
     def fixed_parts(self) -> np.ndarray:
         """The fixed effect of the column of each of its coefficients, 0 if there is none."""
-        return np.asarray(self.fit.fixed_parts[self._coefficients])
+        return np.asarray(self.fit.fixed_parts[self.positions])
 
     @property
     def _turn(self) -> Floats:
         """The matrix that takes its effects in the coordinates to effects of the columns, with the intercept at 0."""
         columns = list(self.fit.criterion.coordinates.factor_columns[self.position])
-        return np.asarray(self.fit.turn_from_origin[np.ix_(self._coefficients, columns)])
+        return np.asarray(self.fit.turn_from_origin[np.ix_(self.positions, columns)])
 
     @cached_property
     def random_effects(self) -> np.ndarray:
         """Empirical-Bayes estimates of its random coefficients, of shape (n_levels, n_random)."""
         return np.asarray(self.fit.effects_in_coordinates[self.position] @ self._turn.T)
+
+    def predict(self, X: Any, codes: np.ndarray) -> np.ndarray:
+        """Return predicted means of rows in levels of this factor, without the effects of others."""
+        all_codes = np.full((len(codes), len(self.fit.factor_names)), MISSING)
+        all_codes[:, self.position] = codes
+        return self.fit.predict(X, all_codes)
 
     @cached_property
     def conditional_covariances(self) -> Floats:
