@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
 from .._inputs import column_names
+from ..likelihood._random_terms import parse_random_effects
 from ..models._base import POPULATION, GroupedRegressor
 from ..models._effect_frames import covariance_frame, of_factors
 from ..models._label_columns import codes_of_labels, split_label_columns
@@ -99,6 +101,24 @@ class FrameRegressor(GroupedRegressor):
         if names is None or not wanted or not set(wanted) <= set(names):
             return None
         return wanted[0] if len(wanted) == 1 else wanted
+
+    def groupings(self, groups: Any = None) -> dict[str, tuple[str, ...]]:
+        """Return the columns of labels of each grouping factor of the formula.
+
+        Parameters
+        ----------
+        groups : array-like, data frame or None, default=None
+            Not used: the columns are those of the data.
+
+        Returns
+        -------
+        groupings : dict of str to tuple of str
+            The columns by the name of the factor; empty if the formula cannot be read.
+        """
+        bars = [part.split(")")[0] for part in str(self.formula).split("|")[1:] if part]
+        with suppress(ValueError):
+            return {term.factor: term.label_columns for bar in bars for term in parse_random_effects(f"(1 | {bar})")}
+        return {}
 
     def locate(self, X: Any, groups: Any = None) -> tuple[Any, np.ndarray]:
         """Return the columns of the model matrix of new rows, and the position of each row's group in `groups_`.
@@ -202,9 +222,7 @@ class FrameRegressor(GroupedRegressor):
         """Return the columns that hold the groups: of the fit, or of the formula if there is none."""
         if hasattr(self, "fit_"):
             return self._design.factor
-        bars = [part.split(")")[0] for part in str(self.formula).split("|")[1:] if part]
-        names = [name.strip().strip("`") for bar in bars for name in bar.replace("/", ":").split(":")]
-        return tuple(dict.fromkeys(names))
+        return tuple(dict.fromkeys(name for grouping in self.groupings().values() for name in grouping))
 
     def _located(
         self, data: Any, columns: Mapping[str, DataColumn], rows: np.ndarray, groups: Any

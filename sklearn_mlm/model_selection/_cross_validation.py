@@ -22,6 +22,7 @@ from ..models._group_column import split_group_column
 from ..models._pooled_ols import pooled
 from ..moments._labels import as_array, as_labels, factorize
 from ..moments._rows import as_weights, check_containers
+from ._factor_folds import factor_splits
 from ._routing import parts_of, request_groups, takes_groups
 from ._scorers import GroupScorer, Metric, make_group_scorer
 
@@ -61,8 +62,9 @@ def cross_validate_groups(
         Predictors; None for the null model.
     y : array-like of shape (n_samples,)
         Outcome.
-    groups : array-like of shape (n_samples,), default=None
-        Group labels. None takes them from the column of X that the `group_feature` of a model names.
+    groups : array-like of shape (n_samples,) or data frame, default=None
+        Group labels, or a frame of the columns of labels of several grouping factors. None takes them from the column of X
+        that the `group_feature` of a model names, or from the columns that `random_effects` names.
     cv : int, default=5
         Number of folds of rows, and of folds of groups.
     scoring : str, callable, sequence of str or dict, default=("neg_root_mean_squared_error", "r2")
@@ -87,6 +89,8 @@ def cross_validate_groups(
     table : pandas.DataFrame
         Indexed by "groups" ("known" or "new") and "model": the names, or "model" for a single one, and last "OLS", or
         "baseline" if `baseline` is given. For each metric, the mean over folds ("mean") and the standard deviation ("sd").
+        With several grouping factors, "groups" are "known", "new subject" and so on for each factor, and "all new": rows
+        whose levels of all factors are new, such as new subjects that rate new items.
 
     Raises
     ------
@@ -119,8 +123,7 @@ def cross_validate_groups(
     models = _by_name(model)
     _refuse_missing_outcome(y)
     labels = _labels(models, X, y, groups)
-    codes, levels = factorize(labels)
-    _check_folds(cv, levels)
+    splits = _splits(models, labels, cv, random_state)
     if X is None:
         X, models, baseline = _null_models(models, baseline, labels)
     contestants = dict(models)
@@ -132,10 +135,6 @@ def cross_validate_groups(
     for contestant in contestants.values():
         _check_new_groups(contestant)
     weights = None if sample_weight is None else as_weights(sample_weight, len(labels))
-    splits = {
-        "known": list(KFold(cv, shuffle=True, random_state=random_state).split(codes)),
-        "new": list(GroupKFold(cv).split(codes, groups=codes)),
-    }
     # The baseline comes first, because it is cheap and may fail.
     in_order = [name for name in contestants if name == name_of_baseline] + list(models)
     rows = {}
@@ -206,6 +205,23 @@ def _refuse_missing_outcome(y: ArrayLike | None) -> None:
         raise ValueError(f"y is missing in {missing} row(s), whose predictions no metric can judge: leave these rows out.")
 
 
+def _splits(
+    models: dict[str, BaseEstimator], labels: pd.Series | pd.DataFrame, cv: Any, random_state: RandomState
+) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+    """Return the folds of rows of known groups, and of new groups."""
+    if isinstance(labels, pd.DataFrame):
+        parts = [part for model in models.values() for part in parts_of(model) if isinstance(part, GroupedRegressor)]
+        groupings = {name: columns for part in parts for name, columns in part.groupings(labels).items()}
+        known = {name: columns for name, columns in groupings.items() if set(columns) <= set(labels.columns)}
+        return factor_splits(labels, known or {str(name): (name,) for name in labels.columns}, cv, random_state)
+    codes, levels = factorize(labels)
+    _check_folds(cv, levels)
+    return {
+        "known": list(KFold(cv, shuffle=True, random_state=random_state).split(codes)),
+        "new": list(GroupKFold(cv).split(codes, groups=codes)),
+    }
+
+
 def _check_folds(cv: Any, levels: pd.Index) -> None:
     """Raise if groups cannot be divided into so many folds."""
     if len(levels) == 1:
@@ -240,7 +256,7 @@ def _scorers(scoring: Metric | Sequence[str] | dict[str, Metric]) -> dict[str, G
 
 
 def _null_models(
-    models: dict[str, BaseEstimator], baseline: Any, labels: pd.Series
+    models: dict[str, BaseEstimator], baseline: Any, labels: pd.Series | pd.DataFrame
 ) -> tuple[pd.DataFrame, dict[str, BaseEstimator], Any]:
     """Return a frame of labels in place of X, and the models with its column as their group column."""
     for name, part in (models | {"baseline": baseline}).items():
@@ -249,6 +265,12 @@ def _null_models(
                 f"X is None, and the {name} is a {type(part).__name__}: only the models of this package can be fitted "
                 "without predictors. Pass X."
             )
+    if isinstance(labels, pd.DataFrame):
+        # The models name their columns of labels.
+        named = {
+            name: model.with_group_columns(labels) for name, model in models.items() if isinstance(model, GroupedRegressor)
+        }
+        return labels, named, baseline.with_group_columns(labels) if isinstance(baseline, GroupedRegressor) else baseline
     frame = pd.DataFrame({"groups": labels})
     if isinstance(baseline, GroupedRegressor):
         baseline = baseline.with_group_column("groups")
@@ -267,8 +289,11 @@ def _check_new_groups(model: Any) -> None:
             )
 
 
-def _labels(models: dict[str, BaseEstimator], X: Any, y: Any, groups: Any) -> pd.Series:
-    """Return the group labels: `groups`, or the group column of X if `groups` is None."""
+def _labels(models: dict[str, BaseEstimator], X: Any, y: Any, groups: Any) -> pd.Series | pd.DataFrame:
+    """Return the group labels: `groups`, or the group column of X if `groups` is None; a frame for several factors."""
+    several = _columns_of_labels(models, X, y, groups)
+    if several is not None:
+        return several
     if groups is None:
         groups = next((column for model in models.values() if (column := _group_column(model, X)) is not None), None)
         if groups is None:
@@ -283,6 +308,24 @@ def _labels(models: dict[str, BaseEstimator], X: Any, y: Any, groups: Any) -> pd
     # The labels get the index of X, because models refuse groups with another order of the index.
     index = X.index if isinstance(X, pd.DataFrame | pd.Series) and len(X) == len(y) else None
     return pd.Series(as_labels(groups, len(y)), index=index, name=name_of(groups))
+
+
+def _columns_of_labels(models: dict[str, BaseEstimator], X: Any, y: Any, groups: Any) -> pd.DataFrame | None:
+    """Return the columns of labels of models of several grouping factors; None if there is no such model."""
+    frame = X if groups is None else groups
+    names = column_names(frame)
+    if names is None:
+        return None
+    parts = [part for model in models.values() for part in parts_of(model) if isinstance(part, GroupedRegressor)]
+    groupings = [part.groupings(groups) for part in parts]
+    columns = list(dict.fromkeys(name for each in groupings for grouping in each.values() for name in grouping))
+    if len(columns) < 2 or not set(columns) <= set(names):
+        return None
+    wanted = columns if groups is None else list(names)
+    index = X.index if isinstance(X, pd.DataFrame | pd.Series) and len(X) == len(y) else None
+    return pd.DataFrame({name: pd.Series(as_array(frame[name])) for name in wanted}).set_axis(
+        pd.RangeIndex(len(y)) if index is None else index
+    )
 
 
 def _group_column(model: Any, X: Any) -> Any:

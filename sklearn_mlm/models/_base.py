@@ -127,6 +127,37 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
         """
         return self.group_feature
 
+    def groupings(self, groups: Any = None) -> dict[str, tuple[str, ...]]:
+        """Return the columns of labels of each grouping factor; empty for a model whose groups have no names.
+
+        Parameters
+        ----------
+        groups : array-like, data frame or None, default=None
+            Groups as `fit` takes them.
+
+        Returns
+        -------
+        groupings : dict of str to tuple of str
+            The columns by the name of the factor.
+        """
+        return {}
+
+    def with_group_columns(self, labels: pd.DataFrame) -> Self:
+        """Return an unfitted copy that takes the group labels from these columns of X.
+
+        Parameters
+        ----------
+        labels : pandas.DataFrame of shape (n_samples, n_columns)
+            The columns of labels.
+
+        Returns
+        -------
+        copy : GroupedRegressor
+            The unfitted copy.
+        """
+        copy: Self = clone(self)
+        return copy
+
     def with_group_column(self, name: str) -> Self:
         """Return an unfitted copy that takes the group labels from the column of X with this name.
 

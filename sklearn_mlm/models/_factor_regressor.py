@@ -7,7 +7,9 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+from sklearn.base import clone
 
+from .._inputs import column_names
 from ..likelihood._random_terms import RandomTerm
 from ..moments._cells import RowsInCells, rows_in_cells
 from ..moments._rows import GroupedRows, check_containers
@@ -62,6 +64,39 @@ class FactorRegressor(IncrementalRegressor):
         columns = label_columns(self._terms())
         of_x = columns_of_x(X, columns)
         return of_x or None if len(columns) > 1 else of_x[0] if of_x else None
+
+    def groupings(self, groups: Any = None) -> dict[str, tuple[str, ...]]:
+        """Return the columns of labels of each grouping factor.
+
+        Parameters
+        ----------
+        groups : array-like, data frame or None, default=None
+            Groups as `fit` takes them.
+
+        Returns
+        -------
+        groupings : dict of str to tuple of str
+            The columns by the name of the factor; without `random_effects`, those of a frame of groups.
+        """
+        if self.random_effects is None and column_names(groups) is None:
+            return {}
+        return {term.factor: term.label_columns for term in self._terms(groups)}
+
+    def with_group_columns(self, labels: pd.DataFrame) -> Self:
+        """Return an unfitted copy that takes the group labels from these columns of X.
+
+        Parameters
+        ----------
+        labels : pandas.DataFrame of shape (n_samples, n_columns)
+            The columns of labels.
+
+        Returns
+        -------
+        copy : FactorRegressor
+            The unfitted copy, with the random terms that these columns stand for if it has none.
+        """
+        copy: Self = clone(self)
+        return copy.set_params(random_effects=" + ".join(map(str, self._terms(labels))))
 
     def _parameters_for_group_column(self, name: str) -> dict[str, Any]:
         """Return the random terms of the factor with this name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..moments._cells import RowsInCells
 from ..moments._rows import GroupedRows
 from ._base import GroupedRegressor
 from ._mixed_effects import MixedEffectsRegressor
@@ -15,7 +16,9 @@ class _WithoutGroups(GroupedRegressor):
 
     def _check_rows(self, X: Any, y: Any, groups: Any, sample_weight: Any, **options: Any) -> GroupedRows:
         """Return the checked rows without their groups."""
-        return super()._check_rows(X, y, groups, sample_weight, **options).without_groups()
+        rows = super()._check_rows(X, y, groups, sample_weight, **options)
+        alone: GroupedRows = (rows.rows if isinstance(rows, RowsInCells) else rows).without_groups()
+        return alone
 
     def _warn_of_no_groups(self, method: str) -> None:
         """Do not warn, because the groups are left out on purpose."""
