@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotri
 
 from .._typing import Floats
+from ..moments._threads import one_thread
 from ._factor_sums import FactorSums
+from ._gram import mirrored
 from ._jets import Jet, orders
 from ._linalg import cholesky, inverse_of_lower
 from ._nested_elimination import Reduced
 
 # Roots of eigenvalues of G up to this are taken for 0.
 _NO_ROOT = 1e-7
-# Up to this size, matrices are inverted without threads.
+# Up to this size, the smaller routines of LAPACK invert a matrix.
 _ONE_THREAD = 64
+MANY_ROWS = 2_000
+"""From this size of the core on, threads of BLAS pay."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +113,7 @@ class _CoreSolver:
         self.all_alive = bool(self.alive.all())
         self.kept = np.flatnonzero(self.alive)
         self.reduced = reduced
+        self._traces: Floats | None = None
         self.own = self.scaled_own(reduced.core_own[()])
         own = self.own if self.all_alive else self.own[np.ix_(self.kept, self.kept)]
         matrix = own.copy()
@@ -125,7 +132,7 @@ class _CoreSolver:
 
     def scaled_own(self, own: Any) -> Floats:
         """Return products of the columns of the core, dense and in scaled coordinates."""
-        own = own.toarray() if hasattr(own, "toarray") else own.copy()
+        own = own.toarray()
         if all(q == 1 for _, q in self.sizes):
             scale = np.concatenate([np.full(n, scale[0, 0]) for (n, _), scale in zip(self.sizes, self.scales, strict=True)])
             own *= scale[:, None]
@@ -222,13 +229,28 @@ class _CoreSolver:
 
     def _trace(self, s: Any) -> float:
         """Return tr(Q S) for unscaled sparse products S."""
-        coo = s.tocoo()
-        rows, columns = coo.coords if hasattr(coo, "coords") else (coo.row, coo.col)
-        if self.all_alive and all(q == 1 for _, q in self.sizes):
-            scale = np.concatenate([np.full(n, one[0, 0]) for (n, _), one in zip(self.sizes, self.scales, strict=True)])
-            return float((coo.data * scale[rows]) @ (self.inverse[rows, columns] * scale[columns]))
-        scaled = self.scaled_own(s)
-        return float(np.vdot(self.inverse, scaled[np.ix_(self.kept, self.kept)]))
+        weights = s.weights_of_pairs()
+        if weights is None or s.base is not None:
+            return float(s.trace_with(self.q_matrix))
+        if self._traces is None:
+            self._traces = s.pairs.traces(self.q_matrix)
+        return float(weights @ self._traces)
+
+    @cached_property
+    def q_matrix(self) -> Floats:
+        """Q, in the columns of the core."""
+        inverse = self.inverse
+        if not self.all_alive:
+            inverse = np.zeros((len(self.alive),) * 2)
+            inverse[np.ix_(self.kept, self.kept)] = self.inverse
+        if all(q == 1 for _, q in self.sizes):
+            scale = self._scale_of_rows()
+            return np.asarray(inverse * scale[:, None] * scale)
+        return self._unscaled(np.ascontiguousarray(self._unscaled(inverse).T))
+
+    def _scale_of_rows(self) -> Floats:
+        """Return the scale of each coefficient, if each factor has a single one."""
+        return np.concatenate([np.full(n, scale[0, 0]) for (n, _), scale in zip(self.sizes, self.scales, strict=True)])
 
     def _change(self, s: Any, a: Floats) -> Floats:
         """Return S A for unscaled products S."""
@@ -283,25 +305,14 @@ def _inverse(matrix: Floats) -> tuple[Floats, float]:
         lower = cholesky(matrix) if len(matrix) else matrix
         root = inverse_of_lower(lower) if len(matrix) else matrix
         return np.asarray(root.T @ root), 2.0 * float(np.log(lower.diagonal()).sum())
-    upper, failed = dpotrf(matrix.T, lower=0, overwrite_a=1)
-    if failed:
-        raise np.linalg.LinAlgError("the equations of the core are not positive definite")
-    log_det = 2.0 * float(np.log(upper.diagonal()).sum())
-    inverse, _ = dpotri(upper, lower=0, overwrite_c=1)
-    return _filled(inverse), log_det
-
-
-def _filled(upper: Floats) -> Floats:
-    """Return a symmetric matrix from its upper triangle, in place."""
-    n = len(upper)
-    step = 512
-    for start in range(0, n, step):
-        stop = min(start + step, n)
-        upper[stop:, start:stop] = upper[start:stop, stop:].T
-        block = upper[start:stop, start:stop]
-        lower = np.tril_indices(stop - start, -1)
-        block[lower] = block.T[lower]
-    return np.ascontiguousarray(upper)
+    with one_thread() if len(matrix) < MANY_ROWS else nullcontext():
+        upper, failed = dpotrf(matrix.T, lower=0, overwrite_a=1)
+        if failed:
+            raise np.linalg.LinAlgError("the equations of the core are not positive definite")
+        log_det = 2.0 * float(np.log(upper.diagonal()).sum())
+        inverse, _ = dpotri(upper, lower=0, overwrite_c=1)
+    # The inverse of a symmetric matrix is its own transpose, so that its order in memory does not matter.
+    return mirrored(np.ascontiguousarray(inverse)), log_det
 
 
 def _turned_pairs(scale: Floats, parameters: list[tuple[int, int, int]]) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from copy import copy
 from functools import cached_property
 
@@ -13,7 +14,8 @@ from .._typing import Floats
 from ..moments._moments import Moments
 from ..moments._remainder import KnownPart
 from ..moments._scatter import Scatter
-from ._core_elimination import eliminate_core
+from ..moments._threads import one_thread
+from ._core_elimination import MANY_ROWS, eliminate_core
 from ._evaluation import Evaluation, VarianceSums, derivatives
 from ._factor_coordinates import Factor, factor_coordinates
 from ._factor_sums import FactorRows, FactorSums, factor_sums
@@ -256,7 +258,8 @@ class FactorCriterion:
         evaluation : Evaluation
             The values and derivatives.
         """
-        found = [self._evaluated(factor) for factor in factors]
+        with one_thread() if self.sums.n_core < MANY_ROWS else nullcontext():
+            found = [self._evaluated(factor) for factor in factors]
         return found[0] if len(found) == 1 else Evaluation.joined(found)
 
     @cached_property

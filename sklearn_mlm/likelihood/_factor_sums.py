@@ -10,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from .._typing import Floats, Positions
+from ._gram import LevelPairs, parts_of_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +158,11 @@ class FactorSums:
     core_xy: Floats
     xy: Floats
 
+    @cached_property
+    def pairs(self) -> LevelPairs | None:
+        """The pairs of coefficients of the core that the levels of the innermost factor meet; None if they are too many."""
+        return parts_of_rows(self.nested[0].core) if self.nested and self.core else None
+
     @property
     def n_core(self) -> int:
         """The number of random coefficients of the core."""
@@ -192,8 +198,7 @@ def factor_sums(rows: FactorRows, chain: tuple[int, ...]) -> FactorSums:
         above = chain[at + 1 :]
         local = rows.sums(factor, np.column_stack([*(rows.z[other] for other in above), rows.xy]))
         own = rows.sums(factor, rows.z[factor])
-        columns = rows.z[factor].T if core else ()
-        coupled = [(rows.indicators[factor] @ design.multiply(column[:, None]).tocsr()).tocsr() for column in columns]
+        coupled = [_coupled(rows, factor, design, column) for column in (rows.z[factor].T if core else ())]
         parents = []
         for other in above:
             inside = rows.parents(factor, other)
@@ -209,6 +214,16 @@ def factor_sums(rows: FactorRows, chain: tuple[int, ...]) -> FactorSums:
         core_xy=np.asarray(design.T @ rows.xy),
         xy=rows.xy.T @ rows.xy + rows.rest,
     )
+
+
+def _coupled(rows: FactorRows, factor: int, design: sparse.csr_array, column: Floats) -> sparse.csr_array:
+    """Return the products of a column with those of the core in each level of a factor, with sorted columns."""
+    scaled = sparse.csr_array(
+        (design.data * np.repeat(column, np.diff(design.indptr)), design.indices, design.indptr), shape=design.shape
+    )
+    coupled = (rows.indicators[factor] @ scaled).tocsr()
+    coupled.sort_indices()
+    return coupled
 
 
 def _core_design(rows: FactorRows, core: tuple[int, ...], sizes: tuple[tuple[int, int], ...]) -> sparse.csr_array:

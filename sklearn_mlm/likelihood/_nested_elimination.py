@@ -10,6 +10,7 @@ from scipy import sparse
 
 from .._typing import Floats
 from ._factor_sums import FactorSums, NestedSums
+from ._gram import Gram, gram_of, scaled_rows
 from ._group_products import basis_of
 from ._jets import Jet, Key, added, mapped, orders, product
 
@@ -26,7 +27,7 @@ class Reduced:
         [X y]' V^-1 [X y].
     core_xy : Jet of ndarray of shape (n_core, k + 1)
         Z' V^-1 [X y].
-    core_own : Jet of sparse array of shape (n_core, n_core)
+    core_own : Jet of Gram of shape (n_core, n_core)
         Z' V^-1 Z.
     log_det : Jet of float
         log det V.
@@ -100,7 +101,7 @@ def eliminate_nested(
     levels = [_Level({(): step.own}, {(): step.local}, tuple({(): each} for each in step.core)) for step in sums.nested]
     xy: Jet = {(): sums.xy}
     core_xy: Jet = {(): sums.core_xy}
-    core_own: Jet = {(): sums.core_own}
+    core_own: Jet = {(): Gram(sums.core_own)}
     log_det: Jet = {(): 0.0}
     steps = []
     for at, step in enumerate(sums.nested):
@@ -118,8 +119,10 @@ def eliminate_nested(
                 part = mapped(lambda each, a=a, w=width: each[:, a, -w:], solved)
                 core_xy = added(core_xy, product(lambda c, s: -(c.T @ s), coupled, part))
                 for b, other in enumerate(here.core):
-                    scaled = product(_scaled, mapped(lambda each, a=a, b=b: each[:, a, b], weights.q), other)
-                    core_own = added(core_own, product(lambda c, s: -(c.T @ s).tocsr(), coupled, scaled))
+                    of_pair = mapped(lambda each, a=a, b=b: each[:, a, b], weights.q)
+                    scaled = product(lambda w, c: [(w, c)], of_pair, other)
+                    pairs = sums.pairs if at == 0 else None
+                    core_own = added(core_own, product(lambda c, s, p=pairs: gram_of(c, s, p), coupled, scaled))
     return Reduced(xy, core_xy, core_own, log_det), steps
 
 
@@ -145,7 +148,7 @@ def _pass_on(levels: list[_Level], at: int, step: NestedSums, here: _Level, solv
         for b, coupled in enumerate(there.core):
             for a, of_mine in enumerate(here.core):
                 share = mapped(lambda each, a=a, c=columns.start + b: each[:, a, c], solved)
-                left = product(lambda w, c, i=indicator: -(i @ _scaled(w, c)).tocsr(), share, of_mine)
+                left = product(lambda w, c, i=indicator: -(i @ scaled_rows(w, c)).tocsr(), share, of_mine)
                 coupled = added(coupled, left)
             core.append(coupled)
         levels[next_at] = _Level(added(there.own, own), added(there.local, local), tuple(core))
@@ -235,10 +238,3 @@ def _over_levels(left: Floats, right: Floats) -> Floats:
     """Return the sum over levels of left' right."""
     width = left.shape[2]
     return np.asarray(left.reshape(-1, width).T @ right.reshape(-1, right.shape[2]))
-
-
-def _scaled(weights: Floats, rows: sparse.csr_array) -> sparse.csr_array:
-    """Return a sparse array with each row times a weight."""
-    scaled = rows.copy()
-    scaled.data = rows.data * np.repeat(weights, np.diff(rows.indptr))
-    return scaled

@@ -39,6 +39,19 @@ def threads(useful: int) -> Iterator[Pool | None]:
         _LIMITING.release()
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Limit BLAS to one thread: for matrices of a few hundred rows, threads wait for each other longer than they work."""
+    if not _LIMITING.acquire(blocking=False):
+        yield
+        return
+    try:
+        with _threadpools().select(user_api="blas").limit(limits=1):
+            yield
+    finally:
+        _LIMITING.release()
+
+
 @cache
 def _threadpools() -> ThreadpoolController:
     """Return the controller of the loaded thread pools, which takes a millisecond to find them."""
