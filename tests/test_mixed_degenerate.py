@@ -214,12 +214,13 @@ def test_a_bad_prediction_names_its_argument(case):
         ({"random_effects": "(1 + x)"}, r"random_effects .*'\)' at character 7"),
         ({"random_effects": "(1 + x | g"}, r"random_effects .*'\)' is missing at the end"),
         ({"random_effects": "(1 + x:w | g)"}, "random_effects .*is not covered: name a column of the product"),
-        ({"random_effects": "(1 | g/h)"}, "random_effects .*is not covered: a model has one grouping factor"),
+        ({"random_effects": "(1 | g/h)"}, r"labels 'h', which are neither in groups \(which has 'g'\) nor in X"),
+        ({"random_effects": "(1 | g + h)"}, "random_effects .*is not covered between factors"),
         ({"random_effects": "(1 + dose mg | g)"}, "random_effects .*'mg"),
         ({"random_effects": "(1 + x + x | g)"}, "random_effects .*occurs twice"),
         ({"random_effects": "(0 | g)"}, "random_effects .*lets no coefficient vary"),
         ({"random_effects": ""}, r"random_effects .*'\(' is missing at the end"),
-        ({"random_effects": "(1 | g) + (1 | h)"}, "several grouping factors are not covered: random_effects names g and h"),
+        ({"random_effects": "(1 | g) + (1 | h)"}, r"names the column\(s\) of labels 'h', which are neither in groups"),
         ({"random_effects": "(1 | g) + (1 + x | g)"}, r"random_effects=.*\(1 \| g\) and \(1 \+ x \| g\)"),
         ({"random_effects": "(1 + v | g)"}, "random_effects names the column 'v', which is neither in X .* nor in groups"),
         ({"random_effects": "(1 + x | h)"}, "random_effects names the factor 'h', which is a column neither of groups"),
@@ -234,10 +235,16 @@ def test_bad_parameters_are_named(parameters, message):
         model.fit(frame[["x", "w"]], frame["y"], frame[["g"]])
 
 
-def test_a_frame_of_several_columns_needs_the_name_of_one():
+def test_each_column_of_a_frame_is_a_factor_if_none_is_named():
     frame = frame_of(FIVE)
-    with pytest.raises(ValueError, match="several grouping factors are not covered: groups has 2 columns"):
+    # A column of numbers that differ from row to row is no factor.
+    with pytest.raises(ValueError, match="The factor w has a level for every row, so that its variance cannot be told"):
         MixedEffectsRegressor().fit(frame[["x"]], frame["y"], frame[["g", "w"]])
+    frame["h"] = np.arange(len(frame)) % 4
+    found = MixedEffectsRegressor().fit(frame[["x"]], frame["y"], frame[["g", "h"]])
+    named = MixedEffectsRegressor(random_effects="(1 | g) + (1 | h)").fit(frame[["x"]], frame["y"], frame[["g", "h"]])
+    assert list(found.random_effects_) == ["g", "h"]
+    assert found.criterion_ == named.criterion_
 
 
 # ---- predictors and random coefficients that depend on each other

@@ -180,8 +180,19 @@ def test_one_factor_with_slopes_among_the_cases_of_several(reference_mixed):
 
 
 @pytest.mark.parametrize("name", SEVERAL)
-def test_several_factors_are_refused_by_name(name, reference_mixed):
+def test_formulas_with_several_factors(name, reference_mixed):
     rows, case = reference_mixed("B", name)
-    with pytest.raises(NotImplementedError, match="models of several grouping factors") as raised:
-        lmer(case["formula"], rows)
-    assert all(column in str(raised.value) for column in case["group_columns"])
+    rows = rows.astype(dict.fromkeys(case["group_columns"], str))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = lmer(case["formula"], rows)
+    answer, first = case["REML"], case["REML"]["predict_first_rows"]
+    assert model.fit_.names == case["coef_names"]
+    close(model.criterion_, answer["criterion"], 1e-9)
+    close(model.fit_.coefficients, answer["beta"], 1e-7, 1e-9)
+    close(model.cov_fixed_, answer["vcov_beta"], 1e-6, 1e-10)
+    assert {frozenset(factor.split(":")) for factor in model.random_effects_} == {
+        frozenset(term["group"].split(":")) for term in case["terms"]
+    }
+    close(model.predict(rows[: len(first["population"])], groups="population"), first["population"], 1e-7)
+    close(model.predict(rows[: len(first["conditional"])]), first["conditional"], 1e-6)

@@ -163,11 +163,23 @@ def test_groups_may_be_combinations_that_read_alike():
     assert model.predict(rows[:1].assign(b="z"))[0] == pytest.approx(model.intercept_)
 
 
-def test_several_factors_do_not_exist_yet():
-    rows = two_factors()
-    for formula in ("y ~ 1 + (1 | a) + (1 | g)", "y ~ x + (1 | a/g)"):
-        with pytest.raises(NotImplementedError, match=r"models of several grouping factors .* do not exist yet"):
-            lmer(formula, rows)
+def test_several_factors_are_those_of_the_estimator():
+    rows = two_factors().assign(h=lambda frame: np.arange(len(frame)) % 5)
+    for fixed, random, columns in [
+        (["x"], "(1 | g) + (1 | h)", ["g", "h"]),
+        (["x"], "(1 + x | g) + (0 + x | h)", ["g", "h"]),
+        (["x"], "(1 | a:g)", ["a", "g"]),
+        (["x"], "(1 | a:g) + (1 | h)", ["a", "g", "h"]),
+        ([], "(1 | h/b)", ["h", "b"]),
+    ]:
+        model = lmer(f"y ~ {' + '.join(['1', *fixed])} + {random}", rows)
+        other = MixedEffectsRegressor(random_effects=random).fit(rows[fixed] if fixed else None, rows["y"], rows[columns])
+        np.testing.assert_allclose(model.criterion_, other.criterion_, rtol=1e-12, err_msg=random)
+        known = other.predict(rows[fixed] if fixed else None, groups=rows[columns])
+        np.testing.assert_allclose(model.predict(rows), known, rtol=1e-9, err_msg=random)
+    # A factor of labels that is nested in a factor of the fixed part.
+    model = lmer("y ~ a + (1 | a:g)", rows)
+    assert model.n_groups_ > 8
     with pytest.raises(ValueError, match="there is no random term"):
         lmer("y ~ x", rows)
 

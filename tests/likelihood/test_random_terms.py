@@ -50,6 +50,37 @@ def test_terms_are_joined_by_plus_in_the_order_of_the_text():
     assert parse_random_effects("(0 + x | g) + (1 | g)+(z || `a b`)") == expected
 
 
+# The columns of labels of the factors that a grouping stands for.
+GROUPINGS = {
+    "a:b": [("a", "b")],
+    "b:a": [("b", "a")],
+    "a:b:c": [("a", "b", "c")],
+    "a/b": [("a",), ("a", "b")],
+    "a / b / c": [("a",), ("a", "b"), ("a", "b", "c")],
+    "a/b:c": [("a",), ("a", "b", "c")],
+    "a:b/c": [("a", "b"), ("a", "b", "c")],
+    "`a/b`": [("a/b",)],
+    "`a:b`:`c d`": [("a:b", "c d")],
+    "`a:b`/c": [("a:b",), ("a:b", "c")],
+}
+
+
+@pytest.mark.parametrize("text", GROUPINGS)
+def test_factors_are_combinations_of_columns_and_a_slash_stands_for_a_term_each(text):
+    found = parse_random_effects(f"(1 + x || {text})")
+    assert [term.label_columns for term in found] == GROUPINGS[text]
+    assert [term.factor for term in found] == [":".join(columns) for columns in GROUPINGS[text]]
+    assert {(term.intercept, term.columns, term.correlated) for term in found} == {(True, ("x",), False)}
+    # A factor of one column has the same term as ever; a column whose name has a colon is not two columns.
+    assert [term.grouping for term in found] == [columns if len(columns) > 1 else () for columns in GROUPINGS[text]]
+    assert parse_random_effects(" + ".join(map(str, found))) == found
+
+
+def test_terms_of_several_factors_are_in_the_order_of_the_text():
+    found = parse_random_effects("(1 | item) + (x | a/b)")
+    assert [str(term) for term in found] == ["(1 | item)", "(1 + x | a)", "(1 + x | a:b)"]
+
+
 def test_coefficients_are_named_the_intercept_first():
     assert RandomTerm("g", True, ("x", "z")).coefficients == (INTERCEPT, "x", "z")
     assert RandomTerm("g", False, ("x",)).coefficients == ("x",)
@@ -83,7 +114,9 @@ def test_what_is_printed_is_what_is_parsed_whatever_the_names():
         terms = []
         for _ in range(generator.randint(1, 3)):
             columns = tuple(dict.fromkeys(name() for _ in range(generator.randint(0, 3))))
-            terms.append(RandomTerm(name(), not columns or generator.random() < 0.5, columns, generator.random() < 0.5))
+            grouping = tuple(dict.fromkeys(name() for _ in range(generator.randint(1, 3))))
+            intercept, correlated = not columns or generator.random() < 0.5, generator.random() < 0.5
+            terms.append(RandomTerm.of_grouping(grouping, intercept, columns, correlated))
         assert parse_random_effects(" + ".join(map(str, terms))) == terms
 
 
@@ -102,7 +135,8 @@ FACTOR = "stands where the name of a grouping factor should"
 SIGN = r"stands where '\+' or '-' or '\|' or '\|\|' should"
 QUOTE = "is not part of the notation; put a name with such characters between backticks"
 PRODUCT = "is not covered: name a column of the product instead"
-ONE_FACTOR = "is not covered: a model has one grouping factor, named by one column; .* join the labels into one column"
+BETWEEN = r"is not covered between factors: a/b are the factors a and a:b, and \(1 \| a\) \+ \(1 \| b\) two factors"
+TWICE = "names a factor twice"
 # What cannot be read, where that begins, and what the message says of it.
 WRONG = [
     ("", 0, r"'\(' is missing at the end"),
@@ -141,10 +175,20 @@ WRONG = [
     ("(x*z | g)", 2, PRODUCT),
     ("(x^2 | g)", 2, PRODUCT),
     ("(x/z | g)", 2, PRODUCT),
-    ("(1 | g:h)", 6, ONE_FACTOR),
-    ("(1 | g/h)", 6, ONE_FACTOR),
-    ("(1 | g + h)", 7, ONE_FACTOR),
-    ("(1 | g*h)", 6, ONE_FACTOR),
+    ("(1 | g + h)", 7, BETWEEN),
+    ("(1 | g*h)", 6, BETWEEN),
+    ("(1 | g/h + k)", 9, BETWEEN),
+    ("(1 | g:g)", 6, TWICE),
+    ("(1 | g/h/g)", 8, TWICE),
+    ("(1 | g/h:g)", 8, TWICE),
+    ("(1 | g:)", 7, FACTOR),
+    ("(1 | g/)", 7, FACTOR),
+    ("(1 | /h)", 5, FACTOR),
+    ("(1 | g//h)", 7, FACTOR),
+    ("(1 | g/1)", 7, FACTOR),
+    ("(1 | g/", 7, "the name of a grouping factor is missing at the end"),
+    ("(1 | g^h)", 6, r"stands where '\)' should"),
+    ("(1 | g/(h + k))", 7, FACTOR),
 ]
 
 

@@ -795,7 +795,7 @@ def test_bad_records_are_refused():
     record, model = records(frame, "arrays"), fit(frame)
     before = dict(vars(model))
     intercepts = RandomInterceptRegressor().fit(frame[["x"]], frame["y"], groups=frame["g"]).moments_
-    for bad, message in [(frame, "moments must be a GroupedScatter; found DataFrame"), (intercepts, "found GroupedMoments")]:
+    for bad, message in [(frame, "must be a GroupedScatter.*; found DataFrame"), (intercepts, "found GroupedMoments")]:
         with pytest.raises(TypeError, match=message):
             model.fit_moments(bad)
     with pytest.raises(ValueError, match=r"'w', which is not among the slopes of the record \('x'\)"):
