@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +22,30 @@ collect_ignore = ["types"]
 _PROJECT = Path(__file__).resolve().parents[1]
 _REFERENCE = Path(os.environ.get("SKLEARN_MLM_REFERENCE", _PROJECT.parent / "shared" / "reference"))
 _REFERENCE_MIXED = _REFERENCE.with_name("reference_mixed")
+
+# Counting the lines that run takes up to three times as long as running them. These files repeat what others run, on many
+# designs or by arithmetic of their own, so coverage is not counted while they run.
+_NOT_COUNTED = {
+    "test_accumulator.py", "test_accuracy.py", "test_criterion.py", "test_degenerate.py", "test_dense_mixed.py",
+    "test_docs.py", "test_gallery.py", "test_metamorphic.py", "test_mixed_criterion.py", "test_mixed_degenerate.py",
+    "test_mixed_optimum.py", "test_optimum.py", "test_remainder.py", "test_variance_ratio.py",
+}  # fmt: skip
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Count no lines while a test of these files runs, nor while its fixtures are made."""
+    coverage, stopped = sys.modules.get("coverage"), []
+    if coverage and item.path.name in _NOT_COUNTED:
+        # A process of pytest-xdist has two of them, the second of which counts.
+        while counting := coverage.Coverage.current():
+            counting.stop()
+            stopped.append(counting)
+    try:
+        return (yield)
+    finally:
+        for counting in reversed(stopped):
+            counting.start()
 
 
 def require(path):
