@@ -11,7 +11,7 @@ from .models import (
     ModelSummary,
     RandomInterceptRegressor,
 )
-from .moments import GroupedMoments, GroupedScatter
+from .moments import CellScatter, GroupedMoments, GroupedScatter
 
 if TYPE_CHECKING:
     from . import baselines as baselines
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .model_selection import cross_validate_groups, make_group_scorer, request_groups
 
 __all__ = [
+    "CellScatter",
     "ClusterRobustOLS",
     "Comparison",
     "DroppedColumnsWarning",

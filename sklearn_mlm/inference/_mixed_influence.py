@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,8 @@ import pandas as pd
 from .._progress import progress
 from .._typing import Floats
 from ..likelihood._identification import unidentified
+from ..likelihood._mixed_criterion import MixedCriterion
 from ..likelihood._mixed_fit import MixedEffectsFit
-from ..likelihood._mixed_fits import fit_of_mixed_criterion
 from ..moments._moments import Moments
 from ..moments._reading import rest_of
 from ..moments._remainder import KnownPart
@@ -115,10 +116,10 @@ def _changes(fit: MixedEffectsFit, record: Scatter, known: np.ndarray, pairs: li
     """
     n_effects, n_random = len(fit.names), len(fit.options.coefficients)
     gaps = [np.nan] * (3 + n_random + len(pairs) + n_effects)
-    criterion = fit.options.criterion(record)
+    criterion = cast(MixedCriterion, fit.options.criterion(record))
     if record.n_groups < 2 or criterion.n_observations <= criterion.rank or unidentified(criterion) is not None:
         return gaps
-    other = fit_of_mixed_criterion(criterion, fit.options)
+    other = MixedEffectsFit.of(criterion, fit.options)
     if not other.residual_variance > 0:
         return gaps
     leading, center = int(fit.options.fit_intercept), fit.criterion.coordinates.origin[: len(fit.slopes)]

@@ -221,7 +221,7 @@ class RowsOfModel:
     def codes_of_factor(self, factor: str | None) -> np.ndarray:
         """Return the group of each row or, in a model of several factors, its level of one of them."""
         of_factor = factor_fit_of(self._model, factor)
-        return self.codes[:, of_factor.position] if isinstance(of_factor, FactorView) else self.codes
+        return np.asarray(self.codes[:, of_factor.position] if isinstance(of_factor, FactorView) else self.codes)
 
     def positions(self, weights: np.ndarray | None) -> np.ndarray:
         """Return the positions of rows of positive weight and, with a formula, without missing values."""

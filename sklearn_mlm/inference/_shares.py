@@ -73,6 +73,13 @@ def icc(
         other = fit.residual_variance + (sum(_variances(fit)[:2]) if kind == "unadjusted" else 0.0)
         with np.errstate(invalid="ignore"):
             return np.asarray(random / (random + other))
+    return icc_of(fit, kind, model, X, groups)
+
+
+def icc_of(
+    fit: GroupedFit, kind: IccKind = "adjusted", model: Any = None, X: Any = None, groups: Any = None
+) -> float | pd.Series:
+    """Return what `icc` does for the average row of a fit record; the model finds the groups of `X`."""
     within, between, *random_parts = _variances(fit, model, X, groups)
     tau2, fixed = sum(random_parts), within + between if kind == "unadjusted" else 0.0
     total = tau2 + fit.residual_variance + fixed

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 import numpy as np
 
 from .._typing import Floats
+from ._group_factors import RandomDesign
 from ._group_products import pairs_of
 
 
@@ -130,3 +132,64 @@ def derivatives(sums: VarianceSums, hg: Floats, free: Floats, *, reml: bool, pro
         flat = c.reshape(n, len(a), k * k)
         hessian -= flat @ flat.transpose(0, 2, 1)
     return slope, (hessian + hessian.transpose(0, 2, 1)) / 2
+
+
+class CovarianceCriterion(Protocol):
+    """Minus twice a log-likelihood as a function of a relative covariance, as its optimum and inference ask for it.
+
+    `MixedCriterion` and `FactorCriterion` are such criteria; they describe the members.
+    """
+
+    design: RandomDesign
+    reml: bool
+    residual_variance: float | None
+    n_observations: float
+    degrees_of_freedom: float
+
+    @property
+    def coordinates(self) -> Any:
+        """The columns in which the criterion is computed."""
+
+    @property
+    def rank(self) -> int:
+        """Number k of independent fixed effects."""
+
+    @property
+    def n_random(self) -> int:
+        """Number q of random coefficients in the coordinates."""
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups."""
+
+    @property
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """The pairs a <= b of random coefficients."""
+
+    @property
+    def basis(self) -> Floats:
+        """For each pair, the symmetric matrix with 1 at both of its places."""
+
+    @property
+    def may_be_unbounded(self) -> bool:
+        """Whether some covariance might leave no residual."""
+
+    @property
+    def at_zero(self) -> Evaluation:
+        """The criterion without random effects."""
+
+    @property
+    def random_means_are_fixed(self) -> bool:
+        """Whether each column with a random coefficient has a fixed effect too."""
+
+    def pairs_in_blocks(self) -> list[tuple[int, int]]:
+        """Return the pairs a < b of random coefficients that are correlated."""
+
+    def crude_variances(self) -> Floats:
+        """Return crude estimates of the diagonal of G."""
+
+    def evaluate(self, factors: Floats) -> Evaluation:
+        """Return the criterion and its derivatives at several covariances."""
+
+    def triple_products(self, factor: Floats, root: Floats, basis: Floats) -> Floats:
+        """Return K' E H E' K for all E and E' of a basis of symmetric matrices."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import pandas as pd
 
 from .._typing import Floats
-from ..moments._cells import Cells, CellScatter
+from ..moments._cell_scatter import CellScatter
+from ..moments._cells import Cells
 from ..moments._labels import MISSING, positions
 from ..moments._moments import Moments
 from ..moments._scatter import Scatter
@@ -46,7 +47,8 @@ class FactorFit(RandomEffectsFit):
         if optimum.trials and optimum.best.outcome is Outcome.UNBOUNDED and not criterion.leaves_nothing:
             # The residual is small beside the random effects, but not 0.
             optimum = minimise_mixed(criterion.taken_for_bounded())
-        return cls(options, criterion.scatter, criterion.scatter, criterion, optimum, grouped)
+        scatter = cast(CellScatter, criterion.scatter)
+        return cls(options, scatter, scatter, criterion, optimum, grouped)
 
     # ---- the factors
 
@@ -210,13 +212,6 @@ class FactorFit(RandomEffectsFit):
         if codes.ndim == 2:
             return codes
         return np.broadcast_to(codes[:, None], (len(codes), len(self.factor_names))).copy()
-
-    def renamed(self, names: Sequence[str]) -> FactorFit:
-        """Return the same fit with other names of the columns."""
-        scatter, of_old = self.scatter.renamed(names), dict(zip(self.moments.shown_names, names, strict=True))
-        known = scatter if self.known is self.scatter else self.known.renamed(names)
-        terms = [replace(term, columns=tuple(of_old[name] for name in term.columns)) for term in self.options.terms]
-        return replace(self, scatter=scatter, known=known, options=replace(self.options, terms=tuple(terms)))
 
 
 @dataclass(frozen=True, eq=False)

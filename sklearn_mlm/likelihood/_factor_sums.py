@@ -166,7 +166,7 @@ class FactorSums:
     @property
     def n_core(self) -> int:
         """The number of random coefficients of the core."""
-        return self.core_xy.shape[0]
+        return len(self.core_xy)
 
     @property
     def core_slices(self) -> list[slice]:

@@ -54,8 +54,8 @@ class LevelPairs:
     def gram(self, weights: Floats) -> Floats:
         """Return the sum of the products of rows with themselves, each times a weight, of shape (n, n)."""
         n = self.rows.shape[1]
-        upper = np.bincount(self.target, self.products * weights[self.level], n * n).reshape(n, n)
-        return mirrored(upper)
+        upper: Floats = np.bincount(self.target, self.products * weights[self.level], n * n).astype(np.float64, copy=False)
+        return mirrored(upper.reshape(n, n))
 
     def traces(self, matrix: Floats) -> Floats:
         """Return r M r' for each row r and a symmetric matrix M, of shape (n_levels,)."""

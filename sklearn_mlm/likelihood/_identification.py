@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .._typing import Floats
-from ._mixed_criterion import MixedCriterion
+from ._evaluation import CovarianceCriterion
 
 # Information, relative to that of each variance by itself, that is rounding.
 _NO_INFORMATION = 1e-11
@@ -13,7 +13,7 @@ _NO_INFORMATION = 1e-11
 _COUNTS = 1e-4
 
 
-def unidentified(criterion: MixedCriterion) -> tuple[list[int], bool] | None:
+def unidentified(criterion: CovarianceCriterion) -> tuple[list[int], bool] | None:
     """Return which variances the rows cannot tell apart; None if all are identified.
 
     The covariance of y is linear in the free entries of Sigma and in sigma2. They are identified if that map has full rank:
@@ -25,7 +25,7 @@ def unidentified(criterion: MixedCriterion) -> tuple[list[int], bool] | None:
 
     Parameters
     ----------
-    criterion : MixedCriterion
+    criterion : MixedCriterion or FactorCriterion
         The criterion.
 
     Returns
@@ -64,7 +64,7 @@ def unidentified(criterion: MixedCriterion) -> tuple[list[int], bool] | None:
     return sorted(set(found.tolist())), bool(involved[-1])
 
 
-def _block_of_pairs(criterion: MixedCriterion) -> np.ndarray:
+def _block_of_pairs(criterion: CovarianceCriterion) -> np.ndarray:
     """Return the block of each pair of random coefficients; -1 if they are in different blocks."""
     block: Floats = np.full((criterion.n_random,) * 2, -1)
     for at, members in enumerate(criterion.coordinates.blocks):

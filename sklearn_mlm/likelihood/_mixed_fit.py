@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -184,10 +183,3 @@ class MixedEffectsFit(RandomEffectsFit):
     def fixed_part_variance(self, X: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the variance x' V x of the fixed part of rows, and its derivatives."""
         return self._predictor.fixed_part_variance(X, n_rows)
-
-    def renamed(self, names: Sequence[str]) -> MixedEffectsFit:
-        """Return the same fit with other names of the columns."""
-        scatter, of_old = self.scatter.renamed(names), dict(zip(self.moments.shown_names, names, strict=True))
-        known = scatter if self.known is self.scatter else self.known.renamed(names)
-        terms = [replace(term, columns=tuple(of_old[name] for name in term.columns)) for term in self.options.terms]
-        return replace(self, scatter=scatter, known=known, options=replace(self.options, terms=tuple(terms)))

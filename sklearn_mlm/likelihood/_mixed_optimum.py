@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._typing import Floats
-from ._evaluation import Evaluation
-from ._mixed_criterion import MixedCriterion
+from ._evaluation import CovarianceCriterion, Evaluation
 
 # Up to this many groups, the criterion often has several minima, and the search has several starts. The second number is
 # for random coefficients without a fixed effect, whose mean the variance has to take.
@@ -121,7 +120,7 @@ class MixedOptimum:
         return min(self.trials, key=lambda trial: trial.value)
 
 
-def minimise_mixed(criterion: MixedCriterion, starts: list[Floats] | None = None) -> MixedOptimum:
+def minimise_mixed(criterion: CovarianceCriterion, starts: list[Floats] | None = None) -> MixedOptimum:
     """Return the minimum of a criterion over all G that are positive semidefinite and 0 between blocks.
 
     The search is Newton's method on the entries of a factor of G in the basis of its eigenvectors, with the exact second
@@ -131,7 +130,7 @@ def minimise_mixed(criterion: MixedCriterion, starts: list[Floats] | None = None
 
     Parameters
     ----------
-    criterion : MixedCriterion
+    criterion : MixedCriterion or FactorCriterion
         The criterion.
     starts : list of ndarray of shape (q, q) or None, default=None
         Factors of relative covariances to start from, in the coordinates.
@@ -174,13 +173,13 @@ def _fall(factor: Floats, slope: Floats) -> float:
     return -float(np.vdot(factor, slope @ factor))
 
 
-def without_random_effects(criterion: MixedCriterion) -> MixedOptimum:
+def without_random_effects(criterion: CovarianceCriterion) -> MixedOptimum:
     """Return G = 0 as the optimum, for rows without groups."""
     q = criterion.n_random
     return MixedOptimum(np.eye(q), np.zeros(q), criterion.at_zero, np.zeros(0), [])
 
 
-def _starts(criterion: MixedCriterion) -> list[Floats]:
+def _starts(criterion: CovarianceCriterion) -> list[Floats]:
     """Return factors of relative covariances to start from, in the coordinates.
 
     The first has a crude estimate of each variance. If there are few groups, there are also multiples of the identity, each
@@ -207,7 +206,7 @@ class _Point:
     roots: Floats
 
     @classmethod
-    def of(cls, factor: Floats, criterion: MixedCriterion, n_dropped: list[int]) -> _Point:
+    def of(cls, factor: Floats, criterion: CovarianceCriterion, n_dropped: list[int]) -> _Point:
         """Return the point of a factor, of which so many directions of each block have no variance."""
         blocks = criterion.coordinates.blocks
         if len(blocks) == 1:
@@ -227,11 +226,11 @@ class _Point:
         """The factor of G."""
         return np.asarray(self.basis * self.roots)
 
-    def n_dropped(self, criterion: MixedCriterion) -> list[int]:
+    def n_dropped(self, criterion: CovarianceCriterion) -> list[int]:
         """Return the number of directions without variance in each block."""
         return [int(np.count_nonzero(self.roots[list(block)] == 0.0)) for block in criterion.coordinates.blocks]
 
-    def null_spaces(self, criterion: MixedCriterion) -> list[Floats]:
+    def null_spaces(self, criterion: CovarianceCriterion) -> list[Floats]:
         """Return the directions without variance of each block."""
         return [self.basis[:, [at for at in block if self.roots[at] == 0.0]] for block in criterion.coordinates.blocks]
 
@@ -296,7 +295,7 @@ class _Model(NamedTuple):
     decrement: float
 
 
-def _search(criterion: MixedCriterion, start: Floats) -> Generator[_Point, _Place, _End]:
+def _search(criterion: CovarianceCriterion, start: Floats) -> Generator[_Point, _Place, _End]:
     """Search from a factor; yield points to evaluate, and return the end."""
     blocks = criterion.coordinates.blocks
     point = _Point.of(start, criterion, [0] * len(blocks))
@@ -347,7 +346,7 @@ def _search(criterion: MixedCriterion, start: Floats) -> Generator[_Point, _Plac
     return _End(point, place, _MOST_STEPS, decrement, Outcome.OUT_OF_STEPS)
 
 
-def _model(criterion: MixedCriterion, point: _Point, place: _Place) -> _Model:
+def _model(criterion: CovarianceCriterion, point: _Point, place: _Place) -> _Model:
     """Return the quadratic model at a point.
 
     A change E of the factor U diag(s), which becomes U (diag(s) + E), changes G by U (s E' + E s + E E') U'. E is lower
@@ -384,12 +383,12 @@ class Tangents(NamedTuple):
     directions: Floats
 
 
-def tangents(criterion: MixedCriterion, basis: Floats, roots: Floats) -> Tangents:
+def tangents(criterion: CovarianceCriterion, basis: Floats, roots: Floats) -> Tangents:
     """Return the free entries of a change of the factor of G, and the change of G in the direction of each.
 
     Parameters
     ----------
-    criterion : MixedCriterion
+    criterion : MixedCriterion or FactorCriterion
         The criterion.
     basis : ndarray of shape (q, q)
         Eigenvectors of G in the coordinates.
@@ -407,12 +406,12 @@ def tangents(criterion: MixedCriterion, basis: Floats, roots: Floats) -> Tangent
     return Tangents(rows, columns, directions + directions.transpose(0, 2, 1))
 
 
-def curvature_along(criterion: MixedCriterion, basis: Floats, at: Tangents, slope: Floats, hessian: Floats) -> Floats:
+def curvature_along(criterion: CovarianceCriterion, basis: Floats, at: Tangents, slope: Floats, hessian: Floats) -> Floats:
     """Return the second derivatives of the criterion by the free entries of the factor of G.
 
     Parameters
     ----------
-    criterion : MixedCriterion
+    criterion : MixedCriterion or FactorCriterion
         The criterion.
     basis : ndarray of shape (q, q)
         Eigenvectors of G in the coordinates.
@@ -454,7 +453,7 @@ def _droppable(point: _Point, place: _Place, decrement: float, share: float) -> 
     return least if small and rises else None
 
 
-def _returning(criterion: MixedCriterion, point: _Point, place: _Place) -> _Point | None:
+def _returning(criterion: CovarianceCriterion, point: _Point, place: _Place) -> _Point | None:
     """Return a point with some variance in a dropped direction along which the criterion falls; None if there is none."""
     a, b = criterion.pairs
     for null, dropped in zip(point.null_spaces(criterion), point.n_dropped(criterion), strict=True):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from .._typing import Floats
-from ._mixed_criterion import MixedCriterion
+from ._evaluation import CovarianceCriterion
 from ._mixed_optimum import MixedOptimum
 
 # Entries of a direction, relative to the largest, that are rounding.
 _ROUNDING = 1e-12
 
 
-def kenward_roger_terms(criterion: MixedCriterion, optimum: MixedOptimum) -> tuple[Floats, Floats, Floats]:
+def kenward_roger_terms(criterion: CovarianceCriterion, optimum: MixedOptimum) -> tuple[Floats, Floats, Floats]:
     """Return P, Q and T of Kenward and Roger, as `MixedFit.variance_terms` does, in units of sigma2.
 
     The variances are the free entries of Sigma, with V_E = Z E Z' for the matrix E of an entry, and sigma2, with
@@ -24,7 +24,7 @@ def kenward_roger_terms(criterion: MixedCriterion, optimum: MixedOptimum) -> tup
 
     Parameters
     ----------
-    criterion : MixedCriterion
+    criterion : MixedCriterion or FactorCriterion
         The criterion.
     optimum : MixedOptimum
         Its minimum.
@@ -57,7 +57,7 @@ def kenward_roger_terms(criterion: MixedCriterion, optimum: MixedOptimum) -> tup
     return p, q, np.block([[t_ee, t_es[:, None]], [t_es[None, :], np.array([[t_ss]])]])
 
 
-def _free_entries(criterion: MixedCriterion) -> np.ndarray:
+def _free_entries(criterion: CovarianceCriterion) -> np.ndarray:
     """Return the positions among the pairs of coordinates of the entries of G that are free."""
     free = np.zeros((criterion.n_random,) * 2, dtype=bool)
     for block in criterion.coordinates.blocks:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from .._typing import Floats
 from ._factor_sums import FactorSums, NestedSums
-from ._gram import Gram, gram_of, scaled_rows
+from ._gram import Gram, LevelPairs, gram_of, scaled_rows
 from ._group_products import basis_of
 from ._jets import Jet, Key, added, mapped, orders, product
 
@@ -111,18 +110,15 @@ def eliminate_nested(
         value = NestedSums(step.factor, here.own[()], here.local[()], tuple(each[()] for each in here.core), step.parents)
         steps.append(NestedStep(value, weights.q[()]))
         solved = product(_times, weights.q, here.local)
-        width = sums.xy.shape[0]
-        xy = added(xy, product(lambda a, b, w=width: -_over_levels(a[:, :, -w:], b[:, :, -w:]), here.local, solved))
+        fixed = slice(-sums.xy.shape[0], None)
+        mine, taken = _columns(here.local, fixed), _columns(solved, fixed)
+        xy = added(xy, product(lambda a, b: -_over_levels(a, b), mine, taken))
         _pass_on(levels, at, step, here, solved)
-        if sums.n_core:
-            for a, coupled in enumerate(here.core):
-                part = mapped(lambda each, a=a, w=width: each[:, a, -w:], solved)
-                core_xy = added(core_xy, product(lambda c, s: -(c.T @ s), coupled, part))
-                for b, other in enumerate(here.core):
-                    of_pair = mapped(lambda each, a=a, b=b: each[:, a, b], weights.q)
-                    scaled = product(lambda w, c: [(w, c)], of_pair, other)
-                    pairs = sums.pairs if at == 0 else None
-                    core_own = added(core_own, product(lambda c, s, p=pairs: gram_of(c, s, p), coupled, scaled))
+        for a, coupled in enumerate(here.core):
+            core_xy = added(core_xy, product(lambda c, s: -(c.T @ s), coupled, _row(taken, a)))
+            for b, other in enumerate(here.core):
+                scaled = product(lambda w, c: [(w, c)], _entry(weights.q, a, b), other)
+                core_own = added(core_own, _grams(coupled, scaled, sums.pairs if at == 0 else None))
     return Reduced(xy, core_xy, core_own, log_det), steps
 
 
@@ -137,21 +133,52 @@ def _pass_on(levels: list[_Level], at: int, step: NestedSums, here: _Level, solv
         entries = np.ones(len(parents)), parents, np.arange(len(parents) + 1)
         indicator = sparse.csr_array(entries, shape=(len(parents), n_levels)).T.tocsr()
 
-        def into(left: Floats, right: Floats, indicator: Any = indicator, n_levels: int = n_levels) -> Floats:
-            products = left.transpose(0, 2, 1) @ right
-            return -np.asarray(indicator @ products.reshape(len(products), -1)).reshape(n_levels, *products.shape[1:])
-
-        mine = mapped(lambda each, c=columns: each[:, :, c], here.local)
-        own = product(into, mine, mapped(lambda each, c=columns: each[:, :, c], solved))
-        local = product(into, mine, mapped(lambda each, s=start: each[:, :, s:], solved))
+        mine = _columns(here.local, columns)
+        own = _added_to_parents(mine, _columns(solved, columns), indicator)
+        local = _added_to_parents(mine, _columns(solved, slice(start, None)), indicator)
         core = []
         for b, coupled in enumerate(there.core):
             for a, of_mine in enumerate(here.core):
-                share = mapped(lambda each, a=a, c=columns.start + b: each[:, a, c], solved)
-                left = product(lambda w, c, i=indicator: -(i @ scaled_rows(w, c)).tocsr(), share, of_mine)
-                coupled = added(coupled, left)
+                share = product(scaled_rows, _entry(solved, a, columns.start + b), of_mine)
+                coupled = added(coupled, _summed_rows(share, indicator))
             core.append(coupled)
         levels[next_at] = _Level(added(there.own, own), added(there.local, local), tuple(core))
+
+
+def _columns(jet: Jet, which: slice) -> Jet:
+    """Return some columns of the matrices of the levels."""
+    return mapped(lambda each: each[:, :, which], jet)
+
+
+def _row(jet: Jet, at: int) -> Jet:
+    """Return a row of the matrices of the levels."""
+    return mapped(lambda each: each[:, at], jet)
+
+
+def _entry(jet: Jet, row: int, column: int) -> Jet:
+    """Return an entry of the matrices of the levels."""
+    return mapped(lambda each: each[:, row, column], jet)
+
+
+def _grams(rows: Jet, scaled: Jet, pairs: LevelPairs | None) -> Jet:
+    """Return minus the products of rows with weighted rows."""
+    return product(lambda c, s: gram_of(c, s, pairs), rows, scaled)
+
+
+def _added_to_parents(left: Jet, right: Jet, indicator: sparse.csr_array) -> Jet:
+    """Return minus the sums of left' right over the levels within each level of the next factor."""
+
+    def summed(a: Floats, b: Floats) -> Floats:
+        products = a.transpose(0, 2, 1) @ b
+        total = indicator @ products.reshape(len(products), -1)
+        return -np.asarray(total).reshape(indicator.shape[0], *products.shape[1:])
+
+    return product(summed, left, right)
+
+
+def _summed_rows(jet: Jet, indicator: sparse.csr_array) -> Jet:
+    """Return minus the sums of sparse rows over the levels within each level of the next factor."""
+    return mapped(lambda rows: -(indicator @ rows).tocsr(), jet)
 
 
 def _weights(own: Jet, covariance: Floats, parameters: list[tuple[int, int, int]]) -> _Weights:
@@ -172,8 +199,8 @@ def _weights(own: Jet, covariance: Floats, parameters: list[tuple[int, int, int]
     q = _symmetric(a @ covariance)
     h = _symmetric(_times(s, a))
     basis = basis_of(size)
-    pairs = {(x, y): i for i, (x, y) in enumerate(zip(*np.triu_indices(size), strict=True))}
-    change = {at: basis[pairs[x, y]] for at, x, y in parameters}
+    places = {(int(x), int(y)): i for i, (x, y) in enumerate(zip(*np.triu_indices(size), strict=True))}
+    change = {at: basis[places[x, y]] for at, x, y in parameters}
     earlier = sorted({key[0] for key in own if len(key) == 1})
     chosen = sorted({*earlier, *change})
     of_q: Jet = {(): q}

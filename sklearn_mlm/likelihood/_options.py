@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .._typing import Method, WeightType
-from ..moments._cells import Cells, CellScatter
+from ..moments._cell_scatter import CellScatter
+from ..moments._cells import Cells
 from ..moments._grouped_moments import GroupedMoments
 from ..moments._scatter import Scatter
 from ._criterion import Criterion

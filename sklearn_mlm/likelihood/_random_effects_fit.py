@@ -80,6 +80,27 @@ class RandomEffectsFit:
         """What has no variance: "residual"; or by factor, combinations of the random coefficients; or None."""
         raise NotImplementedError
 
+    @property
+    def group_name(self) -> str:
+        """Name of the grouping factor, or names of several."""
+        raise NotImplementedError
+
+    @property
+    def labels(self) -> pd.Index:
+        """Labels of the groups with random effects; the cells if there are several factors."""
+        raise NotImplementedError
+
+    def residuals(self, X: Any, codes: np.ndarray, y: np.ndarray, *, conditional: bool = True) -> np.ndarray:
+        """Return y less its prediction, as `RowPredictor.residuals` does."""
+        raise NotImplementedError
+
+    def renamed(self, names: Sequence[str]) -> Self:
+        """Return the same fit with other names of the columns."""
+        scatter, of_old = self.scatter.renamed(names), dict(zip(self.moments.shown_names, names, strict=True))
+        known = scatter if self.known is self.scatter else self.known.renamed(names)
+        terms = [replace(term, columns=tuple(of_old[name] for name in term.columns)) for term in self.options.terms]
+        return replace(self, scatter=scatter, known=known, options=replace(self.options, terms=tuple(terms)))
+
     # ---- the members of `MixedFit`
 
     @property
@@ -102,17 +123,17 @@ class RandomEffectsFit:
     @property
     def dropped(self) -> np.ndarray:
         """Positions of the coefficients of dropped columns."""
-        return int(self.options.fit_intercept) + self.criterion.coordinates.dropped
+        return np.asarray(int(self.options.fit_intercept) + self.criterion.coordinates.dropped)
 
     @property
     def n_observations(self) -> float:
         """Number N of rows, or their total weight if weights are frequencies."""
-        return self.criterion.n_observations
+        return float(self.criterion.n_observations)
 
     @property
     def rank(self) -> int:
         """Number k of independent fixed effects."""
-        return self.criterion.rank
+        return int(self.criterion.rank)
 
     @property
     def n_variance_parameters(self) -> int:
@@ -200,7 +221,7 @@ class RandomEffectsFit:
     @property
     def _n_predictors(self) -> int:
         """Number of columns of x that have fixed effects."""
-        return self.scatter.n_features - self.options.n_random_only
+        return int(self.scatter.n_features) - self.options.n_random_only
 
     @property
     def _center(self) -> np.ndarray:
@@ -260,12 +281,12 @@ class RandomEffectsFit:
         variance = self.criterion.residual_variance
         if variance is None:
             variance = float(self.optimum.evaluation.r2[0]) / self.criterion.degrees_of_freedom
-        return variance * self.criterion.coordinates.y_scale**2
+        return float(variance * self.criterion.coordinates.y_scale**2)
 
     @property
     def turn_from_origin(self) -> Floats:
         """The matrix that takes effects in the coordinates to effects of the columns, with the intercept at 0."""
-        return self.criterion.coordinates.turn_from_origin
+        return np.asarray(self.criterion.coordinates.turn_from_origin)
 
     @cached_property
     def random_covariance(self) -> Floats:
@@ -309,7 +330,8 @@ class RandomEffectsFit:
     @property
     def moments(self) -> Moments:
         """Moments of the rows of the fit."""
-        return self.scatter.moments
+        moments: Moments = self.scatter.moments
+        return moments
 
     @cached_property
     def predictors(self) -> Moments:

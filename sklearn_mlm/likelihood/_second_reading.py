@@ -12,10 +12,11 @@ from ..moments._reading import rest_of, with_remainder
 from ..moments._remainder import KnownPart
 from ..moments._rows import GroupedRows
 from ._criterion import Criterion
+from ._factor_criterion import FactorCriterion
 from ._linalg import independent_columns, solve_positive, submatrix
 from ._mixed_criterion import MixedCriterion
 
-_Criterion = TypeVar("_Criterion", Criterion, MixedCriterion)
+_Criterion = TypeVar("_Criterion", bound=Criterion | MixedCriterion | FactorCriterion)
 
 # If large slopes of nearly collinear columns cancel, their first estimate may be too inexact for one reading to be enough.
 _READINGS = 2
@@ -28,7 +29,7 @@ def criterion_of_rest(
 
     Parameters
     ----------
-    criterion : Criterion or MixedCriterion
+    criterion : Criterion, MixedCriterion or FactorCriterion
         The criterion of the record.
     record : GroupedMoments or GroupedScatter
         The record.
@@ -39,7 +40,7 @@ def criterion_of_rest(
 
     Returns
     -------
-    criterion : Criterion or MixedCriterion
+    criterion : Criterion, MixedCriterion or FactorCriterion
         The criterion of the record with the remainder; the same criterion if y has lost no digits.
     """
     for _ in range(_READINGS):

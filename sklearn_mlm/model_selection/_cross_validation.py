@@ -162,7 +162,7 @@ def _scores(
     estimator: BaseEstimator,
     X: Any,
     y: ArrayLike,
-    labels: pd.Series,
+    labels: pd.Series | pd.DataFrame,
     weights: np.ndarray | None,
     folds: list[tuple[np.ndarray, np.ndarray]],
     scorers: dict[str, GroupScorer],

@@ -95,8 +95,8 @@ class FactorRegressor(IncrementalRegressor):
         copy : FactorRegressor
             The unfitted copy, with the random terms that these columns stand for if it has none.
         """
-        copy: Self = clone(self)
-        return copy.set_params(random_effects=" + ".join(map(str, self._terms(labels))))
+        copy: Self = clone(self).set_params(random_effects=" + ".join(map(str, self._terms(labels))))
+        return copy
 
     def _parameters_for_group_column(self, name: str) -> dict[str, Any]:
         """Return the random terms of the factor with this name."""

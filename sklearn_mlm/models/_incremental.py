@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,8 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 from .._typing import DegreesOfFreedom
 from ..likelihood._factor_fit import FactorFit
 from ..likelihood._fit import Fit
+from ..likelihood._mixed_fit import MixedEffectsFit
 from ..likelihood._random_effects_fit import RandomEffectsFit
-from ..moments._cells import CellScatter, RowsInCells
+from ..moments._cell_scatter import CellScatter
+from ..moments._cells import RowsInCells
 from ..moments._labels import has_groups, warn_of_twins
 from ..moments._remainder import KnownPart
 from ..moments._rows import GroupedRows, as_outcome, as_weights, check_containers
@@ -84,7 +86,8 @@ class IncrementalRegressor(GroupedRegressor):
             self.n_groups_ = {name: len(view.labels) for name, view in views.items()}
             self._effects = {name: view.random_effects for name, view in views.items()}
         else:
-            self.groups_, self.n_groups_, self._effects = fit.labels, len(fit.labels), fit.random_effects
+            one = cast(Fit | MixedEffectsFit, fit)
+            self.groups_, self.n_groups_, self._effects = one.labels, len(one.labels), one.random_effects
 
     def _fit_rows(self, X: Any, y: Any, groups: Any, sample_weight: Any) -> Self:
         """Fit to rows; if that fails, the model does not change."""

@@ -111,8 +111,11 @@ def codes_of_labels(
         Positions of the levels.
     """
     columns = {}
+    used = {name for of_factor in groupings.values() for name in of_factor}
     for name, levels in zip(cells.names, cells.levels, strict=True):
-        of_column = as_labels(labels[name], n_samples)
+        if name not in used:
+            continue
+        of_column: Any = as_labels(labels[name], n_samples)
         columns[name] = encode(of_column, levels)
         _warn_of_other_type(name, of_column, levels, columns[name])
     codes = np.empty((n_samples, len(groupings)), dtype=np.intp)

@@ -17,7 +17,8 @@ from ..likelihood._mixed_fits import fit_of_mixed_criterion
 from ..likelihood._options import MixedOptions
 from ..likelihood._random_terms import RandomTerm
 from ..likelihood._second_reading import criterion_of_rest
-from ..moments._cells import CellScatter, RowsInCells
+from ..moments._cell_scatter import CellScatter
+from ..moments._cells import RowsInCells
 from ..moments._grouped_scatter import GroupedScatter, scatter_of
 from ..moments._labels import any_unseen, has_groups
 from ..moments._rows import GroupedRows
@@ -435,8 +436,8 @@ class MixedEffectsRegressor(FactorRegressor):
         """Return the random terms; without `random_effects`, an intercept for each column of labels of a record."""
         if self.random_effects is not None:
             terms = self._terms()
-            known = scatter.cells.names if isinstance(scatter, CellScatter) else None
-            for name in label_columns(terms) if known is not None else ():
+            known = scatter.cells.names if isinstance(scatter, CellScatter) else label_columns(terms)
+            for name in label_columns(terms):
                 if name not in known:
                     raise ValueError(
                         f"random_effects names the column of labels {name!r}, which the record does not have (it has "

@@ -13,7 +13,7 @@ from .._tables import Report, Table, decimals, df_text, number_text, p_text
 from .._typing import DegreesOfFreedom, FittedModel, FixedDesign, GroupedFit
 from ..inference._fits import grouped_fit_of
 from ..inference._fixed_effects import fixed_effects
-from ..inference._shares import icc
+from ..inference._shares import icc_of
 from ..likelihood._factor_fit import FactorFit
 from ..likelihood._random_terms import INTERCEPT
 from ._effect_frames import of_factors
@@ -252,7 +252,7 @@ def summarise_model(model: FittedModel, scaled_residuals: np.ndarray | None, ddf
         variance_components=pd.DataFrame({"variance": variances, "sd": np.sqrt(variances)}),
         correlations=correlations,
         fixed_effects=fixed_effects(model, ddf=ddf),
-        icc=icc(model),
+        icc=icc_of(fit),
         n_samples=int(n_samples) if n_samples == int(n_samples) else n_samples,
         n_groups=fit.moments.n_groups if not isinstance(fit, FactorFit) else fit.n_levels,
         group_name=fit.group_name,

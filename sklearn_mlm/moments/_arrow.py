@@ -25,25 +25,32 @@ class Names(NamedTuple):
 
     x: tuple[str, ...]
     y: str
-    groups: str
+    groups: str | tuple[str, ...]
     sample_weight: str | None
+
+    @property
+    def of_labels(self) -> tuple[str, ...]:
+        """The columns of labels."""
+        return (self.groups,) if isinstance(self.groups, str) else self.groups
 
     @property
     def needed(self) -> list[str]:
         """The distinct names."""
-        names = dict.fromkeys([*self.x, self.y, self.groups, self.sample_weight])
+        names = dict.fromkeys([*self.x, self.y, *self.of_labels, self.sample_weight])
         return [name for name in names if name is not None]
 
 
-def named_columns(x: str | Iterable[str] | None, y: str, groups: str, sample_weight: str | None) -> Names:
+def named_columns(x: str | Iterable[str] | None, y: str, groups: str | Iterable[str], sample_weight: str | None) -> Names:
     """Return the names of columns as strings.
 
     Parameters
     ----------
     x : str, iterable of str or None
         Names of the predictors, if there are any.
-    y, groups : str
-        Names of the outcome and of the column of group labels.
+    y : str
+        Name of the outcome.
+    groups : str or iterable of str
+        Name of the column of group labels, or names of several.
     sample_weight : str or None
         Name of the column of row weights, if there is one.
 
@@ -65,11 +72,16 @@ def named_columns(x: str | Iterable[str] | None, y: str, groups: str, sample_wei
     for name in predictors:
         if not isinstance(name, str):
             raise TypeError(f"x must hold names of columns, which are strings; found {name!r}.")
-    others = [("y", y), ("groups", groups)] + ([] if sample_weight is None else [("sample_weight", sample_weight)])
-    for argument, name in others:
-        if not isinstance(name, str):
-            raise TypeError(f"{argument} must be the name of a column, which is a string; found {name!r}.")
-    return Names(tuple(map(str, predictors)), str(y), str(groups), None if sample_weight is None else str(sample_weight))
+    several = isinstance(groups, list | tuple)
+    of_labels = list(groups) if several else [groups]
+    others = [("y", y), *(("groups", each) for each in of_labels)] + (
+        [] if sample_weight is None else [("sample_weight", sample_weight)]
+    )
+    for argument, column in others:
+        if not isinstance(column, str):
+            raise TypeError(f"{argument} must be the name of a column, which is a string; found {column!r}.")
+    labels = tuple(map(str, of_labels)) if several else str(groups)
+    return Names(tuple(map(str, predictors)), str(y), labels, None if sample_weight is None else str(sample_weight))
 
 
 def arrow_batches(source: Any, names: Names) -> Iterator[Batch]:
@@ -90,13 +102,14 @@ def arrow_batches(source: Any, names: Names) -> Iterator[Batch]:
             raise ValueError(f"source has {times} {name!r}; it has {', '.join(map(repr, found))}.")
     weight = names.sample_weight
     for batch in _resized(reader):
+        of_batch = {name: _labels(batch.column(name), name) for name in names.of_labels}
         yield Batch(
             feature_names=names.x,
             X=[_numbers(batch, name) for name in names.x] or None,
             y=_numbers(batch, names.y),
             outcome_name=names.y,
-            groups=_labels(batch.column(names.groups), names.groups),
-            groups_name=names.groups,
+            groups=of_batch[names.groups] if isinstance(names.groups, str) else of_batch,
+            groups_name=names.groups if isinstance(names.groups, str) else None,
             sample_weight=None if weight is None else as_weights(_numbers(batch, weight), len(batch)),
         )
 

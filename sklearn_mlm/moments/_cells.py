@@ -1,23 +1,18 @@
-"""`CellScatter`: the mergeable record of rows by the cells of several grouping factors."""
+"""The cells of several grouping factors: combinations of labels that rows have, and rows with the cell of each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from .._inputs import column_names
 from .._typing import Positions
-from ._label_tables import append_labels
 from ._labels import MISSING, UNSEEN, factorize
-from ._moments import Moments
 from ._rows import GroupedRows, grouped_rows
-from ._scatter import Scatter
-from ._scatter_merging import merge_scatters
-from ._scatter_reading import read_scatter
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +45,7 @@ class Cells:
             position[used] = np.arange(len(used))
             codes.append(position[of_column])
             levels.append(labels.take(used))
-        return Cells(self.names, tuple(levels), _columns(codes, len(which)))
+        return Cells(self.names, tuple(levels), columns_of_codes(codes, len(which)))
 
     def labels_of(self, columns: Sequence[str]) -> tuple[Positions, pd.Index]:
         """Return the position of each cell among the combinations of labels of some columns, and these combinations.
@@ -73,7 +68,7 @@ class Cells:
         codes, first = distinct_rows(self.codes[:, chosen], [len(self.levels[at]) for at in chosen])
         levels = [self.levels[at] for at in chosen]
         of_levels = [self.codes[first, at] for at in chosen]
-        return codes, pd.MultiIndex(levels=levels, codes=of_levels, names=list(columns), verify_integrity=False)
+        return codes, pd.MultiIndex(levels=cast(Any, levels), codes=of_levels, names=list(columns), verify_integrity=False)
 
     def encode(self, columns: Sequence[str], codes: Sequence[np.ndarray]) -> np.ndarray:
         """Return the position of combinations of labels among those of the cells.
@@ -119,63 +114,8 @@ class RowsInCells:
         """Names of the columns of X."""
         return self.rows.feature_names
 
-
-@dataclass(frozen=True, eq=False)
-class CellScatter(Scatter):
-    """Moments of rows (x, y) in each cell of several grouping factors, and the cell's own products with slope columns.
-
-    A cell is a combination of labels that rows have, such as a subject and an item, or a school and a class. The record is
-    what models of several grouping factors need of the data: `MixedEffectsRegressor.fit_moments` fits all of them that use
-    these columns of labels, in any order and nested or crossed.
-
-    Records of different rows merge exactly, up to rounding. A record has as many numbers as a `GroupedScatter` whose groups
-    are the cells, and the labels of each cell. Where nearly every row has a cell of its own, such as a rating of an item by
-    a subject, it is about as large as the rows.
-
-    Attributes
-    ----------
-    moments : Moments
-        The moments of the rows, whose groups are the cells.
-    slopes : tuple of int
-        Positions of the slope columns among the columns of x.
-    factors : ndarray of shape (n_cells, n_slopes, n_features + 1)
-        The factors of the cells, as in `GroupedScatter`.
-    rest : ndarray of shape (n_features + 1, n_features + 1)
-        The rest, as in `GroupedScatter`.
-    cells : Cells
-        The labels of the cells.
-    """
-
-    cells: Cells = Cells((), (), np.zeros((0, 0), dtype=np.intp))
-
-    @classmethod
-    def from_rows(cls, rows: RowsInCells, slopes: tuple[int, ...]) -> CellScatter:
-        """Return the record of checked rows."""
-        return cell_scatter(rows, slopes)
-
-    def merge(self, *others: CellScatter) -> CellScatter:
-        """Return the record of the rows of all parts.
-
-        Parameters
-        ----------
-        *others : CellScatter
-            Records with the same features, slopes and columns of labels. A cell may occur in several parts.
-
-        Returns
-        -------
-        scatter : CellScatter
-            The merged record.
-
-        Raises
-        ------
-        ValueError
-            If their features, slopes or columns of labels differ.
-        """
-        return merge_cells([self, *others])
-
-    def named(self, groups_name: Any, outcome_name: str | None) -> CellScatter:
-        """Return the same record with this name of y; the columns of labels have names of their own."""
-        return replace(self, moments=self.moments.named(None, outcome_name))
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
 def rows_in_cells(
@@ -201,7 +141,8 @@ def rows_in_cells(
     rows : RowsInCells
         The rows of positive weight, and their cells.
     """
-    names = [str(name) for name in (column_names(groups) if not isinstance(groups, dict) else groups)]
+    found: Any = groups if isinstance(groups, dict) else column_names(groups)
+    names = [str(name) for name in found]
     codes, levels = [], []
     for name in names:
         try:
@@ -211,7 +152,7 @@ def rows_in_cells(
             raise
         codes.append(of_column)
         levels.append(labels.rename(name))
-    of_rows = _columns(codes, len(y))
+    of_rows = columns_of_codes(codes, len(y))
     cell, first = distinct_rows(of_rows, [len(labels) for labels in levels])
     cells = Cells(tuple(names), tuple(levels), of_rows[first])
     rows = grouped_rows(X, y, cell, sample_weight, **options)
@@ -219,47 +160,6 @@ def rows_in_cells(
     if len(used) < len(cells):
         cells = cells.take(used)
     return RowsInCells(replace(rows, levels=pd.RangeIndex(len(cells))), cells)
-
-
-def cell_scatter(rows: RowsInCells, slopes: tuple[int, ...]) -> CellScatter:
-    """Return the record of checked rows."""
-    scatter = read_scatter(rows.rows, slopes)
-    # Reading may put groups in another order.
-    order = scatter.moments.labels.to_numpy()
-    cells = replace(rows.cells, codes=rows.cells.codes[order])
-    return CellScatter(**vars(_relabelled(scatter, np.arange(len(order)))), cells=cells)
-
-
-def merge_cells(parts: Iterable[CellScatter]) -> CellScatter:
-    """Return the record of the rows of all parts.
-
-    Raises
-    ------
-    ValueError
-        If there are no parts, or if their features, slopes or columns of labels differ.
-    """
-    parts = list(parts)
-    names = {part.cells.names for part in parts}
-    if len(names) > 1:
-        shown = " and ".join(str(list(each)) for each in names)
-        raise ValueError(f"Cannot merge records with different columns of labels: {shown}.")
-    columns, levels = [], []
-    for at in range(len(parts[0].cells.names) if parts else 0):
-        codes, labels = factorize(append_labels([part.cells.levels[at] for part in parts]))
-        columns.append(np.split(codes, np.cumsum([len(part.cells.levels[at]) for part in parts])[:-1]))
-        levels.append(labels.rename(parts[0].cells.names[at]))
-    of_cells = [
-        _columns([columns[at][i][part.cells.codes[:, at]] for at in range(len(levels))], len(part.cells))
-        for i, part in enumerate(parts)
-    ]
-    together = np.concatenate(of_cells) if of_cells else np.zeros((0, 0), dtype=np.intp)
-    cell, first = distinct_rows(together, [len(labels) for labels in levels])
-    cuts = np.cumsum([len(part.cells) for part in parts])[:-1]
-    keyed = [_relabelled(part, each) for part, each in zip(parts, np.split(cell, cuts), strict=True)]
-    merged = merge_scatters([Scatter(part.moments, part.slopes, part.factors, part.rest) for part in keyed])
-    order = merged.moments.labels.to_numpy()
-    cells = Cells(tuple(parts[0].cells.names), tuple(levels), together[first][order])
-    return CellScatter(**vars(_relabelled(merged, np.arange(len(order)))), cells=cells)
 
 
 def distinct_rows(codes: Positions, sizes: Sequence[int]) -> tuple[Positions, Positions]:
@@ -290,12 +190,6 @@ def distinct_rows(codes: Positions, sizes: Sequence[int]) -> tuple[Positions, Po
     return np.asarray(key, dtype=np.intp), first
 
 
-def _columns(codes: Sequence[np.ndarray], n: int) -> Positions:
+def columns_of_codes(codes: Sequence[np.ndarray], n: int) -> Positions:
     """Return columns of codes as an array of shape (n, n_columns)."""
     return np.column_stack(codes).astype(np.intp, copy=False) if codes else np.zeros((n, 0), dtype=np.intp)
-
-
-def _relabelled(scatter: Any, labels: np.ndarray) -> Any:
-    """Return a record with other labels of its groups."""
-    moments: Moments = scatter.moments
-    return replace(scatter, moments=replace(moments, labels=pd.Index(labels)))

@@ -56,8 +56,10 @@ def open_parquet(path: Paths, names: Names) -> pa.RecordBatchReader:
     found = find_files(path)
     remote = not all(isinstance(file.filesystem, LocalFileSystem) for file in found)
     files = map_waiting(lambda file: _inspect(file, names.needed), found, remote)
-    schema = pa.schema([(name, _common_type(name, files, is_label=name == names.groups)) for name in names.needed])
-    values = {name: _scalars(name, schema.field(name).type, files, is_label=name == names.groups) for name in names.needed}
+    schema = pa.schema([(name, _common_type(name, files, is_label=name in names.of_labels)) for name in names.needed])
+    values = {
+        name: _scalars(name, schema.field(name).type, files, is_label=name in names.of_labels) for name in names.needed
+    }
     return pa.RecordBatchReader.from_batches(schema, _batches(files, schema, values))
 
 

@@ -27,6 +27,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile
 import numpy as np
 import pandas as pd
 
+from ._cells import Cells
 from ._labels import LARGEST_EXACT, NO_LABEL, has_groups
 from ._moments import ARRAYS, Moments
 from ._remainder import Remainder
@@ -222,11 +223,17 @@ def save_moments(moments: Moments, file: FileLike) -> None:
     _write(file, *_packed(moments))
 
 
-def save_scatter(scatter: Scatter, file: FileLike) -> None:
-    """Write a scatter to a file, as `GroupedScatter.save` describes."""
+def save_scatter(scatter: Scatter, file: FileLike, cells: Cells | None = None) -> None:
+    """Write a scatter, and the cells that are its groups, to a file, as `GroupedScatter.save` describes."""
     header, arrays = _packed(scatter.moments)
     more = {f"scatter_{field}": getattr(scatter, field) for field in _SCATTER_ARRAYS}
-    _write(file, {**header, "slopes": list(scatter.slopes)}, arrays | more)
+    header["slopes"] = list(scatter.slopes)
+    if cells is not None:
+        of_columns = [_pack_labels(levels) for levels in cells.levels]
+        header["cells"] = {"names": list(cells.names), "levels": [one for one, _ in of_columns]}
+        more["cell_codes"] = cells.codes
+        more |= {f"cells_{at}_{key}": array for at, (_, found) in enumerate(of_columns) for key, array in found.items()}
+    _write(file, header, arrays | more)
 
 
 def _packed(moments: Moments) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -251,9 +258,36 @@ def load_moments(file: FileLike) -> Moments:
     return _unpacked(file, *_read(file))
 
 
+def load_cells(file: FileLike) -> tuple[Scatter, Cells]:
+    """Return the scatter in a file, and the cells that are its groups; raises as `CellScatter.load`."""
+    header, arrays = _read(file)
+    if "cells" not in header:
+        raise ValueError(
+            f"{file!r} holds a record of one column of labels. GroupedScatter.load or GroupedMoments.load reads it."
+        )
+    scatter = _scatter_of(file, header, arrays)
+    try:
+        names, codes, levels = [str(name) for name in header["cells"]["names"]], arrays["cell_codes"], []
+        for at, (name, one) in enumerate(zip(names, header["cells"]["levels"], strict=True)):
+            prefix = f"cells_{at}_"
+            own = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+            levels.append(_unpack_labels(one, own).rename(name))
+        _check_array("cell_codes", codes, (scatter.n_groups, len(names)), "i")
+        for of_column, labels in zip(codes.T, levels, strict=True):
+            if len(of_column) and not (of_column.min() >= 0 and of_column.max() < len(labels)):
+                raise ValueError("cell_codes must be positions of labels")
+    except _DAMAGES as error:
+        raise ValueError(f"{file!r} is a damaged file of moments: {error}") from error
+    return scatter, Cells(tuple(names), tuple(levels), codes.astype(np.intp))
+
+
 def load_scatter(file: FileLike) -> Scatter:
     """Return the scatter in a file; raises as `GroupedScatter.load`."""
-    header, arrays = _read(file)
+    return _scatter_of(file, *_read(file))
+
+
+def _scatter_of(file: FileLike, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Scatter:
+    """Return the scatter that a header and arrays hold."""
     if "slopes" not in header:
         raise ValueError(f"{file!r} holds moments without slopes. GroupedMoments.load reads it.")
     moments = _unpacked(file, header, arrays)

@@ -8,18 +8,17 @@ from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from .._inputs import name_of
+from .._inputs import column_names, name_of
 from .._progress import progress
 from ._accumulator import Accumulator
+from ._cells import rows_in_cells
 from ._labels import Labels, as_labels, warn_of_twins
 from ._merging import merge
 from ._moments import Moments
 from ._reading import read_rows, refuse_vanishing_squares
 from ._rows import (
     NO_WEIGHT,
-    GroupedRows,
     Rows,
     as_numbers,
     as_weights,
@@ -33,7 +32,8 @@ from ._scatter import Scatter, Slopes, slope_positions
 from ._scatter_merging import merge_scatters
 from ._scatter_reading import read_scatter
 
-_Record = TypeVar("_Record", Moments, Scatter)
+_Record = TypeVar("_Record", bound=Moments | Scatter)
+_Cells = TypeVar("_Cells", bound=Scatter)
 
 # Pending parts are merged once they hold more groups than this.
 _WORTH_MERGING = 1 << 16
@@ -54,8 +54,8 @@ class Batch(NamedTuple):
         The outcome.
     outcome_name : str or None
         Name of y, if it has one.
-    groups : ndarray or pandas ExtensionArray of shape (n_samples,)
-        The label of each row.
+    groups : ndarray or pandas ExtensionArray of shape (n_samples,), or dict of them
+        The label of each row, or its labels by the name of their column.
     groups_name : str or None
         Name of the column of labels, if it has one.
     sample_weight : ndarray of shape (n_samples,) or None
@@ -66,13 +66,13 @@ class Batch(NamedTuple):
     X: Any
     y: np.ndarray
     outcome_name: str | None
-    groups: Labels
+    groups: Labels | dict[str, Labels]
     groups_name: str | None
     sample_weight: np.ndarray | None
 
 
-def checked_batch(position: int, batch: Any) -> Batch:
-    """Return a user's batch, checked; errors give its position."""
+def checked_batch(position: int, batch: Any, *, several: bool = False) -> Batch:
+    """Return a user's batch, checked, whose groups may be several columns of labels; errors give its position."""
     if not isinstance(batch, tuple | list) or len(batch) not in (3, 4):
         kind = type(batch).__name__
         found = f"a {kind} of {len(batch)}" if isinstance(batch, tuple | list) else kind
@@ -84,7 +84,14 @@ def checked_batch(position: int, batch: Any) -> Batch:
         check_containers(X=X, y=y, groups=groups, sample_weight=weights)
         names, X, y = checked_arrays(X, y)
         weights = None if weights is None else as_weights(weights, len(y))
-        return Batch(names, X, y, outcome_name, as_labels(groups, len(y)), groups_name, weights)
+        if several:
+            columns = column_names(groups)
+            if columns is None:
+                raise ValueError(f"groups must be a frame with a column for each factor; found a {type(groups).__name__}.")
+            labels: Any = {str(name): as_labels(groups[name], len(y)) for name in columns}
+        else:
+            labels = as_labels(groups, len(y))
+        return Batch(names, X, y, outcome_name, labels, groups_name, weights)
     except ValueError as error:
         raise ValueError(f"In batch {position}, counted from 0: {error}") from error
 
@@ -118,7 +125,7 @@ def read_batches(batches: Iterable[Batch], verbose: int, lasting: bool) -> Momen
             if batch.sample_weight is None and len(rows):
                 n_kept += len(rows)
                 numbers = Rows(predictors_as_numbers(rows.X), as_numbers(rows.y, "y"), names, batch.outcome_name)
-                accumulator.add(numbers, batch.groups, first=n_read, lasting=lasting)
+                accumulator.add(numbers, cast(Labels, batch.groups), first=n_read, lasting=lasting)
             elif batch.sample_weight is not None and len(rows):
                 n_kept += pending.add(batch, rows, n_read)
             n_read += len(rows)
@@ -173,6 +180,49 @@ def read_scatter_batches(batches: Iterable[Batch], slopes: Slopes, verbose: int)
     return scatter.named(first.groups_name, first.outcome_name)
 
 
+def read_cell_batches(
+    batches: Iterable[Batch],
+    slopes: Slopes,
+    verbose: int,
+    read: Callable[..., _Cells],
+    merge_records: Callable[[list[_Cells]], _Cells],
+) -> _Cells:
+    """Return the record of batches with several columns of labels, each of which is read into a record of its own.
+
+    Parameters
+    ----------
+    batches : iterable of Batch
+        Batches with the same columns.
+    slopes : str, int, or sequence of them
+        Names or positions of the slope columns.
+    verbose : int
+        1 shows progress.
+    read, merge_records : callable
+        Read rows to a record, given the positions of slope columns, and merge records.
+
+    Returns
+    -------
+    record : CellScatter
+        The record of all rows.
+    """
+    first = _First()
+    pending: _Pending[_Cells] | None = None
+    n_read = n_kept = 0
+    with progress(verbose, "rows") as report:
+        for batch in batches:
+            rows = first.rows_of(batch, n_read)
+            if pending is None:
+                at = slope_positions(slopes, batch.feature_names, rows.n_columns - 1)
+                pending = _Pending(partial(read, slopes=at), merge_records, _MERGED_AT_ONCE, rows_in_cells)
+            n_kept += pending.add(batch, rows, n_read)
+            n_read += len(rows)
+            report(len(rows))
+    first.columns(n_read, n_kept)
+    if pending is None:
+        raise AssertionError("the first batch makes a record")
+    return merge_records(pending.parts).named(None, first.outcome_name)
+
+
 class _First:
     """The columns of the first batch, which all batches must have, and the names of labels and outcome."""
 
@@ -217,9 +267,15 @@ class _Pending(Generic[_Record]):
     So every row is merged only a few times.
     """
 
-    def __init__(self, read: Callable[[GroupedRows], _Record], merge: Callable[[list[_Record]], _Record], times: int = 1):
-        self._times = times
-        self._read: Callable[[GroupedRows], _Record] = read
+    def __init__(
+        self,
+        read: Callable[[Any], _Record],
+        merge: Callable[[list[_Record]], _Record],
+        times: int = 1,
+        check: Callable[..., Any] = grouped_rows,
+    ):
+        self._times, self._check = times, check
+        self._read: Callable[[Any], _Record] = read
         self._merge: Callable[[list[_Record]], _Record] = merge
         self.parts: list[_Record] = []
         self._n_merged = self._n_pending = 0
@@ -227,10 +283,10 @@ class _Pending(Generic[_Record]):
     def add(self, batch: Batch, rows: Rows, n_read: int) -> int:
         """Read a batch, and return how many of its rows have a positive weight."""
         with in_rows(n_read, len(rows)):
-            checked = grouped_rows(
+            checked = self._check(
                 rows.X,
                 rows.y,
-                cast(ArrayLike, batch.groups),
+                batch.groups,
                 batch.sample_weight,
                 feature_names=batch.feature_names,
                 outcome_name=batch.outcome_name,
