@@ -18,6 +18,7 @@ CovarianceType = Literal["nonrobust", "CR0", "CR1", "CR2", "CR3"]
 DegreesOfFreedom = Literal["satterthwaite", "kenward_roger", "residual", "normal"]
 Method = Literal["reml", "ml"]
 NewGroups = Literal["population", "error", "nan"]
+Solver = Literal["direct", "iterative"]
 WeightType = Literal["frequency", "precision"]
 
 

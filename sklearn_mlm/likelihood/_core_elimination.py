@@ -30,19 +30,58 @@ MANY_ROWS = 2_000
 class Core:
     """Stores the random effects of the core in scaled coordinates, in which their covariance is the identity or 0.
 
+    A subclass solves the equations (I + S) c = r, where S are the scaled products of the columns of the effects that have a
+    variance.
+
     Attributes
     ----------
     scales : tuple of ndarray of shape (q, q)
         For each factor the matrix that takes scaled effects to effects; its columns belong to the eigenvalues of G.
     alive : ndarray of shape (n_core,), bool
         Which of the scaled effects have a variance.
-    inverse : ndarray of shape (n_alive, n_alive)
-        (I + S)^-1, where S are the scaled products of the columns of the effects that have a variance.
     """
 
     scales: tuple[Floats, ...]
     alive: np.ndarray
+
+    def solve(self, columns: Floats) -> Floats:
+        """Return (I + S)^-1 times columns."""
+        raise NotImplementedError
+
+    def blocks(self, at: slice, n: int, q: int) -> Floats:
+        """Return the diagonal blocks of (I + S)^-1 of the levels of a factor, 0 for effects without variance."""
+        raise NotImplementedError
+
+    def products(self, rows: Floats) -> Floats:
+        """Return rows times (I + S)^-1."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class DenseCore(Core):
+    """Stores the inverse of the equations of the core.
+
+    Attributes
+    ----------
+    inverse : ndarray of shape (n_alive, n_alive)
+        (I + S)^-1.
+    """
+
     inverse: Floats
+
+    def solve(self, columns: Floats) -> Floats:
+        """Return (I + S)^-1 times columns."""
+        return np.asarray(self.inverse @ columns)
+
+    def blocks(self, at: slice, n: int, q: int) -> Floats:
+        """Return the diagonal blocks of (I + S)^-1 of the levels of a factor, 0 for effects without variance."""
+        positions = np.cumsum(self.alive) - 1
+        inside, alive = positions[at].reshape(n, q), self.alive[at].reshape(n, q)
+        return np.asarray(self.inverse[inside[:, :, None], inside[:, None, :]] * (alive[:, :, None] & alive[:, None, :]))
+
+    def products(self, rows: Floats) -> Floats:
+        """Return rows times (I + S)^-1."""
+        return np.asarray(rows @ self.inverse)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +98,7 @@ def eliminate_core(
     reduced: Reduced,
     factors: list[Floats],
     parameters: list[list[tuple[int, int, int]]],
-) -> tuple[Jet, Jet, Core]:
+) -> tuple[Jet, Jet, DenseCore]:
     """Return [X y]' V^-1 [X y] and log det V as jets in all covariances, and how to solve for the effects of the core.
 
     Parameters
@@ -79,7 +118,7 @@ def eliminate_core(
         [X y]' V^-1 [X y].
     log_det : Jet of float
         log det V.
-    core : Core
+    core : DenseCore
         The scales, and the inverse of the equations of the core.
     """
     solver = _CoreSolver(sums, reduced, factors)
@@ -94,11 +133,21 @@ def eliminate_core(
     for positions, turn in turns:
         _change_of_basis(xy, positions, turn)
         _change_of_basis(log_det, positions, turn)
-    return xy, log_det, Core(solver.scales, solver.alive, solver.inverse)
+    return xy, log_det, DenseCore(solver.scales, solver.alive, solver.inverse)
 
 
-class _CoreSolver:
-    """Solves the equations of the core at one covariance, and differentiates the likelihood's parts."""
+class ScaledCore:
+    """The products of the columns of the core at one covariance, in scaled coordinates.
+
+    Parameters
+    ----------
+    sums : FactorSums
+        The sums over levels.
+    reduced : Reduced
+        What the elimination of the nested factors has left.
+    factors : list of ndarray of shape (q, r)
+        A factor of the relative covariance of each factor of the core.
+    """
 
     def __init__(self, sums: FactorSums, reduced: Reduced, factors: list[Floats]):
         self.slices, self.sizes = sums.core_slices, sums.core_sizes
@@ -110,16 +159,7 @@ class _CoreSolver:
             scales.append(vectors * np.where(has, roots, 1.0))
             alive.append(np.tile(has, n_levels))
         self.scales, self.alive = tuple(scales), np.concatenate(alive)
-        self.all_alive = bool(self.alive.all())
-        self.kept = np.flatnonzero(self.alive)
         self.reduced = reduced
-        self._traces: Floats | None = None
-        self.own = self.scaled_own(reduced.core_own[()])
-        own = self.own if self.all_alive else self.own[np.ix_(self.kept, self.kept)]
-        matrix = own.copy()
-        matrix.flat[:: len(matrix) + 1] += 1.0
-        self.inverse, self.log_det = _inverse(matrix)
-        self.xy = self.scaled_rows(reduced.core_xy[()])
 
     def scaled_rows(self, rows: Floats) -> Floats:
         """Return rows of the coefficients of the core in scaled coordinates."""
@@ -129,6 +169,44 @@ class _CoreSolver:
             part = part * scale if q == 1 else scale.T @ part
             parts.append(part.reshape(n_levels * q, -1))
         return np.concatenate(parts)
+
+    def unscaled(self, columns: Floats) -> Floats:
+        """Return effects, given scaled."""
+        parts = []
+        for at, (n_levels, q), scale in zip(self.slices, self.sizes, self.scales, strict=True):
+            part = columns[at].reshape(n_levels, q, -1)
+            part = part * scale if q == 1 else scale @ part
+            parts.append(part.reshape(n_levels * q, -1))
+        return np.concatenate(parts)
+
+    def _scale_of_rows(self) -> Floats:
+        """Return the scale of each coefficient, if each factor has a single one."""
+        return np.concatenate([np.full(n, scale[0, 0]) for (n, _), scale in zip(self.sizes, self.scales, strict=True)])
+
+    def times(self, columns: Floats, own: Any = None) -> Floats:
+        """Return the scaled products, or others that are given unscaled, times columns in scaled coordinates."""
+        own = self.reduced.core_own[()] if own is None else own
+        return self.scaled_rows(own @ self.unscaled(columns))
+
+    def diagonal(self) -> Floats:
+        """Return the diagonal of the scaled products, if each factor has a single coefficient."""
+        return np.asarray(self.reduced.core_own[()].diagonal() * self._scale_of_rows() ** 2)
+
+
+class _CoreSolver(ScaledCore):
+    """Solves the equations of the core at one covariance, and differentiates the likelihood's parts."""
+
+    def __init__(self, sums: FactorSums, reduced: Reduced, factors: list[Floats]):
+        super().__init__(sums, reduced, factors)
+        self.all_alive = bool(self.alive.all())
+        self.kept = np.flatnonzero(self.alive)
+        self._traces: Floats | None = None
+        self.own = self.scaled_own(reduced.core_own[()])
+        own = self.own if self.all_alive else self.own[np.ix_(self.kept, self.kept)]
+        matrix = own.copy()
+        matrix.flat[:: len(matrix) + 1] += 1.0
+        self.inverse, self.log_det = _inverse(matrix)
+        self.xy = self.scaled_rows(reduced.core_xy[()])
 
     def scaled_own(self, own: Any) -> Floats:
         """Return products of the columns of the core, dense and in scaled coordinates."""
@@ -164,7 +242,7 @@ class _CoreSolver:
             if s is None or c is None:
                 continue
             c = self.scaled_rows(c)
-            sy = self._product(s, down) + c
+            sy = self.times(down, s) + c
             part = down.T @ sy
             xy[key] = xy.get(key, 0.0) + part + c.T @ down
             log_det[key] = log_det.get(key, 0.0) + self._trace(s)
@@ -214,19 +292,6 @@ class _CoreSolver:
         """Return A' times rows."""
         return np.asarray(a.T @ rows)
 
-    def _product(self, s: Any, columns: Floats) -> Floats:
-        """Return the scaled products S, given unscaled, times columns."""
-        return self.scaled_rows(s @ self._unscaled(columns))
-
-    def _unscaled(self, columns: Floats) -> Floats:
-        """Return effects, given scaled."""
-        parts = []
-        for at, (n_levels, q), scale in zip(self.slices, self.sizes, self.scales, strict=True):
-            part = columns[at].reshape(n_levels, q, -1)
-            part = part * scale if q == 1 else scale @ part
-            parts.append(part.reshape(n_levels * q, -1))
-        return np.concatenate(parts)
-
     def _trace(self, s: Any) -> float:
         """Return tr(Q S) for unscaled sparse products S."""
         weights = s.weights_of_pairs()
@@ -246,11 +311,7 @@ class _CoreSolver:
         if all(q == 1 for _, q in self.sizes):
             scale = self._scale_of_rows()
             return np.asarray(inverse * scale[:, None] * scale)
-        return self._unscaled(np.ascontiguousarray(self._unscaled(inverse).T))
-
-    def _scale_of_rows(self) -> Floats:
-        """Return the scale of each coefficient, if each factor has a single one."""
-        return np.concatenate([np.full(n, scale[0, 0]) for (n, _), scale in zip(self.sizes, self.scales, strict=True)])
+        return self.unscaled(np.ascontiguousarray(self.unscaled(inverse).T))
 
     def _change(self, s: Any, a: Floats) -> Floats:
         """Return S A for unscaled products S."""

@@ -14,7 +14,7 @@ from .._typing import Floats
 from ..moments._moments import Moments
 from ..moments._remainder import KnownPart
 from ..moments._scatter import Scatter
-from ..moments._threads import one_thread
+from ..moments._threads import one_thread, physical_memory
 from ._core_elimination import MANY_ROWS, eliminate_core
 from ._evaluation import Evaluation, VarianceSums, derivatives
 from ._factor_coordinates import Factor, factor_coordinates
@@ -29,6 +29,9 @@ from ._nested_elimination import eliminate_nested
 # Up to this many random coefficients, all of them are solved for together, which costs less than to eliminate any first.
 _FEW_COEFFICIENTS = 60
 _LEAST_R2 = 1e-100
+# The arrays of the size of the core that an evaluation needs at a time, the share of the memory that they may take, the
+# largest core whatever the memory, and seconds for each cube of its size.
+_CORE_MATRICES, _SHARE_OF_MEMORY, _LARGEST_CORE, _SECONDS = 7, 0.8, 40_000, 6e-11
 # Rounding of a sum, relative to its terms.
 _ROUNDING = 32 * np.finfo(np.float64).eps
 # Squares, relative to those of y, that are rounding after an exact fit.
@@ -88,6 +91,7 @@ class FactorCriterion:
     # Where random effects leave nothing of y, the search ends without a minimum; no limit as sigma2 goes to 0 is looked for.
     may_be_unbounded = True
     unbounded = False
+    approximate = False
 
     def __init__(
         self,
@@ -114,6 +118,23 @@ class FactorCriterion:
         self.degrees_of_freedom = self.n_observations - (self.rank if reml else 0)
         self._sum_log_weight = moments.sum_log_weight if precision_weights else 0.0
         self.sums = self.sums_of(self.coordinates.rows)
+        self._check_size()
+
+    def _check_size(self) -> None:
+        """Raise if the equations of the core take more memory than there is, before it is spent."""
+        n, memory = self.sums.n_core, physical_memory()
+        needed = _CORE_MATRICES * 8.0 * n**2
+        if needed <= _SHARE_OF_MEMORY * memory and n <= _LARGEST_CORE:
+            return
+        sizes = ", ".join(f"{factor.name} {factor.n_levels}" for factor in self.factors)
+        largest = self.factors[self.sums.nested[0].factor].name if self.sums.nested else "none"
+        raise ValueError(
+            f"The equations of the random effects are too large to be solved directly. Of the factors (levels: {sizes}) all "
+            f"but {largest}, and those in which it is nested, have {n} effects together, whose dense equations take about "
+            f"{needed / 2**30:.0f} GB (there are {memory / 2**30:.0f}) and about {_SECONDS * n**3 / 60:.0f} minutes for "
+            "each of some eight evaluations. Choose solver='iterative', which is approximate and states its error, or leave "
+            "out a factor."
+        )
 
     def sums_of(self, rows: FactorRows) -> FactorSums:
         """Return the sums of rows in the coordinates, with the factors to eliminate level by level."""
@@ -330,9 +351,9 @@ class FactorCriterion:
         factor = np.asarray(factor, dtype=np.float64)
         xy, log_det, solver = self.eliminated(factor)
         if (xy[()].diagonal() < _CANCELLED * self.sums.xy.diagonal()).any():
-            xy[()] = solver.penalised_squares()
+            xy[()], _ = solver.penalised_squares()
         (a, b), q, k = self.pairs, self.n_random, self.rank
-        root, r2, half_log_det = _root(xy[()])
+        root, r2, half_log_det = inverse_root(xy[()])
         n_pairs, white = len(a), {key: root @ part @ root.T for key, part in xy.items() if key}
         h, along = np.zeros((q, q)), np.zeros((n_pairs, k + 1, k + 1))
         hh, hn, hg = (np.zeros((n_pairs, n_pairs)) for _ in range(3))
@@ -360,7 +381,7 @@ class FactorCriterion:
         return Evaluation(np.array([value]), slope, hessian, np.array([r2]), root[None], sums, noise)
 
 
-def _root(b: Floats) -> tuple[Floats, float, float]:
+def inverse_root(b: Floats) -> tuple[Floats, float, float]:
     """Return L^-1 for the Cholesky factor L of B, r2, and half of log det B_XX."""
     k = len(b) - 1
     lower, length = unit_cholesky(b[:k, :k])

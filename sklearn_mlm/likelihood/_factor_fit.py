@@ -20,6 +20,7 @@ from ..moments._scatter_merging import merged_groups
 from ._factor_coordinates import rows_of_record
 from ._factor_criterion import FactorCriterion
 from ._factor_rows import FactorPredictor
+from ._iterative_criterion import IterativeCriterion
 from ._mixed_equations import Effects, MixedEquations
 from ._mixed_optimum import Outcome, minimise_mixed, without_random_effects
 from ._mixed_variances import directions_without_variance
@@ -122,6 +123,27 @@ class FactorFit(RandomEffectsFit):
     def random_variances(self) -> tuple[float, float]:
         """The mean over the rows of the variance that the random effects give; none of it is within all groups."""
         return 0.0, sum(self.random_variances_of_factors.values())
+
+    @cached_property
+    def approximation_errors(self) -> pd.Series | None:
+        """Standard errors of what random probes leave uncertain: of each variance, and of the criterion; None if it is exact.
+
+        They are errors of the computation, beside which those of estimation are as `confidence_intervals` has them.
+        """
+        if not isinstance(self.criterion, IterativeCriterion):
+            return None
+        error = self.criterion.monte_carlo(self.optimum.factor)
+        along = self._directions_at_pairs
+        noise = np.zeros((len(along) + 1,) * 2)
+        noise[:-1, :-1] = along @ error.slope @ along.T
+        inverse = np.linalg.inv(self.hessian)
+        of_parameters = inverse @ noise @ inverse
+        derivatives = self.covariance_of_random_derivatives.diagonal(axis1=1, axis2=2)
+        of_residual = np.append(np.zeros(len(along)), self.residual_variance)
+        variances = np.column_stack([derivatives, of_residual])
+        sd = np.sqrt(np.maximum(((variances.T @ of_parameters) * variances.T).sum(axis=1), 0.0))
+        names = [f"{term.factor} {name}" for term in self.options.terms for name in term.coefficients]
+        return pd.Series([*sd, error.value], index=[*names, "residual", "criterion"], name="error")
 
     # ---- random effects
 

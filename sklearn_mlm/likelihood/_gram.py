@@ -105,6 +105,13 @@ class Gram:
             total = total + a.T @ (w[:, None] * (b @ columns))
         return np.asarray(total)
 
+    def diagonal(self) -> Floats:
+        """Return the diagonal of the sum."""
+        total = 0.0 if self.base is None else self.base.diagonal()
+        for a, w, b in self.terms:
+            total = total + a.multiply(b).T @ w
+        return np.asarray(total)
+
     def toarray(self) -> Floats:
         """Return the sum as an array."""
         weights = self.weights_of_pairs()

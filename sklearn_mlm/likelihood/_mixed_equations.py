@@ -155,7 +155,7 @@ class MixedEquations:
             return columns
         scaled = self._scaled(columns)
         solved = np.zeros_like(scaled)
-        solved[core.alive] = core.inverse @ scaled[core.alive]
+        solved[core.alive] = core.solve(scaled[core.alive])
         parts = []
         for at, (n, q), scale in zip(self.sums.core_slices, self.sums.core_sizes, core.scales, strict=True):
             parts.append((scale @ solved[at].reshape(n, q, -1)).reshape(n * q, -1))
@@ -178,11 +178,11 @@ class MixedEquations:
         effects, _ = self.solve(right)
         return [each - of_effects for each, of_effects in zip(right, self._products(effects), strict=True)]
 
-    def penalised_squares(self) -> Floats:
+    def penalised_squares(self) -> tuple[Floats, Effects]:
         """Return [X y]' V^-1 [X y] as the sum of squares of what the effects leave of [X y], and of their penalties.
 
         With the solution b for [X y], it is ([X y] - Z b)' ([X y] - Z b) + b' G^-1 b, in which an error of b enters only by
-        its square.
+        its square. The gradients Z' V^-1 [X y] = Z' ([X y] - Z b) are returned too.
         """
         effects, _ = self.solve(self.of_xy())
         left = self.rows.xy - self._fitted(effects)
@@ -191,7 +191,7 @@ class MixedEquations:
         for g, of_factor in zip(self.covariances, gradients, strict=True):
             width = left.shape[1]
             total += of_factor.reshape(-1, width).T @ (g @ of_factor).reshape(-1, width)
-        return np.asarray((total + total.T) / 2)
+        return np.asarray((total + total.T) / 2), gradients
 
     def information_times(self, effects: Effects) -> Effects:
         """Return H times numbers of the random effects, where H = Z' V^-1 Z."""
@@ -250,10 +250,7 @@ class MixedEquations:
         core = self.core
         assert core is not None
         at = self.sums.core_slices.index(where)
-        positions = np.cumsum(core.alive) - 1
-        inside, alive = positions[where].reshape(n, q), core.alive[where].reshape(n, q)
-        blocks = core.inverse[inside[:, :, None], inside[:, None, :]] * (alive[:, :, None] & alive[:, None, :])
-        return np.asarray(core.scales[at] @ blocks @ core.scales[at].T)
+        return np.asarray(core.scales[at] @ core.blocks(where, n, q) @ core.scales[at].T)
 
     def _through_core(self, step: NestedStep) -> Floats:
         """Return what the uncertainty of the effects of the core adds to that of the levels of a factor."""
@@ -266,7 +263,7 @@ class MixedEquations:
             coupled = np.stack([each[levels].toarray() for each in step.sums.core], axis=1)
             rows = (step.weights[levels] @ coupled).reshape(-1, self.sums.n_core)
             scaled = self._scaled(rows.T).T[:, core.alive]
-            solved = scaled @ core.inverse
+            solved = core.products(scaled)
             shape = (levels.stop - levels.start, q, -1)
             added[levels] = scaled.reshape(shape) @ solved.reshape(shape).transpose(0, 2, 1)
         return added

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .._typing import Method, WeightType
+from .._typing import Method, Solver, WeightType
 from ..moments._cell_scatter import CellScatter
 from ..moments._cells import Cells
 from ..moments._grouped_moments import GroupedMoments
@@ -15,6 +15,7 @@ from ._criterion import Criterion
 from ._factor_coordinates import Factor
 from ._factor_criterion import FactorCriterion
 from ._group_factors import RandomDesign
+from ._iterative_criterion import IterativeCriterion
 from ._mixed_criterion import MixedCriterion
 from ._random_terms import INTERCEPT, RandomTerm
 
@@ -63,6 +64,8 @@ class MixedOptions:
         Whether a weight counts copies of its row or divides its residual variance.
     n_random_only : int
         Number of last columns of x that have random coefficients, but no fixed effects.
+    solver : {"direct", "iterative"}
+        How a model of several factors is computed.
     """
 
     terms: tuple[RandomTerm, ...]
@@ -70,6 +73,7 @@ class MixedOptions:
     fit_intercept: bool = True
     weight_type: WeightType = "frequency"
     n_random_only: int = 0
+    solver: Solver = "direct"
 
     @property
     def coefficients(self) -> tuple[str, ...]:
@@ -125,5 +129,6 @@ class MixedOptions:
             "precision_weights": self.weight_type == "precision",
         }
         if isinstance(scatter, CellScatter):
-            return FactorCriterion(scatter, design, self.factors(scatter.cells), **parameters)
+            kind = IterativeCriterion if self.solver == "iterative" else FactorCriterion
+            return kind(scatter, design, self.factors(scatter.cells), **parameters)
         return MixedCriterion(scatter, design, **parameters)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from .._inputs import check_choice
-from .._typing import CovarianceStructure, DegreesOfFreedom, Method, NewGroups, WeightType
+from .._typing import CovarianceStructure, DegreesOfFreedom, Method, NewGroups, Solver, WeightType
 from ..likelihood._factor_fit import FactorFit
 from ..likelihood._mixed_fits import fit_of_mixed_criterion
 from ..likelihood._options import MixedOptions
@@ -38,6 +38,7 @@ _CHOICES: dict[str, tuple[str | bool, ...]] = {
     "fit_intercept": (True, False),
     "new_groups": NEW_GROUPS,
     "weight_type": get_args(WeightType),
+    "solver": get_args(Solver),
 }
 _MeanAndStd = tuple[np.ndarray, np.ndarray]
 
@@ -80,6 +81,10 @@ class MixedEffectsRegressor(FactorRegressor):
     weight_type : {"frequency", "precision"}, default="frequency"
         Meaning of a row weight w: w copies of the row, as in scikit-learn, or one row with the residual variance sigma2 / w,
         as in lme4.
+    solver : {"direct", "iterative"}, default="direct"
+        How a model of several grouping factors is computed. "direct" is exact. "iterative" is approximate, and for crossed
+        factors with more levels than "direct" takes: the variances and the likelihood have random errors, which
+        ``fit_.approximation_errors`` states, and their number is about the same whatever the size of the data.
 
     Attributes
     ----------
@@ -163,6 +168,7 @@ class MixedEffectsRegressor(FactorRegressor):
         fit_intercept: bool = True,
         new_groups: NewGroups = "population",
         weight_type: WeightType = "frequency",
+        solver: Solver = "direct",
     ):
         self.random_effects = random_effects
         self.covariance = covariance
@@ -170,6 +176,7 @@ class MixedEffectsRegressor(FactorRegressor):
         self.fit_intercept = fit_intercept
         self.new_groups = new_groups
         self.weight_type = weight_type
+        self.solver = solver
 
     def fit(self, X: Any, y: ArrayLike, groups: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """Estimate the fixed effects, the covariance of the random coefficients, and these coefficients.
@@ -459,4 +466,6 @@ class MixedEffectsRegressor(FactorRegressor):
                     f"({', '.join(map(repr, slopes)) or 'none'}). Read the rows with slopes={name!r}."
                 )
         blocks = [block for term in terms for block in term.blocks(self.covariance == "full")]
-        return MixedOptions(tuple(blocks), self.method, bool(self.fit_intercept), self.weight_type, len(self._more))
+        return MixedOptions(
+            tuple(blocks), self.method, bool(self.fit_intercept), self.weight_type, len(self._more), self.solver
+        )

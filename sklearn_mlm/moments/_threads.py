@@ -1,4 +1,4 @@
-"""A pool of threads, with BLAS limited to one thread in each of them."""
+"""A pool of threads, with BLAS limited to one thread in each of them; and the memory of the machine."""
 
 from __future__ import annotations
 
@@ -50,6 +50,14 @@ def one_thread() -> Iterator[None]:
             yield
     finally:
         _LIMITING.release()
+
+
+def physical_memory() -> float:
+    """Return the memory of the machine in bytes; infinity if the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES")) * float(os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return float("inf")
 
 
 @cache
