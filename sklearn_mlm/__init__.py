@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from . import display as display
     from . import formula as formula
     from . import model_selection as model_selection
-    from .baselines import ClusterRobustOLS, Comparison, WithinOLS, compare_with_ols
+    from .baselines import ClusterRobustOLS, Comparison, FactorComparison, WithinOLS, compare_with_ols
     from .model_selection import cross_validate_groups, make_group_scorer, request_groups
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "ClusterRobustOLS",
     "Comparison",
     "DroppedColumnsWarning",
+    "FactorComparison",
     "GroupedMoments",
     "GroupedScatter",
     "GroupsNotPassedWarning",
@@ -46,7 +47,7 @@ __version__ = "0.1.0"
 
 # What is loaded when it is first used, because many programs never use it.
 _LAZY = {
-    "baselines": ("ClusterRobustOLS", "Comparison", "WithinOLS", "compare_with_ols"),
+    "baselines": ("ClusterRobustOLS", "Comparison", "FactorComparison", "WithinOLS", "compare_with_ols"),
     "display": (),
     "formula": (),
     "model_selection": ("cross_validate_groups", "make_group_scorer", "request_groups"),

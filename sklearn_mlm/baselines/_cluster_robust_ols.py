@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from .._inputs import check_choice, warn_caller
+from .._inputs import check_choice, column_names, warn_caller
 from .._typing import CovarianceType
 from ..likelihood._criterion import Criterion
 from ..likelihood._least_squares_fit import LeastSquaresFit
@@ -20,9 +20,11 @@ from ..likelihood._solution import predicted_means
 from ..models._base import GroupedRegressor
 from ..models._checks import warn_of_dropped_columns
 from ..models._groups_not_passed import PASS_GROUPS, warn_of_missing_groups
+from ..moments._cells import RowsInCells, rows_in_cells
 from ..moments._grouped_moments import GroupedMoments, moments_of
 from ..moments._labels import MISSING, has_groups
 from ._cluster_robust import cluster_robust
+from ._multiway import multiway_cluster_robust
 
 _NO_GROUPS = (
     "fit was given no groups, so each row counts as a group of its own: the standard errors allow for unequal variances, "
@@ -69,7 +71,7 @@ class ClusterRobustOLS(GroupedRegressor):
     df_ : ndarray of shape (k,)
         Degrees of freedom for t tests and intervals: n - k for "nonrobust", Satterthwaite's for "CR2", J - 1 for the others;
         NaN for dropped columns and for coefficients that rest on one group alone.
-    n_groups_ : int
+    n_groups_ : int, or dict of str to int
         Number of groups J; 0 if the model was fitted without groups.
     n_features_in_ : int
         Number of columns of X in `fit`, the group column included; 0 for ``X=None``.
@@ -137,9 +139,10 @@ class ClusterRobustOLS(GroupedRegressor):
             Predictors; None fits the mean.
         y : array-like of shape (n_samples,)
             Outcome.
-        groups : array-like of shape (n_samples,), default=None
+        groups : array-like of shape (n_samples,) or data frame, default=None
             Group label of each row, of any hashable type; takes precedence over `group_feature`. Ignored if `cov_type` is
-            "nonrobust".
+            "nonrobust". A frame of several columns gives standard errors that are clustered by all of them (Cameron, Gelbach
+            and Miller 2011), if `cov_type` is "CR0" or "CR1".
         sample_weight : array-like of shape (n_samples,), default=None
             Row weights of least squares. Rows of weight 0 are dropped.
 
@@ -156,8 +159,11 @@ class ClusterRobustOLS(GroupedRegressor):
         """
         self._check_parameters()
         with self._unchanged_on_error():
-            rows = self._check_rows(X, y, groups, sample_weight)
+            checked = self._check_rows(X, y, groups, sample_weight)
+            several = checked if isinstance(checked, RowsInCells) else None
+            rows = checked.rows if several is not None else checked
             grouped, robust = has_groups(rows.levels), self.cov_type != "nonrobust"
+            self._check_columns(several)
             if not grouped:
                 rows = replace(rows, codes=np.arange(len(rows)), levels=pd.RangeIndex(len(rows)))
             if rows.weights is not None:
@@ -191,7 +197,13 @@ class ClusterRobustOLS(GroupedRegressor):
                 # Without residuals, all variances are 0.
                 df[~np.isnan(df)] = n_groups - 1.0
             elif robust:
-                covariance, df, single_group = cluster_robust(rows, moments, solution, dropped, self.cov_type)
+                if several is None:
+                    covariance, df, single_group = cluster_robust(rows, moments, solution, dropped, self.cov_type)
+                else:
+                    in_cells = replace(several, rows=rows)
+                    covariance, df, single_group = multiway_cluster_robust(
+                        in_cells, moments, solution, dropped, self.cov_type
+                    )
             self._set_coefficients(known.slopes + solution.coefficients)
             self.intercept_ = known.intercept + solution.intercept
             # A coefficient that rests on a single group has no standard error.
@@ -201,7 +213,10 @@ class ClusterRobustOLS(GroupedRegressor):
             if self.fit_intercept:
                 names, values = (INTERCEPT, *names), np.append(self.intercept_, values)
             self.fit_ = LeastSquaresFit(names, values, covariance, df, dropped)
-            self.n_groups_ = n_groups if grouped else 0
+            self.n_groups_: int | dict[str, int] = n_groups if grouped else 0
+            if several is not None:
+                names_of_labels = several.cells.names
+                self.n_groups_ = {name: len(of) for name, of in zip(names_of_labels, several.cells.levels, strict=True)}
             warn_of_dropped_columns(criterion)
             self._warn_of_single_groups([names[i] for i in np.flatnonzero(single_group)])
             return self
@@ -224,6 +239,28 @@ class ClusterRobustOLS(GroupedRegressor):
         check_is_fitted(self)
         X, _, n_samples = self._validate_new_rows(X, groups)
         return predicted_means(X, np.full(n_samples, MISSING), self._slopes, self.intercept_, np.zeros(0))
+
+    def _rows_in_groups(self, X: Any, y: np.ndarray, groups: Any, sample_weight: Any, **options: Any) -> Any:
+        """Return checked rows with the group of each, or with the cell of each if groups have several columns."""
+        names = column_names(groups)
+        if names is None or len(names) < 2:
+            return super()._rows_in_groups(X, y, groups, sample_weight, **options)
+        return rows_in_cells(X, y, groups, sample_weight, **options)
+
+    def _check_columns(self, rows: RowsInCells | None) -> None:
+        """Raise if there are several columns of labels and no covariance for them, or one level of a column."""
+        if rows is None or self.cov_type == "nonrobust":
+            return
+        if self.cov_type not in ("CR0", "CR1"):
+            raise ValueError(
+                f"cov_type={self.cov_type!r} is for one column of labels; groups has {len(rows.cells.names)}. Set "
+                'cov_type="CR1" for standard errors that are clustered by all of them.'
+            )
+        for name, levels in zip(rows.cells.names, rows.cells.levels, strict=True):
+            if len(levels) < 2:
+                raise ValueError(
+                    f"The column {name!r} of groups has one label only, and clusters are compared. Leave it out."
+                )
 
     def _check_parameters(self) -> None:
         """Raise for a parameter outside its choices."""

@@ -13,7 +13,7 @@ from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import GroupKFold, KFold
 
-from .._inputs import check_choice, is_whole
+from .._inputs import check_choice, column_names, is_whole
 from .._typing import RandomState, WeightType
 from ..inference._distributions import f_test
 from ..inference._fixed_effects import coefficient_table, joint_test, variances_and_df
@@ -35,6 +35,7 @@ from ._cluster_robust import cluster_robust
 from ._cluster_robust_ols import ClusterRobustOLS
 from ._columns import preprocessed, with_dummies
 from ._conclusions import conclusions_of
+from ._factor_comparison import FactorComparison, compare_factors
 from ._figures import Figures
 from ._folds import MIXED, MODELS, OLS, ROBUST, WITHIN, Folds, cross_validated_errors, read_folds
 from ._report import report
@@ -53,7 +54,7 @@ def compare_with_ols(
     weight_type: WeightType | None = None,
     cv: int = 5,
     random_state: RandomState = None,
-) -> Comparison:
+) -> Comparison | FactorComparison:
     """Compare the random intercept model with least squares: coefficients, standard errors and predictions.
 
     The comparison shows how ignoring the groups changes the standard errors, what cluster-robust standard errors correct,
@@ -66,9 +67,10 @@ def compare_with_ols(
         Predictors, without the group column; None compares the null models.
     y : array-like of shape (n_samples,)
         Outcome.
-    groups : array-like of shape (n_samples,), default=None
+    groups : array-like of shape (n_samples,) or data frame, default=None
         Group label of each row, of any hashable kind. None takes the labels from the column that the `group_feature` of the
-        model in `preprocessing` names.
+        model in `preprocessing` names. A frame of several columns compares a model with an intercept for each of them with
+        least squares whose standard errors are clustered by each column, and by all at once.
     factors : str or sequence of str, default=None
         Names of columns of X that are factors: each becomes dummy columns, without one for its first level.
     preprocessing : transformer or pipeline, default=None
@@ -88,7 +90,7 @@ def compare_with_ols(
 
     Returns
     -------
-    comparison : Comparison
+    comparison : Comparison, or FactorComparison if groups has several columns
         The tables, such as `coefficients`, `predictions` and `within_between`, are its attributes; print it for the tables
         and their meaning in words.
 
@@ -149,6 +151,9 @@ def compare_with_ols(
         raise ValueError(
             f"groups must hold the group label of each row; found {groups!r}. Without groups there is nothing to compare."
         )
+    columns = column_names(groups)
+    if columns is not None and len(columns) > 1:
+        return compare_factors(X, y, groups, list(map(str, columns)), sample_weight, kind)
     rows = checked_rows(ClusterRobustOLS(), X, y, groups, sample_weight)
     if rows.weights is not None and kind == "precision":
         rows = replace(rows, weights=rows.weights / rows.weights.mean())

@@ -126,7 +126,7 @@ class FactorFit(RandomEffectsFit):
 
     @cached_property
     def approximation_errors(self) -> pd.Series | None:
-        """Standard errors of what random probes leave uncertain: of each variance, and of the criterion; None if it is exact.
+        """Standard errors of what random probes leave uncertain, of variances and of the criterion; None if these are exact.
 
         They are errors of the computation, beside which those of estimation are as `confidence_intervals` has them.
         """

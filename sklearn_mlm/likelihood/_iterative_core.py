@@ -189,10 +189,10 @@ def estimates_of(core: IterativeCore, core_own: Jet, n_probes: int, seed: int) -
     own = core.scaled.diagonal()
     across = core.scaled.times(u) * core.scaled.times(right)
     of_core = []
-    for at in core.scaled.slices:
-        alive = core.alive[at]
+    for where in core.scaled.slices:
+        alive = core.alive[where]
         if alive.any():
-            of_core.append(float(len(alive)) - (u[at] * right[at]).sum(axis=0))
+            of_core.append(float(len(alive)) - (u[where] * right[where]).sum(axis=0))
         else:
-            of_core.append(float(own[at].sum()) - across[at].sum(axis=0))
+            of_core.append(float(own[where].sum()) - across[where].sum(axis=0))
     return Estimates(log_det, of_chain, of_core, solved.n_iterations, solved.residual)

@@ -41,9 +41,9 @@ class MonteCarlo(NamedTuple):
 class IterativeCriterion(FactorCriterion):
     """Minus twice the log-likelihood of a model of several factors, with random errors that are small and known.
 
-    Fixed and random effects at given variances come from conjugate gradients, to about ten digits. The log-determinant, and
-    its derivatives by the variances, come from random probes: signs, from which traces of matrices are estimated. In place of
-    the second derivatives stands the average information, which needs no trace (Gilmour, Thompson and Cullis 1995).
+    Fixed and random effects at given variances come from conjugate gradients, to about ten digits. The log-determinant and
+    its derivatives by the variances come from random probes: signs, from which traces of matrices are estimated. The average
+    information, which needs no trace, stands in place of the second derivatives (Gilmour, Thompson and Cullis 1995).
 
     Its parameters are those of `FactorCriterion`. Factors that are neither nested in a chain nor the largest have a single
     random coefficient each.
