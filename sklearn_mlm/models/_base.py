@@ -52,7 +52,7 @@ class GroupedRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unu
     coef_: np.ndarray
     intercept_: float
     groups_: pd.Index
-    n_groups_: int
+    n_groups_: Any
     new_groups: NewGroups
 
     def __sklearn_tags__(self) -> Tags:
