@@ -75,6 +75,10 @@ class DenseMixed:
 
     def _gradient(self, at):
         middle = at.inner - self.D / at.r2 * np.outer(at.Py, at.Py)
+        return self._between(middle)
+
+    def _between(self, middle):
+        """Gamma with tr(Gamma E) = tr(middle cov), where cov is the covariance over all rows if that of b_j is E."""
         return self.Z.T @ np.where(self.same, middle, 0.0) @ self.Z
 
     def second(self, G, E, E2):
@@ -149,7 +153,7 @@ class DenseMixed:
         contrast, a = np.asarray(contrast, dtype=np.float64), self.X.T @ full.V_inverse
         if stratum:
             factor, M = self._factor(full.Sigma, blocks)
-            Gamma = self.Z.T @ np.where(self.same, full.inner - np.outer(full.Py, full.Py), 0.0) @ self.Z
+            Gamma = self._between(full.inner - np.outer(full.Py, full.Py))
             directions, curvature = [self.covariance(E) for E in factor.directions(M)], factor.curvature(Gamma)
         else:
             directions = list(self._directions(blocks))
