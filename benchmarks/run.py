@@ -8,9 +8,10 @@
     python benchmarks/run.py formula [--sizes small|all]
     python benchmarks/run.py stream [--rows N] [--folder FOLDER]
     python benchmarks/run.py curves
+    python benchmarks/run.py factors [--sizes small|all] [--time-limit SECONDS]
     python benchmarks/run.py peers [--sizes small|all] [--time-limit SECONDS] [--peers a,b,c] [--ml] [--slopes [K]]
 
-All with two threads and, but for `stream` and `peers`, in one process, alternating, medians of the repeats. Machines are
+All with two threads and, but for `stream`, `factors` and `peers`, in one process, alternating, medians of the repeats. Machines are
 noisy: read the ratios.
 """
 
@@ -23,6 +24,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "2")  # before NumPy starts its threads
 
 import baseline_cost
+import factor_cost
 import fit_cost
 import formula_cost
 import inference_cost
@@ -59,6 +61,9 @@ if __name__ == "__main__":
     )
     stream.add_argument("--folder", default=None, help="where the files of 1.1 GB are kept; default: a temporary one")
     commands.add_parser("curves", help="what a fit costs against the number of groups, and of columns")
+    factors = commands.add_parser("factors", help="several grouping factors: InstEval beside others, and growing numbers")
+    factors.add_argument("--sizes", choices=("small", "all"), default="all", help="small leaves out what takes minutes")
+    factors.add_argument("--time-limit", type=float, default=300.0, help="seconds that a peer may take; default: 300")
     peers = commands.add_parser("peers", help="time, memory and likelihood of other packages, relative to this one's")
     peers.add_argument("--sizes", choices=("small", "all"), default="all", help="small leaves out ten million rows")
     peers.add_argument("--time-limit", type=float, default=300.0, help="seconds that one fit may take; default: 300")
@@ -82,6 +87,8 @@ if __name__ == "__main__":
         stream_cost.print_stream(arguments.folder, int(arguments.rows))
     elif arguments.command == "curves":
         stream_cost.print_curves()
+    elif arguments.command == "factors":
+        factor_cost.print_table(arguments.sizes, arguments.time_limit)
     elif arguments.command == "peers":
         peer_cost.print_table(arguments.sizes, arguments.time_limit, arguments.peers, arguments.ml, arguments.slopes)
     else:

@@ -290,7 +290,7 @@ class _CoreSolver(ScaledCore):
 
     def _a_times(self, a: Floats, rows: Floats) -> Floats:
         """Return A' times rows."""
-        return np.asarray(a.T @ rows)
+        return np.asarray(a.T @ rows) if len(self.kept) else rows
 
     def _trace(self, s: Any) -> float:
         """Return tr(Q S) for unscaled sparse products S."""
@@ -314,8 +314,9 @@ class _CoreSolver(ScaledCore):
         return self.unscaled(np.ascontiguousarray(self.unscaled(inverse).T))
 
     def _change(self, s: Any, a: Floats) -> Floats:
-        """Return S A for unscaled products S."""
-        return self.scaled_own(s) @ a
+        """Return S A for unscaled products S; A is the identity if no effect has a variance."""
+        scaled = self.scaled_own(s)
+        return scaled @ a if len(self.kept) else scaled
 
     def _rows_of(self, matrix: Floats, factor: int, column: int) -> Floats:
         """Return the rows of one coefficient of all levels of a factor."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from copy import copy
+from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -107,6 +109,8 @@ class FactorCriterion:
         moments = scatter.moments
         self.scatter, self.design, self.factors, self.reml = scatter, design, factors, reml
         self.residual_variance: float | None = None
+        # The last covariance and the equations there, because the search ends where the effects are asked for.
+        self._last: tuple[bytes, MixedEquations] | None = None
         self.n_observations = float(moments.n_rows.sum() if precision_weights else moments.counts.sum())
         self.coordinates = factor_coordinates(
             scatter,
@@ -314,8 +318,15 @@ class FactorCriterion:
 
     def equations(self, factor: Floats, root: Floats) -> MixedEquations:
         """Return the equations of the random effects at G = F F', given the inverse root of X' V^-1 X, of shape (k, k)."""
+        factor = np.ascontiguousarray(factor, dtype=np.float64)
+        if self._last is not None and self._last[0] == factor.tobytes():
+            return replace(self._last[1], root=root)
         parts = [self.factor_of(factor, at) for at in range(len(self.factors))]
         return MixedEquations.at(self.coordinates.rows, self.sums, parts, root)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The equations are as large as the core squared, and can be made again.
+        return {name: value for name, value in vars(self).items() if name not in ("_last", "at_zero")} | {"_last": None}
 
     def triple_products(self, factor: Floats, root: Floats, basis: Floats) -> Floats:
         """Return K' E H E' K for all E and E' of a basis of symmetric matrices, as `MixedCriterion.triple_products` does.
@@ -350,6 +361,7 @@ class FactorCriterion:
         """Return the criterion and its derivatives at one relative covariance."""
         factor = np.asarray(factor, dtype=np.float64)
         xy, log_det, solver = self.eliminated(factor)
+        self._last = factor.tobytes(), solver
         if (xy[()].diagonal() < _CANCELLED * self.sums.xy.diagonal()).any():
             xy[()], _ = solver.penalised_squares()
         (a, b), q, k = self.pairs, self.n_random, self.rank

@@ -51,6 +51,10 @@ class FactorFit(RandomEffectsFit):
         scatter = cast(CellScatter, criterion.scatter)
         return cls(options, scatter, scatter, criterion, optimum, grouped)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The equations are as large as the core squared, and can be made again.
+        return {name: value for name, value in vars(self).items() if name not in ("equations", "_predictor")}
+
     # ---- the factors
 
     @property
