@@ -86,7 +86,9 @@ def percent(share: float) -> str:
 
 def label_text(label: Any) -> str:
     """Return a label as text that matplotlib neither typesets as mathematics nor hides from a legend."""
-    text = str(label).replace("$", r"\$")
+    # The labels of a combination of levels are a tuple.
+    shown = ":".join(map(str, label)) if isinstance(label, tuple) else str(label)
+    text = shown.replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
 
 

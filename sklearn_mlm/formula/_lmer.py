@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from .._typing import NewGroups
+from .._typing import NewGroups, Solver
 from ._regressor import FormulaRegressor, fit_named
 from ._rows_of_fit import MissingRows
 
@@ -22,6 +22,7 @@ def lmer(
     na_action: MissingRows = "drop",
     contrasts: Mapping[str, Any] | None = None,
     new_groups: NewGroups = "population",
+    solver: Solver = "direct",
 ) -> FormulaRegressor:
     """Fit a linear mixed model to the columns of a data frame that a formula names, as R's lmer does.
 
@@ -42,6 +43,8 @@ def lmer(
         Contrasts of factors by name, such as ``{"machine": "contr.sum"}`` or ``{"machine": "contr.treatment('B')"}``.
     new_groups : {"population", "error", "nan"}, default="population"
         How `predict` treats a group that the data do not have.
+    solver : {"direct", "iterative"}, default="direct"
+        How a model of several grouping factors is computed, as in `MixedEffectsRegressor`.
 
     Returns
     -------
@@ -92,6 +95,7 @@ def lmer(
         contrasts=contrasts,
         na_action=na_action,
         new_groups=new_groups,
+        solver=solver,
         weight_type="precision",
     )
     return fit_named(model, data, weights, _name_in(sys._getframe(1), data))

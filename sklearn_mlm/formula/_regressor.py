@@ -13,7 +13,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from .._inputs import check_choice, warn_caller
-from .._typing import DegreesOfFreedom, Method, NewGroups, WeightType
+from .._typing import DegreesOfFreedom, Method, NewGroups, Solver, WeightType
 from ..inference._estimability import rows_not_estimable
 from ..likelihood._random_terms import RandomTerm
 from ..models._base import POPULATION
@@ -36,6 +36,7 @@ _CHOICES: dict[str, tuple[str | bool, ...]] = {
     "method": get_args(Method),
     "new_groups": get_args(NewGroups),
     "weight_type": get_args(WeightType),
+    "solver": get_args(Solver),
     "na_action": get_args(MissingRows),
 }
 _MeanAndStd = tuple[np.ndarray, np.ndarray]
@@ -63,7 +64,8 @@ class FormulaRegressor(FrameRegressor):
           ``C(f, contr.sum)`` for other contrasts;
         - ``offset(x)``, which is added with the coefficient 1;
         - the random part: ``(1 | g)``, ``(1 + x | g)``, ``(0 + x | g)``, independent coefficients as in ``(1 + x || g)``,
-          and ``(1 | a:b)`` for groups that are combinations of levels.
+          ``(1 | a:b)`` for groups that are combinations of levels, ``(1 | a/b)`` for b nested in a, and several factors
+          joined by ``+``, as in ``(1 | a) + (1 | b)``.
 
         Without an outcome, as in "~ x + (1 | g)", `fit` takes y.
     method : {"reml", "ml"}, default="reml"
@@ -79,6 +81,8 @@ class FormulaRegressor(FrameRegressor):
     weight_type : {"frequency", "precision"}, default="frequency"
         Meaning of a row weight w: w copies of the row, as in scikit-learn, or one row with the residual variance sigma2 / w,
         as in lme4.
+    solver : {"direct", "iterative"}, default="direct"
+        How a model of several grouping factors is computed, as in `MixedEffectsRegressor`.
 
     Attributes
     ----------
@@ -96,8 +100,9 @@ class FormulaRegressor(FrameRegressor):
         Variances of the random coefficients, and of the residual.
     covariance_ : dict of str to pandas.DataFrame
         Covariance of the random coefficients by factor.
-    random_effects_ : pandas.Series or pandas.DataFrame
-        Empirical-Bayes estimates of the random effects: a series of intercepts, or a frame of coefficients.
+    random_effects_ : pandas.Series, pandas.DataFrame, or dict of str to pandas.DataFrame
+        Empirical-Bayes estimates of the random effects: a series of intercepts, a frame of coefficients, or a frame for each
+        of several grouping factors.
     groups_ : pandas.Index of shape (n_groups,)
         The distinct group labels; tuples if the groups are combinations of columns.
     n_groups_ : int
@@ -160,6 +165,7 @@ class FormulaRegressor(FrameRegressor):
         na_action: MissingRows = "drop",
         new_groups: NewGroups = "population",
         weight_type: WeightType = "frequency",
+        solver: Solver = "direct",
     ):
         self.formula = formula
         self.method = method
@@ -167,6 +173,7 @@ class FormulaRegressor(FrameRegressor):
         self.na_action = na_action
         self.new_groups = new_groups
         self.weight_type = weight_type
+        self.solver = solver
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -380,7 +387,7 @@ class FormulaRegressor(FrameRegressor):
         if len(terms) == 1 and terms[0] == RandomTerm(terms[0].factor, True, ()):
             estimator: Any = RandomInterceptRegressor(**options)
         else:
-            estimator = MixedEffectsRegressor(random_effects=" + ".join(map(str, terms)), **options)
+            estimator = MixedEffectsRegressor(random_effects=" + ".join(map(str, terms)), solver=self.solver, **options)
         fit_checked_rows(estimator, rows, len(design.random_only))
         fitted: RandomInterceptRegressor | MixedEffectsRegressor = estimator
         return fitted

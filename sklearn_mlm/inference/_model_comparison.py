@@ -217,7 +217,7 @@ def glance(model: FittedModel) -> pd.DataFrame:
     Returns
     -------
     row : pandas.DataFrame
-        One row, with the columns "n_samples", "n_groups", "method" ("REML" or "ML"), "n_parameters", "log_likelihood",
+        One row, with the columns "n_samples", "n_groups" (one for each of several grouping factors), "method" ("REML" or "ML"), "n_parameters", "log_likelihood",
         "criterion" (-2 log-likelihood), "aic", "bic", "df_residual" (N less the number of parameters), "r2_marginal",
         "r2_conditional", "icc" and "sigma" (the residual standard deviation).
 
@@ -237,7 +237,7 @@ def glance(model: FittedModel) -> pd.DataFrame:
     fit = grouped_fit_of(model)
     row = {
         "n_samples": fit.n_observations,
-        "n_groups": fit.moments.n_groups,
+        **_numbers_of_groups(fit),
         "method": "REML" if fit.reml else "ML",
         "n_parameters": fit.n_parameters,
         "log_likelihood": -0.5 * fit.value,
@@ -247,6 +247,13 @@ def glance(model: FittedModel) -> pd.DataFrame:
         "df_residual": fit.n_observations - fit.n_parameters,
     }
     return pd.DataFrame([row | _shares(fit)])
+
+
+def _numbers_of_groups(fit: GroupedFit) -> dict[str, int]:
+    """Return the number of groups, or of the levels of each of several factors."""
+    if isinstance(fit, FactorFit):
+        return {f"n_groups {name}": number for name, number in fit.n_levels.items()}
+    return {"n_groups": fit.moments.n_groups}
 
 
 def _shares(fit: GroupedFit) -> dict[str, float]:

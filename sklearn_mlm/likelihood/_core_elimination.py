@@ -115,9 +115,9 @@ def eliminate_core(
     Returns
     -------
     xy : Jet of ndarray of shape (k + 1, k + 1)
-        [X y]' V^-1 [X y].
+        The products [X y]' V^-1 [X y].
     log_det : Jet of float
-        log det V.
+        The log-determinant log det V.
     core : DenseCore
         The scales, and the inverse of the equations of the core.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -36,6 +37,10 @@ class FactorRows:
     codes: tuple[Positions, ...]
     n_levels: tuple[int, ...]
     rest: Floats
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The indicators can be made again.
+        return {name: value for name, value in vars(self).items() if name != "indicators"}
 
     @property
     def n_factors(self) -> int:
@@ -90,6 +95,11 @@ class FactorRows:
         ----------
         width : tuple of int
             The number of coefficients of a level of each factor.
+
+        Returns
+        -------
+        chain : tuple of int
+            Positions of the factors, the innermost first.
         """
         sizes = [levels * q for levels, q in zip(self.n_levels, width, strict=True)]
         order = sorted(range(self.n_factors), key=lambda at: (-self.n_levels[at], at))
@@ -157,6 +167,10 @@ class FactorSums:
     core_own: sparse.csr_array
     core_xy: Floats
     xy: Floats
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The pairs can be listed again.
+        return {name: value for name, value in vars(self).items() if name != "pairs"}
 
     @cached_property
     def pairs(self) -> LevelPairs | None:

@@ -72,6 +72,8 @@ class ModelSummary:
         The formula, and the name of the data if it is known; None if the model was fitted without a formula.
     n_dropped : int
         Number of rows that were left out because a value was missing.
+    approximation : str or None
+        How exact the variances are if they were not computed exactly, in words.
     factors : dict of str to tuple
         The levels and the name of the contrasts of each factor of the formula.
 
@@ -103,6 +105,7 @@ class ModelSummary:
     boundary: str | None
     formula: str | None = None
     n_dropped: int = 0
+    approximation: str | None = None
     factors: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -124,6 +127,8 @@ class ModelSummary:
             facts.insert(0, self.formula)
         if self.n_dropped:
             facts[-1] += f"; {self.n_dropped} row(s) with missing values dropped"
+        if self.approximation is not None:
+            facts.append(self.approximation)
         facts += [f"Factor {name}: {_in_words(*levels)}" for name, levels in self.factors.items()]
         tables = [self._variances(), self._effects()]
         if self.scaled_residuals is None and self.boundary != _NO_RESIDUAL:
@@ -259,6 +264,7 @@ def summarise_model(model: FittedModel, scaled_residuals: np.ndarray | None, ddf
         method=fit.options.method,
         ddf=ddf,
         boundary=_boundary_in_words(fit),
+        approximation=_approximation_in_words(fit),
         **({} if fit.design is None else _of_formula(fit.design)),
     )
 
@@ -267,6 +273,20 @@ def _of_formula(design: FixedDesign) -> dict[str, Any]:
     """Return what a summary shows of a formula."""
     data = "" if design.data_name is None else f", data {design.data_name}"
     return {"formula": f"Formula {design.formula}{data}", "n_dropped": design.n_dropped, "factors": design.factors}
+
+
+def _approximation_in_words(fit: GroupedFit) -> str | None:
+    """Return how exact the variances are that random probes estimate; None if they are exact."""
+    errors = fit.approximation_errors if isinstance(fit, FactorFit) else None
+    if errors is None:
+        return None
+    variances = np.append(fit.random_covariance.diagonal(), fit.residual_variance)
+    known = variances > 0
+    largest = float((errors.to_numpy()[:-1][known] / variances[known]).max(initial=0.0))
+    return (
+        f"Approximate: variances have random errors of up to {100 * largest:.2g}% of themselves, and the criterion of "
+        f"{errors['criterion']:.2g}"
+    )
 
 
 def correlations_of(fit: GroupedFit) -> pd.DataFrame:
