@@ -196,14 +196,11 @@ class ClusterRobustOLS(GroupedRegressor):
             elif robust and criterion.exact_fit:
                 # Without residuals, all variances are 0.
                 df[~np.isnan(df)] = n_groups - 1.0
-            elif robust:
-                if several is None:
-                    covariance, df, single_group = cluster_robust(rows, moments, solution, dropped, self.cov_type)
-                else:
-                    in_cells = replace(several, rows=rows)
-                    covariance, df, single_group = multiway_cluster_robust(
-                        in_cells, moments, solution, dropped, self.cov_type
-                    )
+            elif robust and several is None:
+                covariance, df, single_group = cluster_robust(rows, moments, solution, dropped, self.cov_type)
+            elif several is not None and robust:
+                in_cells = replace(several, rows=rows)
+                covariance, df, single_group = multiway_cluster_robust(in_cells, moments, solution, dropped, self.cov_type)
             self._set_coefficients(known.slopes + solution.coefficients)
             self.intercept_ = known.intercept + solution.intercept
             # A coefficient that rests on a single group has no standard error.
@@ -213,10 +210,10 @@ class ClusterRobustOLS(GroupedRegressor):
             if self.fit_intercept:
                 names, values = (INTERCEPT, *names), np.append(self.intercept_, values)
             self.fit_ = LeastSquaresFit(names, values, covariance, df, dropped)
-            self.n_groups_: int | dict[str, int] = n_groups if grouped else 0
-            if several is not None:
-                names_of_labels = several.cells.names
-                self.n_groups_ = {name: len(of) for name, of in zip(names_of_labels, several.cells.levels, strict=True)}
+            of_columns = (
+                None if several is None else dict(zip(several.cells.names, map(len, several.cells.levels), strict=True))
+            )
+            self.n_groups_ = of_columns or (n_groups if grouped else 0)
             warn_of_dropped_columns(criterion)
             self._warn_of_single_groups([names[i] for i in np.flatnonzero(single_group)])
             return self
