@@ -218,8 +218,8 @@ def glance(model: FittedModel) -> pd.DataFrame:
     -------
     row : pandas.DataFrame
         One row, with the columns "n_samples", "n_groups" (one column for each of several grouping factors), "method" ("REML"
-        or "ML"), "n_parameters", "log_likelihood", "criterion" (-2 log-likelihood), "aic", "bic", "df_residual" (N less the number of
-        parameters), "r2_marginal", "r2_conditional", "icc" and "sigma" (the residual standard deviation).
+        or "ML"), "n_parameters", "log_likelihood", "criterion" (-2 log-likelihood), "aic", "bic", "df_residual" (N less the
+        number of parameters), "r2_marginal", "r2_conditional", "icc" and "sigma" (the residual standard deviation).
 
     Examples
     --------

@@ -44,7 +44,7 @@ _MeanAndStd = tuple[np.ndarray, np.ndarray]
 
 
 class MixedEffectsRegressor(FactorRegressor):
-    """Linear regression whose intercept and slopes vary between groups: the linear mixed model of one grouping factor.
+    """Linear regression whose intercept and slopes vary between groups: the linear mixed model of one or several factors.
 
     The model for the rows of group j is::
 
@@ -56,6 +56,10 @@ class MixedEffectsRegressor(FactorRegressor):
     likelihood. A prediction for a group that `fit` has seen adds the empirical-Bayes estimates of its coefficients, which
     are shrunk towards 0 the more, the less its rows say of them.
 
+    Rows may belong to several grouping factors, each with random coefficients of its own: nested ones, as classes in schools
+    (``"(1 | school/class)"``), and crossed ones, as subjects and items (``"(1 | subject) + (1 | item)"``). `groups` is then a
+    frame with their columns of labels.
+
     The optimum is exact to rounding, its boundary included: a correlation of exactly 1 and a variance of exactly 0 are
     ordinary answers, which `boundary_` reports. What the data cannot identify is refused.
 
@@ -66,8 +70,9 @@ class MixedEffectsRegressor(FactorRegressor):
         between groups. "(0 + x | group)" leaves out the intercept, "(1 + x || group)" makes the coefficients independent,
         and terms can be joined by "+". Columns are named as in X (an array has x0, x1, ...); a column that is only in
         `groups`, if that is a frame, has random coefficients but no fixed effect. The factor is the name of the column of
-        `groups`, or of X, that holds the labels; if `groups` is an array, any name does. None is an intercept for each
-        group.
+        `groups`, or of X, that holds the labels; if `groups` is an array, any name does. "a:b" is the factor of combinations
+        of labels of two columns, and "(1 | a/b)" stands for "(1 | a) + (1 | a:b)". None is an intercept for each group, or
+        for each column of `groups` if that is a frame of several.
     covariance : {"full", "diagonal"}, default="full"
         Whether the coefficients of a term are correlated; "diagonal" is "||" in each term.
     method : {"reml", "ml"}, default="reml"
@@ -98,15 +103,16 @@ class MixedEffectsRegressor(FactorRegressor):
         which are 0 between independent ones. The slope of x has the unit of y per unit of x.
     variance_components_ : pandas.Series
         The variance of each random coefficient, such as "subject days", and last that of the "residual".
-    random_effects_ : pandas.DataFrame of shape (n_groups, n_random)
+    random_effects_ : pandas.DataFrame of shape (n_groups, n_random), or dict of str to pandas.DataFrame
         Empirical-Bayes estimates of the coefficients b_j (conditional modes, BLUPs): a row for each group and a column for
-        each coefficient.
+        each coefficient. With several factors, a frame for each.
     icc_ : float
-        Intraclass correlation, if only the intercept varies. With slopes it depends on x: see `sklearn_mlm.inference.icc`.
-    groups_ : pandas.Index of shape (n_groups,)
-        The distinct group labels, sorted if they can be compared.
-    n_groups_ : int
-        Number of groups; 0 if the model was fitted without groups.
+        Intraclass correlation, if only the intercept varies. With slopes it depends on x, and with several factors there is a
+        share for each: see `sklearn_mlm.inference.icc`.
+    groups_ : pandas.Index of shape (n_groups,), or dict of str to pandas.Index
+        The distinct group labels, sorted if they can be compared; with several factors, those of each.
+    n_groups_ : int, or dict of str to int
+        Number of groups; 0 if the model was fitted without groups. With several factors, the number of levels of each.
     boundary_ : dict of str to pandas.DataFrame, "residual" or None
         None if Sigma has full rank. Otherwise, by the name of the factor, the directions without variance: combinations of
         the random coefficients that do not vary (what lme4 calls a singular fit). "residual" if the residual variance is 0.
@@ -118,9 +124,9 @@ class MixedEffectsRegressor(FactorRegressor):
         Akaike's and the Bayesian information criterion, which count the fixed effects, variances and covariances.
     cov_fixed_ : ndarray of shape (k, k)
         Covariance of the fixed effects, the intercept first if there is one; 0 for dropped columns.
-    moments_ : GroupedScatter
+    moments_ : GroupedScatter or CellScatter
         The record of the data. The model keeps no rows.
-    fit_ : MixedEffectsFit
+    fit_ : MixedEffectsFit or FactorFit
         The fit record, which stores all results together with the parameters in `fit`. `sklearn_mlm.inference` reads it. Its
         `optimum` tells what the search for the optimum has tried.
     n_features_in_ : int
@@ -132,6 +138,7 @@ class MixedEffectsRegressor(FactorRegressor):
     --------
     RandomInterceptRegressor : The same model if only the intercept varies, for any number of rows and of groups.
     GroupedScatter : The mergeable record that `fit_moments` takes.
+    CellScatter : The same for several grouping factors.
 
     References
     ----------
@@ -157,6 +164,19 @@ class MixedEffectsRegressor(FactorRegressor):
     309           -40.40 -8.62
     >>> model.predict(X[:2], groups=[308, 999]).round(1)
     array([253.7, 261.9])
+
+    Two crossed factors, of which the labels are two columns:
+
+    >>> import numpy as np, pandas as pd
+    >>> rng = np.random.default_rng(0)
+    >>> groups = pd.DataFrame({"rater": np.repeat(np.arange(12), 8), "film": np.tile(np.arange(8), 12)})
+    >>> rating = 3 + rng.standard_normal(12)[groups["rater"]] + 2 * rng.standard_normal(8)[groups["film"]]
+    >>> model = MixedEffectsRegressor().fit(None, rating + rng.standard_normal(96), groups=groups)
+    >>> model.variance_components_.round(2)
+    rater (Intercept)    0.89
+    film (Intercept)     3.54
+    residual             1.04
+    Name: variance, dtype: float64
     """
 
     def __init__(
@@ -188,8 +208,8 @@ class MixedEffectsRegressor(FactorRegressor):
         y : array-like of shape (n_samples,)
             Outcome.
         groups : array-like of shape (n_samples,) or data frame, default=None
-            Group label of each row, or a frame with the column of labels that `random_effects` names. They take precedence
-            over a column of X.
+            Group label of each row, or a frame with the columns of labels that `random_effects` names. They take precedence
+            over columns of X.
         sample_weight : array-like of shape (n_samples,), default=None
             Row weights, with the meaning that `weight_type` gives them.
 
@@ -211,8 +231,9 @@ class MixedEffectsRegressor(FactorRegressor):
 
         Parameters
         ----------
-        moments : GroupedScatter
-            The record of all rows, such as `GroupedScatter.from_arrays` returns, or a sum of records.
+        moments : GroupedScatter or CellScatter
+            The record of all rows, such as `GroupedScatter.from_arrays` returns, or a sum of records; a `CellScatter` for
+            several grouping factors.
 
         Returns
         -------
@@ -222,7 +243,7 @@ class MixedEffectsRegressor(FactorRegressor):
         Raises
         ------
         TypeError
-            If `moments` is not a `GroupedScatter`.
+            If `moments` is neither a `GroupedScatter` nor a `CellScatter`.
         ValueError
             If the record lacks a slope that `random_effects` names, or does not identify the variances.
         """
@@ -257,7 +278,8 @@ class MixedEffectsRegressor(FactorRegressor):
 
         A row of a group that `fit` has seen gets its fixed part plus the group's empirical-Bayes estimates. A row of a new
         group gets what `new_groups` specifies. A row without a label gets the fixed part alone, and so does every row if
-        ``groups="population"`` or if there are no groups.
+        ``groups="population"`` or if there are no groups. With several factors this holds for each: a new class of a known
+        school has the effect of the school.
 
         Parameters
         ----------
