@@ -65,11 +65,11 @@ class FactorComparison:
     >>> comparison = compare_with_ols(pd.DataFrame({"x": x}), y, groups)
     >>> comparison.coefficients.loc["x", "std_error"].round(2)
     model
-    pooled OLS             0.14
-    clustered by subject   0.06
-    clustered by item      0.40
-    clustered by both      0.40
-    mixed effects          0.43
+    pooled OLS              0.14
+    clustered by subject    0.09
+    clustered by item       0.44
+    clustered by both       0.43
+    mixed effects           0.40
     Name: std_error, dtype: float64
     """
 

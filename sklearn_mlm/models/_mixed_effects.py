@@ -57,8 +57,8 @@ class MixedEffectsRegressor(FactorRegressor):
     are shrunk towards 0 the more, the less its rows say of them.
 
     Rows may belong to several grouping factors, each with random coefficients of its own: nested ones, as classes in schools
-    (``"(1 | school/class)"``), and crossed ones, as subjects and items (``"(1 | subject) + (1 | item)"``). `groups` is then a
-    frame with their columns of labels.
+    (``"(1 | school/class)"``), and crossed ones, as subjects and items (``"(1 | subject) + (1 | item)"``). `groups` is then
+    a frame with their columns of labels.
 
     The optimum is exact to rounding, its boundary included: a correlation of exactly 1 and a variance of exactly 0 are
     ordinary answers, which `boundary_` reports. What the data cannot identify is refused.
@@ -87,9 +87,9 @@ class MixedEffectsRegressor(FactorRegressor):
         Meaning of a row weight w: w copies of the row, as in scikit-learn, or one row with the residual variance sigma2 / w,
         as in lme4.
     solver : {"direct", "iterative"}, default="direct"
-        How a model of several grouping factors is computed. "direct" is exact. "iterative" is approximate, and for crossed
-        factors with more levels than "direct" takes: the variances and the likelihood have random errors, which
-        ``fit_.approximation_errors`` states, and their number is about the same whatever the size of the data.
+        How a model of several grouping factors is computed. "direct" is exact. "iterative" is for crossed factors of many
+        levels, and approximate: the variances and the likelihood have random errors, which ``fit_.approximation_errors``
+        states. They are small beside the standard errors.
 
     Attributes
     ----------
@@ -107,8 +107,8 @@ class MixedEffectsRegressor(FactorRegressor):
         Empirical-Bayes estimates of the coefficients b_j (conditional modes, BLUPs): a row for each group and a column for
         each coefficient. With several factors, a frame for each.
     icc_ : float
-        Intraclass correlation, if only the intercept varies. With slopes it depends on x, and with several factors there is a
-        share for each: see `sklearn_mlm.inference.icc`.
+        Intraclass correlation, if only the intercept varies. With slopes it depends on x, and with several factors there is
+        a share for each: see `sklearn_mlm.inference.icc`.
     groups_ : pandas.Index of shape (n_groups,), or dict of str to pandas.Index
         The distinct group labels, sorted if they can be compared; with several factors, those of each.
     n_groups_ : int, or dict of str to int
@@ -173,9 +173,9 @@ class MixedEffectsRegressor(FactorRegressor):
     >>> rating = 3 + rng.standard_normal(12)[groups["rater"]] + 2 * rng.standard_normal(8)[groups["film"]]
     >>> model = MixedEffectsRegressor().fit(None, rating + rng.standard_normal(96), groups=groups)
     >>> model.variance_components_.round(2)
-    rater (Intercept)    0.89
-    film (Intercept)     3.54
-    residual             1.04
+    rater (Intercept)    0.67
+    film (Intercept)     4.35
+    residual             0.93
     Name: variance, dtype: float64
     """
 

@@ -59,9 +59,9 @@ class CellScatter(Scatter):
     >>> rating = [3.0, 5.0, 4.0, 7.0, 2.0, 4.0, 6.0, 7.0]
     >>> parts = [CellScatter.from_arrays(None, rating[i::2], labels[i::2]) for i in range(2)]
     >>> MixedEffectsRegressor().fit_moments(parts[0].merge(parts[1])).variance_components_.round(2)
-    subject (Intercept)    1.67
-    item (Intercept)       1.96
-    residual               0.17
+    subject (Intercept)    2.25
+    item (Intercept)       1.92
+    residual               0.33
     Name: variance, dtype: float64
     """
 
