@@ -205,7 +205,7 @@ def test_three_components_of_a_balanced_layout_are_those_of_its_mean_squares():
     parts = ["(1 | day)", "(1 | machine)", "(1 | day:machine)"]
     expected = {"day": 3.67, "machine": 6.0280555556, "day:machine": 1.0144444444}
     ml = {"day": 3.2065126585, "machine": 4.443196232, "day:machine": 1.0239559925}
-    for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
+    for order in ([0, 1, 2], [2, 0, 1]):
         text = " + ".join(parts[at] for at in order)
         for method, components, criterion in (("reml", expected, 83.4278729962), ("ml", ml, 86.2498961790)):
             model = fit(text, None, d["y"], d[["machine", "day"]], method=method)
@@ -365,7 +365,7 @@ def random_design(seed):
     return frame, text, ("reml", "ml")[int(r.integers(2))]
 
 
-N_DESIGNS = 100
+N_DESIGNS = 70
 
 
 @pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
