@@ -360,7 +360,7 @@ def random_design(seed):
              "(x0 || a) + (1 | c)", "(1 | a) + (0 + x0 | b)"]  # fmt: skip
     text = texts[int(r.integers(len(texts)))]
     part = sum(r.choice([0.0, 0.5, 2.0]) * r.standard_normal(c.max() + 1)[c] for c in codes)
-    y = frame["x0"] * 0.5 + part + r.choice([0.0, 1.0]) * r.standard_normal(7)[codes[0]] * frame["x0"]
+    y = frame["x0"] * 0.5 + part + r.choice([0.0, 1.0]) * r.standard_normal(8)[codes[0]] * frame["x0"]
     frame["y"] = (y + r.choice([0.3, 1.0]) * r.standard_normal(n)).round(2)
     return frame, text, ("reml", "ml")[int(r.integers(2))]
 
