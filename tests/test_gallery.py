@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import optimize, stats
+from scipy import linalg, optimize, stats
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import KFold, cross_val_score
 from sklearn.utils import Bunch
@@ -92,13 +92,23 @@ def pupils_of(n_schools=419, n_pupils=6871, *, seed):
 
 def criterion(X, y, groups, ratio, reml):
     """-2 log-likelihood at a variance ratio, sigma2 and the fixed effects, with the n x n covariance matrix."""
-    V = np.eye(len(y)) + ratio * np.equal.outer(groups, groups)
-    information = X.T @ np.linalg.solve(V, X)
-    beta = np.linalg.solve(information, X.T @ np.linalg.solve(V, y))
+    return criterion_of_factors(X, y, [groups], [ratio], reml)
+
+
+def criterion_of_factors(X, y, factors, ratios, reml=True):
+    """What `criterion` returns, with the labels and the variance ratio of each of several factors."""
+    V = np.eye(len(y))
+    for labels, ratio in zip(factors, ratios, strict=True):
+        V += ratio * np.equal.outer(labels, labels)
+    lower = np.linalg.cholesky(V)
+    white = linalg.solve_triangular(lower, np.column_stack([X, y]), lower=True)
+    X, y = white[:, :-1], white[:, -1]
+    information = X.T @ X
+    beta = np.linalg.solve(information, X.T @ y)
     df = len(y) - X.shape[1] * reml
-    sigma2 = (y - X @ beta) @ np.linalg.solve(V, y - X @ beta) / df
-    value = df * (1 + np.log(2 * np.pi * sigma2)) + np.linalg.slogdet(V)[1] + reml * np.linalg.slogdet(information)[1]
-    return value, sigma2, beta
+    sigma2 = (y - X @ beta) @ (y - X @ beta) / df
+    log_det = 2 * np.log(lower.diagonal()).sum() + reml * np.linalg.slogdet(information)[1]
+    return df * (1 + np.log(2 * np.pi * sigma2)) + log_det, sigma2, beta
 
 
 @pytest.mark.parametrize("name", LESSONS)
@@ -430,6 +440,70 @@ def test_random_slopes_from_start_to_finish(lesson):
     assert someone_new.to_numpy(dtype=float) == near([356, 205, 507], 0)
     assert names["comparison"].slopes.loc["ses", ["sd", "chi2", "p_value"]].to_numpy() == near([0.772, 1.648, 0.319], 3)
     assert names["low"] == 0.0
+
+
+def design_of(pupils, *columns):
+    """An intercept and columns of a frame, as an array."""
+    return np.column_stack([np.ones(len(pupils)), pupils[list(columns)]]).astype(float)
+
+
+def test_three_levels_by_dense_algebra(lesson):
+    names = lesson("three_levels")
+    pupils, model = names["pupils"], names["model"]
+    X, y = design_of(pupils, "ses", "method"), pupils["score"].to_numpy()
+    school = pupils["school"].to_numpy()
+    in_class = pupils.groupby(["school", "class"]).ngroup().to_numpy()
+    of_school, of_class, sigma2 = model.variance_components_
+    value, residual, beta = criterion_of_factors(X, y, [school, in_class], [of_school / sigma2, of_class / sigma2])
+    assert model.criterion_ == close(value)
+    assert [sigma2, model.intercept_, *model.coef_] == close([residual, *beta])
+    shares = np.array([of_school, of_class, of_school + of_class]) / (of_school + of_class + sigma2)
+    assert names["shares"].to_numpy() == close(shares)
+    effects = model.random_effects_["school"]["(Intercept)"]
+    predicted = names["predictions"]["prediction"]
+    assert predicted["new school"] == close(model.intercept_)
+    assert predicted["new class of a known school"] == close(model.intercept_ + effects.min())
+    assert names["predictions"]["width"].is_monotonic_increasing
+    # What the text says.
+    method = names["method"].astype(float)
+    assert method.loc["schools alone", "p_value"] < 0.05 < method.loc["both", "p_value"]
+    error = method["std_error"]
+    assert error["schools alone"] < 0.5 * error["both"] < 0.5 * error["classes alone"]
+    assert names["apart"] > 2 * names["by_chance"]
+    assert names["crossed"].n_groups_ == {"school": 30, "class": 5}
+    r_squared = names["scores"]["r2", "mean"]
+    gain = r_squared.xs("model", level="model") - r_squared.xs("OLS", level="model")
+    assert gain[["known", "new school:class"]].min() > 0.03
+    assert gain["new school"] == pytest.approx(0.0, abs=0.02)
+
+
+def test_crossed_factors_by_dense_algebra(lesson):
+    names = lesson("crossed")
+    ratings, model = names["ratings"], names["model"]
+    X, y = design_of(ratings, "summary"), ratings["rating"].to_numpy()
+    factors = [ratings["subject"].to_numpy(), ratings["item"].to_numpy()]
+    *variances, sigma2 = model.variance_components_
+    ratios = np.array(variances) / sigma2
+    value, residual, beta = criterion_of_factors(X, y, factors, ratios)
+    assert model.criterion_ == close(value)
+    assert [sigma2, model.intercept_, *model.coef_] == close([residual, *beta])
+    for factor in range(2):
+        for by in (0.9, 1.1):
+            moved = ratios.copy()
+            moved[factor] *= by
+            assert criterion_of_factors(X, y, factors, moved)[0] > value
+    errors = names["effects"]["std_error"].astype(float)
+    assert 0.3 < errors["subjects alone"] / errors["both"] < 0.4
+    assert names["found"]["subjects alone"] > 5
+    assert names["found"]["both"] < 4
+    assert names["test"].loc["subject summary", "p_value"] > 0.5
+    # The effects of an item and a subject that are both known, beside those of neither.
+    known = sum(model.random_effects_[name].loc[level, "(Intercept)"] for name, level in (("subject", 5), ("item", 3)))
+    predicted = names["predictions"]["prediction"]
+    assert predicted[0] - predicted[3] == close(known)
+    assert names["predictions"]["width"].is_monotonic_increasing
+    r_squared = names["scores"]["r2", "mean"].xs("model", level="model")
+    assert r_squared["known"] > r_squared["new item"] > r_squared["new subject"] > r_squared["all new"]
 
 
 def test_formulas_of_an_experiment_and_of_growth(lesson):

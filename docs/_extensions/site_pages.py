@@ -16,6 +16,8 @@ LESSONS = [
     "effect_sizes",
     "repeated_measures",
     "random_slopes",
+    "three_levels",
+    "crossed",
     "lmer_in_python",
 ]
 
