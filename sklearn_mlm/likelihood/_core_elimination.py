@@ -65,9 +65,12 @@ class DenseCore(Core):
     ----------
     inverse : ndarray of shape (n_alive, n_alive)
         (I + S)^-1.
+    rounding : float
+        The rounding of the log-determinant, in units of the rounding of 1.
     """
 
     inverse: Floats
+    rounding: float
 
     def solve(self, columns: Floats) -> Floats:
         """Return (I + S)^-1 times columns."""
@@ -75,6 +78,8 @@ class DenseCore(Core):
 
     def blocks(self, at: slice, n: int, q: int) -> Floats:
         """Return the diagonal blocks of (I + S)^-1 of the levels of a factor, 0 for effects without variance."""
+        if not len(self.inverse):
+            return np.zeros((n, q, q))
         positions = np.cumsum(self.alive) - 1
         inside, alive = positions[at].reshape(n, q), self.alive[at].reshape(n, q)
         return np.asarray(self.inverse[inside[:, :, None], inside[:, None, :]] * (alive[:, :, None] & alive[:, None, :]))
@@ -133,7 +138,7 @@ def eliminate_core(
     for positions, turn in turns:
         _change_of_basis(xy, positions, turn)
         _change_of_basis(log_det, positions, turn)
-    return xy, log_det, DenseCore(solver.scales, solver.alive, solver.inverse)
+    return xy, log_det, DenseCore(solver.scales, solver.alive, solver.inverse, solver.rounding)
 
 
 class ScaledCore:
@@ -152,11 +157,14 @@ class ScaledCore:
     def __init__(self, sums: FactorSums, reduced: Reduced, factors: list[Floats]):
         self.slices, self.sizes = sums.core_slices, sums.core_sizes
         scales, alive = [], []
-        for factor, (n_levels, _) in zip(factors, self.sizes, strict=True):
-            vectors, roots, _ = np.linalg.svd(factor)
-            roots = np.append(roots, np.zeros(len(vectors) - len(roots)))
-            has = roots > _NO_ROOT
-            scales.append(vectors * np.where(has, roots, 1.0))
+        for factor, (n_levels, q), blocks in zip(factors, self.sizes, sums.core_blocks, strict=True):
+            scale, has = np.zeros((q, q)), np.zeros(q, dtype=bool)
+            for block in map(list, blocks):
+                vectors, roots, _ = np.linalg.svd(factor[block])
+                roots = np.append(roots, np.zeros(len(block)))[: len(block)]
+                has[block] = roots > _NO_ROOT
+                scale[np.ix_(block, block)] = vectors * np.where(has[block], roots, 1.0)
+            scales.append(scale)
             alive.append(np.tile(has, n_levels))
         self.scales, self.alive = tuple(scales), np.concatenate(alive)
         self.reduced = reduced
@@ -205,7 +213,10 @@ class _CoreSolver(ScaledCore):
         own = self.own if self.all_alive else self.own[np.ix_(self.kept, self.kept)]
         matrix = own.copy()
         matrix.flat[:: len(matrix) + 1] += 1.0
+        diagonal = matrix.diagonal().copy()
         self.inverse, self.log_det = _inverse(matrix)
+        # A pivot that is 1 is the difference of numbers as large as the diagonal.
+        self.rounding = float(diagonal @ self.inverse.diagonal())
         self.xy = self.scaled_rows(reduced.core_xy[()])
 
     def scaled_own(self, own: Any) -> Floats:
@@ -228,13 +239,17 @@ class _CoreSolver(ScaledCore):
             tr(Q S_i),    tr(H E),    Y' S_i Y,    -U' E U,    U = A' C,    Y' = [-C' Q, I].
         """
         kept, inverse, own_xy = self.kept, self.inverse, self.xy
-        solved = inverse @ own_xy[kept]
+        solved = self.refined(own_xy[kept])
         xy[()] = xy[()] - own_xy[kept].T @ solved
         log_det[()] = log_det[()] + self.log_det
         down = np.zeros_like(own_xy)
         down[kept] = -solved
         a, h = self._a_and_h()
-        u = self._a_times(a, own_xy)
+        u = own_xy.copy()
+        u[kept] = solved
+        if not self.all_alive:
+            dropped = np.flatnonzero(~self.alive)
+            u[dropped] -= self.own[np.ix_(dropped, kept)] @ solved
         moved, changes, of_u = {}, {}, {}
         for key in [*((i,) for i in of_chain), *(key for key in orders(of_chain) if len(key) == 2)]:
             s = self.reduced.core_own.get(key)
@@ -271,6 +286,12 @@ class _CoreSolver(ScaledCore):
             part = turned[at].T @ beyond[other]
             xy[at, other] = part + part.T
             log_det[at, other] = -self._trace_of_squares(h, entries[at], entries[other])
+
+    def refined(self, right: Floats) -> Floats:
+        """Return (I + S)^-1 times columns, corrected once for the rounding of the inverse."""
+        own = self.own if self.all_alive else self.own[np.ix_(self.kept, self.kept)]
+        solved = self.inverse @ right
+        return np.asarray(solved + self.inverse @ (right - solved - own @ solved))
 
     def _a_and_h(self) -> tuple[Floats, Floats]:
         """Return A = I - Q S and H = S A."""

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,9 @@ from ._linalg import inverse_of_lower, unit_cholesky
 from ._mixed_equations import MixedEquations
 from ._nested_elimination import eliminate_nested
 
-# Up to this many random coefficients, all of them are solved for together, which costs less than to eliminate any first.
-_FEW_COEFFICIENTS = 60
+# Up to this many random coefficients, all of them are solved for together, which costs less than to eliminate any first; the
+# second number is for factors with several coefficients, whose elimination takes many small steps.
+_FEW_COEFFICIENTS, _FEW_WITH_SLOPES = 200, 500
 _LEAST_R2 = 1e-100
 # The arrays of the size of the core that an evaluation needs at a time, the share of the memory that they may take, the
 # largest core whatever the memory, and seconds for each cube of its size.
@@ -42,6 +44,8 @@ _EXACT = 1e-20
 _CANCELLED = 1e-3
 # The share of y squared that a regression on all effects leaves if it leaves nothing.
 _NOTHING = 1e-20
+# Random effects whose standard deviation is so many times that of the residual leave as good as none.
+_FAR = 1e6
 
 
 class FactorCriterion:
@@ -143,8 +147,18 @@ class FactorCriterion:
     def sums_of(self, rows: FactorRows) -> FactorSums:
         """Return the sums of rows in the coordinates, with the factors to eliminate level by level."""
         widths = tuple(map(len, self.coordinates.factor_columns))
-        few = sum(n * q for n, q in zip(rows.n_levels, widths, strict=True)) <= _FEW_COEFFICIENTS
-        return factor_sums(rows, () if few else rows.nested_chain(widths))
+        few = _FEW_COEFFICIENTS if max(widths, default=1) <= 1 else _FEW_WITH_SLOPES
+        together = sum(n * q for n, q in zip(rows.n_levels, widths, strict=True)) <= few
+        return factor_sums(rows, () if together else rows.nested_chain(widths), self.blocks_of_factors)
+
+    @property
+    def blocks_of_factors(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """For each factor its blocks of correlated coefficients, by their positions among those of the factor."""
+        here = self.coordinates
+        return tuple(
+            tuple(tuple(columns.index(at) for at in block) for block in here.blocks if block[0] in columns)
+            for columns in here.factor_columns
+        )
 
     @property
     def rank(self) -> int:
@@ -158,8 +172,31 @@ class FactorCriterion:
 
     @property
     def n_groups(self) -> int:
-        """The number of levels of the factor that has the most."""
-        return max(factor.n_levels for factor in self.factors)
+        """The least number of levels of a factor, on which the search's starts depend; the most, if more would take long."""
+        numbers = [factor.n_levels for factor in self.factors]
+        return min(numbers) if self._n_coefficients <= _FEW_WITH_SLOPES else max(numbers)
+
+    @property
+    def _n_coefficients(self) -> int:
+        """The number of random effects of all levels."""
+        widths = map(len, self.coordinates.factor_columns)
+        return sum(factor.n_levels * q for factor, q in zip(self.factors, widths, strict=True))
+
+    @property
+    def few_rows(self) -> bool:
+        """Whether there are no more rows than effects, so that these might leave no residual."""
+        return self.n_observations <= self.rank + self._n_coefficients
+
+    def far_starts(self) -> list[Floats]:
+        """Return factors of covariances, some blocks of which are so large that hardly any residual is left."""
+        starts, blocks = [], self.coordinates.blocks
+        for size in sorted({1, 2, len(blocks) - 1, len(blocks)} - {0}):
+            for far in combinations(blocks, size):
+                start = np.eye(self.n_random)
+                for block in map(list, far):
+                    start[block, block] = _FAR
+                starts.append(start)
+        return starts
 
     @property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
@@ -192,11 +229,14 @@ class FactorCriterion:
     def leaves_nothing(self) -> bool:
         """Whether fixed and random effects together determine y, so that no residual is left."""
         rows = self.coordinates.rows
-        design = sparse.hstack([rows.xy[:, :-1], *map(rows.design, range(rows.n_factors))], format="csr")
-        y = rows.xy[:, -1]
-        if rows.rest[-1, -1] > _NOTHING:
-            return False
-        left = lsmr(design, y, atol=0.0, btol=0.0, conlim=0.0, maxiter=10 * min(design.shape))[3]
+        # What is orthogonal to the effects is as good as rows of its factor.
+        values, vectors = np.linalg.eigh(rows.rest)
+        apart = (vectors * np.sqrt(np.maximum(values, 0.0))).T
+        xy = np.concatenate([rows.xy, apart])
+        random = sparse.hstack([rows.design(at) for at in range(rows.n_factors)], format="csr")
+        nothing = sparse.csr_array((len(apart), random.shape[1]))
+        design = sparse.hstack([xy[:, :-1], sparse.vstack([random, nothing])], format="csr")
+        left = lsmr(design, xy[:, -1], atol=0.0, btol=0.0, conlim=0.0, maxiter=10 * min(design.shape))[3]
         return bool(left**2 <= _NOTHING)
 
     def known_part(self) -> KnownPart | None:
@@ -284,7 +324,7 @@ class FactorCriterion:
             The values and derivatives.
         """
         with one_thread() if self.sums.n_core < MANY_ROWS else nullcontext():
-            found = [self._evaluated(factor) for factor in factors]
+            found = [self._evaluated_if_finite(factor) for factor in factors]
         return found[0] if len(found) == 1 else Evaluation.joined(found)
 
     @cached_property
@@ -357,13 +397,24 @@ class FactorCriterion:
                 products[i, j] = sum((a.reshape(-1, k).T @ b.reshape(-1, k) for a, b in pairs), np.zeros((k, k)))
         return products
 
+    def _evaluated_if_finite(self, factor: Floats) -> Evaluation:
+        """Return the criterion at one relative covariance, infinite if rounding leaves equations that cannot be solved."""
+        try:
+            return self._evaluated(factor)
+        except np.linalg.LinAlgError:
+            n_pairs, k, q = len(self.pairs[0]), self.rank, self.n_random
+            by_pair, twice = np.zeros((1, n_pairs, k + 1, k + 1)), np.zeros((1, n_pairs, n_pairs))
+            sums = VarianceSums(np.zeros((1, q, q)), by_pair, twice, twice)
+            infinite = np.array([np.inf])
+            return Evaluation(infinite, sums.h, twice, np.ones(1), np.eye(k + 1)[None], sums, infinite)
+
     def _evaluated(self, factor: Floats) -> Evaluation:
         """Return the criterion and its derivatives at one relative covariance."""
         factor = np.asarray(factor, dtype=np.float64)
         xy, log_det, solver = self.eliminated(factor)
         self._last = factor.tobytes(), solver
         if (xy[()].diagonal() < _CANCELLED * self.sums.xy.diagonal()).any():
-            xy[()], _ = solver.penalised_squares()
+            xy[()] = solver.penalised_squares()
         (a, b), q, k = self.pairs, self.n_random, self.rank
         root, r2, half_log_det = inverse_root(xy[()])
         n_pairs, white = len(a), {key: root @ part @ root.T for key, part in xy.items() if key}
@@ -384,7 +435,9 @@ class FactorCriterion:
         value = self._constant + of_y + log_det[()] + (2.0 * half_log_det if self.reml else 0.0)
         # r2 and the pivots of B are differences of sums of squares, each with its rounding.
         terms = np.abs(self.sums.xy.diagonal())
-        of_terms = free * terms[-1] / r2 + self.reml * float(terms[:-1] @ (root[:-1, :-1] ** 2).sum(axis=0))
+        of_terms = (
+            solver.rounding + free * terms[-1] / r2 + self.reml * float(terms[:-1] @ (root[:-1, :-1] ** 2).sum(axis=0))
+        )
         sums = VarianceSums(h[None], along[None], hh[None], hn[None])
         slope, hessian = derivatives(
             sums, hg[None], np.array([free]), reml=self.reml, profiled=self.residual_variance is None

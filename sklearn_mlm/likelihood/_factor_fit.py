@@ -21,7 +21,7 @@ from ._factor_coordinates import rows_of_record
 from ._factor_criterion import FactorCriterion
 from ._factor_rows import FactorPredictor
 from ._iterative_criterion import IterativeCriterion
-from ._mixed_equations import Effects, MixedEquations
+from ._mixed_equations import MixedEquations
 from ._mixed_optimum import Outcome, minimise_mixed, without_random_effects
 from ._mixed_variances import directions_without_variance
 from ._options import MixedOptions
@@ -48,6 +48,10 @@ class FactorFit(RandomEffectsFit):
         if optimum.trials and optimum.best.outcome is Outcome.UNBOUNDED and not criterion.leaves_nothing:
             # The residual is small beside the random effects, but not 0.
             optimum = minimise_mixed(criterion.taken_for_bounded())
+        elif optimum.trials and criterion.few_rows and criterion.leaves_nothing:
+            # No search went to where the residual vanishes.
+            far = minimise_mixed(criterion, criterion.far_starts())
+            optimum = min(optimum, far, key=lambda each: each.best.value)
         scatter = cast(CellScatter, criterion.scatter)
         return cls(options, scatter, scatter, criterion, optimum, grouped)
 
@@ -163,15 +167,10 @@ class FactorFit(RandomEffectsFit):
         return MixedEquations.at(rows, self.criterion.sums_of(rows), parts, root)
 
     @cached_property
-    def _gradients(self) -> Effects:
-        """Z' V^-1 (y - X beta) for each factor, in the coordinates."""
-        return self.equations.gradients(np.append(-self._beta, 1.0)[:, None])
-
-    @cached_property
     def effects_in_coordinates(self) -> list[Floats]:
         """Random effects of each factor in the coordinates, of shape (n_levels, q), in units of y."""
-        scale = self.criterion.coordinates.y_scale
-        return [scale * each[:, :, 0] @ g for each, g in zip(self._gradients, self.equations.covariances, strict=True)]
+        scale, contrast = self.criterion.coordinates.y_scale, np.append(-self._beta, 1.0)[:, None]
+        return [scale * each[:, :, 0] for each in self.equations.effects(contrast)]
 
     @property
     def mean_covariance_of_errors(self) -> float:

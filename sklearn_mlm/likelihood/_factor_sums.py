@@ -153,6 +153,8 @@ class FactorSums:
         Positions of the other factors.
     core_sizes : tuple of tuple of int
         Number of levels, and of coefficients of a level, of these factors.
+    core_blocks : tuple of tuple of tuple of int
+        The blocks of correlated coefficients of each of these factors.
     core_own : sparse array of shape (n_core, n_core)
         Products of the columns of the core.
     core_xy : ndarray of shape (n_core, k + 1)
@@ -164,6 +166,7 @@ class FactorSums:
     nested: tuple[NestedSums, ...]
     core: tuple[int, ...]
     core_sizes: tuple[tuple[int, int], ...]
+    core_blocks: tuple[tuple[tuple[int, ...], ...], ...]
     core_own: sparse.csr_array
     core_xy: Floats
     xy: Floats
@@ -189,7 +192,7 @@ class FactorSums:
         return [slice(start, stop) for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)]
 
 
-def factor_sums(rows: FactorRows, chain: tuple[int, ...]) -> FactorSums:
+def factor_sums(rows: FactorRows, chain: tuple[int, ...], blocks: tuple[tuple[tuple[int, ...], ...], ...]) -> FactorSums:
     """Return the sums of rows.
 
     Parameters
@@ -198,6 +201,8 @@ def factor_sums(rows: FactorRows, chain: tuple[int, ...]) -> FactorSums:
         The rows.
     chain : tuple of int
         Positions of the factors to eliminate level by level, each nested in the next.
+    blocks : tuple of tuple of tuple of int
+        The blocks of correlated coefficients of each factor.
 
     Returns
     -------
@@ -224,6 +229,7 @@ def factor_sums(rows: FactorRows, chain: tuple[int, ...]) -> FactorSums:
         nested=tuple(nested),
         core=core,
         core_sizes=sizes,
+        core_blocks=tuple(blocks[at] for at in core),
         core_own=(design.T @ design).tocsr(),
         core_xy=np.asarray(design.T @ rows.xy),
         xy=rows.xy.T @ rows.xy + rows.rest,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 
 from .._typing import Floats, Positions
-from ._core_elimination import Core, eliminate_core
+from ._core_elimination import Core, DenseCore, eliminate_core
 from ._factor_sums import FactorRows, FactorSums
 from ._nested_elimination import NestedStep, Reduced, eliminate_nested
 
@@ -18,6 +19,15 @@ Effects = list[Floats]
 
 # The most numbers of right-hand sides that are solved for at a time.
 _BLOCK_NUMBERS = 1 << 23
+# How often a solution is corrected by the equations' residual: an inverse loses digits if variances are large.
+_CORRECTIONS = 2
+
+
+class _Solution(NamedTuple):
+    """Random effects, and what they leave of the columns of the rows."""
+
+    effects: Effects
+    left: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,20 +188,42 @@ class MixedEquations:
         effects, _ = self.solve(right)
         return [each - of_effects for each, of_effects in zip(right, self._products(effects), strict=True)]
 
-    def penalised_squares(self) -> tuple[Floats, Effects]:
+    def effects(self, contrast: Floats) -> Effects:
+        """Return the solution of the equations for [X y] times contrasts, of shape (k + 1, m)."""
+        return self._corrected(self.rows.xy @ contrast, [each @ contrast for each in self.of_xy()]).effects
+
+    def penalised_squares(self) -> Floats:
         """Return [X y]' V^-1 [X y] as the sum of squares of what the effects leave of [X y], and of their penalties.
 
         With the solution b for [X y], it is ([X y] - Z b)' ([X y] - Z b) + b' G^-1 b, in which an error of b enters only by
-        its square. The gradients Z' V^-1 [X y] = Z' ([X y] - Z b) are returned too.
+        its square.
         """
-        effects, _ = self.solve(self.of_xy())
-        left = self.rows.xy - self._fitted(effects)
-        total = self.rows.rest + left.T @ left
-        gradients = [self.rows.sums(at, left) for at in range(self.rows.n_factors)]
-        for g, of_factor in zip(self.covariances, gradients, strict=True):
-            width = left.shape[1]
-            total += of_factor.reshape(-1, width).T @ (g @ of_factor).reshape(-1, width)
-        return np.asarray((total + total.T) / 2), gradients
+        solution = self._corrected(self.rows.xy, self.of_xy())
+        left, total = solution.left, self.rows.rest + solution.left.T @ solution.left
+        for inverse, b in zip(self._penalties, solution.effects, strict=True):
+            total += b.reshape(-1, left.shape[1]).T @ (inverse @ b).reshape(-1, left.shape[1])
+        return np.asarray((total + total.T) / 2)
+
+    @cached_property
+    def _penalties(self) -> list[Floats]:
+        """G^-1 of each factor, and 0 for combinations without variance."""
+        return [np.linalg.pinv(g, hermitian=True) for g in self.covariances]
+
+    def _corrected(self, columns: Floats, right: Effects) -> _Solution:
+        """Return the solution for columns of the rows and their sums over levels, corrected twice for rounding."""
+        effects, _ = self.solve(right)
+        for _ in range(_CORRECTIONS):
+            left = columns - self._fitted(effects)
+            of_levels = [self.rows.sums(at, left) for at in range(self.rows.n_factors)]
+            apart = [each - inverse @ b for each, inverse, b in zip(of_levels, self._penalties, effects, strict=True)]
+            effects = [b + change for b, change in zip(effects, self.solve(apart)[0], strict=True)]
+        return _Solution(effects, columns - self._fitted(effects))
+
+    @property
+    def rounding(self) -> float:
+        """The rounding of the log-determinant, in units of the rounding of 1."""
+        of_steps = sum(step.rounding for step in self.steps)
+        return of_steps + (self.core.rounding if isinstance(self.core, DenseCore) else 0.0)
 
     def information_times(self, effects: Effects) -> Effects:
         """Return H times numbers of the random effects, where H = Z' V^-1 Z."""

@@ -19,6 +19,8 @@ _FEW_GROUPS, _FEW_WITHOUT_MEAN = 30, 300
 _MOST_STEPS = 200
 # Where searches start, as multiples of the identity, and of the variance of a single coefficient.
 _SCALES, _SCALES_OF_ONE = (1.0, 0.03, 30.0, 1e-3, 1e3), (1.0, 0.1, 10.0, 0.03, 30.0, 0.3, 3.0, 1e-3, 1e3)
+# One variance a hundred times the others, which are these.
+_SCALES_OF_UNEQUAL = 1.0, 30.0
 # Newton's decrement, in units of the criterion: at the first, the point is the minimum to rounding; below the second, a
 # decrement that no longer falls is rounding.
 _CONVERGED, _STALLED = 1e-24, 1e-9
@@ -183,7 +185,8 @@ def _starts(criterion: CovarianceCriterion) -> list[Floats]:
     """Return factors of relative covariances to start from, in the coordinates.
 
     The first has a crude estimate of each variance. If there are few groups, there are also multiples of the identity, each
-    direction large alone, and both correlations of each pair of directions in a block.
+    direction large alone, both correlations of each pair of directions in a block, and, if there are several blocks, all
+    directions large, and one a hundred times as large.
     """
     eye = np.eye(criterion.n_random)
     starts = [np.diag(criterion.crude_variances())]
@@ -192,6 +195,8 @@ def _starts(criterion: CovarianceCriterion) -> list[Floats]:
         small = 0.03 * eye
         if len(eye) > 1:
             starts += [small + 30.0 * np.outer(row, row) for row in eye]
+        if len(criterion.coordinates.blocks) > 1:
+            starts += [scale * (eye + 99.0 * np.outer(row, row)) for scale in _SCALES_OF_UNEQUAL for row in eye]
         for a, b in criterion.pairs_in_blocks():
             rays = eye[a] + eye[b], eye[a] - eye[b]
             starts += [small + np.outer(ray, ray) for ray in rays]
@@ -312,7 +317,7 @@ def _search(criterion: CovarianceCriterion, start: Floats) -> Generator[_Point, 
         ):
             return _End(point, place._replace(value=-np.inf), n_steps, decrement, Outcome.UNBOUNDED)
         rounding = place.noise
-        dropped = _droppable(point, place, decrement, _DROPPED_AGAIN if n_returns else _DROPPED)
+        dropped = _droppable(blocks, point, place, decrement, _DROPPED_AGAIN if n_returns else _DROPPED)
         if dropped is not None:
             point = _Point(point.basis, np.where(np.arange(len(point.roots)) == dropped, 0.0, point.roots))
             place, last = (yield point), np.inf
@@ -441,16 +446,23 @@ def _entries(blocks: tuple[tuple[int, ...], ...], alive: tuple[bool, ...]) -> tu
     return rows, columns
 
 
-def _droppable(point: _Point, place: _Place, decrement: float, share: float) -> int | None:
-    """Return the direction with the least variance if it is to be dropped, or None."""
+def _droppable(
+    blocks: tuple[tuple[int, ...], ...], point: _Point, place: _Place, decrement: float, share: float
+) -> int | None:
+    """Return the direction with the least variance if it is to be dropped, or None.
+
+    The variance is compared with the largest of its block: that of another factor says nothing of it.
+    """
     variances = point.roots**2
-    alive = np.flatnonzero(variances)
-    if decrement >= _SETTLED or not len(alive):
+    if decrement >= _SETTLED or not variances.any():
         return None
-    least = int(alive[variances[alive].argmin()])
-    small = variances[least] < share * max(1.0, float(variances.max()))
+    shares = np.full(len(variances), np.inf)
+    for block in map(list, blocks):
+        shares[block] = variances[block] / max(1.0, float(variances[block].max()))
+    shares[variances == 0.0] = np.inf
+    least = int(shares.argmin())
     rises = point.basis[:, least] @ place.slope @ point.basis[:, least] > 0
-    return least if small and rises else None
+    return least if shares[least] < share and rises else None
 
 
 def _returning(criterion: CovarianceCriterion, point: _Point, place: _Place) -> _Point | None:

