@@ -691,3 +691,22 @@ def test_predicting_what_was_not_fitted(frame):
     lazy = model.predict(dd.from_pandas(frame, npartitions=4)[COLUMNS], "population")
     with pytest.raises(ValueError, match=r"Column 'a' of X has 1 missing value(.|\n)*partition 0"):
         lazy.compute()
+
+
+def test_a_frame_of_labels_is_read_as_cells(client):
+    from sklearn_mlm import CellScatter, MixedEffectsRegressor
+    from sklearn_mlm.dask import read_scatter
+
+    rng = np.random.default_rng(2)
+    rows = pd.DataFrame(
+        {"subject": rng.integers(0, 20, 300), "item": rng.integers(0, 9, 300), "x": rng.standard_normal(300)}
+    )
+    rows["y"] = rng.standard_normal(20)[rows["subject"]] + rng.standard_normal(9)[rows["item"]] + rng.standard_normal(300)
+    parts = dd.from_pandas(rows, npartitions=3)
+    record = read_scatter(parts[["x"]], parts["y"], parts[["subject", "item"]], slopes="x", client=client)
+    assert isinstance(record, CellScatter)
+    text = "(1 + x | subject) + (1 | item)"
+    found = MixedEffectsRegressor(random_effects=text).fit_moments(record)
+    expected = MixedEffectsRegressor(random_effects=text).fit(rows[["x"]], rows["y"], groups=rows[["subject", "item"]])
+    np.testing.assert_allclose(found.criterion_, expected.criterion_, rtol=1e-12)
+    np.testing.assert_allclose(found.variance_components_, expected.variance_components_, rtol=1e-6)

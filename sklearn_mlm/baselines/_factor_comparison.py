@@ -160,15 +160,12 @@ def compare_factors(
 def _conclusions(table: pd.DataFrame, shares: pd.Series, tests: pd.DataFrame, together: str) -> tuple[str, ...]:
     """Return what the figures mean, a string for each paragraph."""
     factors = [str(name) for name in shares.index if name != "all"]
-    weights = [
-        f"{share:.0%} of the variance that is left is between levels of {name}"
-        for name, share in shares.items()
-        if name != "all"
-    ]
+    weights = [f"{shares[name]:.0%} is between levels of {name}" for name in factors]
     tested = [
         f"{name}: {p_statement(float(p))}" for name, p in zip(factors, tests["p_value"], strict=True) if np.isfinite(p)
     ]
-    first = f"{_joined(weights)}. Tests that a factor has none of it: {_joined(tested)}."
+    first = f"Of the variance that the predictors leave, {_joined(weights)}. "
+    first += f"Tests that a factor has none of it: {', '.join(tested)}."
     errors = table.reset_index().pivot_table(values="std_error", index="coefficient", columns="model", sort=False)
     slopes = errors.drop(index=INTERCEPT, errors="ignore")
     if slopes.empty:

@@ -414,7 +414,7 @@ class FactorCriterion:
         xy, log_det, solver = self.eliminated(factor)
         self._last = factor.tobytes(), solver
         if (xy[()].diagonal() < _CANCELLED * self.sums.xy.diagonal()).any():
-            xy[()] = solver.penalised_squares()
+            xy[()], _ = solver.penalised_squares()
         (a, b), q, k = self.pairs, self.n_random, self.rank
         root, r2, half_log_det = inverse_root(xy[()])
         n_pairs, white = len(a), {key: root @ part @ root.T for key, part in xy.items() if key}

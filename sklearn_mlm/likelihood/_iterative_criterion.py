@@ -10,6 +10,7 @@ from .._typing import Floats
 from ._core_elimination import Core
 from ._evaluation import Evaluation, VarianceSums, derivatives
 from ._factor_criterion import FactorCriterion, inverse_root
+from ._factor_sums import FactorRows, FactorSums, factor_sums
 from ._iterative_core import IterativeCore, estimates_of, iterative_core
 from ._mixed_equations import Effects, MixedEquations
 from ._nested_elimination import eliminate_nested
@@ -67,6 +68,10 @@ class IterativeCriterion(FactorCriterion):
                 f"solver='iterative' takes one random coefficient of each factor but the largest; {several[0]} has several. "
                 "Let one vary, or choose solver='direct'."
             )
+
+    def sums_of(self, rows: FactorRows) -> FactorSums:
+        """Return the sums of rows in the coordinates, with the factors to eliminate level by level."""
+        return factor_sums(rows, rows.nested_chain(tuple(map(len, self.coordinates.factor_columns))), self.blocks_of_factors)
 
     def _core_of(self, reduced: Any, of_core: list[Floats]) -> Core:
         """Return the equations of the core."""

@@ -92,7 +92,7 @@ class MixedEquations:
 
     def of_xy(self) -> Effects:
         """Return Z' W [X y]."""
-        return [self.rows.sums(at, self.rows.xy) for at in range(self.rows.n_factors)]
+        return self._of_levels(self.rows.xy)
 
     def solve(self, right: Effects, fixed: Floats | None = None) -> tuple[Effects, Floats | None]:
         """Return the solution of the equations, with X beta in them if there is a right-hand side for it.
@@ -192,17 +192,21 @@ class MixedEquations:
         """Return the solution of the equations for [X y] times contrasts, of shape (k + 1, m)."""
         return self._corrected(self.rows.xy @ contrast, [each @ contrast for each in self.of_xy()]).effects
 
-    def penalised_squares(self) -> Floats:
+    def penalised_squares(self) -> tuple[Floats, Effects]:
         """Return [X y]' V^-1 [X y] as the sum of squares of what the effects leave of [X y], and of their penalties.
 
         With the solution b for [X y], it is ([X y] - Z b)' ([X y] - Z b) + b' G^-1 b, in which an error of b enters only by
-        its square.
+        its square. The gradients Z' V^-1 [X y] = Z' ([X y] - Z b) are returned too.
         """
         solution = self._corrected(self.rows.xy, self.of_xy())
         left, total = solution.left, self.rows.rest + solution.left.T @ solution.left
         for inverse, b in zip(self._penalties, solution.effects, strict=True):
             total += b.reshape(-1, left.shape[1]).T @ (inverse @ b).reshape(-1, left.shape[1])
-        return np.asarray((total + total.T) / 2)
+        return np.asarray((total + total.T) / 2), self._of_levels(left)
+
+    def _of_levels(self, columns: Floats) -> Effects:
+        """Return Z' W times columns of the rows."""
+        return [self.rows.sums(at, columns) for at in range(self.rows.n_factors)]
 
     @cached_property
     def _penalties(self) -> list[Floats]:
@@ -212,9 +216,10 @@ class MixedEquations:
     def _corrected(self, columns: Floats, right: Effects) -> _Solution:
         """Return the solution for columns of the rows and their sums over levels, corrected twice for rounding."""
         effects, _ = self.solve(right)
-        for _ in range(_CORRECTIONS):
+        # Conjugate gradients end where the equations hold, without an inverse.
+        for _ in range(_CORRECTIONS if self.core is None or isinstance(self.core, DenseCore) else 0):
             left = columns - self._fitted(effects)
-            of_levels = [self.rows.sums(at, left) for at in range(self.rows.n_factors)]
+            of_levels = self._of_levels(left)
             apart = [each - inverse @ b for each, inverse, b in zip(of_levels, self._penalties, effects, strict=True)]
             effects = [b + change for b, change in zip(effects, self.solve(apart)[0], strict=True)]
         return _Solution(effects, columns - self._fitted(effects))

@@ -18,12 +18,18 @@ _FEW_EXCEPTIONS = 0.05
 _MANY_LABELS = 20
 
 
+def check_some_cells(cells: Cells) -> None:
+    """Raise if a record has no rows."""
+    if not len(cells):
+        raise TooLittleError("The moments hold no rows: found n_samples=0. Read some rows into them first.")
+
+
 def check_factors(criterion: FactorCriterion, options: MixedOptions) -> None:
     """Raise if the rows do not identify the variances of several grouping factors, naming the factors and the reason."""
-    moments = criterion.moments
-    if moments.n_groups == 0:
-        raise TooLittleError("The moments hold no rows: found n_samples=0. Read some rows into them first.")
-    rows_of_cell = moments.n_rows if options.weight_type == "precision" else np.maximum(moments.counts, moments.n_rows)
+    moments, precise = criterion.moments, options.weight_type == "precision"
+    rows_of_cell = moments.n_rows if precise else np.maximum(moments.counts, moments.n_rows)
+    # Rows of unequal precision have unequal residual variances, which tells them from the variance of their levels.
+    unequal = precise and np.ptp(moments.counts) > 0
     for factor in criterion.factors:
         if factor.n_levels < 2:
             raise TooLittleError(
@@ -32,7 +38,7 @@ def check_factors(criterion: FactorCriterion, options: MixedOptions) -> None:
             )
         largest = np.bincount(factor.codes, rows_of_cell, factor.n_levels).max()
         intercept_alone = all(criterion.design.columns[at] is None for at in factor.coefficients)
-        if largest <= 1 and intercept_alone:
+        if largest <= 1 and intercept_alone and not unequal:
             raise TooLittleError(
                 f"The factor {factor.name} has a level for every row, so that its variance cannot be told from the residual "
                 "variance. Leave it out of random_effects."

@@ -25,6 +25,7 @@ from ..moments._rows import GroupedRows
 from ._base import NEW_GROUPS
 from ._checks import check_maximum, check_mixed, warn_of_peculiar_mixed_data
 from ._effect_frames import covariance_frame, effects_frame, of_factors
+from ._factor_checks import check_some_cells
 from ._factor_regressor import FactorRegressor
 from ._incremental import ReadAgain
 from ._label_checks import warn_of_peculiar_labels
@@ -440,6 +441,8 @@ class MixedEffectsRegressor(FactorRegressor):
     def _store(self, moments: GroupedScatter | CellScatter, read_again: ReadAgain | None = None) -> Self:
         """Fit to a record and set the fitted attributes; without `read_again` there are no rows to read again."""
         scatter = moments
+        if isinstance(scatter, CellScatter):
+            check_some_cells(scatter.cells)
         grouped = has_groups(scatter.labels)
         options = self._options(scatter)
         criterion = options.criterion(scatter)

@@ -247,7 +247,7 @@ class CellScatter(Scatter):
         Parameters
         ----------
         *others : CellScatter
-            Records with the same features, slopes and columns of labels. A cell may occur in several parts.
+            Records with the same features, slopes and columns of labels, in any order. A cell may occur in several parts.
 
         Returns
         -------
@@ -350,10 +350,11 @@ def merge_cells(parts: Iterable[CellScatter]) -> CellScatter:
     parts = list(parts)
     if not parts:
         raise ValueError("There are no records to merge.")
-    names = {part.cells.names for part in parts}
-    if len(names) > 1:
+    names = dict.fromkeys(part.cells.names for part in parts)
+    if len({frozenset(each) for each in names}) > 1:
         shown = " and ".join(str(list(each)) for each in names)
         raise ValueError(f"Cannot merge records with different columns of labels: {shown}.")
+    parts = [replace(part, cells=part.cells.in_order(parts[0].cells.names)) for part in parts]
     columns, levels = [], []
     for at in range(len(parts[0].cells.names)):
         codes, labels = factorize(append_labels([part.cells.levels[at] for part in parts]))

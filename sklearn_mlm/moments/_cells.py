@@ -47,6 +47,13 @@ class Cells:
             levels.append(labels.take(used))
         return Cells(self.names, tuple(levels), columns_of_codes(codes, len(which)))
 
+    def in_order(self, names: tuple[str, ...]) -> Cells:
+        """Return the cells with the columns of labels in another order."""
+        if names == self.names:
+            return self
+        order = [self.names.index(name) for name in names]
+        return Cells(names, tuple(self.levels[at] for at in order), np.ascontiguousarray(self.codes[:, order]))
+
     def labels_of(self, columns: Sequence[str]) -> tuple[Positions, pd.Index]:
         """Return the position of each cell among the combinations of labels of some columns, and these combinations.
 

@@ -409,6 +409,58 @@ def test_a_likelihood_without_a_maximum_is_refused_though_most_searches_end_in_a
         fit(text, frame[["x0"]], frame["y"], frame[["a", "b"]], method=method)
 
 
+def test_predictions_keep_their_digits_beside_a_small_residual():
+    """At the model's own variances, against least squares with penalties, which QR solves."""
+
+    def check(sd):
+        rng = np.random.default_rng(0)
+        groups = pd.DataFrame({"a": rng.integers(0, 8, 60), "b": rng.integers(0, 6, 60)})
+        effects = rng.standard_normal(8)[groups["a"]] + rng.standard_normal(6)[groups["b"]]
+        y = sd * effects + rng.standard_normal(60)
+        model = fit("(1 | a) + (1 | b)", None, y, groups)
+        Z = pd.get_dummies(groups, columns=["a", "b"]).to_numpy(float)
+        ratios = [model.covariance_[name].iloc[0, 0] / model.variance_components_["residual"] for name in ("a", "b")]
+        penalties = np.diag(np.repeat(1.0 / np.sqrt(ratios), [8, 6]))
+        design = np.block([[np.ones((60, 1)), Z], [np.zeros((14, 1)), penalties]])
+        q, r = np.linalg.qr(design)
+        expected = (design @ np.linalg.solve(r, q.T @ np.append(y, np.zeros(14))))[:60]
+        close(model.predict(None, groups=groups), expected, 0, 1e-13 * sd**1.5)
+        assert 0.8 < model.variance_components_["residual"] < 1.2
+
+    check_each([(f"sd {sd:g}", (sd,)) for sd in (1e1, 1e3, 1e5)], check)
+
+
+def test_the_lower_of_several_minima_is_found():
+    """A large variance of one factor does not take that of another for 0, and a variance may have to start far from 0."""
+    beside_a_large_one = pd.DataFrame({
+        "y": [-1924.5, -1101.2, -1929.4, -165.0, 12.3, 12.6, -1111.7, 976.4, -1105.5, 1326.0, -1930.0, 978.7],
+        "a": [0, 1, 3, 6, 3, 5, 6, 8, 4, 9, 7, 2], "b": [0, 12, 4, 1, 8, 8, 12, 5, 7, 2, 4, 5],
+        "w": [0.66, -0.48, -0.13, -0.28, -0.56, 2.5, -1.22, 0.04, 0.12, -0.02, 0.78, 0.04],
+    })  # fmt: skip
+    far = pd.DataFrame({
+        "y": [1.298, -1.755, -3.796, -3.911, -3.371, 2.530, -6.886, -8.423, -6.456],
+        "a": [1, 6, 2, 8, 0, 8, 5, 1, 5], "b": [5, 0, 8, 8, 8, 5, 9, 10, 9],
+        "weight": [1.448, 0.086, 0.2016, 1.701, 3.005, 0.6396, 0.2596, 0.257, 1.792],
+    })  # fmt: skip
+    model = fit("(0 + w | a/b) + (1 | b)", None, beside_a_large_one["y"], beside_a_large_one[["a", "b", "w"]])
+    assert model.criterion_ < 145.9072
+    weights = {"weight_type": "precision", "sample_weight": far["weight"]}
+    assert fit("(1 | a) + (1 | b)", None, far["y"], far[["a", "b"]], **weights).criterion_ < 33.3635
+
+
+def test_a_factor_of_few_levels_has_several_starts_beside_one_of_many():
+    rng = np.random.default_rng(149)
+    n_s, n_i, n = int(rng.integers(32, 45)), int(rng.integers(2, 5)), int(rng.integers(40, 90))
+    s, i = rng.integers(0, n_s, n), rng.integers(0, n_i, n)
+    X = rng.normal(size=(n, 2))
+    X[:, 1] = rng.normal(size=n_i)[i] + 0.1 * rng.normal(size=n)
+    y = rng.normal(0, rng.choice([0, 0.3, 1]), n_s)[s] + rng.normal(0, rng.choice([0, 0.5, 3]), n_i)[i] + rng.normal(size=n)
+    model = fit("(1 | s) + (1 | i)", X, y, pd.DataFrame({"s": s, "i": i}), method="ml")
+    criterion = model.fit_.criterion
+    grid = [criterion.value(np.diag(np.sqrt([one, other]))) for one in (0.0, 0.03, 0.3) for other in (1, 10, 100, 300)]
+    assert model.criterion_ < min(grid) < 253.1
+
+
 def check_optimum(oracle: DenseFactors, G, blocks):
     """Whether G is a minimum over the cone to first order: Gamma G = 0, and Gamma is positive semidefinite."""
     Gamma = oracle.gradient(G)

@@ -173,6 +173,12 @@ def test_parts_of_a_record_in_any_order_are_the_whole(frame, plain):
         same(model, plain)
         assert merged.n_groups == whole.n_groups
         np.testing.assert_allclose(model.predict(X, groups=labels), plain.predict(X, groups=labels), rtol=1e-7)
+    # The columns of labels may come in any order.
+    others = [
+        part if at % 2 else CellScatter.from_arrays(X[at::4], y[at::4], labels[at::4][labels.columns[::-1]])
+        for at, part in enumerate([CellScatter.from_arrays(X[i::4], y[i::4], labels[i::4]) for i in range(4)])
+    ]
+    same(MixedEffectsRegressor(random_effects=TEXT).fit_moments(sum(others)), plain)
     # Other models of the same record, whose factors are some of its columns.
     other = MixedEffectsRegressor(random_effects="(1 | c)").fit_moments(whole)
     np.testing.assert_allclose(other.criterion_, fit(X, y, frame["c"], text="(1 | c)").criterion_, rtol=1e-11)
@@ -233,6 +239,29 @@ def test_weights_are_copies_or_precisions_and_rows_without_weight_are_no_rows(fr
 
 
 # ---- scikit-learn
+
+
+def test_precisions_tell_a_level_for_every_row_from_the_residual(frame):
+    """With V = sigma2 W^-1 + tau2 I, the variances of rows are a line of 1 / weight."""
+    rng = np.random.default_rng(0)
+    n = 400
+    weights = rng.choice([0.2, 1.0, 8.0], n)
+    rows = pd.DataFrame({"a": rng.integers(0, 20, n), "row": np.arange(n)})
+    y = rng.standard_normal(20)[rows["a"]] + 0.7 * rng.standard_normal(n) + rng.standard_normal(n) / np.sqrt(weights)
+    model = MixedEffectsRegressor(random_effects="(1 | a) + (1 | row)", weight_type="precision")
+    model.fit(None, y, groups=rows, sample_weight=weights)
+    row, residual = model.variance_components_["row (Intercept)"], model.variance_components_["residual"]
+    V = np.diag(residual / weights + row) + model.variance_components_["a (Intercept)"] * np.equal.outer(
+        rows["a"].to_numpy(), rows["a"].to_numpy()
+    )
+    inverse, one = np.linalg.inv(V), np.ones(n)
+    information = one @ inverse @ one
+    left = y - one @ inverse @ y / information
+    criterion = (n - 1) * np.log(2 * np.pi) + np.linalg.slogdet(V)[1] + np.log(information) + left @ inverse @ left
+    np.testing.assert_allclose(model.criterion_, criterion, rtol=1e-11)
+    assert 0.2 < row < 0.9
+    with pytest.raises(ValueError, match="row has a level for every row"):
+        model.fit(None, y, groups=rows, sample_weight=np.full(n, 2.0))
 
 
 def test_copies_and_pickles(frame, plain):
