@@ -18,11 +18,24 @@ HOLE = "…"  # what only a running program knows; the page writes "..." for it,
 # Calls whose first argument is a message.
 MAKES_A_MESSAGE = re.compile(r"(\w(Error|Warning)|\b(warn|warn_caller|warn_of_missing_groups|error|_error|add_note|_told))$")
 # Functions that return messages, and a class that lists some.
-BUILDERS = {"_finding", "_labels_among_predictors", "_made_of_labels", "_transformed", "_boundary_in_words", "Outcome"}
+BUILDERS = {
+    "_finding",
+    "_labels_among_predictors",
+    "_made_of_labels",
+    "_transformed",
+    "_boundary_in_words",
+    "_reason",
+    "Outcome",
+}
 # Functions with calls in which the parser finds no text.
 PASSED_ON = {"warn_caller", "warn_of_missing_groups"}  # emit the messages of their callers
-PASSED_ON |= {"warn_of_peculiar_labels", "complaint", "_explanation"}  # emit the messages of BUILDERS, and advice
-PASSED_ON |= {"_learn", "_check_random_part"}  # wrap the message of another call
+PASSED_ON |= {
+    "warn_of_peculiar_labels",
+    "complaint",
+    "_explanation",
+    "check_identified",
+}  # emit the messages of BUILDERS, and advice
+PASSED_ON |= {"_learn"}  # wraps the message of another call
 PASSED_ON |= {"__getattr__"}  # raises an AttributeError, which scikit-learn expects
 # Messages that no user meets.
 INTERNAL = {
@@ -30,6 +43,10 @@ INTERNAL = {
     "brackets are checked before": "an assertion",
     "a formula without a left side has no outcome": "an assertion",
     "matrix is not positive definite": "caught where it is raised",
+    "the equations of the core are not positive definite": "a guard: they are an identity and a positive semidefinite matrix",
+    "the factors of a chain must be nested": "an assertion",
+    "the first batch makes a record": "an assertion",
+    "cell_codes must be positions of labels": "caught, and raised as an incomplete file",
     "it is compressed": "caught, and raised as an incomplete file",
     "a minimum, certified by Newton's decrement and by the multipliers of the directions without variance": "a success",
 }

@@ -239,7 +239,8 @@ def random_intercept_fit_of(model: FittedModel, name: str = "model", instead: st
     fit = mixed_fit_of(model, name)
     if not isinstance(fit, Fit):
         raise TypeError(
-            f"{name} must be a RandomInterceptRegressor, or another model of which the intercept alone varies; found "
-            f"{type(last_step(model)[0]).__name__} with {' + '.join(map(str, cast(Any, fit).random_terms))}.{instead}"
+            f"{name} must be a RandomInterceptRegressor, or another model of one factor in which only the intercept varies; "
+            f"found {type(last_step(model)[0]).__name__} with "
+            f"{' + '.join(map(str, cast(Any, fit).random_terms))}.{instead}"
         )
     return fit

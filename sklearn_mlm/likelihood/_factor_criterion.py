@@ -135,13 +135,15 @@ class FactorCriterion:
         if needed <= _SHARE_OF_MEMORY * memory and n <= _LARGEST_CORE:
             return
         sizes = ", ".join(f"{factor.name} {factor.n_levels}" for factor in self.factors)
-        largest = self.factors[self.sums.nested[0].factor].name if self.sums.nested else "none"
+        which = f"The factors (levels: {sizes})"
+        if self.sums.nested:
+            largest = self.factors[self.sums.nested[0].factor].name
+            which = f"Of the factors (levels: {sizes}) all but {largest}, and those in which it is nested,"
         raise ValueError(
-            f"The equations of the random effects are too large to be solved directly. Of the factors (levels: {sizes}) all "
-            f"but {largest}, and those in which it is nested, have {n} effects together, whose dense equations take about "
-            f"{needed / 2**30:.0f} GB (there are {memory / 2**30:.0f}) and about {_SECONDS * n**3 / 60:.0f} minutes for "
-            "each of some eight evaluations. Choose solver='iterative', which is approximate and states its error, or leave "
-            "out a factor."
+            f"The equations of the random effects are too large to be solved directly. {which} have {n} effects together, "
+            f"whose dense equations take about {needed / 2**30:.0f} GB (there are {memory / 2**30:.0f}) and about "
+            f"{_SECONDS * n**3 / 60:.0f} minutes for each of some eight evaluations. Choose solver='iterative', which is "
+            "approximate and states its error, or leave out a factor."
         )
 
     def sums_of(self, rows: FactorRows) -> FactorSums:

@@ -211,7 +211,7 @@ class MixedEquations:
     @cached_property
     def _penalties(self) -> list[Floats]:
         """G^-1 of each factor, and 0 for combinations without variance."""
-        return [np.linalg.pinv(g, hermitian=True) for g in self.covariances]
+        return [np.asarray(np.linalg.pinv(g, hermitian=True), dtype=np.float64) for g in self.covariances]
 
     def _corrected(self, columns: Floats, right: Effects) -> _Solution:
         """Return the solution for columns of the rows and their sums over levels, corrected twice for rounding."""
