@@ -43,7 +43,7 @@ INTERNAL = {
     "brackets are checked before": "an assertion",
     "a formula without a left side has no outcome": "an assertion",
     "matrix is not positive definite": "caught where it is raised",
-    "the equations of the core are not positive definite": "a guard: they are an identity and a positive semidefinite matrix",
+    "the equations of the core are not positive definite": "caught where the criterion is evaluated",
     "the factors of a chain must be nested": "an assertion",
     "the first batch makes a record": "an assertion",
     "cell_codes must be positions of labels": "caught, and raised as an incomplete file",

@@ -89,7 +89,8 @@ def coefficient_table(
 
     The rows at the positions `dropped` are NaN. A coefficient that is known without error has no p-value.
     """
-    errors = np.sqrt(variances)
+    # An adjusted covariance may have negative variances.
+    errors = np.sqrt(np.where(np.asarray(variances) < 0, np.nan, variances))
     with np.errstate(invalid="ignore", divide="ignore"):
         p_values = np.where(errors > 0, two_sided_p_values(values / errors, df), np.nan)
     table = pd.DataFrame({"estimate": values, "std_error": errors, "df": df, "p_value": p_values}, index=list(names))

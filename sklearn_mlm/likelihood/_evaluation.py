@@ -163,6 +163,10 @@ class CovarianceCriterion(Protocol):
         """Number of groups."""
 
     @property
+    def uneven_scales(self) -> tuple[float, ...]:
+        """Variances to start from beside one that is a hundred times as large."""
+
+    @property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """The pairs a <= b of random coefficients."""
 

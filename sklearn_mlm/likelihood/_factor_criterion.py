@@ -44,6 +44,7 @@ _EXACT = 1e-20
 _CANCELLED = 1e-3
 # The share of y squared that a regression on all effects leaves if it leaves nothing.
 _NOTHING = 1e-20
+_UNEVEN_SCALES = 1.0, 30.0
 # Random effects whose standard deviation is so many times that of the residual leave as good as none.
 _FAR = 1e6
 
@@ -177,6 +178,11 @@ class FactorCriterion:
         """The least number of levels of a factor, on which the search's starts depend; the most, if more would take long."""
         numbers = [factor.n_levels for factor in self.factors]
         return min(numbers) if self._n_coefficients <= _FEW_WITH_SLOPES else max(numbers)
+
+    @property
+    def uneven_scales(self) -> tuple[float, ...]:
+        """Variances to start from beside one that is a hundred times as large."""
+        return _UNEVEN_SCALES
 
     @property
     def _n_coefficients(self) -> int:

@@ -22,7 +22,7 @@ from ._factor_criterion import FactorCriterion
 from ._factor_rows import FactorPredictor
 from ._iterative_criterion import IterativeCriterion
 from ._mixed_equations import MixedEquations
-from ._mixed_optimum import Outcome, minimise_mixed, without_random_effects
+from ._mixed_optimum import MixedOptimum, Outcome, minimise_mixed, without_random_effects
 from ._mixed_variances import directions_without_variance
 from ._options import MixedOptions
 from ._random_effects_fit import RandomEffectsFit
@@ -44,14 +44,7 @@ class FactorFit(RandomEffectsFit):
     @classmethod
     def of(cls, criterion: FactorCriterion, options: MixedOptions, *, grouped: bool = True) -> Self:
         """Return the fit record at the optimum of a criterion."""
-        optimum = without_random_effects(criterion) if criterion.exact_fit else minimise_mixed(criterion)
-        if optimum.trials and optimum.best.outcome is Outcome.UNBOUNDED and not criterion.leaves_nothing:
-            # The residual is small beside the random effects, but not 0.
-            optimum = minimise_mixed(criterion.taken_for_bounded())
-        elif optimum.trials and criterion.few_rows and criterion.leaves_nothing:
-            # No search went to where the residual vanishes.
-            far = minimise_mixed(criterion, criterion.far_starts())
-            optimum = min(optimum, far, key=lambda each: each.best.value)
+        optimum = without_random_effects(criterion) if criterion.exact_fit else _minimise(criterion)
         scatter = cast(CellScatter, criterion.scatter)
         return cls(options, scatter, scatter, criterion, optimum, grouped)
 
@@ -237,6 +230,21 @@ class FactorFit(RandomEffectsFit):
         if codes.ndim == 2:
             return codes
         return np.broadcast_to(codes[:, None], (len(codes), len(self.factor_names))).copy()
+
+
+def _minimise(criterion: FactorCriterion) -> MixedOptimum:
+    """Return the optimum, or one without a bound if some covariance leaves no residual."""
+    far = None
+    if criterion.few_rows and criterion.leaves_nothing:
+        # Searches from moderate variances need not go to where the residual vanishes.
+        far = minimise_mixed(criterion, criterion.far_starts())
+        if far.best.outcome is Outcome.UNBOUNDED:
+            return far
+    optimum = minimise_mixed(criterion)
+    if optimum.best.outcome is Outcome.UNBOUNDED and not criterion.leaves_nothing:
+        # The residual is small beside the random effects, but not 0.
+        optimum = minimise_mixed(criterion.taken_for_bounded())
+    return optimum if far is None or optimum.best.value <= far.best.value else far
 
 
 @dataclass(frozen=True, eq=False)

@@ -68,7 +68,9 @@ class FactorPredictor(RowPredictor):
                     derivatives[at] = of_entries
         variance *= sigma2
         derivatives *= sigma2
-        return known_variance(variance), self._with_residual(derivatives, variance) if gradient else derivatives
+        return known_variance(np.maximum(variance, 0.0)), self._with_residual(
+            derivatives, variance
+        ) if gradient else derivatives
 
     def _in_coordinates(self, fixed: Floats) -> Floats:
         """Return rows (1, x), less the centre, in the coordinates."""

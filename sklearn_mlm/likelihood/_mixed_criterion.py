@@ -126,6 +126,11 @@ class MixedCriterion:
         return int(self.coordinates.turn.shape[1])
 
     @property
+    def uneven_scales(self) -> tuple[float, ...]:
+        """None: one factor has few minima."""
+        return ()
+
+    @property
     def n_groups(self) -> int:
         """Number of groups."""
         return int(self.coordinates.rows.z.shape[2])

@@ -19,8 +19,6 @@ _FEW_GROUPS, _FEW_WITHOUT_MEAN = 30, 300
 _MOST_STEPS = 200
 # Where searches start, as multiples of the identity, and of the variance of a single coefficient.
 _SCALES, _SCALES_OF_ONE = (1.0, 0.03, 30.0, 1e-3, 1e3), (1.0, 0.1, 10.0, 0.03, 30.0, 0.3, 3.0, 1e-3, 1e3)
-# One variance a hundred times the others, which are these.
-_SCALES_OF_UNEQUAL = 1.0, 30.0
 # Newton's decrement, in units of the criterion: at the first, the point is the minimum to rounding; below the second, a
 # decrement that no longer falls is rounding.
 _CONVERGED, _STALLED = 1e-24, 1e-9
@@ -155,9 +153,13 @@ def minimise_mixed(criterion: CovarianceCriterion, starts: list[Floats] | None =
             except StopIteration as end:
                 ends[at] = end.value
                 del wanted[at]
-    found = [end for end in ends if end is not None]
-    best = min(found, key=lambda end: end.place.value)
-    trials = [_trial(start, end) for start, end in zip(starts, found, strict=True)]
+                if end.value.outcome is Outcome.UNBOUNDED:
+                    # No minimum is lower.
+                    wanted.clear()
+                    break
+    found = [(start, end) for start, end in zip(starts, ends, strict=True) if end is not None]
+    best = min((end for _, end in found), key=lambda end: end.place.value)
+    trials = [_trial(start, end) for start, end in found]
     slope = best.place.slope
     multipliers = [np.linalg.eigvalsh(null.T @ slope @ null) for null in best.point.null_spaces(criterion)]
     evaluation = best.place.evaluation.at(best.place.position)
@@ -185,7 +187,7 @@ def _starts(criterion: CovarianceCriterion) -> list[Floats]:
     """Return factors of relative covariances to start from, in the coordinates.
 
     The first has a crude estimate of each variance. If there are few groups, there are also multiples of the identity, each
-    direction large alone, both correlations of each pair of directions in a block, and, if there are several blocks, all
+    direction large alone, both correlations of each pair of directions in a block, and, if there are several factors, all
     directions large, and one a hundred times as large.
     """
     eye = np.eye(criterion.n_random)
@@ -195,8 +197,7 @@ def _starts(criterion: CovarianceCriterion) -> list[Floats]:
         small = 0.03 * eye
         if len(eye) > 1:
             starts += [small + 30.0 * np.outer(row, row) for row in eye]
-        if len(criterion.coordinates.blocks) > 1:
-            starts += [scale * (eye + 99.0 * np.outer(row, row)) for scale in _SCALES_OF_UNEQUAL for row in eye]
+        starts += [scale * (eye + 99.0 * np.outer(row, row)) for scale in criterion.uneven_scales for row in eye]
         for a, b in criterion.pairs_in_blocks():
             rays = eye[a] + eye[b], eye[a] - eye[b]
             starts += [small + np.outer(ray, ray) for ray in rays]

@@ -122,10 +122,12 @@ def test_whatever_is_eliminated_first_the_criterion_is_the_same():
 
 
 def test_many_coefficients_are_eliminated_along_the_longest_chain_and_few_together(monkeypatch):
-    monkeypatch.setattr(_factor_criterion, "_FEW_COEFFICIENTS", 10**6)
+    for name in ("_FEW_COEFFICIENTS", "_FEW_WITH_SLOPES"):
+        monkeypatch.setattr(_factor_criterion, name, 10**6)
     few = {name: case.criterion().sums for name, case in CASES.items()}
     assert {len(sums.nested) for sums in few.values()} == {0}
-    monkeypatch.setattr(_factor_criterion, "_FEW_COEFFICIENTS", 0)
+    for name in ("_FEW_COEFFICIENTS", "_FEW_WITH_SLOPES"):
+        monkeypatch.setattr(_factor_criterion, name, 0)
     many = {name: [step.factor for step in case.criterion().sums.nested] for name, case in CASES.items()}
     names = {name: [list(CASES[name].options.groupings)[at] for at in chain] for name, chain in many.items()}
     assert names["nested"] == ["c:b:a", "c:b", "c"]

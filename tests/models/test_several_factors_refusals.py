@@ -236,7 +236,7 @@ def test_functions_of_one_factor_ask_which(frame, model):
     with pytest.raises(ValueError, match="influence leaves out the groups of one grouping factor; the model has several"):
         inference.influence(model, X, y, labels)
     for function in (inference.random_intercept_test, inference.plausible_values_range):
-        with pytest.raises(TypeError, match=r"of which the intercept alone varies; found .* with \(1 \| a\) \+ \(1 \| b\)"):
+        with pytest.raises(TypeError, match=r"in which only the intercept varies; found .* with \(1 \| a\) \+ \(1 \| b\)"):
             function(model)
     for function in (inference.random_effects_test, inference.glance, inference.fixed_effects, inference.r2):
         assert np.isfinite(
