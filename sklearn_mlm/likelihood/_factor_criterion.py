@@ -45,6 +45,8 @@ _CANCELLED = 1e-3
 # The share of y squared that a regression on all effects leaves if it leaves nothing.
 _NOTHING = 1e-20
 _UNEVEN_SCALES = 1.0, 30.0
+# Up to this many rows, a regression on all effects costs little, and starts there are tried. The most steps of one.
+_FEW_ROWS, _MOST_STEPS = 1_000, 20_000
 # Random effects whose standard deviation is so many times that of the residual leave as good as none.
 _FAR = 1e6
 
@@ -192,8 +194,8 @@ class FactorCriterion:
 
     @property
     def few_rows(self) -> bool:
-        """Whether there are no more rows than effects, so that these might leave no residual."""
-        return self.n_observations <= self.rank + self._n_coefficients
+        """Whether there are few rows, and no more than effects, so that these might leave no residual."""
+        return self.n_observations <= min(self.rank + self._n_coefficients, _FEW_ROWS)
 
     def far_starts(self) -> list[Floats]:
         """Return factors of covariances, some blocks of which are so large that hardly any residual is left."""
@@ -244,7 +246,7 @@ class FactorCriterion:
         random = sparse.hstack([rows.design(at) for at in range(rows.n_factors)], format="csr")
         nothing = sparse.csr_array((len(apart), random.shape[1]))
         design = sparse.hstack([xy[:, :-1], sparse.vstack([random, nothing])], format="csr")
-        left = lsmr(design, xy[:, -1], atol=0.0, btol=0.0, conlim=0.0, maxiter=10 * min(design.shape))[3]
+        left = lsmr(design, xy[:, -1], atol=0.0, btol=0.0, conlim=0.0, maxiter=min(10 * min(design.shape), _MOST_STEPS))[3]
         return bool(left**2 <= _NOTHING)
 
     def known_part(self) -> KnownPart | None:

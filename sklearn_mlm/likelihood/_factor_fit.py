@@ -34,7 +34,7 @@ class FactorFit(RandomEffectsFit):
     """Stores everything that a fit of a model of several grouping factors gives; the record does not change.
 
     Its attributes are those of `RandomEffectsFit`, with a `CellScatter` and a `FactorCriterion`. Codes of rows have a column
-    for each factor. `of_factor` shows the random effects of one factor as those of a model of that factor.
+    for each factor. `factors` shows the random effects of each factor as those of a model of that factor.
     """
 
     scatter: CellScatter
