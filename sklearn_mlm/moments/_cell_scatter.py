@@ -229,12 +229,40 @@ class CellScatter(Scatter):
 
     @classmethod
     def of_batches(cls, batches: Iterable[Any], slopes: Slopes, verbose: int) -> CellScatter:
-        """Return the record of checked batches."""
+        """Return the record of checked batches.
+
+        Parameters
+        ----------
+        batches : iterable of Batch
+            Checked rows with columns of labels.
+        slopes : str, int, or sequence of them
+            Names or positions of the columns whose coefficients may vary between levels of a factor.
+        verbose : int
+            1 shows the number of rows read.
+
+        Returns
+        -------
+        scatter : CellScatter
+            The record of all rows.
+        """
         return read_cell_batches(batches, slopes, verbose, cls.from_rows, merge_cells)
 
     @classmethod
     def from_rows(cls, rows: RowsInCells, slopes: tuple[int, ...]) -> CellScatter:
-        """Return the record of checked rows."""
+        """Return the record of checked rows.
+
+        Parameters
+        ----------
+        rows : RowsInCells
+            The rows, and the cells of their labels.
+        slopes : tuple of int
+            Positions of the columns whose coefficients may vary between levels of a factor.
+
+        Returns
+        -------
+        scatter : CellScatter
+            The record of the rows.
+        """
         scatter = read_scatter(rows.rows, slopes)
         # Reading may put groups in another order.
         order = scatter.moments.labels.to_numpy()
