@@ -90,7 +90,8 @@ class MixedEffectsRegressor(FactorRegressor):
     solver : {"direct", "iterative"}, default="direct"
         How a model of several grouping factors is computed. "direct" is exact. "iterative" is for crossed factors of many
         levels, and approximate: the variances and the likelihood have random errors, which ``fit_.approximation_errors``
-        states. They are small beside the standard errors.
+        states. They are small beside the standard errors. The sd of random effects, not that of predictions, is a few
+        percent too small: it takes the effects of other levels for known.
 
     Attributes
     ----------

@@ -58,7 +58,14 @@ def test_estimates_differ_from_exact_ones_by_their_stated_errors(frame):
         np.testing.assert_allclose(near.cov_fixed_, exact.cov_fixed_, rtol=1e-2)
         groups = frame[["subject", "item", "town"]]
         X = frame[["x"]]
-        np.testing.assert_allclose(near.predict(X, groups=groups), exact.predict(X, groups=groups), atol=5e-3)
+        (mean, sd), (exact_mean, exact_sd) = (each.predict(X, groups=groups, return_std=True) for each in (near, exact))
+        np.testing.assert_allclose(mean, exact_mean, atol=5e-3)
+        np.testing.assert_allclose(sd, exact_sd, rtol=1e-3)
+        for factor in exact.fit_.factor_names:
+            # Other levels' effects are taken for known.
+            of_near, of_exact = (inference.random_effects_table(each, factor=factor)["sd"] for each in (near, exact))
+            assert ((of_near / of_exact) < 1.001).all()
+            assert (of_near / of_exact).median() > 0.94
 
     check_each([(f"{text}, {method}", (text, method)) for text in TEXTS for method in ("reml", "ml")], check)
 
