@@ -123,3 +123,11 @@ def test_the_comparison_shows_each_way_of_clustering_and_the_model(rows):
     assert text.startswith(
         f"Of the variance that the predictors leave, {comparison.shares['subject']:.0%} is between levels"
     )
+    shown = str(comparison)
+    assert (
+        f"{len(y)} rows, {groups['subject'].nunique()} levels of subject, {groups['item'].nunique()} levels of item" in shown
+    )
+    assert "clustered by both" in shown
+    assert "<table" in comparison._repr_html_()
+    alone = compare_with_ols(None, y, groups)
+    assert len(alone.conclusions) == 1
