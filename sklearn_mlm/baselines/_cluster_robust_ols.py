@@ -189,18 +189,18 @@ class ClusterRobustOLS(GroupedRegressor):
             covariance, df = solution.covariance, np.full(len(solution.covariance), criterion.degrees_of_freedom)
             dropped = int(self.fit_intercept) + criterion.coordinates.dropped
             df[dropped] = np.nan
+            of_columns = None if several is None else several.n_levels
             single_group = np.zeros(len(df), dtype=bool)
             if criterion.degrees_of_freedom <= 0:
                 warn_caller(NO_DF)
                 covariance, df = np.full_like(covariance, np.nan), np.full_like(df, np.nan)
             elif robust and criterion.exact_fit:
                 # Without residuals, all variances are 0.
-                df[~np.isnan(df)] = n_groups - 1.0
-            elif robust and several is None:
-                covariance, df, single_group = cluster_robust(rows, moments, solution, dropped, self.cov_type)
-            elif several is not None and robust:
-                in_cells = replace(several, rows=rows)
-                covariance, df, single_group = multiway_cluster_robust(in_cells, moments, solution, dropped, self.cov_type)
+                df[~np.isnan(df)] = min(of_columns.values() if of_columns else [n_groups]) - 1.0
+            elif robust:
+                found = cluster_robust if several is None else multiway_cluster_robust
+                of_rows: Any = rows if several is None else replace(several, rows=rows)
+                covariance, df, single_group = found(of_rows, moments, solution, dropped, self.cov_type)
             self._set_coefficients(known.slopes + solution.coefficients)
             self.intercept_ = known.intercept + solution.intercept
             # A coefficient that rests on a single group has no standard error.
@@ -210,9 +210,6 @@ class ClusterRobustOLS(GroupedRegressor):
             if self.fit_intercept:
                 names, values = (INTERCEPT, *names), np.append(self.intercept_, values)
             self.fit_ = LeastSquaresFit(names, values, covariance, df, dropped)
-            of_columns = (
-                None if several is None else dict(zip(several.cells.names, map(len, several.cells.levels), strict=True))
-            )
             self.n_groups_ = of_columns or (n_groups if grouped else 0)
             warn_of_dropped_columns(criterion)
             self._warn_of_single_groups([names[i] for i in np.flatnonzero(single_group)])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from .._typing import Floats
+from ..moments._moments import Moments
+from ..moments._scatter import Scatter
 from ._group_factors import RandomDesign
-from ._group_products import pairs_of
+from ._group_products import basis_of, pairs_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,9 +141,12 @@ def derivatives(sums: VarianceSums, hg: Floats, free: Floats, *, reml: bool, pro
 class CovarianceCriterion(Protocol):
     """Minus twice a log-likelihood as a function of a relative covariance, as its optimum and inference ask for it.
 
-    `MixedCriterion` and `FactorCriterion` are such criteria; they describe the members.
+    `MixedCriterion` and `FactorCriterion` are such criteria, which have in common what depends on their coordinates alone.
     """
 
+    scatter: Scatter
+    coordinates: Any
+    _sum_log_weight: float
     design: RandomDesign
     reml: bool
     residual_variance: float | None
@@ -147,16 +154,67 @@ class CovarianceCriterion(Protocol):
     degrees_of_freedom: float
 
     @property
-    def coordinates(self) -> Any:
-        """The columns in which the criterion is computed."""
-
-    @property
     def rank(self) -> int:
-        """Number k of independent fixed effects."""
+        """Number k of independent fixed effects, including the intercept."""
+        return int(self.coordinates.rank)
 
     @property
     def n_random(self) -> int:
-        """Number q of random coefficients in the coordinates."""
+        """Number q of random coefficients of a level in the coordinates."""
+        return int(self.coordinates.turn.shape[1])
+
+    @property
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """The pairs a <= b of random coefficients."""
+        return pairs_of(self.n_random)
+
+    @property
+    def basis(self) -> Floats:
+        """For each pair, the symmetric matrix with 1 at both of its places, of shape (n_pairs, q, q)."""
+        return basis_of(self.n_random)
+
+    @property
+    def moments(self) -> Moments:
+        """Moments of the rows."""
+        return self.scatter.moments
+
+    @cached_property
+    def at_zero(self) -> Evaluation:
+        """The criterion and its derivatives without random effects."""
+        return self.evaluate(np.zeros((1, self.n_random, 1)))
+
+    @property
+    def random_means_are_fixed(self) -> bool:
+        """Whether each column with a random coefficient has a fixed effect too."""
+        here = self.coordinates
+        return all(here.fit_intercept if at is None else at < here.n_predictors for at in self.design.columns)
+
+    def pairs_in_blocks(self) -> list[tuple[int, int]]:
+        """Return the pairs a < b of random coefficients that are correlated."""
+        return [(a, b) for block in self.coordinates.blocks for i, a in enumerate(block) for b in block[i + 1 :]]
+
+    def at_residual_variance(self, residual_variance: float) -> Self:
+        """Return the criterion at a fixed residual variance, in units of the scatter of y, in the same coordinates.
+
+        It is then -2 log-likelihood with sigma2 given, with D log(2 pi sigma2) + r2 / sigma2 in place of
+        D (1 + log(2 pi r2 / D)).
+        """
+        fixed = copy(self)
+        fixed.residual_variance = residual_variance
+        for name in ("_constant", "at_zero"):
+            fixed.__dict__.pop(name, None)
+        return fixed
+
+    @cached_property
+    def _constant(self) -> float:
+        """Part of the criterion that does not depend on G."""
+        free = self.degrees_of_freedom
+        if self.residual_variance is not None:
+            constant = free * np.log(2.0 * np.pi * self.residual_variance)
+        else:
+            constant = free * (1.0 + np.log(2.0 * np.pi / free)) if free else 0.0
+        constant += 2.0 * free * np.log(self.coordinates.y_scale) - self._sum_log_weight
+        return float(constant + 2.0 * self.coordinates.log_scale * self.reml)
 
     @property
     def n_groups(self) -> int:
@@ -167,27 +225,8 @@ class CovarianceCriterion(Protocol):
         """Variances to start from beside one that is a hundred times as large."""
 
     @property
-    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """The pairs a <= b of random coefficients."""
-
-    @property
-    def basis(self) -> Floats:
-        """For each pair, the symmetric matrix with 1 at both of its places."""
-
-    @property
     def may_be_unbounded(self) -> bool:
         """Whether some covariance might leave no residual."""
-
-    @property
-    def at_zero(self) -> Evaluation:
-        """The criterion without random effects."""
-
-    @property
-    def random_means_are_fixed(self) -> bool:
-        """Whether each column with a random coefficient has a fixed effect too."""
-
-    def pairs_in_blocks(self) -> list[tuple[int, int]]:
-        """Return the pairs a < b of random coefficients that are correlated."""
 
     def crude_variances(self) -> Floats:
         """Return crude estimates of the diagonal of G."""

@@ -14,16 +14,14 @@ from scipy import sparse
 from scipy.sparse.linalg import lsmr
 
 from .._typing import Floats
-from ..moments._moments import Moments
 from ..moments._remainder import KnownPart
 from ..moments._scatter import Scatter
 from ..moments._threads import one_thread, physical_memory
 from ._core_elimination import MANY_ROWS, eliminate_core
-from ._evaluation import Evaluation, VarianceSums, derivatives
+from ._evaluation import CovarianceCriterion, Evaluation, VarianceSums, derivatives
 from ._factor_coordinates import Factor, factor_coordinates
 from ._factor_sums import FactorRows, FactorSums, factor_sums
 from ._group_factors import RandomDesign
-from ._group_products import basis_of, pairs_of
 from ._jets import Jet
 from ._linalg import inverse_of_lower, unit_cholesky
 from ._mixed_equations import MixedEquations
@@ -51,7 +49,7 @@ _FEW_ROWS, _MOST_STEPS = 1_000, 20_000
 _FAR = 1e6
 
 
-class FactorCriterion:
+class FactorCriterion(CovarianceCriterion):
     """Minus twice the profiled (restricted) log-likelihood of a model of several grouping factors.
 
     The model is y = X beta + sum_f Z_f b_f + e with b_f ~ N(0, I x Sigma_f) over the levels of factor f, and
@@ -166,16 +164,6 @@ class FactorCriterion:
         )
 
     @property
-    def rank(self) -> int:
-        """Number k of independent fixed effects, including the intercept."""
-        return self.coordinates.rank
-
-    @property
-    def n_random(self) -> int:
-        """Number q of random coefficients, over all factors, in the coordinates."""
-        return int(self.coordinates.turn.shape[1])
-
-    @property
     def n_groups(self) -> int:
         """The least number of levels of a factor, on which the search's starts depend; the most, if more would take long."""
         numbers = [factor.n_levels for factor in self.factors]
@@ -208,32 +196,12 @@ class FactorCriterion:
                 starts.append(start)
         return starts
 
-    @property
-    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """The pairs a <= b of random coefficients."""
-        return pairs_of(self.n_random)
-
-    @property
-    def basis(self) -> Floats:
-        """For each pair, the symmetric matrix with 1 at both of its places, of shape (n_pairs, q, q)."""
-        return basis_of(self.n_random)
-
-    @property
-    def moments(self) -> Moments:
-        """Moments of the rows."""
-        return self.scatter.moments
-
     @cached_property
     def exact_fit(self) -> bool:
         """Whether the fixed effects alone determine y."""
         if self.coordinates.outcome_constant or self.n_observations <= self.rank:
             return True
         return bool(self.at_zero.r2[0] <= max(_EXACT, self.coordinates.noise))
-
-    @cached_property
-    def at_zero(self) -> Evaluation:
-        """The criterion and its derivatives without random effects."""
-        return self.evaluate(np.zeros((1, self.n_random, 1)))
 
     @cached_property
     def leaves_nothing(self) -> bool:
@@ -262,24 +230,6 @@ class FactorCriterion:
         bounded.may_be_unbounded = False
         return bounded
 
-    def at_residual_variance(self, residual_variance: float) -> FactorCriterion:
-        """Return the criterion at a fixed residual variance, in units of the scatter of y, in the same coordinates."""
-        fixed = copy(self)
-        fixed.residual_variance = residual_variance
-        for name in ("_constant", "at_zero"):
-            fixed.__dict__.pop(name, None)
-        return fixed
-
-    @property
-    def random_means_are_fixed(self) -> bool:
-        """Whether each column with a random coefficient has a fixed effect too."""
-        here = self.coordinates
-        return all(here.fit_intercept if at is None else at < here.n_predictors for at in self.design.columns)
-
-    def pairs_in_blocks(self) -> list[tuple[int, int]]:
-        """Return the pairs a < b of random coefficients that are correlated."""
-        return [(a, b) for block in self.coordinates.blocks for i, a in enumerate(block) for b in block[i + 1 :]]
-
     def crude_variances(self) -> Floats:
         """Return crude estimates of the diagonal of G by moments, all of them positive.
 
@@ -304,17 +254,6 @@ class FactorCriterion:
                 excess = float((of_factor[:, i, 0] ** 2).sum()) / residual - float(products.sum())
                 variances[at] = np.clip(excess / max(float((products**2).sum()), 1e-300), 0.1, 1e20)
         return variances
-
-    @cached_property
-    def _constant(self) -> float:
-        """Part of the criterion that does not depend on G."""
-        free = self.degrees_of_freedom
-        if self.residual_variance is not None:
-            constant = free * np.log(2.0 * np.pi * self.residual_variance)
-        else:
-            constant = free * (1.0 + np.log(2.0 * np.pi / free)) if free else 0.0
-        constant += 2.0 * free * np.log(self.coordinates.y_scale) - self._sum_log_weight
-        return float(constant + 2.0 * self.coordinates.log_scale * self.reml)
 
     def value(self, factor: Floats) -> float:
         """Return the criterion at G = F F' for a factor F in the coordinates, of shape (q, r)."""

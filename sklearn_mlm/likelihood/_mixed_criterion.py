@@ -4,28 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from copy import copy
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from .._typing import Floats
-from ..moments._moments import Moments
 from ..moments._remainder import KnownPart
 from ..moments._scatter import Scatter
 from ..moments._threads import threads
-from ._evaluation import Evaluation, VarianceSums, derivatives
+from ._evaluation import CovarianceCriterion, Evaluation, VarianceSums, derivatives
 from ._group_factors import RandomDesign
 from ._group_products import (
     BLOCK_NUMBERS,
     GroupProducts,
     PairSums,
-    basis_of,
     contraction_of,
     crude_variances,
     group_products,
-    pairs_of,
 )
 from ._linalg import unit_cholesky
 from ._mixed_coordinates import mixed_coordinates
@@ -43,7 +39,7 @@ _THREAD_NUMBERS = 1 << 19
 _MAX_THREADS = 8
 
 
-class MixedCriterion:
+class MixedCriterion(CovarianceCriterion):
     """Minus twice the profiled (restricted) log-likelihood of a record, a function of G = Sigma / sigma2.
 
     The model is y_j = X_j beta + Z_j b_j + e_j with b_j ~ N(0, Sigma) and e_j ~ N(0, sigma2 W_j^-1). With the triangular
@@ -116,16 +112,6 @@ class MixedCriterion:
         self._sum_log_weight = moments.sum_log_weight if precision_weights else 0.0
 
     @property
-    def rank(self) -> int:
-        """Number k of independent fixed effects, including the intercept."""
-        return self.coordinates.rank
-
-    @property
-    def n_random(self) -> int:
-        """Number q of random coefficients of a group in the coordinates."""
-        return int(self.coordinates.turn.shape[1])
-
-    @property
     def uneven_scales(self) -> tuple[float, ...]:
         """None: one factor has few minima."""
         return ()
@@ -134,21 +120,6 @@ class MixedCriterion:
     def n_groups(self) -> int:
         """Number of groups."""
         return int(self.coordinates.rows.z.shape[2])
-
-    @property
-    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """The pairs a <= b of random coefficients."""
-        return pairs_of(self.n_random)
-
-    @property
-    def basis(self) -> Floats:
-        """For each pair, the symmetric matrix with 1 at both of its places, of shape (n_pairs, q, q)."""
-        return basis_of(self.n_random)
-
-    @property
-    def moments(self) -> Moments:
-        """Moments of the rows."""
-        return self.scatter.moments
 
     @property
     def within_degrees_of_freedom(self) -> float:
@@ -173,29 +144,12 @@ class MixedCriterion:
             return True
         return self.coordinates.within_residual_zero and self.at_zero.r2[0] <= max(_EXACT, self.coordinates.noise)
 
-    @cached_property
-    def at_zero(self) -> Evaluation:
-        """The criterion and its derivatives without random effects."""
-        return self.evaluate(np.zeros((1, self.n_random, 1)))
-
     def known_part(self) -> KnownPart | None:
         """Return the part of y to subtract in a second reading of the rows; None if the record has lost no digits of y."""
         slopes = self.coordinates.known_part(self.within_degrees_of_freedom)
         if slopes is None:
             return None
         return self.moments.known_part(slopes) if self.coordinates.fit_intercept else KnownPart(slopes, 0.0)
-
-    def at_residual_variance(self, residual_variance: float) -> MixedCriterion:
-        """Return the criterion at a fixed residual variance, in units of the scatter of y, in the same coordinates.
-
-        It is then -2 log-likelihood with sigma2 given, with D log(2 pi sigma2) + r2 / sigma2 in place of
-        D (1 + log(2 pi r2 / D)).
-        """
-        fixed = copy(self)
-        fixed.residual_variance = residual_variance
-        for name in ("_constant", "at_zero"):
-            fixed.__dict__.pop(name, None)
-        return fixed
 
     def without_residual(self, share: float = _NO_RESIDUAL) -> MixedCriterion:
         """Return the criterion at a residual variance that is this share of y's mean square, in coordinates for it."""
@@ -210,31 +164,10 @@ class MixedCriterion:
             residual_variance=share / self.n_observations,
         )
 
-    @property
-    def random_means_are_fixed(self) -> bool:
-        """Whether each column with a random coefficient has a fixed effect too."""
-        here = self.coordinates
-        return all(here.fit_intercept if at is None else at < here.n_predictors for at in self.design.columns)
-
-    def pairs_in_blocks(self) -> list[tuple[int, int]]:
-        """Return the pairs a < b of random coefficients that are correlated."""
-        return [(a, b) for block in self.coordinates.blocks for i, a in enumerate(block) for b in block[i + 1 :]]
-
     def crude_variances(self) -> Floats:
         """Return crude estimates of the diagonal of G, all of them positive."""
         residual = self.coordinates.within_residual / max(self.within_degrees_of_freedom, 1)
         return crude_variances(self.coordinates.rows, self.residual_variance or residual)
-
-    @cached_property
-    def _constant(self) -> float:
-        """Part of the criterion that does not depend on G."""
-        free = self.degrees_of_freedom
-        if self.residual_variance is not None:
-            constant = free * np.log(2.0 * np.pi * self.residual_variance)
-        else:
-            constant = free * (1.0 + np.log(2.0 * np.pi / free)) if free else 0.0
-        constant += 2.0 * free * np.log(self.coordinates.y_scale) - self._sum_log_weight
-        return float(constant + 2.0 * self.coordinates.log_scale * self.reml)
 
     @cached_property
     def _augmented(self) -> Floats:

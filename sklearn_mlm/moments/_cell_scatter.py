@@ -269,12 +269,12 @@ class CellScatter(Scatter):
         cells = replace(rows.cells, codes=rows.cells.codes[order])
         return cls(**vars(_relabelled(scatter, np.arange(len(order)))), cells=cells)
 
-    def merge(self, *others: CellScatter) -> CellScatter:
+    def merge(self, *others: CellScatter | Iterable[CellScatter]) -> CellScatter:
         """Return the record of the rows of all parts.
 
         Parameters
         ----------
-        *others : CellScatter
+        *others : CellScatter or iterable of CellScatter
             Records with the same features, slopes and columns of labels, in any order. A cell may occur in several parts.
 
         Returns
@@ -289,10 +289,11 @@ class CellScatter(Scatter):
         ValueError
             If their features, slopes or columns of labels differ.
         """
-        for part in others:
+        parts = [part for each in (self, *others) for part in ([each] if isinstance(each, Scatter) else each)]
+        for part in parts:
             if not isinstance(part, CellScatter):
                 raise TypeError(f"merge takes records of cells, CellScatter; found {type(part).__name__}.")
-        return merge_cells([self, *others])
+        return merge_cells(parts)
 
     def save(self, file: FileLike) -> None:
         """Write the record to a file, from which `load` reads it to the last digit.

@@ -121,6 +121,11 @@ class RowsInCells:
         """Names of the columns of X."""
         return self.rows.feature_names
 
+    @property
+    def n_levels(self) -> dict[str, int]:
+        """Number of labels of each column."""
+        return {name: len(levels) for name, levels in zip(self.cells.names, self.cells.levels, strict=True)}
+
     def __len__(self) -> int:
         return len(self.rows)
 

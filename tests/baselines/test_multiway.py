@@ -91,6 +91,13 @@ def test_a_difference_with_negative_eigenvalues_is_cut_off_at_zero():
     assert 0 < found < 30
 
 
+def test_an_exact_fit_counts_the_levels_and_not_the_cells(rows):
+    X, _, groups = rows
+    model = ClusterRobustOLS(cov_type="CR1").fit(X, 1.0 + X["x"], groups=groups)
+    np.testing.assert_allclose(model.cov_fixed_, 0.0, atol=1e-20)
+    assert (model.df_ == groups["day"].nunique() - 1).all()
+
+
 def test_what_several_columns_cannot_have_is_refused(rows):
     X, y, groups = rows
     with pytest.raises(ValueError, match="is for one column of labels; groups has 3"):

@@ -93,6 +93,12 @@ def test_records_of_other_columns_do_not_merge(rows, record):
         CellScatter.from_batches([])
 
 
+def test_parts_may_come_in_any_iterable(rows, record):
+    parts = [CellScatter.from_arrays(rows[["x"]][i::3], rows["y"][i::3], rows[LABELS][i::3], slopes="x") for i in range(3)]
+    check_same(parts[0].merge(part for part in parts[1:]), record)
+    check_same(parts[0].merge(parts[1], [parts[2]]), record)
+
+
 def test_it_shows_its_size(record):
     assert repr(record) == (
         f"CellScatter(n_cells={record.n_groups}, levels=(school 12, class 3, item 9), n_features=1, slopes=('x',), "
